@@ -1,0 +1,33 @@
+"""Synthetic biographies: people with unique names and six attributes, as tokens with spans.
+
+Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
+"""
+
+from interp.biographies.corpus import Batch, Corpus, TokenKind, Wordings
+from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_pools, word_list
+from interp.biographies.population import Population
+from interp.biographies.sampling import Sampler, sampler
+from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, Template, templates
+from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, vocabulary
+
+__all__ = [
+    "ATTRIBUTES",
+    "NAME_PARTS",
+    "N_TEMPLATES",
+    "N_TRAIN_TEMPLATES",
+    "Batch",
+    "Corpus",
+    "Population",
+    "Sampler",
+    "Template",
+    "TokenKind",
+    "Wordings",
+    "build_tokenizer",
+    "load_tokenizer",
+    "name_pools",
+    "sampler",
+    "templates",
+    "value_pools",
+    "vocabulary",
+    "word_list",
+]

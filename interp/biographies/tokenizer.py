@@ -1,0 +1,120 @@
+"""Text to tokens and back: a `transformers` fast tokenizer over the population's own vocabulary.
+
+Text is cut at spaces, and punctuation and the possessive 's stand alone, so that the tokens of a
+name or a value hold nothing else ("1990." is [1990][.]). The vocabulary holds just the words that
+the pools in use and the templates need.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from interp.biographies.lists import name_pools, value_pools
+from interp.biographies.templates import templates
+from interp.config import PopulationConfig, TokenizerConfig
+from interp.errors import RunError
+
+PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
+SPECIAL_TOKENS = (PAD, BOS, UNK)
+PUNCTUATION = frozenset(".,:;")
+
+_CONTINUATION = "##"  # marks a subword that continues a word
+_ISOLATED = r"'s(?!\w)|[.,:;]"
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as the tokenizer cuts it; punctuation and 's are words of their own."""
+    return re.sub(rf"({_ISOLATED})", r" \1 ", text).split()
+
+
+def _texts(config: PopulationConfig) -> Iterator[str]:
+    """Every text that a biography can be made of, in a fixed order."""
+    yield from (text for group in templates().values() for t in group for _, text in t.parts)
+    yield from chain.from_iterable(name_pools(config))
+    for attribute, pool in value_pools(config).items():
+        # All dates are made of the words of few: days and months once, years once.
+        yield from (set_words(pool) if attribute == "birth_date" else pool)
+
+
+def set_words(texts: Iterable[str]) -> list[str]:
+    """The distinct words of some texts, in order of first appearance."""
+    return list(dict.fromkeys(word for text in texts for word in words(text)))
+
+
+def vocabulary(config: PopulationConfig) -> list[str]:
+    """The words a population needs, special tokens first, in a fixed order."""
+    return [*SPECIAL_TOKENS, *set_words(_texts(config))]
+
+
+def build_tokenizer(population: PopulationConfig, config: TokenizerConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer of a population; it puts `<bos>` in front of every text.
+
+    Args:
+        population: Which names and values need tokens.
+        config: Words, or subwords learned from those same words ("bpe").
+    """
+    if config.kind == "word":
+        words_by_id = vocabulary(population)
+        model = models.WordLevel({word: i for i, word in enumerate(words_by_id)}, unk_token=UNK)
+        tokenizer = Tokenizer(model)
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token=UNK, continuing_subword_prefix=_CONTINUATION))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Split(Regex(_ISOLATED), behavior="isolated"),
+    ])
+    tokenizer.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=True)
+    if config.kind == "bpe":
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.bpe_vocabulary,
+            special_tokens=list(SPECIAL_TOKENS),
+            continuing_subword_prefix=_CONTINUATION,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_texts(population), trainer)
+    bos = tokenizer.token_to_id(BOS)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, bos)]
+    )
+    return _adds_bos(PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, unk_token=UNK,
+        padding_side="right", clean_up_tokenization_spaces=False, name_or_path="",
+    ))  # fmt: skip
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Notes on a tokenizer that it adds `<bos>`.
+
+    TransformerLens loads a tokenizer without that note again, from the folder or hub it came from.
+    """
+    tokenizer.init_kwargs["add_bos_token"] = True
+    return tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Reads a tokenizer that `save_pretrained` wrote into a folder.
+
+    Raises:
+        RunError: the folder holds no tokenizer, or a damaged one.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise RunError(f"{folder} holds no tokenizer (tokenizer.json is missing).")
+    try:
+        return _adds_bos(PreTrainedTokenizerFast.from_pretrained(folder))
+    except Exception as error:  # the library raises a bare Exception for a damaged tokenizer.json
+        raise RunError(f"The tokenizer in {folder} cannot be read: {error}") from error
+
+
+def encode_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens; each distinct word is encoded once."""
+    texts = list(texts)
+    distinct = set_words(texts)
+    if not distinct:
+        return [[] for _ in texts]
+    ids = tokenizer(distinct, add_special_tokens=False)["input_ids"]
+    by_word = dict(zip(distinct, ids, strict=True))
+    return [[token for word in words(text) for token in by_word[word]] for text in texts]

@@ -1,0 +1,348 @@
+"""What to run: the settings of one run, as frozen pydantic models.
+
+Each field's docstring is also its `--help` text. Unknown settings are refused. `presets.py` holds
+ready-made values; `with_settings` changes any of them by dotted name.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from interp.errors import ConfigError, suggest
+
+LIST_SIZES = {
+    "first_names": 900,
+    "middle_names": 900,
+    "last_names": 1000,
+    "cities": 800,
+    "universities": 200,
+    "majors": 100,
+    "companies": 500,
+    "years": 200,
+}
+"""How many entries each frozen list of the package has, and the longest span of birth years."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, nothing unknown, docstrings as descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PopulationConfig(Settings):
+    """Who exists: how many people, and how much of each list their facts are drawn from."""
+
+    n_individuals: int = Field(default=512, ge=1)
+    """People the model is trained on."""
+    n_held_out: int = Field(default=128, ge=0)
+    """People drawn from the same lists who never appear in training."""
+    first_names: int = Field(default=100, ge=1, le=LIST_SIZES["first_names"])
+    """How many first names are in use (the first so many of the frozen list; so for all below)."""
+    middle_names: int = Field(default=100, ge=1, le=LIST_SIZES["middle_names"])
+    """How many middle names are in use."""
+    last_names: int = Field(default=200, ge=1, le=LIST_SIZES["last_names"])
+    """How many last names are in use."""
+    cities: int = Field(default=200, ge=1, le=LIST_SIZES["cities"])
+    """How many cities are in use, for birth places and current locations."""
+    universities: int = Field(default=100, ge=1, le=LIST_SIZES["universities"])
+    """How many universities are in use."""
+    majors: int = Field(default=50, ge=1, le=LIST_SIZES["majors"])
+    """How many majors are in use."""
+    companies: int = Field(default=150, ge=1, le=LIST_SIZES["companies"])
+    """How many companies are in use."""
+    years: int = Field(default=100, ge=1, le=LIST_SIZES["years"])
+    """How many birth years are in use, from 1900 on."""
+    seed: int | None = None
+    """Seed of the population; by default the run's seed."""
+
+    @model_validator(mode="after")
+    def _enough_names(self) -> "PopulationConfig":
+        possible = self.first_names * self.middle_names * self.last_names
+        wanted = self.n_individuals + self.n_held_out
+        if wanted > possible:
+            raise ValueError(
+                f"{wanted:,} people (n_individuals + n_held_out) need unique full names, but "
+                f"{self.first_names} first x {self.middle_names} middle x {self.last_names} last "
+                f"names allow only {possible:,}; ask for fewer people or use more of the lists "
+                f"(at most {LIST_SIZES['first_names']}, {LIST_SIZES['middle_names']} and "
+                f"{LIST_SIZES['last_names']})"
+            )
+        return self
+
+
+class UniformSampling(Settings):
+    """Every individual is equally likely to be next."""
+
+    kind: Literal["uniform"] = "uniform"
+    """Which distribution."""
+
+
+class PowerLawSampling(Settings):
+    """Individual i (from 1) is next with probability proportional to i^-exponent."""
+
+    kind: Literal["power_law"] = "power_law"
+    """Which distribution."""
+    exponent: float = Field(default=1.0, ge=0.0, le=10.0)
+    """The exponent α of p(i) ∝ i^-α: 0 is uniform, 1 is Zipf."""
+
+
+SamplingConfig = Annotated[UniformSampling | PowerLawSampling, Field(discriminator="kind")]
+"""Who comes next in training."""
+
+
+class TokenizerConfig(Settings):
+    """How text becomes tokens."""
+
+    kind: Literal["word", "bpe"] = "word"
+    """"word": a token per word. "bpe": subwords learned from the population's own vocabulary."""
+    bpe_vocabulary: int = Field(default=1024, ge=128)
+    """Number of tokens the subword tokenizer learns ("bpe" only)."""
+
+
+class ModelConfig(Settings):
+    """The transformer."""
+
+    n_layers: int = Field(default=2, ge=1)
+    """Number of blocks, each attention then MLP."""
+    d_model: int = Field(default=128, ge=1)
+    """Width of the residual stream."""
+    n_heads: int = Field(default=4, ge=1)
+    """Attention heads per block; d_head is d_model / n_heads."""
+    d_mlp: int = Field(default=512, ge=1)
+    """Neurons per MLP."""
+    n_ctx: int = Field(default=128, ge=8)
+    """Longest sequence, in tokens. The longest biography that can be drawn must fit."""
+    normalization: Literal["LN", "RMS"] = "LN"
+    """LayerNorm or RMSNorm, before each sublayer and before the unembedding."""
+    positions: Literal["standard", "rotary"] = "standard"
+    """Learned absolute positions ("standard") or rotary ones."""
+    act_fn: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    """The MLP's activation function."""
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the initial weights; output projections are divided by sqrt(2 n_layers)."""
+    seed: int | None = None
+    """Seed of the initial weights; by default the run's seed."""
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head."""
+        return self.d_model // self.n_heads
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ModelConfig":
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; "
+                "choose values where it is"
+            )
+        if self.positions == "rotary" and self.d_head % 2:
+            raise ValueError(
+                f"rotary positions need an even head width, but d_model / n_heads = {self.d_head}"
+            )
+        return self
+
+
+class OptimizerConfig(Settings):
+    """AdamW and its learning rate."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate at the first step."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """"cosine": from the learning rate to 0 over the run, no warm-up. "constant": as it says."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's β1."""
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """AdamW's β2."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's weight decay, on weight matrices and embeddings (not on biases and norms)."""
+
+
+class TrainingConfig(Settings):
+    """The training loop."""
+
+    n_steps: int = Field(default=1500, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Biographies per step."""
+    seed: int | None = None
+    """Seed of who comes when, in which wording; by default the run's seed."""
+    device: str = "auto"
+    """"auto" takes CUDA, then MPS, then the CPU; or "cpu", "cuda", "cuda:1", "mps"."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"bf16" computes under autocast; "auto" does where the hardware has bf16, else fp32."""
+    early_checkpoints: tuple[int, ...] = (0, 5, 10, 20, 30, 40, 75)
+    """Steps with a checkpoint beside the regular ones."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """A checkpoint every so many steps, and at the last one."""
+    stop_below: float | None = Field(default=None, gt=0, lt=1)
+    """Stop once the evaluation attribute loss is below this share of the no-knowledge baseline."""
+
+    @model_validator(mode="after")
+    def _checkpoints_inside(self) -> "TrainingConfig":
+        if any(step < 0 for step in self.early_checkpoints):
+            raise ValueError(f"early_checkpoints={self.early_checkpoints} holds a negative step")
+        return self
+
+    def checkpoint_steps(self) -> set[int]:
+        """The steps with a checkpoint, if the run reaches its last step."""
+        regular = set(range(0, self.n_steps + 1, self.checkpoint_every))
+        return {s for s in self.early_checkpoints if s <= self.n_steps} | regular | {self.n_steps}
+
+
+class EvaluationConfig(Settings):
+    """What is measured while training."""
+
+    every: int = Field(default=25, ge=1)
+    """Steps between measurements."""
+    n_individuals: int = Field(default=256, ge=1)
+    """People measured per split (the first so many; all, if fewer exist). One biography each."""
+    log_every: int = Field(default=5, ge=1)
+    """Steps between records of the training loss."""
+
+
+class LoggingConfig(Settings):
+    """Where else the metrics go. Does not change the run."""
+
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    """Weights & Biases: off, written into the run's folder, or sent to its server."""
+    wandb_project: str = "interp"
+    """The Weights & Biases project."""
+
+
+class Config(Settings):
+    """One run, whole: the same config on the same machine gives the same bytes."""
+
+    preset: str = "tiny"
+    """Name of the preset that this configuration started from."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything that has no seed of its own."""
+    population: PopulationConfig = PopulationConfig()
+    """Who exists."""
+    sampling: SamplingConfig = UniformSampling()
+    """Who comes next in training."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """How text becomes tokens."""
+    model: ModelConfig = ModelConfig()
+    """The transformer."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and its learning rate."""
+    training: TrainingConfig = TrainingConfig()
+    """The training loop."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured while training."""
+    logging: LoggingConfig = LoggingConfig()
+    """Where else the metrics go."""
+
+    def seed_of(self, part: Literal["population", "model", "training"]) -> int:
+        """The seed of one part: its own where it has one, else the run's."""
+        own = {
+            "population": self.population.seed,
+            "model": self.model.seed,
+            "training": self.training.seed,
+        }[part]
+        return self.seed if own is None else own
+
+    def with_settings(self, **settings: Any) -> "Config":
+        """A copy with settings replaced, each by its dotted name.
+
+        Example:
+            >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
+            4
+
+        Raises:
+            ConfigError: a name is unknown, or a value cannot work.
+        """
+        values = self.model_dump(mode="json")
+        known = set(flatten(values))
+        for name, value in settings.items():
+            *groups, leaf = name.split(".")
+            place = values
+            for group in groups:
+                place = place.get(group) if isinstance(place, dict) else None
+            # A sampling distribution has settings of its own kind, which pydantic checks below.
+            is_new_sampling = groups == ["sampling"]
+            if not isinstance(place, dict) or (leaf not in place and not is_new_sampling):
+                raise ConfigError(
+                    f"There is no setting {name!r}.{suggest(name, known | set(values))} "
+                    f"Settings: {', '.join(sorted(known))}."
+                )
+            if isinstance(value, BaseModel):
+                value = value.model_dump(mode="json")
+            place[leaf] = value
+        if settings.get("sampling.kind") == "uniform":
+            values["sampling"] = {"kind": "uniform"}
+        return Config.parse(values)
+
+    @classmethod
+    def parse(cls, values: Any) -> "Config":
+        """A config from plain values (as read from YAML), with a readable error.
+
+        Raises:
+            ConfigError: an unknown setting or a value that cannot work.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(describe(error)) from error
+
+    def to_yaml(self) -> str:
+        """The settings as YAML text, in their order."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> "Config":
+        """The inverse of `to_yaml`.
+
+        Raises:
+            ConfigError: not YAML, an unknown setting, or a value that cannot work.
+        """
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Not a YAML file: {error}") from error
+        return cls.parse(values)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine a run's bytes, by dotted name: all but logging."""
+        values = self.model_dump(mode="json")
+        del values["logging"], values["preset"]
+        return flatten(values)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keyed by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """One line for each setting in which two configs would give different runs."""
+    a, b = ours.identity(), theirs.identity()
+    return [
+        f"{name}: {b.get(name, 'not set')} there, {a.get(name, 'not set')} asked for"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name, math.nan) != b.get(name, math.nan)
+    ]
+
+
+def describe(error: ValidationError) -> str:
+    """A pydantic error in one line a setting."""
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"] if part not in ("uniform", "power_law"))
+        if item["type"] == "extra_forbidden":
+            known = flatten(Config().model_dump(mode="json"))
+            lines.append(f"There is no setting {name!r}.{suggest(name, known)}")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{name or 'config'}: {message} (got {item['input']!r})."
+                     if not isinstance(item["input"], dict | BaseModel)
+                     else f"{name or 'config'}: {message}.")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""The errors a user of the toolkit can meet.
+
+Every message says what was wrong, what was expected and what to do. The command line prints it
+without a traceback and exits with the error's `exit_code`.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InterpError(Exception):
+    """Base class of every error that is about the user's input or environment, not about a bug."""
+
+    exit_code = 2
+
+
+class ConfigError(InterpError):
+    """A setting is unknown or has a value that cannot work."""
+
+
+class RunError(InterpError):
+    """A run folder is missing, incomplete, in use, or holds something else."""
+
+
+class CheckpointError(InterpError):
+    """A checkpoint is missing, truncated, or of another model."""
+
+
+class StorageError(InterpError):
+    """A file could not be written: disk full, no permission."""
+
+
+class DivergedError(InterpError):
+    """The training loss became NaN or infinite."""
+
+
+class InterruptedRun(InterpError):
+    """Training was interrupted (Ctrl-C, SIGTERM); its state is saved and it can go on."""
+
+    exit_code = 130
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the closest of `known`, or an empty string."""
+    close = get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,119 @@
+"""Files on disk: written beside their place and moved in, locked while a process writes a folder.
+
+Weights go through safetensors and everything else through text formats: nothing is ever unpickled.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from interp.errors import CheckpointError, RunError, StorageError
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an `OSError` (disk full, no permission) while writing `path` into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"Could not write {path}: {error.strerror or error}. Files that were complete before are "
+            "intact. Free space or fix the permissions, then run the same command again "
+            "(training goes on with --resume)."
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically: readers see the old file or the new one, never a part.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written. `path` is unchanged then.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files private; a result is as readable as the umask says.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` for text, in UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented JSON, atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes named tensors and text metadata as a safetensors file, atomically."""
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(contiguous, dict(metadata)))
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads what `write_tensors` wrote: the tensors by name, and the metadata.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return tensors, dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): it is truncated or comes from "
+            "another program. Delete it and train that run again with --resume, or choose another "
+            "checkpoint."
+        ) from error
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Holds a folder for one writing process; the system lets go of it when the process dies.
+
+    Raises:
+        RunError: another process holds the folder.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(
+                f"Another process is writing to {folder}. Wait until it has finished, stop it, or "
+                "choose another folder with --out."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,199 @@
+"""What a model knows: attribute loss and accuracy, confidence, and the no-knowledge baseline.
+
+Definitions (paper, section 2): the *attribute loss* is the cross-entropy summed over the tokens of a
+value, averaged over the six values and the people, in nats. The *attribute accuracy* is the share of
+values whose tokens are all predicted right. Confidence is read where the first token of the value
+is predicted: the probability of the top prediction, and the entropy of the prediction in nats.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.biographies import ATTRIBUTES, Batch, Corpus, Population, value_pools
+from interp.biographies.lists import DAYS, MONTHS
+from interp.model.forward import evaluating, logits_at
+
+Split = Literal["train", "evaluation", "held_out"]
+"""train: known people in training wordings; evaluation: known people in wordings never seen with
+them; held_out: people never seen."""
+SPLITS: tuple[Split, ...] = ("train", "evaluation", "held_out")
+
+METRICS = ("attribute_loss", "attribute_accuracy", "top_probability", "entropy")
+"""What `measure` reports, in this order. Units: nats, share, probability, nats."""
+
+
+@dataclass(frozen=True)
+class ValuePositions:
+    """Where the tokens of values are predicted, for every value token of a batch.
+
+    Attributes:
+        row: The biography.
+        position: The position whose logits predict the token: the one before it.
+        attribute: Index of the attribute.
+        target: The token.
+        first: Whether it is the first of its value.
+    """
+
+    row: Int[Tensor, " token"]
+    position: Int[Tensor, " token"]
+    attribute: Int[Tensor, " token"]
+    target: Int[Tensor, " token"]
+    first: Bool[Tensor, " token"]
+
+    @classmethod
+    def of(cls, batch: Batch) -> "ValuePositions":
+        """The value tokens of a batch, by biography, then attribute, then token."""
+        n_attributes = batch.value_start.shape[1]
+        lengths = batch.value_length.flatten()
+        value = torch.repeat_interleave(lengths)  # which value each token belongs to
+        begins = torch.cumsum(lengths, 0) - lengths
+        within = torch.arange(len(value), device=value.device) - begins[value]
+        row = value // n_attributes
+        position = batch.value_start.flatten()[value] + within
+        return cls(row, position - 1, value % n_attributes, batch.tokens[row, position], within == 0)
+
+
+def value_statistics(
+    logits: Float[Tensor, "token vocab"], where: ValuePositions, n_biographies: int
+) -> Float[Tensor, "metric batch attribute"]:
+    """The four metrics of every value, from the logits that predict its tokens.
+
+    Args:
+        logits: Logits at `where`, in its order.
+        where: The value tokens.
+        n_biographies: Number of biographies in the batch.
+
+    Returns:
+        `METRICS` along the first axis: summed cross-entropy (nats), whether all tokens are right
+        (0 or 1), top probability and entropy (nats) at the first token.
+    """
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    loss = -log_probabilities.gather(1, where.target[:, None])[:, 0]
+    wrong = (log_probabilities.argmax(dim=-1) != where.target).float()
+    at_first = log_probabilities[where.first]
+    n_attributes = len(ATTRIBUTES)
+    value = where.row * n_attributes + where.attribute
+    summed = torch.zeros(2, n_biographies * n_attributes, device=logits.device)
+    summed.index_add_(1, value, torch.stack([loss, wrong]))
+    top = at_first.amax(dim=-1).exp()
+    entropy = -(at_first.exp() * at_first).sum(dim=-1)
+    flat = torch.stack([summed[0], (summed[1] == 0).float(), top, entropy])
+    return rearrange(flat, "metric (batch attribute) -> metric batch attribute",
+                     attribute=n_attributes)
+
+
+def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) -> Batch:
+    """The biographies on which a split is measured: the same every time.
+
+    Args:
+        corpus: The run's corpus.
+        split: Which people, in which wordings.
+        n_individuals: The first so many of them; all by default.
+    """
+    people = corpus.population
+    group = people.held_out if split == "held_out" else people.trained
+    individuals = np.arange(len(people))[group][:n_individuals]
+    return corpus.biographies(individuals, "train" if split == "train" else "evaluation")
+
+
+def value_table(
+    model: TransformerLensModel, batch: Batch, batch_size: int = 128
+) -> Float[np.ndarray, "metric batch attribute"]:
+    """The metrics of every single value of a batch (see `value_statistics`).
+
+    The model is left as it was: same mode, no hook.
+    """
+    parts = []
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    with evaluating(model):
+        for part in batch.split(batch_size):
+            part = part.to(device)
+            where = ValuePositions.of(part)
+            logits = logits_at(model, part.tokens, where.row, where.position)
+            parts.append(value_statistics(logits, where, len(part)))
+    return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def measure(
+    model: TransformerLensModel,
+    corpus: Corpus,
+    split: Split = "evaluation",
+    n_individuals: int | None = None,
+    batch_size: int = 128,
+) -> pd.DataFrame:
+    """What a model knows of a split, as a tidy table.
+
+    Args:
+        model: Any TransformerLens model over the corpus's tokens.
+        corpus: The run's corpus.
+        split: `train`, `evaluation` or `held_out`.
+        n_individuals: Measure the first so many people; all by default.
+        batch_size: Biographies per forward pass.
+
+    Returns:
+        Columns `split`, `metric` (`METRICS`), `attribute` (a name, or "all" for their mean) and
+        `value`.
+    """
+    batch = split_batch(corpus, split, n_individuals)
+    return summarise(value_table(model, batch, batch_size), split)
+
+
+def summarise(table: Float[np.ndarray, "metric batch attribute"], split: str) -> pd.DataFrame:
+    """Means over people of a table of single values, in the form that `measure` returns."""
+    by_attribute = table.mean(axis=1, dtype=np.float64)
+    rows = [
+        {"split": split, "metric": metric, "attribute": attribute, "value": float(value)}
+        for metric, values in zip(METRICS, by_attribute, strict=True)
+        for attribute, value in [("all", values.mean()), *zip(ATTRIBUTES, values, strict=True)]
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The loss of a model that knows how values are distributed, but no individual; in nats.
+
+    Attributes:
+        theoretical: Per attribute, the log of the number of values: every value is equally likely.
+        population: Per attribute, the exact entropy of the values that the drawn people have.
+        statistics: Per attribute, what a model can reach that learned the drawn frequencies of
+            values without telling people apart: as `population`, but with day, month and year of
+            a birth date independent. (The joint entropy of N dates is at most log N: to reach it
+            is to know the dates by heart.)
+    """
+
+    theoretical: dict[str, float]
+    population: dict[str, float]
+    statistics: dict[str, float]
+
+    @classmethod
+    def of(cls, population: Population) -> "Baseline":
+        """The baseline of a population's trained people."""
+        values = population.values[population.trained]
+        pools = value_pools(population.config)
+        theoretical = {name: float(np.log(len(pool))) for name, pool in pools.items()}
+        exact = {name: entropy(values[:, i]) for i, name in enumerate(pools)}
+        date = values[:, list(pools).index("birth_date")]
+        shape = (DAYS, len(MONTHS), population.config.years)
+        independent = sum(entropy(part) for part in np.unravel_index(date, shape))
+        return cls(theoretical, exact, exact | {"birth_date": float(independent)})
+
+    @staticmethod
+    def overall(by_attribute: dict[str, float]) -> float:
+        """The mean over attributes, in nats."""
+        return float(np.mean(list(by_attribute.values())))
+
+
+def entropy(values: Int[np.ndarray, " individual"]) -> float:
+    """Entropy of the empirical distribution of some values, in nats."""
+    _, counts = np.unique(values, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())

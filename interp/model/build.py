@@ -1,0 +1,80 @@
+"""Hooked transformers, built by TransformerLens with random weights."""
+
+import torch
+from torch import nn
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedTokenizerFast
+
+from interp.biographies.tokenizer import build_tokenizer
+from interp.config import Config
+
+
+def bridge_config(config: Config, d_vocab: int) -> TransformerBridgeConfig:
+    """The TransformerLens configuration of a run's model.
+
+    Args:
+        config: The run's settings.
+        d_vocab: Number of tokens of its tokenizer.
+    """
+    model = config.model
+    return TransformerBridgeConfig(
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        n_heads=model.n_heads,
+        d_head=model.d_head,
+        d_mlp=model.d_mlp,
+        n_ctx=model.n_ctx,
+        d_vocab=d_vocab,
+        act_fn=model.act_fn,
+        normalization_type=model.normalization,
+        positional_embedding_type=model.positions,
+        rotary_adjacent_pairs=model.positions == "rotary",
+        rotary_dim=model.d_head if model.positions == "rotary" else None,
+        init_mode="gpt2",
+        initializer_range=model.init_std,
+        seed=config.seed_of("model"),
+        default_padding_side="right",
+    )
+
+
+def hooked_transformer(
+    config: Config,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    device: torch.device | str = "cpu",
+) -> TransformerBridge:
+    """A randomly initialised transformer with TransformerLens hooks.
+
+    Args:
+        config: The run's settings; `config.model` and the model seed determine the weights.
+        tokenizer: The population's tokenizer, made from the settings by default. The model uses it
+            in `to_tokens` and `to_str_tokens`.
+        device: Where the weights are.
+
+    Returns:
+        A `TransformerBridge` with the familiar hooks (`blocks.0.attn.hook_pattern`,
+        `blocks.0.mlp.hook_post`, ...) and weights (`W_Q`, `W_out`, ...), in train mode.
+
+    Example:
+        >>> from interp import hooked_transformer, preset
+        >>> model = hooked_transformer(preset("smoke"))
+        >>> model.cfg.n_layers
+        2
+    """
+    if tokenizer is None:
+        tokenizer = build_tokenizer(config.population, config.tokenizer)
+    model = TransformerBridge.boot_native(
+        bridge_config(config, d_vocab=len(tokenizer)), tokenizer=tokenizer, device=device
+    )
+    model.train()
+    return model
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """Number of parameters: `total`, `embedding` (tokens, positions, unembedding), `non_embedding`."""
+    total = embedding = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        if name.split(".")[0] in ("embed", "pos_embed", "unembed", "tok_embed", "pos", "head"):
+            embedding += parameter.numel()
+    return {"total": total, "embedding": embedding, "non_embedding": total - embedding}

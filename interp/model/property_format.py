@@ -1,0 +1,140 @@
+"""Export to and import from the property format of TransformerLens 2 and 3.
+
+`HookedTransformer`, removed in TransformerLens 4, kept weights under names such as
+`blocks.0.attn.W_Q` with one axis per head. An exported folder holds `config.json` (for
+`HookedTransformerConfig`), `model.safetensors`, the tokenizer, and a note on how to open it.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+from interp.biographies.tokenizer import load_tokenizer
+from interp.errors import CheckpointError, ConfigError
+from interp.files import read_tensors, write_json, write_tensors, write_text
+
+_SHARED_SETTINGS = (
+    "n_layers", "d_model", "n_ctx", "d_head", "n_heads", "d_mlp", "d_vocab", "d_vocab_out",
+    "act_fn", "normalization_type", "positional_embedding_type", "rotary_dim", "rotary_base",
+    "rotary_adjacent_pairs", "eps", "attention_dir", "attn_only", "final_rms", "gated_mlp",
+)  # fmt: skip
+
+_README = """\
+# A model in the property format of TransformerLens 2 and 3
+
+```python
+import json, torch
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
+from transformer_lens import HookedTransformer, HookedTransformerConfig  # TransformerLens 2 or 3
+
+config = HookedTransformerConfig(**json.load(open("config.json")))
+tokenizer = PreTrainedTokenizerFast.from_pretrained("tokenizer")
+model = HookedTransformer(config, tokenizer=tokenizer)
+model.load_state_dict(load_file("model.safetensors"), strict=False)  # the rest are mask buffers
+```
+"""
+
+
+def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
+    """The weights of a native bridge under property-format names.
+
+    Shapes: `W_Q`, `W_K`, `W_V` (head, d_model, d_head), `W_O` (head, d_head, d_model), `b_Q`
+    (head, d_head), `W_in` (d_model, d_mlp), `W_U` (d_model, d_vocab).
+
+    Raises:
+        ConfigError: the model has grouped heads or a gated MLP, which this format spells otherwise.
+    """
+    cfg = model.cfg
+    if cfg.n_key_value_heads not in (None, cfg.n_heads) or cfg.gated_mlp:
+        raise ConfigError(
+            "Only models with as many key as query heads and a plain MLP can be exported; this one "
+            f"has n_key_value_heads={cfg.n_key_value_heads}, gated_mlp={cfg.gated_mlp}."
+        )
+    ours = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    theirs = {"embed.W_E": ours["embed.weight"], "unembed.W_U": ours["unembed.weight"].T}
+    theirs["unembed.b_U"] = ours.get("unembed.bias", torch.zeros(theirs["unembed.W_U"].shape[1]))
+    if "pos_embed.weight" in ours:
+        theirs["pos_embed.W_pos"] = ours["pos_embed.weight"]
+    norms = ["ln_final"]
+    for layer in range(cfg.n_layers):
+        block = f"blocks.{layer}"
+        norms += [f"{block}.ln1", f"{block}.ln2"]
+        for head_weight in ("q", "k", "v"):
+            name = f"{block}.attn.{head_weight}"
+            split = "(head d_head) d_model -> head d_model d_head"
+            theirs[f"{block}.attn.W_{head_weight.upper()}"] = rearrange(
+                ours[f"{name}.weight"], split, head=cfg.n_heads
+            )
+            theirs[f"{block}.attn.b_{head_weight.upper()}"] = rearrange(
+                ours[f"{name}.bias"], "(head d_head) -> head d_head", head=cfg.n_heads
+            )
+        theirs[f"{block}.attn.W_O"] = rearrange(
+            ours[f"{block}.attn.o.weight"],
+            "d_model (head d_head) -> head d_head d_model",
+            head=cfg.n_heads,
+        )
+        theirs[f"{block}.attn.b_O"] = ours[f"{block}.attn.o.bias"]
+        for side in ("in", "out"):
+            theirs[f"{block}.mlp.W_{side}"] = ours[f"{block}.mlp.{side}.weight"].T
+            theirs[f"{block}.mlp.b_{side}"] = ours[f"{block}.mlp.{side}.bias"]
+    for norm in norms:
+        theirs[f"{norm}.w"] = ours[f"{norm}.weight"]
+        if f"{norm}.bias" in ours:
+            theirs[f"{norm}.b"] = ours[f"{norm}.bias"]
+    return {name: tensor.contiguous() for name, tensor in theirs.items()}
+
+
+def export_model(model: TransformerBridge, folder: Path, description: str = "") -> Path:
+    """Writes a model so that TransformerLens 2 and 3 (and `import_model`) can open it.
+
+    Args:
+        model: A model from `hooked_transformer` or a run.
+        folder: Where to; made if needed.
+        description: Where the model comes from, noted in the file's metadata.
+    """
+    folder = Path(folder)
+    settings = {name: getattr(model.cfg, name) for name in _SHARED_SETTINGS}
+    # The old default folds to its own dtype; weights are single precision here.
+    settings |= {"device": "cpu", "init_weights": False, "default_prepend_bos": True}
+    write_tensors(folder / "model.safetensors", property_state_dict(model), {"from": description})
+    write_json(folder / "config.json", settings)
+    write_text(folder / "README.md", _README)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def import_model(folder: Path | str) -> TransformerBridge:
+    """Opens a folder in the property format as a `TransformerBridge`, the inverse of `export_model`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights do not fit the configuration.
+    """
+    folder = Path(folder)
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        cfg = TransformerBridgeConfig(**{k: settings[k] for k in _SHARED_SETTINGS})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} is not a model in the property format: config.json is missing or damaged "
+            f"({error!r}). Expected a folder written by `interp export`."
+        ) from error
+    weights, _ = read_tensors(folder / "model.safetensors")
+    tokenizer = None
+    if (folder / "tokenizer").is_dir():
+        tokenizer = load_tokenizer(folder / "tokenizer")
+    model = TransformerBridge.boot_native(cfg, tokenizer=tokenizer)
+    try:
+        model.load_state_dict(convert_tl_checkpoint(weights, cfg), strict=True)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"The weights in {folder} do not fit its config.json: {error}"
+        ) from error
+    return model

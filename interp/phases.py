@@ -1,0 +1,154 @@
+"""The three phases of learning, read off the attribute-loss curve.
+
+1. *statistics*: the loss falls to the no-knowledge baseline;
+2. *plateau*: it stays there, and hardly any value is predicted right;
+3. *knowledge*: it falls below for good.
+
+The paper prints no threshold. Ours: the plateau ends at the first step from which the loss stays
+below (1 - δ) times the baseline; the statistics phase ends at the first step at which it is below
+(1 + δ) times the baseline. `sensitivity` shows how much that depends on δ.
+Source: paper, section 3 and Fig. 2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from interp.errors import InterpError
+
+DELTA = 0.05
+"""The default δ."""
+DELTAS = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
+"""The δ that `sensitivity` tries."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Where the three phases of one curve meet.
+
+    Attributes:
+        statistics_end: First step at which the loss has come down to the baseline, or None.
+        plateau_end: First step from which the loss stays below the baseline, or None.
+        baseline: The no-knowledge baseline the curve is held against, in nats.
+        delta: The tolerance δ, a share of the baseline.
+    """
+
+    statistics_end: int | None
+    plateau_end: int | None
+    baseline: float
+    delta: float
+
+    @property
+    def plateau_length(self) -> int | None:
+        """Steps from the end of the statistics phase to the end of the plateau."""
+        if self.statistics_end is None or self.plateau_end is None:
+            return None
+        return self.plateau_end - self.statistics_end
+
+    def at(self, step: int) -> str:
+        """The phase of a step: "statistics", "plateau" or "knowledge"."""
+        if self.plateau_end is not None and step >= self.plateau_end:
+            return "knowledge"
+        if self.statistics_end is not None and step >= self.statistics_end:
+            return "plateau"
+        return "statistics"
+
+
+def detect_phases(
+    steps: Sequence[int], losses: Sequence[float], baseline: float, delta: float = DELTA
+) -> Phases:
+    """Finds the phases of a loss curve.
+
+    Args:
+        steps: The measured steps, increasing.
+        losses: The attribute loss at each, in nats.
+        baseline: The no-knowledge baseline, in nats.
+        delta: The tolerance δ.
+
+    Example:
+        >>> detect_phases([0, 10, 20, 30, 40], [7.0, 5.1, 5.0, 4.0, 1.0], baseline=5.0).plateau_end
+        30
+    """
+    if not 0 < delta < 1:
+        raise InterpError(f"delta={delta} is not between 0 and 1; it is a share of the baseline.")
+    if len(steps) != len(losses):
+        raise InterpError(f"{len(steps)} steps but {len(losses)} losses; give one loss a step.")
+    reached = [s for s, loss in zip(steps, losses, strict=True) if loss <= (1 + delta) * baseline]
+    plateau_end = None
+    for step, loss in zip(reversed(steps), reversed(losses), strict=True):
+        if not loss < (1 - delta) * baseline:
+            break
+        plateau_end = int(step)
+    return Phases(int(reached[0]) if reached else None, plateau_end, baseline, delta)
+
+
+def sensitivity(
+    steps: Sequence[int],
+    losses: Sequence[float],
+    baseline: float,
+    deltas: Sequence[float] = DELTAS,
+) -> pd.DataFrame:
+    """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA)."""
+    found = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
+    table = pd.DataFrame(
+        {
+            "delta": deltas,
+            "statistics_end": [p.statistics_end for p in found],
+            "plateau_end": [p.plateau_end for p in found],
+        }
+    )
+    return table.astype({"statistics_end": "Int64", "plateau_end": "Int64"})
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """y = coefficient · x^exponent, fitted by least squares on logarithms.
+
+    Attributes:
+        coefficient: The factor, in units of y.
+        exponent: The slope in log-log coordinates.
+        low: Lower end of the exponent's 95% confidence interval.
+        high: Upper end.
+        r_squared: Share of the variance of log y that the fit explains.
+        n_points: Points it was fitted to.
+    """
+
+    coefficient: float
+    exponent: float
+    low: float
+    high: float
+    r_squared: float
+    n_points: int
+
+
+def fit_power_law(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> PowerLawFit:
+    """Fits a power law; the interval is Student's, from the scatter around the line.
+
+    Args:
+        x: Positive values, at least three different from one another, e.g. numbers of individuals.
+        y: Positive values, e.g. plateau lengths in steps.
+        confidence: Of the exponent's interval.
+
+    Raises:
+        InterpError: fewer than three points or different x, or values that are not positive.
+    """
+    if len(x) != len(y) or len(set(x)) < 3:
+        raise InterpError(
+            f"A power law needs at least 3 different x with a y each, got {len(set(x))} different x "
+            f"and {len(y)} y; add sizes."
+        )
+    if min(*x, *y) <= 0:
+        raise InterpError("A power law needs positive values; leave out those at or below 0.")
+    line = stats.linregress(np.log(x), np.log(y))
+    half = stats.t.ppf((1 + confidence) / 2, len(x) - 2) * line.stderr
+    return PowerLawFit(
+        coefficient=float(np.exp(line.intercept)),
+        exponent=float(line.slope),
+        low=float(line.slope - half),
+        high=float(line.slope + half),
+        r_squared=float(line.rvalue**2),
+        n_points=len(x),
+    )

@@ -1,0 +1,67 @@
+"""The metrics of a run on disk: one observation a line, as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.files import storage_errors, write_text
+
+COLUMNS = ("step", "split", "metric", "attribute", "value")
+"""The columns of a metrics table."""
+
+
+class MetricsWriter:
+    """Appends observations to a metrics file; a whole measurement reaches the disk at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keeps observations, each with the keys `COLUMNS`, until `flush`."""
+        for row in rows:
+            self._lines.append(json.dumps({name: row[name] for name in COLUMNS}) + "\n")
+
+    def flush(self) -> None:
+        """Appends what was added to the file.
+
+        Raises:
+            StorageError: the disk is full; a line that got there in part is dropped on resuming.
+        """
+        if self._lines:
+            with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(self._lines))
+            self._lines.clear()
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops what a killed process wrote after the state that training resumes from.
+
+    Args:
+        path: The metrics file.
+        step: The step of that state, which was saved after its measurement.
+    """
+    kept = []
+    for line in _complete_lines(path):
+        row = json.loads(line)
+        # The training loss of a step comes from the update that leaves it, so after its state.
+        if row["step"] < step or (row["step"] == step and row["metric"] != "loss"):
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """The metrics file as a tidy table with the columns `COLUMNS`; empty if there is no file."""
+    rows = [json.loads(line) for line in _complete_lines(path)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of the file but for a last one that was cut off."""
+    if not path.exists():
+        return []
+    *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    return complete

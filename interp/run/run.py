@@ -1,0 +1,243 @@
+"""A run on disk, and everything that an analysis wants from it.
+
+Folder layout:
+
+    config.yaml                      the settings
+    environment.json                 versions, device, precision, threads
+    tokenizer/                       a transformers fast tokenizer
+    metrics.jsonl                    one observation a line
+    checkpoints/step_00000250.safetensors
+    training_state.safetensors       weights and optimizer of an unfinished run, to resume from
+    finished.json                    present once training has ended: last step, and why
+    results/                         one file for each stage that has run (see `stages`)
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedTokenizerFast
+
+from interp.biographies import Corpus, Population, load_tokenizer
+from interp.config import Config
+from interp.errors import ConfigError, RunError
+from interp.knowledge import Baseline, Split, measure
+from interp.model import hooked_transformer
+from interp.phases import DELTA, Phases, detect_phases, sensitivity
+from interp.run.checkpoints import checkpoint_steps, load_checkpoint
+from interp.run.metrics import read_metrics
+
+
+class Run:
+    """A training run: where every analysis starts.
+
+    Example:
+        ```python
+        run = interp.Run.load("runs/tiny")
+        run.phases                          # where statistics, plateau and knowledge meet
+        run.metrics                         # a tidy table of everything measured
+        model = run.model(step=250)         # a TransformerBridge with all its hooks
+        batch = run.corpus.biographies(slice(0, 8))
+        logits, cache = model.run_with_cache(batch.tokens)
+        ```
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Run":
+        """Opens the run in a folder.
+
+        Raises:
+            RunError: the folder is missing or holds no run.
+            ConfigError: its settings cannot be read.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise RunError(f"There is no folder {run.path}. Train a run with `interp train --out DIR`.")
+        if not run.config_path.is_file():
+            raise RunError(
+                f"{run.path} holds no run (config.yaml is missing). Give the folder that was --out "
+                "when training."
+            )
+        _ = run.config
+        return run
+
+    config_path = property(lambda self: self.path / "config.yaml")
+    metrics_path = property(lambda self: self.path / "metrics.jsonl")
+    tokenizer_path = property(lambda self: self.path / "tokenizer")
+    state_path = property(lambda self: self.path / "training_state.safetensors")
+    finished_path = property(lambda self: self.path / "finished.json")
+    results_path = property(lambda self: self.path / "results")
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's settings."""
+        try:
+            return Config.from_yaml(self.config_path.read_text(encoding="utf-8"))
+        except ConfigError as error:
+            raise ConfigError(f"{self.config_path} cannot be read. {error}") from error
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The population's tokenizer."""
+        return load_tokenizer(self.tokenizer_path)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Draws biographies as token batches with spans.
+
+        Raises:
+            RunError: the population drawn now is not the one of the run.
+        """
+        config = self.config
+        population = Population.draw(config.population, config.seed_of("population"))
+        recorded = self.environment.get("population")
+        if recorded not in (None, population.fingerprint()):
+            raise RunError(
+                f"The population drawn now differs from the one {self.path} was trained on: the "
+                "package's word lists or NumPy's random streams have changed since. Install the "
+                f"versions that environment.json names (NumPy "
+                f"{self.environment['packages']['numpy']}), or train the run again."
+            )
+        return Corpus(population, self.tokenizer, config.sampling, config.seed_of("training"))
+
+    @property
+    def population(self) -> Population:
+        """The people, their facts and wordings."""
+        return self.corpus.population
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, precision and threads of the training; empty if not recorded."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All that was measured: columns `step`, `split`, `metric`, `attribute`, `value`.
+
+        Metrics are `attribute_loss` (nats), `attribute_accuracy`, `top_probability` and `entropy`
+        (nats) for every split and attribute, and the training `loss` (nats per token).
+        """
+        return read_metrics(self.metrics_path)
+
+    def curve(
+        self, metric: str = "attribute_loss", split: str = "evaluation", attribute: str = "all"
+    ) -> pd.Series:
+        """One metric over training, indexed by `step`.
+
+        Raises:
+            RunError: nothing of that kind was measured.
+        """
+        table = self.metrics
+        chosen = table[
+            (table["metric"] == metric) & (table["split"] == split) & (table["attribute"] == attribute)
+        ]
+        if chosen.empty:
+            raise RunError(
+                f"{self.path} has no metric {metric!r} of split {split!r} and attribute "
+                f"{attribute!r}. Metrics: {sorted(table['metric'].unique())}; splits: "
+                f"{sorted(table['split'].unique())}; attributes: "
+                f"{sorted(table['attribute'].unique())}."
+            )
+        return chosen.set_index("step")["value"].rename(metric)
+
+    @cached_property
+    def baselines(self) -> Baseline:
+        """The no-knowledge baseline in its three forms, per attribute."""
+        return Baseline.of(self.population)
+
+    @cached_property
+    def baseline(self) -> float:
+        """The no-knowledge baseline in nats: the loss of knowing every value's frequency only."""
+        return Baseline.overall(self.baselines.theoretical)
+
+    @property
+    def phases(self) -> Phases:
+        """The three phases: `statistics_end` and `plateau_end` in steps, None where not reached."""
+        return self.phases_at(DELTA)
+
+    def phases_at(self, delta: float) -> Phases:
+        """The phases for another tolerance δ."""
+        curve = self.curve()
+        return detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
+
+    def phase_sensitivity(self) -> pd.DataFrame:
+        """How the phases move with δ: columns `delta`, `statistics_end`, `plateau_end`."""
+        curve = self.curve()
+        return sensitivity(list(curve.index), list(curve), self.phase_baseline)
+
+    @cached_property
+    def phase_baseline(self) -> float:
+        """The level of the plateau that phases are held against, in nats.
+
+        The frequencies of the drawn people, not the theoretical ones: with few people the two
+        differ by as much as δ, and the plateau lies at the former.
+        """
+        return Baseline.overall(self.baselines.statistics)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint."""
+        return checkpoint_steps(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended."""
+        return self.finished_path.exists()
+
+    def model(self, step: int | None = None, device: torch.device | str = "cpu") -> TransformerBridge:
+        """The model at a checkpoint, in eval mode.
+
+        Args:
+            step: A step with a checkpoint (see `steps`); the last by default.
+            device: Where the weights go.
+
+        Raises:
+            CheckpointError: no checkpoint at that step, or a file that is damaged or foreign.
+        """
+        if step is None and not self.steps:
+            raise RunError(f"{self.path} has no checkpoint yet; train it with --resume.")
+        model = hooked_transformer(self.config, self.tokenizer, device)
+        load_checkpoint(self.path, self.steps[-1] if step is None else step, model, self.config)
+        return model.eval()
+
+    def measure(
+        self, step: int | None = None, split: Split = "evaluation", n_individuals: int | None = None
+    ) -> pd.DataFrame:
+        """What the model at a checkpoint knows, of everybody by default (see `knowledge.measure`)."""
+        return measure(self.model(step), self.corpus, split, n_individuals)
+
+    def __repr__(self) -> str:
+        config = self.config
+        lines = [
+            f"Run({str(self.path)!r})",
+            f"  preset {config.preset}, seed {config.seed}, "
+            f"{config.population.n_individuals:,} individuals "
+            f"+ {config.population.n_held_out:,} held out",
+            f"  {config.model.n_layers} layers, d_model {config.model.d_model}, "
+            f"{config.model.n_heads} heads, d_mlp {config.model.d_mlp}",
+        ]
+        steps = self.steps
+        state = "finished" if self.finished else f"not finished ({config.training.n_steps} steps asked)"
+        lines.append(f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, {state}")
+        table = self.metrics
+        if not table.empty:
+            phases = self.phases
+            accuracy = self.curve("attribute_accuracy")
+            lines.append(
+                f"  statistics end {_step(phases.statistics_end)}, "
+                f"plateau ends {_step(phases.plateau_end)}, "
+                f"attribute accuracy {accuracy.iloc[-1]:.3f} at step {accuracy.index[-1]}"
+            )
+        return "\n".join(lines)
+
+
+def _step(step: int | None) -> str:
+    return "not reached" if step is None else f"at step {step}"

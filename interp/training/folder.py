@@ -1,0 +1,67 @@
+"""Opening an output folder for training: new, to resume, or to overwrite. Nothing is lost by mistake."""
+
+from pathlib import Path
+from shutil import rmtree
+
+from interp.config import Config, differences
+from interp.errors import RunError
+from interp.files import write_text
+from interp.run import Run
+
+_OURS = {
+    "config.yaml", "environment.json", "tokenizer", "metrics.jsonl", "checkpoints", "results",
+    "training_state.safetensors", "finished.json", "report.html", "summary.json", ".lock", "wandb",
+}  # fmt: skip
+
+
+def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run:
+    """Makes a folder ready for training with these settings.
+
+    Args:
+        config: The run that is asked for.
+        out: The folder; made if needed.
+        resume: Go on with the run that is there, if it is the same.
+        overwrite: Delete the run that is there.
+
+    Raises:
+        RunError: the folder holds a different run, or the same one and neither `resume` nor
+            `overwrite` was asked for, or files that are no run.
+    """
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; --out needs a folder.")
+    foreign = {n for n in present - _OURS if not n.endswith(".part") and not n.startswith(".")}
+    if "config.yaml" not in present and foreign:
+        raise RunError(
+            f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
+            "folder with --out."
+        )
+    if "config.yaml" in present:
+        if overwrite:
+            _clear(out)
+        elif not resume:
+            raise RunError(
+                f"{out} already holds a run. Use --resume to go on with it (a finished one is kept as "
+                "it is), --overwrite to delete it and train again, or another --out."
+            )
+        else:
+            changed = differences(config, Run.load(out).config)
+            if changed:
+                raise RunError(
+                    f"{out} holds a run with other settings:\n  "
+                    + "\n  ".join(changed)
+                    + "\nUse those settings to resume it, --overwrite to delete it, or another --out."
+                )
+            return Run.load(out)
+    write_text(out / "config.yaml", config.to_yaml())
+    return Run.load(out)
+
+
+def _clear(out: Path) -> None:
+    """Deletes a run's files and nothing else; config.yaml last, so that a kill leaves a run."""
+    for name in sorted(_OURS - {".lock", "config.yaml"}) + ["config.yaml"]:
+        path = out / name
+        if path.is_dir():
+            rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,265 @@
+"""The training loop.
+
+State `s` is the model after `s` updates. At each state, in this order: measure if due, write a
+checkpoint if due, then update with the batch of step `s`. A batch is a pure function of the step and
+nothing else is random, so weights, optimizer moments and the step are the whole state: a run that is
+killed and resumed gives the same bytes.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.biographies import Batch, Corpus
+from interp.config import Config
+from interp.errors import CheckpointError, DivergedError, InterruptedRun
+from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
+from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
+from interp.model import hooked_transformer, training_loss
+from interp.phases import detect_phases
+from interp.run import (
+    MetricsWriter,
+    Run,
+    describe_environment,
+    fingerprint,
+    keep_until,
+    resolve_device,
+    resolve_precision,
+    write_checkpoint,
+)
+from interp.training.folder import open_folder
+from interp.training.interruption import stop_request
+from interp.training.optimizer import (
+    adamw,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
+from interp.training.progress import Progress, progress_bar
+from interp.training.wandb import MetricsLog, wandb_log
+
+_STATE_FORMAT = "interp training state 1"
+
+
+def train(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Trains a model and returns the run.
+
+    Args:
+        config: What to train, e.g. `interp.preset("tiny", seed=1)`.
+        out: The run's folder.
+        resume: Go on with the run in `out`; one that is finished is returned as it is.
+        overwrite: Delete the run in `out` first.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        RunError: the folder is in use, or holds something else (see `open_folder`).
+        ConfigError: the longest biography does not fit the context; an unusable device.
+        DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
+        InterruptedRun: Ctrl-C or SIGTERM; the state is saved.
+        StorageError: a file could not be written; complete files are intact.
+    """
+    out = Path(out)
+    resolve_device(config.training.device)  # before the folder is touched
+    corpus = Corpus.from_config(config)
+    with folder_lock(out):
+        run = open_folder(config, out, resume=resume, overwrite=overwrite)
+        if not run.finished:
+            Trainer(run, corpus).run_to_end(progress=progress)
+        return Run.load(out)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Makes GPU kernels deterministic for the training, and puts back what was set before."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+class Trainer:
+    """Trains one run that lies in an open, locked folder."""
+
+    def __init__(self, run: Run, corpus: Corpus) -> None:
+        self.run = run
+        self.corpus = corpus
+        self.config = run.config
+        self.device = resolve_device(self.config.training.device)
+        self.precision = resolve_precision(self.config.training, self.device)
+        if not run.tokenizer_path.exists():
+            corpus.tokenizer.save_pretrained(run.tokenizer_path)
+        environment = describe_environment(self.device, self.precision)
+        environment["population"] = corpus.population.fingerprint()
+        if not run.environment:
+            write_json(run.path / "environment.json", environment)
+        self.model: TransformerBridge = hooked_transformer(
+            self.config, corpus.tokenizer, self.device
+        )
+        self.optimizer = adamw(self.model, self.config.optimizer)
+        self.metrics = MetricsWriter(run.metrics_path)
+        self.checkpoint_steps = self.config.training.checkpoint_steps()
+        self.losses: dict[int, float] = {}  # attribute loss on the evaluation split, by step
+        self.baseline = run.phase_baseline
+        self.step = 0
+        self.measured = False  # whether the state at this step has been measured
+        if run.state_path.exists():
+            self._resume()
+        else:
+            write_text(run.metrics_path, "")
+        self._batches: dict[Split, Batch] = {
+            split: split_batch(corpus, split, self.config.evaluation.n_individuals)
+            for split in SPLITS
+            if split != "held_out" or self.config.population.n_held_out
+        }
+
+    def run_to_end(self, *, progress: bool) -> None:
+        """Trains until the last step, or until the settings say to stop."""
+        config = self.config.training
+        label = f"{self.config.preset} seed {self.config.seed}"
+        with (
+            deterministic(self.device),
+            stop_request() as request,
+            wandb_log(self.config, self.run.path) as log,
+            progress_bar(label, self.step, config.n_steps, show=progress) as bar,
+        ):
+            while True:
+                if not self.measured:
+                    self._measure_and_save(bar, log)
+                low = self._low_enough()
+                if self.step == config.n_steps or low:
+                    break
+                if request.asked:
+                    self._interrupted()
+                bar.advance(self._update(log))
+            if self.step not in self.checkpoint_steps:
+                self._require_finite_weights()
+                write_checkpoint(self.run.path, self.step, self.model, self.config)
+            self.metrics.flush()
+            reason = "stop_below" if low else "n_steps"
+            write_json(self.run.finished_path, {"step": self.step, "reason": reason})
+            self.run.state_path.unlink(missing_ok=True)
+
+    def _update(self, log: MetricsLog) -> float | None:
+        """One optimizer step; returns the loss where it is recorded, in nats per token."""
+        step = self.step
+        config = self.config
+        rate = learning_rate(config.optimizer, step, config.training.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.corpus.batch(step, config.training.batch_size)
+        tokens = batch.tokens.to(self.device)
+        loss = training_loss(
+            self.model, tokens, pad_token=self.corpus.tokenizer.pad_token_id, precision=self.precision
+        )
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        value = None
+        if step % config.evaluation.log_every == 0:
+            value = loss.item()
+            if not math.isfinite(value):
+                self._diverged(f"the training loss is {value} at step {step}")
+            self.metrics.add(_rows(step, "train", {"loss": value}))
+            log({"loss": value, "learning_rate": rate}, step)
+        self.step, self.measured = step + 1, False
+        return value
+
+    def _measure_and_save(self, bar: Progress, log: MetricsLog) -> None:
+        step = self.step
+        last = step == self.config.training.n_steps
+        checkpoint = step in self.checkpoint_steps
+        if step % self.config.evaluation.every == 0 or checkpoint or last:
+            for split, batch in self._batches.items():
+                summary = summarise(value_table(self.model, batch), split).assign(step=step)
+                self.metrics.add(summary.to_dict("records"))
+                overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]
+                log({f"{split}/{name}": value for name, value in overall.items()}, step)
+                if split == "evaluation":
+                    self.losses[step] = float(overall["attribute_loss"])
+            if not math.isfinite(self.losses[step]):
+                self._diverged(f"the attribute loss is {self.losses[step]} at step {step}")
+            phases = detect_phases(list(self.losses), list(self.losses.values()), self.baseline)
+            bar.measured(self.losses[step], phases.at(step))
+            self.metrics.flush()
+        self.measured = True
+        if checkpoint:
+            self._require_finite_weights()
+            write_checkpoint(self.run.path, step, self.model, self.config)
+            self._save_state()
+
+    def _low_enough(self) -> bool:
+        share = self.config.training.stop_below
+        return share is not None and self.losses.get(self.step, math.inf) < share * self.baseline
+
+    def _save_state(self) -> None:
+        """Everything needed to go on, in one file; always after the measurement of its step."""
+        self.metrics.flush()
+        tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= optimizer_tensors(self.model, self.optimizer)
+        metadata = {
+            "format": _STATE_FORMAT,
+            "config": fingerprint(self.config),
+            "step": str(self.step),
+        }
+        write_tensors(self.run.state_path, tensors, metadata)
+
+    def _resume(self) -> None:
+        """Loads the saved state and drops what was recorded after it."""
+        path = self.run.state_path
+        tensors, metadata = read_tensors(path)
+        if metadata.get("format") != _STATE_FORMAT or metadata.get("config") != fingerprint(
+            self.config
+        ):
+            raise CheckpointError(
+                f"{path} is not the training state of this run. Delete it to train the run from the "
+                "start with --resume, or use --overwrite."
+            )
+        weights = {n.removeprefix("weights."): t for n, t in tensors.items() if "weights." in n[:8]}
+        self.model.load_state_dict(weights, strict=True)
+        load_optimizer_tensors(self.model, self.optimizer, tensors)
+        self.step, self.measured = int(metadata["step"]), True
+        keep_until(self.run.metrics_path, self.step)
+        self.losses = {int(step): float(loss) for step, loss in self.run.curve().items()}
+
+    def _require_finite_weights(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            self._diverged(f"weights are not finite at step {self.step}")
+
+    def _diverged(self, what: str) -> None:
+        self.metrics.flush()
+        steps = self.run.steps
+        kept = f"The last good checkpoint is step {steps[-1]}." if steps else "No checkpoint was written."
+        raise DivergedError(
+            f"Training of {self.run.path} diverged: {what}. {kept} Try a lower "
+            f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
+            "training.precision fp32, in a new folder or with --overwrite."
+        )
+
+    def _interrupted(self) -> None:
+        self._save_state()
+        raise InterruptedRun(
+            f"Stopped at step {self.step} of {self.config.training.n_steps}; everything is saved in "
+            f"{self.run.path}. The same command with --resume goes on from there."
+        )
+
+
+def _rows(step: int, split: str, values: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
+        for metric, value in values.items()
+    ]

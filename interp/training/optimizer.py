@@ -1,0 +1,68 @@
+"""AdamW, its learning rate over the run, and its state by parameter name."""
+
+import math
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.config import OptimizerConfig
+from interp.errors import CheckpointError
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
+    """The learning rate of the update that leaves `step`: cosine to 0 without warm-up, or constant."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+
+
+def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over a model's parameters; only matrices decay, not biases and norms."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=parameters[0].device.type in ("cpu", "cuda"),
+    )
+
+
+def optimizer_tensors(
+    model: TransformerBridge, optimizer: torch.optim.AdamW
+) -> dict[str, Tensor]:
+    """The moments of every parameter, named `exp_avg.<parameter>` and so on."""
+    return {
+        f"{moment}.{name}": optimizer.state[parameter][moment]
+        for name, parameter in model.named_parameters()
+        for moment in _MOMENTS
+        if parameter in optimizer.state
+    }
+
+
+def load_optimizer_tensors(
+    model: TransformerBridge, optimizer: torch.optim.AdamW, tensors: dict[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: the tensors are not those of this model.
+    """
+    for name, parameter in model.named_parameters():
+        state = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}
+        if all(value is None for value in state.values()):
+            continue
+        first = state["exp_avg"]
+        if first is None or first.shape != parameter.shape:
+            raise CheckpointError(f"The saved optimizer state does not fit the parameter {name}.")
+        optimizer.state[parameter] = {
+            m: value.to("cpu" if m == "step" and parameter.device.type == "cpu" else parameter.device)
+            for m, value in state.items()
+            if value is not None
+        }
