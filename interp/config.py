@@ -7,6 +7,7 @@ ready-made values; `with_settings` changes any of them by dotted name.
 import math
 from typing import Annotated, Any, Literal
 
+import tyro
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,9 +27,14 @@ LIST_SIZES = {
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, nothing unknown, docstrings as descriptions."""
+    """Base of all settings: frozen, nothing unknown, docstrings as descriptions.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Validators raise `ConfigError` themselves: it passes through pydantic with its message as it is.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
 
 class PopulationConfig(Settings):
@@ -62,34 +68,33 @@ class PopulationConfig(Settings):
         possible = self.first_names * self.middle_names * self.last_names
         wanted = self.n_individuals + self.n_held_out
         if wanted > possible:
-            raise ValueError(
-                f"{wanted:,} people (n_individuals + n_held_out) need unique full names, but "
+            raise ConfigError(
+                f"population: {wanted:,} people (n_individuals + n_held_out) need unique full names, but "
                 f"{self.first_names} first x {self.middle_names} middle x {self.last_names} last "
                 f"names allow only {possible:,}; ask for fewer people or use more of the lists "
                 f"(at most {LIST_SIZES['first_names']}, {LIST_SIZES['middle_names']} and "
-                f"{LIST_SIZES['last_names']})"
+                f"{LIST_SIZES['last_names']})."
             )
         return self
 
 
-class UniformSampling(Settings):
-    """Every individual is equally likely to be next."""
+class SamplingConfig(Settings):
+    """Who comes next in training."""
 
-    kind: Literal["uniform"] = "uniform"
-    """Which distribution."""
+    kind: Literal["uniform", "power_law"] = "uniform"
+    """"uniform": everybody equally likely. "power_law": individual i (from 1) has probability
+    proportional to i^-exponent."""
+    exponent: float | None = Field(default=None, ge=0.0, le=10.0)
+    """The exponent α of the power law: 0 is uniform, 1 is Zipf ("power_law" only)."""
 
-
-class PowerLawSampling(Settings):
-    """Individual i (from 1) is next with probability proportional to i^-exponent."""
-
-    kind: Literal["power_law"] = "power_law"
-    """Which distribution."""
-    exponent: float = Field(default=1.0, ge=0.0, le=10.0)
-    """The exponent α of p(i) ∝ i^-α: 0 is uniform, 1 is Zipf."""
-
-
-SamplingConfig = Annotated[UniformSampling | PowerLawSampling, Field(discriminator="kind")]
-"""Who comes next in training."""
+    @model_validator(mode="after")
+    def _settings_of_kind(self) -> "SamplingConfig":
+        if (self.exponent is not None) != (self.kind == "power_law"):
+            raise ConfigError(
+                f"sampling: kind={self.kind!r} with exponent={self.exponent}; the exponent belongs "
+                "to kind='power_law' and has to be set there, and only there."
+            )
+        return self
 
 
 class TokenizerConfig(Settings):
@@ -133,13 +138,14 @@ class ModelConfig(Settings):
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelConfig":
         if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; "
-                "choose values where it is"
+            raise ConfigError(
+                f"model: d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; "
+                "choose values where it is."
             )
         if self.positions == "rotary" and self.d_head % 2:
-            raise ValueError(
-                f"rotary positions need an even head width, but d_model / n_heads = {self.d_head}"
+            raise ConfigError(
+                "model: rotary positions need an even head width, but d_model / n_heads = "
+                f"{self.d_head}; change either."
             )
         return self
 
@@ -182,7 +188,10 @@ class TrainingConfig(Settings):
     @model_validator(mode="after")
     def _checkpoints_inside(self) -> "TrainingConfig":
         if any(step < 0 for step in self.early_checkpoints):
-            raise ValueError(f"early_checkpoints={self.early_checkpoints} holds a negative step")
+            raise ConfigError(
+                f"training: early_checkpoints={self.early_checkpoints} holds a negative step; "
+                "steps count from 0."
+            )
         return self
 
     def checkpoint_steps(self) -> set[int]:
@@ -214,13 +223,13 @@ class LoggingConfig(Settings):
 class Config(Settings):
     """One run, whole: the same config on the same machine gives the same bytes."""
 
-    preset: str = "tiny"
+    preset: Annotated[str, tyro.conf.Suppress] = "tiny"
     """Name of the preset that this configuration started from."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything that has no seed of its own."""
     population: PopulationConfig = PopulationConfig()
     """Who exists."""
-    sampling: SamplingConfig = UniformSampling()
+    sampling: SamplingConfig = SamplingConfig()
     """Who comes next in training."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """How text becomes tokens."""
@@ -258,12 +267,10 @@ class Config(Settings):
         known = set(flatten(values))
         for name, value in settings.items():
             *groups, leaf = name.split(".")
-            place = values
+            place: Any = values
             for group in groups:
                 place = place.get(group) if isinstance(place, dict) else None
-            # A sampling distribution has settings of its own kind, which pydantic checks below.
-            is_new_sampling = groups == ["sampling"]
-            if not isinstance(place, dict) or (leaf not in place and not is_new_sampling):
+            if not isinstance(place, dict) or leaf not in place:
                 raise ConfigError(
                     f"There is no setting {name!r}.{suggest(name, known | set(values))} "
                     f"Settings: {', '.join(sorted(known))}."
@@ -271,8 +278,6 @@ class Config(Settings):
             if isinstance(value, BaseModel):
                 value = value.model_dump(mode="json")
             place[leaf] = value
-        if settings.get("sampling.kind") == "uniform":
-            values["sampling"] = {"kind": "uniform"}
         return Config.parse(values)
 
     @classmethod
@@ -305,8 +310,11 @@ class Config(Settings):
         return cls.parse(values)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that determine a run's bytes, by dotted name: all but logging."""
-        values = self.model_dump(mode="json")
+        """The settings that determine a run's bytes, by dotted name: all but logging.
+
+        Settings that are off (None) are left out, so that one added later changes no old run.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
         del values["logging"], values["preset"]
         return flatten(values)
 
@@ -336,13 +344,10 @@ def describe(error: ValidationError) -> str:
     """A pydantic error in one line a setting."""
     lines = []
     for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"] if part not in ("uniform", "power_law"))
+        name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = flatten(Config().model_dump(mode="json"))
             lines.append(f"There is no setting {name!r}.{suggest(name, known)}")
             continue
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{name or 'config'}: {message} (got {item['input']!r})."
-                     if not isinstance(item["input"], dict | BaseModel)
-                     else f"{name or 'config'}: {message}.")
+        lines.append(f"{name}: {item['msg']} (got {item['input']!r}).")
     return "\n".join(lines)

@@ -34,7 +34,7 @@ class DivergedError(InterpError):
     """The training loss became NaN or infinite."""
 
 
-class InterruptedRun(InterpError):
+class InterruptedRunError(InterpError):
     """Training was interrupted (Ctrl-C, SIGTERM); its state is saved and it can go on."""
 
     exit_code = 130

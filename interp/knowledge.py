@@ -58,7 +58,9 @@ class ValuePositions:
         within = torch.arange(len(value), device=value.device) - begins[value]
         row = value // n_attributes
         position = batch.value_start.flatten()[value] + within
-        return cls(row, position - 1, value % n_attributes, batch.tokens[row, position], within == 0)
+        return cls(
+            row, position - 1, value % n_attributes, batch.tokens[row, position], within == 0
+        )
 
 
 def value_statistics(
@@ -86,8 +88,9 @@ def value_statistics(
     top = at_first.amax(dim=-1).exp()
     entropy = -(at_first.exp() * at_first).sum(dim=-1)
     flat = torch.stack([summed[0], (summed[1] == 0).float(), top, entropy])
-    return rearrange(flat, "metric (batch attribute) -> metric batch attribute",
-                     attribute=n_attributes)
+    return rearrange(
+        flat, "metric (batch attribute) -> metric batch attribute", attribute=n_attributes
+    )
 
 
 def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) -> Batch:

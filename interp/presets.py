@@ -17,8 +17,16 @@ PRESETS: dict[str, Config] = {
     "smoke": Config(
         preset="smoke",
         population=PopulationConfig(
-            n_individuals=24, n_held_out=8, first_names=10, middle_names=10, last_names=10,
-            cities=12, universities=8, majors=8, companies=8, years=10,
+            n_individuals=24,
+            n_held_out=8,
+            first_names=10,
+            middle_names=10,
+            last_names=10,
+            cities=12,
+            universities=8,
+            majors=8,
+            companies=8,
+            years=10,
         ),
         model=ModelConfig(d_model=32, n_heads=2, d_mlp=64),
         training=TrainingConfig(
@@ -38,14 +46,22 @@ PRESETS: dict[str, Config] = {
     "paper": Config(
         preset="paper",
         population=PopulationConfig(
-            n_individuals=64_000, n_held_out=16_000, **LIST_SIZES,
+            n_individuals=64_000,
+            n_held_out=16_000,
+            **LIST_SIZES,
         ),
         model=ModelConfig(
-            n_layers=8, d_model=512, n_heads=8, d_mlp=2048, normalization="RMS",
+            n_layers=8,
+            d_model=512,
+            n_heads=8,
+            d_mlp=2048,
+            normalization="RMS",
         ),
         optimizer=OptimizerConfig(learning_rate=4e-4),
         training=TrainingConfig(
-            n_steps=16_000, batch_size=128, checkpoint_every=500,
+            n_steps=16_000,
+            batch_size=128,
+            checkpoint_every=500,
             early_checkpoints=(0, 50, 100, 200, 300, 400, 750),
         ),
         evaluation=EvaluationConfig(every=100, n_individuals=2048, log_every=10),

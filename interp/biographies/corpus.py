@@ -25,7 +25,7 @@ from interp.biographies.population import Population
 from interp.biographies.sampling import sampler
 from interp.biographies.templates import N_TEMPLATES, templates
 from interp.biographies.tokenizer import PUNCTUATION, build_tokenizer, encode_words, words
-from interp.config import Config, SamplingConfig, UniformSampling
+from interp.config import Config, SamplingConfig
 from interp.errors import ConfigError
 
 _TRAINING_STREAM, _MEASURING_STREAM = 1, 2
@@ -100,11 +100,14 @@ class Batch:
         """Some of the biographies, cut to the longest of them."""
         width = int((self.kind[rows] != TokenKind.PADDING).sum(dim=1).max())
         per_token = ("tokens", "kind", "attribute", "sentence", "part")
-        return Batch(*(
-            getattr(self, f.name)[rows, :width] if f.name in per_token
-            else getattr(self, f.name)[rows]
-            for f in fields(self)
-        ))
+        return Batch(
+            *(
+                getattr(self, f.name)[rows, :width]
+                if f.name in per_token
+                else getattr(self, f.name)[rows]
+                for f in fields(self)
+            )
+        )
 
     def split(self, size: int) -> Iterable["Batch"]:
         """The biographies in batches of at most `size`."""
@@ -138,7 +141,7 @@ class Corpus:
         self.tokenizer = tokenizer
         self.seed = seed
         self.sampler = sampler(
-            UniformSampling() if sampling is None else sampling, population.config.n_individuals
+            SamplingConfig() if sampling is None else sampling, population.config.n_individuals
         )
         self._fill_pool()
 
@@ -211,7 +214,9 @@ class Corpus:
         longest_name = sum(s[:, 1].max() for s in self._pool_slices[: len(NAME_PARTS)])
         longest_texts = self._text_slices[..., 1].sum(axis=2).max(axis=1)
         longest_values = [s[:, 1].max() for s in self._pool_slices[len(NAME_PARTS) :]]
-        self.longest = int(1 + _N_ATTRIBUTES * longest_name + longest_texts.sum() + sum(longest_values))
+        self.longest = int(
+            1 + _N_ATTRIBUTES * longest_name + longest_texts.sum() + sum(longest_values)
+        )
         """Tokens of the longest biography that can be drawn."""
 
     def value_tokens(self, attribute: str) -> list[list[int]]:
@@ -248,7 +253,10 @@ class Corpus:
         return self._draw(generator, chosen, wordings)
 
     def _draw(
-        self, generator: np.random.Generator, individuals: Int[np.ndarray, " batch"], which: Wordings
+        self,
+        generator: np.random.Generator,
+        individuals: Int[np.ndarray, " batch"],
+        which: Wordings,
     ) -> Batch:
         size = len(individuals)
         order = np.tile(np.arange(_N_ATTRIBUTES), (size, 1))
@@ -284,9 +292,9 @@ class Corpus:
             values = self._pool_slices[len(NAME_PARTS) + index]
             value = values[self.population.values[individuals, index]]
             slices[np.arange(size), place_of[:, index], _VALUE] = value
-        slices = slices.reshape(size, -1, 2)
-        lengths = np.concatenate([np.ones((size, 1), np.int64), slices[..., 1]], axis=1)
-        starts = np.concatenate([np.zeros((size, 1), np.int64), slices[..., 0]], axis=1)
+        row = slices.reshape(size, -1, 2)  # behind <bos>, the pool's first token
+        lengths = np.concatenate([np.ones((size, 1), np.int64), row[..., 1]], axis=1)
+        starts = np.concatenate([np.zeros((size, 1), np.int64), row[..., 0]], axis=1)
         columns = np.cumsum(lengths, axis=1) - lengths  # where each slice begins in its row
         row_lengths = lengths.sum(axis=1)
         width = int(row_lengths.max())

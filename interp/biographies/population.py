@@ -104,8 +104,12 @@ class Population:
 
     def table(self) -> pd.DataFrame:
         """Everybody, one row each: `individual`, `name`, `held_out` and the six attributes."""
-        names = np.array([np.array(pool, dtype=object)[self.names[:, part]]
-                          for part, pool in enumerate(name_pools(self.config))])
+        names = np.array(
+            [
+                np.array(pool, dtype=object)[self.names[:, part]]
+                for part, pool in enumerate(name_pools(self.config))
+            ]
+        )
         columns: dict[str, object] = {
             "individual": np.arange(len(self)),
             "name": [" ".join(parts) for parts in names.T],

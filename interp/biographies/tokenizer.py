@@ -50,7 +50,9 @@ def vocabulary(config: PopulationConfig) -> list[str]:
     return [*SPECIAL_TOKENS, *set_words(_texts(config))]
 
 
-def build_tokenizer(population: PopulationConfig, config: TokenizerConfig) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    population: PopulationConfig, config: TokenizerConfig
+) -> PreTrainedTokenizerFast:
     """The tokenizer of a population; it puts `<bos>` in front of every text.
 
     Args:
@@ -63,10 +65,12 @@ def build_tokenizer(population: PopulationConfig, config: TokenizerConfig) -> Pr
         tokenizer = Tokenizer(model)
     else:
         tokenizer = Tokenizer(models.BPE(unk_token=UNK, continuing_subword_prefix=_CONTINUATION))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.WhitespaceSplit(),
-        pre_tokenizers.Split(Regex(_ISOLATED), behavior="isolated"),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(_ISOLATED), behavior="isolated"),
+        ]
+    )
     tokenizer.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=True)
     if config.kind == "bpe":
         trainer = trainers.BpeTrainer(

@@ -1,15 +1,18 @@
 """Hooked transformers: building, running, moving between TransformerLens versions."""
 
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
-from interp.model.forward import evaluating, logits_at, training_loss
+from interp.model.forward import evaluating, logits_at
 from interp.model.property_format import export_model, import_model, property_state_dict
+from interp.model.quick import final_residual, is_walkable, training_loss
 
 __all__ = [
     "bridge_config",
     "evaluating",
     "export_model",
+    "final_residual",
     "hooked_transformer",
     "import_model",
+    "is_walkable",
     "logits_at",
     "parameter_counts",
     "property_state_dict",

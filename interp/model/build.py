@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import boot_native
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies.tokenizer import build_tokenizer
@@ -63,7 +64,7 @@ def hooked_transformer(
     """
     if tokenizer is None:
         tokenizer = build_tokenizer(config.population, config.tokenizer)
-    model = TransformerBridge.boot_native(
+    model = boot_native(
         bridge_config(config, d_vocab=len(tokenizer)), tokenizer=tokenizer, device=device
     )
     model.train()

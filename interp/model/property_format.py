@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import boot_native
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
 from interp.biographies.tokenizer import load_tokenizer
@@ -130,7 +131,7 @@ def import_model(folder: Path | str) -> TransformerBridge:
     tokenizer = None
     if (folder / "tokenizer").is_dir():
         tokenizer = load_tokenizer(folder / "tokenizer")
-    model = TransformerBridge.boot_native(cfg, tokenizer=tokenizer)
+    model = boot_native(cfg, tokenizer=tokenizer)
     try:
         model.load_state_dict(convert_tl_checkpoint(weights, cfg), strict=True)
     except (ValueError, RuntimeError, KeyError) as error:

@@ -61,7 +61,7 @@ def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: C
             "it again with --overwrite."
         )
     ours = model.state_dict()
-    wrong = [name for name in ours.keys() ^ tensors.keys()]
+    wrong = list(ours.keys() ^ tensors.keys())
     wrong += [n for n in ours.keys() & tensors.keys() if ours[n].shape != tensors[n].shape]
     if wrong:
         raise CheckpointError(

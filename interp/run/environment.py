@@ -36,7 +36,7 @@ def resolve_device(wanted: str) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         cpu = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
         return bool(torch.cpu._is_avx512_bf16_supported()) if "AVX512" in cpu else False
@@ -44,7 +44,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(config: TrainingConfig, device: torch.device) -> str:
-    """ "bf16" or "fp32": what the settings say, or what the hardware has."""
+    """The precision, bf16 or fp32: what the settings say, or what the hardware has."""
     if config.precision == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return config.precision

@@ -59,7 +59,9 @@ class Run:
         """
         run = cls(path)
         if not run.path.is_dir():
-            raise RunError(f"There is no folder {run.path}. Train a run with `interp train --out DIR`.")
+            raise RunError(
+                f"There is no folder {run.path}. Train a run with `interp train --out DIR`."
+            )
         if not run.config_path.is_file():
             raise RunError(
                 f"{run.path} holds no run (config.yaml is missing). Give the folder that was --out "
@@ -68,12 +70,35 @@ class Run:
         _ = run.config
         return run
 
-    config_path = property(lambda self: self.path / "config.yaml")
-    metrics_path = property(lambda self: self.path / "metrics.jsonl")
-    tokenizer_path = property(lambda self: self.path / "tokenizer")
-    state_path = property(lambda self: self.path / "training_state.safetensors")
-    finished_path = property(lambda self: self.path / "finished.json")
-    results_path = property(lambda self: self.path / "results")
+    @property
+    def config_path(self) -> Path:
+        """The settings' file."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The metrics' file."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer's folder."""
+        return self.path / "tokenizer"
+
+    @property
+    def state_path(self) -> Path:
+        """What an unfinished run resumes from."""
+        return self.path / "training_state.safetensors"
+
+    @property
+    def finished_path(self) -> Path:
+        """Present once training has ended."""
+        return self.path / "finished.json"
+
+    @property
+    def results_path(self) -> Path:
+        """The results of stages."""
+        return self.path / "results"
 
     @cached_property
     def config(self) -> Config:
@@ -116,7 +141,10 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, device, precision and threads of the training; empty if not recorded."""
         path = self.path / "environment.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found: dict[str, Any] = {}
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -137,7 +165,9 @@ class Run:
         """
         table = self.metrics
         chosen = table[
-            (table["metric"] == metric) & (table["split"] == split) & (table["attribute"] == attribute)
+            (table["metric"] == metric)
+            & (table["split"] == split)
+            & (table["attribute"] == attribute)
         ]
         if chosen.empty:
             raise RunError(
@@ -192,7 +222,9 @@ class Run:
         """Whether training has ended."""
         return self.finished_path.exists()
 
-    def model(self, step: int | None = None, device: torch.device | str = "cpu") -> TransformerBridge:
+    def model(
+        self, step: int | None = None, device: torch.device | str = "cpu"
+    ) -> TransformerBridge:
         """The model at a checkpoint, in eval mode.
 
         Args:
@@ -225,8 +257,12 @@ class Run:
             f"{config.model.n_heads} heads, d_mlp {config.model.d_mlp}",
         ]
         steps = self.steps
-        state = "finished" if self.finished else f"not finished ({config.training.n_steps} steps asked)"
-        lines.append(f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, {state}")
+        state = (
+            "finished" if self.finished else f"not finished ({config.training.n_steps} steps asked)"
+        )
+        lines.append(
+            f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, {state}"
+        )
         table = self.metrics
         if not table.empty:
             phases = self.phases

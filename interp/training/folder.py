@@ -59,7 +59,7 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
 
 def _clear(out: Path) -> None:
     """Deletes a run's files and nothing else; config.yaml last, so that a kill leaves a run."""
-    for name in sorted(_OURS - {".lock", "config.yaml"}) + ["config.yaml"]:
+    for name in [*sorted(_OURS - {".lock", "config.yaml"}), "config.yaml"]:
         path = out / name
         if path.is_dir():
             rmtree(path)

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch, Corpus
 from interp.config import Config
-from interp.errors import CheckpointError, DivergedError, InterruptedRun
+from interp.errors import CheckpointError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
 from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
 from interp.model import hooked_transformer, training_loss
@@ -67,7 +68,7 @@ def train(
         RunError: the folder is in use, or holds something else (see `open_folder`).
         ConfigError: the longest biography does not fit the context; an unusable device.
         DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
-        InterruptedRun: Ctrl-C or SIGTERM; the state is saved.
+        InterruptedRunError: Ctrl-C or SIGTERM; the state is saved.
         StorageError: a file could not be written; complete files are intact.
     """
     out = Path(out)
@@ -164,7 +165,10 @@ class Trainer:
         batch = self.corpus.batch(step, config.training.batch_size)
         tokens = batch.tokens.to(self.device)
         loss = training_loss(
-            self.model, tokens, pad_token=self.corpus.tokenizer.pad_token_id, precision=self.precision
+            self.model,
+            tokens,
+            pad_token=self.corpus.tokenizer.pad_token_id,
+            precision=self.precision,
         )
         loss.backward()
         self.optimizer.step()
@@ -186,7 +190,7 @@ class Trainer:
         if step % self.config.evaluation.every == 0 or checkpoint or last:
             for split, batch in self._batches.items():
                 summary = summarise(value_table(self.model, batch), split).assign(step=step)
-                self.metrics.add(summary.to_dict("records"))
+                self.metrics.add(records(summary))
                 overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]
                 log({f"{split}/{name}": value for name, value in overall.items()}, step)
                 if split == "evaluation":
@@ -234,7 +238,8 @@ class Trainer:
         load_optimizer_tensors(self.model, self.optimizer, tensors)
         self.step, self.measured = int(metadata["step"]), True
         keep_until(self.run.metrics_path, self.step)
-        self.losses = {int(step): float(loss) for step, loss in self.run.curve().items()}
+        curve = self.run.curve()
+        self.losses = dict(zip(map(int, curve.index), map(float, curve), strict=True))
 
     def _require_finite_weights(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
@@ -243,7 +248,11 @@ class Trainer:
     def _diverged(self, what: str) -> None:
         self.metrics.flush()
         steps = self.run.steps
-        kept = f"The last good checkpoint is step {steps[-1]}." if steps else "No checkpoint was written."
+        kept = (
+            f"The last good checkpoint is step {steps[-1]}."
+            if steps
+            else "No checkpoint was written."
+        )
         raise DivergedError(
             f"Training of {self.run.path} diverged: {what}. {kept} Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
@@ -252,10 +261,16 @@ class Trainer:
 
     def _interrupted(self) -> None:
         self._save_state()
-        raise InterruptedRun(
+        raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.n_steps}; everything is saved in "
             f"{self.run.path}. The same command with --resume goes on from there."
         )
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, by column name."""
+    names = [str(name) for name in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in table.itertuples(index=False)]
 
 
 def _rows(step: int, split: str, values: dict[str, float]) -> list[dict[str, Any]]:

@@ -34,9 +34,7 @@ def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.Adam
     )
 
 
-def optimizer_tensors(
-    model: TransformerBridge, optimizer: torch.optim.AdamW
-) -> dict[str, Tensor]:
+def optimizer_tensors(model: TransformerBridge, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     """The moments of every parameter, named `exp_avg.<parameter>` and so on."""
     return {
         f"{moment}.{name}": optimizer.state[parameter][moment]
@@ -62,7 +60,9 @@ def load_optimizer_tensors(
         if first is None or first.shape != parameter.shape:
             raise CheckpointError(f"The saved optimizer state does not fit the parameter {name}.")
         optimizer.state[parameter] = {
-            m: value.to("cpu" if m == "step" and parameter.device.type == "cpu" else parameter.device)
+            m: value.to(
+                "cpu" if m == "step" and parameter.device.type == "cpu" else parameter.device
+            )
             for m, value in state.items()
             if value is not None
         }

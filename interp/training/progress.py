@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
@@ -27,7 +27,7 @@ class _Silent:
 
 
 class _Bar:
-    def __init__(self, bar: "tqdm[None]") -> None:
+    def __init__(self, bar: "tqdm[Any]") -> None:
         self._bar = bar
         self._shown: dict[str, str] = {}
 
@@ -52,6 +52,7 @@ def progress_bar(label: str, start: int, n_steps: int, *, show: bool) -> Iterato
         yield _Silent()
         return
     interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
+    bar: tqdm[Any]
     with tqdm(
         total=n_steps, initial=start, desc=label, unit="step", mininterval=interval,
         maxinterval=max(interval, 10.0), dynamic_ncols=True,

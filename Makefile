@@ -1,0 +1,39 @@
+# Everything runs in .venv, made on first use from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= artifacts/tiny
+PRESET ?= tiny
+READY := $(VENV)/.ready
+
+.PHONY: reproduce test test-slow check format bench studies clean
+
+reproduce: $(READY)  ## the main job: train, find the phases, measure, report
+	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
+
+test: $(READY)  ## the fast tests
+	$(BIN)/pytest
+
+test-slow: $(READY)  ## tests that train at the tiny preset, and re-check the committed tables
+	$(BIN)/pytest -m slow
+
+check: $(READY)  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## speed: training, batch assembly, population
+	$(BIN)/python -m tests.benchmarks
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,248 @@
+"""The console script `interp`. Every setting of the config models is a flag.
+
+Errors about input or environment end with one message and a non-zero exit code, without a traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from interp.config import Config
+from interp.errors import InterpError
+from interp.phases import DELTA
+from interp.presets import PRESETS, preset
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+Settings = Annotated[Config, tyro.conf.arg(name="")]
+RunPath = Annotated[Path, tyro.conf.Positional]
+
+_HELP = """\
+interp: watch a language model learn facts.
+
+  interp reproduce [PRESET] --out DIR   train, find the phases, measure, write DIR/report.html
+  interp train     [PRESET] --out DIR   train only
+  interp phases    RUN                  the three phases of a run, and how they move with delta
+  interp report    RUN                  write the run's report.html
+  interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
+  interp scaling   [PRESET] --out DIR   plateau length against the number of individuals
+
+PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
+"""
+
+
+def _train(base: Config) -> Callable[..., None]:
+    def train(
+        config: Settings = base, *, out: Path, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        """Train a model on synthetic biographies.
+
+        Example: interp train tiny --out runs/tiny --seed 1 --model.n-layers 4
+
+        Args:
+            config: The settings.
+            out: Folder of the run.
+            resume: Go on with the run in that folder; a finished one is kept as it is.
+            overwrite: Delete the run in that folder first.
+        """
+        from interp.training import train
+
+        run = train(config, out, resume=resume, overwrite=overwrite)
+        _OUT.print(repr(run), highlight=False, markup=False)
+
+    return train
+
+
+def _reproduce(base: Config) -> Callable[..., None]:
+    def reproduce(config: Settings = base, *, out: Path, overwrite: bool = False) -> None:
+        """The main job: train the reference model, run every stage, write the report.
+
+        Stages that are finished are not run again, so the same command goes on after a kill.
+        Writes OUT/report.html and OUT/summary.json.
+
+        Example: interp reproduce tiny --out runs/tiny
+
+        Args:
+            config: The settings.
+            out: Folder of the run.
+            overwrite: Delete the run in that folder first.
+        """
+        from interp.stages import reproduce, summary
+
+        run = reproduce(config, out, overwrite=overwrite, announce=_announce)
+        found = summary(run)
+        _OUT.print(_summary_table(found))
+        _OUT.print(f"report: {run.path / 'report.html'}", soft_wrap=True, markup=False)
+
+    return reproduce
+
+
+def _scaling(base: Config) -> Callable[..., None]:
+    from interp.experiments.scaling import SIZES  # the study's own defaults
+
+    def scaling(
+        config: Settings = base,
+        *,
+        out: Path,
+        sizes: tuple[int, ...] = SIZES,
+        seeds: tuple[int, ...] = (0, 1, 2),
+        workers: int = 1,
+    ) -> None:
+        """Plateau length against the number of individuals, with a power-law fit.
+
+        Example: interp scaling tiny --out runs/scaling --sizes 256 512 1024 --seeds 0 1 2
+
+        Args:
+            config: The settings that all runs share; the learning rate is constant.
+            out: Folder of the study; finished runs in it are kept.
+            sizes: Numbers of individuals, at least three.
+            seeds: One run for each size and seed.
+            workers: Runs at a time.
+        """
+        from interp.experiments import scaling, scaling_fits
+        from interp.files import write_text
+        from interp.plots import scaling_figure_html
+
+        table = scaling(config, out, sizes, seeds, workers)
+        write_text(Path(out) / "figure.html", scaling_figure_html(table))
+        fits = scaling_fits(table)
+        _OUT.print(_frame(fits[fits["delta"] == DELTA], "Power laws of N at delta 0.05"))
+        _OUT.print(f"tables and figure: {out}", soft_wrap=True, markup=False)
+
+    return scaling
+
+
+def _phases(run: RunPath, *, delta: float = DELTA) -> None:
+    """The three phases of a run, and how they move with the tolerance delta.
+
+    Args:
+        run: Folder of the run.
+        delta: The plateau ends where the loss stays below (1 - delta) times the baseline.
+    """
+    from interp.run import Run
+
+    opened = Run.load(run)
+    phases = opened.phases_at(delta)
+    _OUT.print(
+        f"baseline {opened.phase_baseline:.3f} nats, delta {delta:g}\n"
+        f"1. statistics   to step {_or_never(phases.statistics_end)}\n"
+        f"2. plateau      to step {_or_never(phases.plateau_end)}\n"
+        f"3. knowledge    to step {opened.curve().index[-1]} (the last measured)",
+        highlight=False,
+    )
+    _OUT.print(_frame(opened.phase_sensitivity(), "Sensitivity to delta"))
+
+
+def _report(run: RunPath) -> None:
+    """Write the run's report.html: one file that opens with the network off.
+
+    Args:
+        run: Folder of the run.
+    """
+    from interp.report import write_report
+    from interp.run import Run
+
+    _OUT.print(str(write_report(Run.load(run))), soft_wrap=True, markup=False)
+
+
+def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
+    """Export a checkpoint in the property format of TransformerLens 2 and 3.
+
+    Args:
+        run: Folder of the run.
+        out: Folder to write.
+        step: A step with a checkpoint; the last by default.
+    """
+    from interp.model import export_model
+    from interp.run import Run
+
+    opened = Run.load(run)
+    model = opened.model(step)
+    description = f"seed {opened.config.seed}, step {opened.steps[-1] if step is None else step}"
+    _OUT.print(str(export_model(model, out, description)), soft_wrap=True, markup=False)
+
+
+_WITH_PRESET = {"train": _train, "reproduce": _reproduce, "scaling": _scaling}
+_ON_RUN: dict[str, Callable[..., None]] = {"phases": _phases, "report": _report, "export": _export}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 2 on bad input, 130 when interrupted."""
+    # A link to pydantic's manual helps nobody who mistyped a flag.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(words)
+    except InterpError as error:
+        _ERR.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _ERR.print("interrupted", style="red")
+        sys.exit(130)
+
+
+def _dispatch(words: list[str]) -> None:
+    known = [*_WITH_PRESET, *_ON_RUN]
+    if not words or words[0] in ("-h", "--help", "help"):
+        _OUT.print(_HELP.format(presets=", ".join(PRESETS)), highlight=False, markup=False)
+        return
+    if words[0] == "--version":
+        from interp import __version__
+
+        _OUT.print(__version__, highlight=False)
+        return
+    command, *rest = words
+    if command in _WITH_PRESET:
+        name = rest.pop(0) if rest and not rest[0].startswith("-") else "tiny"
+        function = _WITH_PRESET[command](preset(name))
+    elif command in _ON_RUN:
+        function = _ON_RUN[command]
+    else:
+        from interp.errors import suggest
+
+        raise InterpError(
+            f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
+        )
+    tyro.cli(function, prog=f"interp {command}", args=rest, use_underscores=False)
+
+
+def _announce(title: str) -> None:
+    _ERR.print(title, style="bold", highlight=False, markup=False)
+
+
+def _or_never(step: int | None) -> str:
+    return "never (not reached)" if step is None else str(step)
+
+
+def _frame(frame: "object", title: str) -> Table:
+    import pandas as pd
+
+    assert isinstance(frame, pd.DataFrame)
+    table = Table(title=title)
+    for name in frame.columns:
+        table.add_column(str(name), justify="right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    return table
+
+
+def _summary_table(found: dict[str, object]) -> Table:
+    table = Table(title="Summary", show_header=False)
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    for name, value in _flat(found).items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    from interp.config import flatten
+
+    return flatten(values, prefix)

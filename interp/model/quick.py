@@ -1,0 +1,248 @@
+"""A quick forward pass and training loss for our own models, through all of their hooks.
+
+A `boot_native` bridge is walked component by component: every HookPoint is called in the stock order
+with the stock shapes, and the model itself is not touched. It is quicker than `model(tokens)` and
+`cross_entropy` because it
+
+- skips the wrappers' bookkeeping at every call,
+- uses the fused LayerNorm kernel where the bridge spells LayerNorm out in ten elementwise passes,
+- scales, masks and normalises attention scores in three passes in place of six, and
+- never makes the [batch, position, vocab] logits: unembedding, softmax and their gradient run chunk
+  by chunk over the positions that have a target.
+
+Inside LayerNorm and at the logits there are hook points on values that the fused kernels skip. While
+such a point carries hooks, the plain computation runs beside the fused one, once through the hook
+and once not, and the difference is added: `fused + (hooked - plain)`. An idle hook makes a difference
+of exactly zero, in value and gradient, and so moves no bit; an edit takes full effect.
+
+A model with a feature that is not spelled out here (rotary positions, RMSNorm, per-head results)
+falls back to TransformerLens' own component, or as a whole.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources.native import NativeModel
+
+_CHUNK = 1024  # positions whose logits are in memory at a time; the fastest of 512 ... all on a CPU
+_FORKS = ("use_attn_result", "use_split_qkv_input", "use_attn_in")
+
+
+def is_walkable(model: object) -> bool:
+    """Whether the quick forward pass knows this model: one of ours, with no per-head forks on."""
+    inner = getattr(model, "original_model", None)
+    if not isinstance(model, TransformerBridge) or not isinstance(inner, NativeModel):
+        return False
+    return not any(getattr(model.cfg, name, False) for name in _FORKS) and not model.cfg.attn_only
+
+
+def final_residual(
+    model: TransformerBridge, tokens: Int[Tensor, "batch position"], dtype: torch.dtype
+) -> Float[Tensor, "batch position d_model"]:
+    """The residual stream after the final norm: what the unembedding reads.
+
+    Args:
+        model: A model for which `is_walkable`.
+        tokens: Token ids.
+        dtype: What matrix products are computed in; under autocast, autocast's.
+    """
+    batch, width = tokens.shape
+    places = torch.arange(width, device=tokens.device).expand(batch, width)
+    stream = _fire(
+        model.embed.hook_out, model.embed.original_component(model.embed.hook_in(tokens))
+    )
+    rotary = model.original_model.rotary is not None
+    if not rotary:
+        positions = model.pos_embed.original_component(model.pos_embed.hook_in(places))
+        stream = stream + _fire(model.pos_embed.hook_out, positions)
+    mask = torch.full((width, width), float("-inf"), device=tokens.device, dtype=dtype).triu(1)
+    for block in model.blocks:
+        stream = _fire(block.hook_in, stream)
+        normed = _norm(block.ln1, stream, dtype)
+        if rotary:
+            stream = stream + block.attn(normed, position_ids=places)[0]
+        else:
+            stream = stream + _attention(block.attn, normed, mask)
+        entry = _fire(block.hook_mlp_in, stream) if model.cfg.use_hook_mlp_in else stream
+        stream = stream + _mlp(block.mlp, _norm(block.ln2, entry, dtype))
+        stream = _fire(block.hook_out, stream)
+    return _norm(model.ln_final, stream, dtype)
+
+
+def training_loss(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch position"],
+    *,
+    pad_token: int,
+    precision: str = "fp32",
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the next token over all positions followed by a token, in nats.
+
+    Args:
+        model: A `TransformerBridge`; any hooks on it take effect.
+        tokens: Biographies, padded on the right.
+        pad_token: Positions followed by this token do not count.
+        precision: "fp32", or "bf16" for products in bfloat16 under autocast (weights, residual
+            stream, norms and softmax stay in fp32).
+    """
+    autocast = precision == "bf16"
+    targets = torch.full_like(tokens, pad_token)
+    targets[:, :-1] = tokens[:, 1:]
+    dtype = torch.bfloat16 if autocast else model.W_E.dtype
+    if not is_walkable(model):
+        with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
+            logits = model(tokens)
+        return _cross_entropy(logits, targets.flatten(), pad_token)
+    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
+        final = _fire(model.unembed.hook_in, final_residual(model, tokens, dtype))
+    unembed = model.unembed
+    flat = targets.flatten()
+    counted = (flat != pad_token).nonzero()[:, 0]
+    loss: Tensor = _ChunkedCrossEntropy.apply(
+        final.flatten(0, 1)[counted], unembed.weight, unembed.bias, flat[counted]
+    )
+    if _hooked(unembed.hook_out):
+        logits = F.linear(final, unembed.weight.to(dtype), unembed.bias.to(dtype))
+        hooked, plain = _twins(logits)
+        edited = _cross_entropy(unembed.hook_out(hooked), flat, pad_token)
+        loss = loss + (edited - _cross_entropy(plain, flat, pad_token))
+    return loss
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, pad_token: int) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=pad_token)
+
+
+def _hooked(*points: Any) -> bool:
+    """Whether any of these HookPoints carries a hook, however it was attached."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(point, kind) for point in points for kind in kinds)
+
+
+def _fire(point: Any, x: Tensor) -> Tensor:
+    """Runs a value through a HookPoint; an edit made in another dtype comes back in ours."""
+    y: Tensor = point(x)
+    return y if y.dtype == x.dtype else y.to(x.dtype)
+
+
+def _twins(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two aliases with graph nodes of their own, so that two branches' gradients cancel there."""
+    return x.view_as(x), x.view_as(x)
+
+
+def _norm(bridge: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """LayerNorm by the fused kernel; the hooks on its scale and result are served when present."""
+    layer = bridge.original_component
+    if not isinstance(layer, nn.LayerNorm):
+        normed: Tensor = bridge(x)
+        return normed.to(dtype)
+    x = _fire(bridge.hook_in, x)
+    out = F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+    if _hooked(bridge.hook_scale, bridge.hook_normalized):
+        # One alias for the difference as a whole, then one for each of its terms.
+        shared = [_twins(part)[0] for part in (x, layer.weight, layer.bias)]
+        hooked, plain = zip(*(_twins(part) for part in shared), strict=True)
+        out = out + (
+            _spelled_out_norm(hooked, layer.eps, bridge.hook_scale, bridge.hook_normalized)
+            - _spelled_out_norm(plain, layer.eps, nn.Identity(), nn.Identity())
+        )
+    return _fire(bridge.hook_out, out).to(dtype)
+
+
+def _spelled_out_norm(
+    parts: tuple[Tensor, Tensor, Tensor],
+    epsilon: float,
+    scale_point: Callable[[Tensor], Tensor],
+    normalized_point: Callable[[Tensor], Tensor],
+) -> Tensor:
+    x, weight, bias = parts
+    centred = x - x.mean(-1, keepdim=True)
+    scale = scale_point((centred.pow(2).mean(-1, keepdim=True) + epsilon).sqrt())
+    return normalized_point(centred / scale) * weight + bias
+
+
+def _linear(bridge: Any, x: Tensor) -> Tensor:
+    x = _fire(bridge.hook_in, x)
+    return _fire(bridge.hook_out, F.linear(x, bridge.weight, bridge.bias))
+
+
+def _attention(bridge: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """Attention with `hook_pattern` applied before the values are mixed, as in the bridge."""
+    attention = bridge.original_component
+    n_heads, d_head = attention.n_heads, attention.d_head
+    x = _fire(bridge.hook_in, x)
+    batch, width, _ = x.shape
+    queries, keys, values = (
+        _linear(side, x).view(batch, width, n_heads, d_head).transpose(1, 2).flatten(0, 1)
+        for side in (bridge.q, bridge.k, bridge.v)
+    )
+    pattern: Tensor = _Pattern.apply(queries, keys, mask, attention.scale)
+    pattern = _fire(bridge.hook_pattern, pattern.view(batch, n_heads, width, width))
+    mixed = torch.bmm(pattern.reshape(-1, width, width), values)
+    mixed = mixed.view(batch, n_heads, width, d_head).transpose(1, 2)
+    out = _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
+    if _hooked(bridge.hook_attn_scores):
+        # The bridge shows this point the pattern, too late for an edit, and warns of edits.
+        bridge._fire_post_hoc_hook(bridge.hook_attn_scores, pattern, "hook_attn_scores")
+    return out
+
+
+def _mlp(bridge: Any, x: Tensor) -> Tensor:
+    hidden = _linear(getattr(bridge, "in"), _fire(bridge.hook_in, x))
+    return _fire(bridge.hook_out, _linear(bridge.out, bridge.original_component.act(hidden)))
+
+
+class _Pattern(torch.autograd.Function):
+    """softmax(q kᵀ / scale + mask) that keeps nothing for the backward pass but q, k and itself."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
+        scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / scale)
+        pattern = scores.float().softmax(-1).to(q.dtype)
+        ctx.save_for_backward(q, k, pattern)
+        ctx.scale = scale
+        return pattern
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        q, k, pattern = ctx.saved_tensors
+        of_scores = torch._softmax_backward_data(grad, pattern, -1, pattern.dtype)
+        of_q = torch.bmm(of_scores, k).div_(ctx.scale)
+        return of_q, torch.bmm(of_scores.transpose(1, 2), q).div_(ctx.scale), None, None
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of x Wᵀ + b; gradients are made in the forward pass, chunk by chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+        low = weight.to(x.dtype)
+        loss = torch.zeros((), device=x.device)
+        of_x, of_weight = torch.empty_like(x), torch.zeros_like(weight)
+        for start in range(0, len(x), _CHUNK):
+            rows, goal = x[start : start + _CHUNK], target[start : start + _CHUNK, None]
+            logits = torch.mm(rows, low.t()).float().add_(bias)
+            p = logits.softmax(-1)
+            # Log-sum-exp is the largest logit minus the log of its probability: no underflow.
+            log_sum = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+            loss += (log_sum - logits.gather(1, goal)).sum()
+            p.scatter_add_(1, goal, p.new_full((1, 1), -1.0).expand_as(goal))
+            of_logits = p.to(x.dtype)
+            torch.mm(of_logits, low, out=of_x[start : start + _CHUNK])
+            of_weight += torch.mm(of_logits.t(), rows)
+        ctx.save_for_backward(of_x, of_weight)
+        ctx.count = len(x)
+        return loss / len(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        of_x, of_weight = ctx.saved_tensors
+        scale = grad / ctx.count
+        return of_x * scale.to(of_x.dtype), of_weight * scale, None, None

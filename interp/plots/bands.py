@@ -1,0 +1,107 @@
+"""The phases of a run as stretches of steps, for figures and tables."""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from interp.phases import Phases
+
+NAMES = ("statistics", "plateau", "knowledge")
+"""The phases in their order."""
+_FILLS = {
+    "statistics": "rgba(122,127,135,{alpha})",
+    "plateau": "rgba(230,159,0,{alpha})",
+    "knowledge": "rgba(31,131,196,{alpha})",
+}
+_SHADE, _SWATCH = 0.14, 0.55
+
+
+@dataclass(frozen=True)
+class Band:
+    """One phase of a run.
+
+    Attributes:
+        name: "statistics", "plateau" or "knowledge".
+        start: Its first step.
+        end: The step at which the next one begins; the last measured step if none does.
+        closed: Whether the run has left this phase (or, for the last phase, reached the end in it).
+    """
+
+    name: str
+    start: int
+    end: int
+    closed: bool
+
+    @property
+    def number(self) -> int:
+        """1, 2 or 3."""
+        return NAMES.index(self.name) + 1
+
+
+def phase_bands(phases: Phases, first: int, last: int) -> list[Band]:
+    """The phases that a run went through, in order; empty stretches are left out.
+
+    Args:
+        phases: Where they meet; either boundary may be None.
+        first: The first measured step.
+        last: The last measured step.
+    """
+    edges: list[int | None] = [first, phases.statistics_end, phases.plateau_end]
+    bands = []
+    for i, name in enumerate(NAMES):
+        start = edges[i]
+        if start is None:
+            break
+        following = edges[i + 1] if i + 1 < len(edges) else None
+        end = last if following is None else following
+        # A run may have entered its last phase at its last measurement.
+        if end > start or (following is None and start == last):
+            bands.append(Band(name, start, end, following is not None or name == NAMES[-1]))
+    return bands
+
+
+def shade_phases(figure: go.Figure, phases: Phases, first: int, last: int, label: str) -> None:
+    """Shades the phases behind all panels, numbers them, and lists them above.
+
+    Args:
+        figure: A figure whose x axes are steps.
+        phases: Where the phases meet.
+        first: The first measured step.
+        last: The last measured step.
+        label: The y axis below whose upper edge the numbers stand, e.g. "y domain".
+    """
+    for band in phase_bands(phases, first, last):
+        figure.add_shape(
+            type="rect", layer="below", line_width=0, name=band.name,
+            xref="x", x0=band.start, x1=band.end, yref="paper", y0=0, y1=1,
+            fillcolor=_FILLS[band.name].format(alpha=_SHADE),
+        )  # fmt: skip
+        if band.end < last:
+            figure.add_shape(
+                type="line", layer="below", name=f"end of {band.name}",
+                xref="x", x0=band.end, x1=band.end, yref="paper", y0=0, y1=1,
+                line={"color": _FILLS["statistics"].format(alpha=0.8), "width": 1},
+            )  # fmt: skip
+        figure.add_annotation(
+            text=f"<b>{band.number}</b>", showarrow=False, font_size=12,
+            x=(band.start + band.end) / 2, xref="x", y=1, yref=label, yanchor="top",
+        )  # fmt: skip
+        if band.name == "knowledge":
+            extent = f"from step {band.start:,}"
+        elif band.closed:
+            extent = f"to step {band.end:,}"
+        else:
+            extent = "not left"
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", hoverinfo="skip", legend="legend2",
+            name=f"{band.number} {band.name}, {extent}",
+            marker={"symbol": "square", "size": 11,
+                    "color": _FILLS[band.name].format(alpha=_SWATCH)},
+        )  # fmt: skip
+    figure.update_layout(
+        legend2={
+            "orientation": "h", "yref": "paper", "y": 1.0, "yanchor": "bottom",
+            "x": 0, "xanchor": "left", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)",
+            "itemclick": False, "itemdoubleclick": False,
+        }
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""The plateau: how its ends depend on the tolerance δ, how its length depends on N."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+from interp.phases import DELTA, PowerLawFit
+from interp.plots.style import PALETTE, describe, note
+from interp.run import Run
+
+PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
+"""The paper's plateau length in steps is 0.43 N^0.81 (paper, Fig. 2 and appendix C)."""
+
+
+def phase_sensitivity(run: Run) -> go.Figure:
+    """The ends of the statistics phase and of the plateau (steps) against the tolerance δ.
+
+    What to look for: flat lines. Where they are steep, the phases are a matter of the threshold.
+
+    Args:
+        run: A run with metrics.
+
+    Raises:
+        RunError: nothing has been measured yet.
+    """
+    table = run.phase_sensitivity()
+    figure = go.Figure()
+    for column, name, colour, symbol in (
+        ("plateau_end", "end of the plateau", PALETTE["blue"], "circle"),
+        ("statistics_end", "end of the statistics phase", PALETTE["orange"], "square"),
+    ):
+        ends = table[column]
+        figure.add_scatter(
+            x=list(table["delta"]), y=[None if pd.isna(end) else int(end) for end in ends],
+            mode="lines+markers", name=name + ("" if ends.notna().any() else " (never reached)"),
+            line={"color": colour, "width": 2}, marker={"symbol": symbol, "size": 8},
+            hovertemplate="step %{y:,d} with δ = %{x}",
+        )  # fmt: skip
+    figure.add_vline(
+        x=DELTA, line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5},
+        annotation_text=f"default δ = {DELTA}", annotation_position="top right",
+    )  # fmt: skip
+    if table[["statistics_end", "plateau_end"]].isna().all(axis=None):
+        note(figure, "No δ marks an end of a phase in this run")
+        figure.update_yaxes(range=[0, int(run.curve().index[-1])])
+    figure.update_xaxes(title_text="tolerance δ (share of the baseline)", rangemode="tozero")
+    figure.update_yaxes(title_text="end of phase (steps)", rangemode="tozero", tickformat=",d")
+    figure.update_layout(height=400)
+    return describe(
+        figure,
+        "Sensitivity of the phases to δ",
+        """When the statistics phase and the plateau end, in training steps, against the tolerance
+        δ, a share of the baseline: the plateau ends at the first step from which the loss stays
+        below (1 - δ) times the baseline, the statistics phase at the first step below (1 + δ) times
+        it. Look for flat lines: where they are steep, the length of the plateau says as much about
+        the threshold as about the model. A missing point means that this end was not reached. An
+        end is only as exact as the measurements are close.""",
+    )
+
+
+def scaling(table: pd.DataFrame, fit: PowerLawFit) -> go.Figure:
+    """Plateau length (steps) against the number of individuals, log-log, with a power law.
+
+    What to look for: points on a straight line, little spread between seeds, and the exponent's
+    interval beside the paper's 0.81. The height of the line depends on batch size and learning
+    rate; only the slope is comparable.
+
+    Args:
+        table: A run a row: columns `n_individuals`, `seed`, `plateau_length` (steps; NA where the
+            plateau did not end), as well as `statistics_end` and `plateau_end`.
+        fit: A power law fitted to them (`interp.phases.fit_power_law`).
+
+    Raises:
+        InterpError: no row has a plateau length above 0.
+    """
+    length = pd.to_numeric(table["plateau_length"]).astype("Float64")
+    reached = table[(length > 0).fillna(value=False)]
+    if reached.empty:
+        raise InterpError(
+            "No run of the table has a plateau length above 0 to draw; train for more steps."
+        )
+    people = reached["n_individuals"].to_numpy(dtype=float)
+    steps = reached["plateau_length"].to_numpy(dtype=float)
+    span = np.geomspace(people.min() / 1.15, people.max() * 1.15, 40)
+    # Least squares on logarithms passes through the mean point; the slope's interval turns there.
+    middle = float(np.exp(np.log(people).mean()))
+    at_middle = fit.coefficient * middle**fit.exponent
+    fans = [at_middle * (span / middle) ** slope for slope in (fit.low, fit.high)]
+
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[*span, *span[::-1]],
+        y=[*np.maximum(*fans), *np.minimum(*fans)[::-1]],
+        mode="lines", fill="toself", line_width=0, fillcolor="rgba(31,131,196,0.18)",
+        name=f"95% interval of the exponent: {fit.low:.2f} to {fit.high:.2f}", hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(span), y=list(fit.coefficient * span**fit.exponent), mode="lines",
+        line={"color": PALETTE["blue"], "width": 2}, hoverinfo="skip",
+        name=f"fit: {fit.coefficient:.2f} · N^{fit.exponent:.2f} (R² {fit.r_squared:.3f})",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(span), y=list(PAPER_COEFFICIENT * span**PAPER_EXPONENT), mode="lines",
+        line={"color": PALETTE["grey"], "dash": "dash", "width": 2}, hoverinfo="skip",
+        name=f"paper: {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(people), y=list(steps), mode="markers", name="a run (one point per seed)",
+        customdata=[str(seed) for seed in reached["seed"]],
+        marker={"color": PALETTE["orange"], "size": 9, "symbol": "circle-open", "line_width": 2},
+        hovertemplate="%{x:,d} individuals, seed %{customdata}: %{y:,d} steps<extra></extra>",
+    )  # fmt: skip
+    sizes = sorted({int(n) for n in reached["n_individuals"]})
+    figure.update_xaxes(
+        title_text="individuals N", type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes],
+        range=[np.log10(span[0]), np.log10(span[-1])],
+    )  # fmt: skip
+    figure.update_yaxes(
+        title_text="plateau length (steps)", type="log", dtick="D2", tickformat=",d"
+    )
+    figure.update_layout(height=480)
+    n_left_out = len(table) - len(reached)
+    left_out = (
+        f"""Not drawn: {n_left_out} of {len(table)} runs, whose plateau did not end or was too short
+        for their measurements to see."""
+        if n_left_out
+        else ""
+    )
+    return describe(
+        figure,
+        "Plateau length and number of individuals",
+        f"""Steps from the end of the statistics phase to the end of the plateau, against the number
+        of individuals N, both logarithmic; a point for each run. Look for a straight line: a power
+        law, here with exponent {fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f},
+        {fit.n_points} runs). The band shows the slopes of that interval. Compare the slope with the
+        dashed line of the paper, {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}, measured from 4,000 to
+        256,000 individuals with another model and batch size: its height is not comparable, its
+        exponent is.
+        {left_out}""",
+    )

@@ -1,0 +1,58 @@
+"""The terms of a report, in the order in which a reader needs them.
+
+Definitions follow Zucchet et al. 2025, arXiv:2503.21676 ("the paper"); thresholds that the paper
+does not print are this package's own, and are marked as such.
+"""
+
+GLOSSARY = {
+    "biography": (
+        "Six sentences about one person, one for each attribute, in random order, with the full "
+        "name in every sentence. Biographies are drawn anew for every step."
+    ),
+    "attribute": (
+        "What a sentence tells: birth place, birth date, current location, university, major or "
+        "company. Its answer is the value; a person's value is a fact."
+    ),
+    "wording": (
+        "The sentence template around a fact. Each person has, for each attribute, 20 wordings for "
+        "training and 5 for evaluation, so evaluation measures knowledge of the fact and not "
+        "memory of a sentence."
+    ),
+    "train, evaluation, held-out": (
+        "Known people in wordings seen in training; known people in wordings never seen with them; "
+        "people who are never trained on."
+    ),
+    "attribute loss": (
+        "The cross-entropy summed over the tokens of a value, averaged over the six values of a "
+        "biography and over people, in nats. Zero means that every value is predicted with "
+        "certainty."
+    ),
+    "attribute accuracy": "The share of values whose tokens are all predicted right.",
+    "nat": "The unit of information with the natural logarithm: 1 nat is 1.44 bits.",
+    "no-knowledge baseline": (
+        "The attribute loss of a model that knows how values are distributed, but no individual. "
+        "Of the drawn people: the entropy of the values they have (day, month and year of a birth "
+        "date taken as independent). Theoretical: the log of the number of possible values."
+    ),
+    "statistics phase": (
+        "The first phase of learning: the loss falls to the baseline. It ends at the first step at "
+        "which the loss is below (1 + δ) times the baseline."
+    ),
+    "plateau": (
+        "The second phase: the loss stays at the baseline and accuracy near zero. It ends at the "
+        "first step from which the loss stays below (1 - δ) times the baseline. The threshold is "
+        "this package's; the paper prints none."
+    ),
+    "knowledge emergence": "The third phase: the loss falls below the baseline for good.",
+    "top probability": (
+        "The probability of the most likely prediction at the first token of a value, averaged."
+    ),
+    "entropy": (
+        "How spread the prediction at the first token of a value is, in nats; zero is certainty."
+    ),
+    "hallucination": (
+        "A loss on held-out people above the baseline after the plateau: the model is confident "
+        "about people whom it cannot know, and wrong."
+    ),
+}
+"""Terms with their definitions."""

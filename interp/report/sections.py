@@ -1,0 +1,174 @@
+"""The sections of a report, each built from a run by a function of its own.
+
+A new section is a function `(Run) -> Section | None`, added to `SECTIONS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+import yaml
+
+from interp import plots
+from interp.biographies import ATTRIBUTES
+from interp.report.glossary import GLOSSARY
+from interp.report.summary import final, key_results, phase_rows
+from interp.run import Run
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        caption: What it shows, with units.
+        header: Column titles; the first column heads the rows.
+        rows: The cells, as text.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Text that is folded away until opened, such as a configuration."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a report, shown in the order of its attributes. All text is plain text.
+
+    Attributes:
+        title: Its heading, and its entry in the navigation.
+        anchor: Its id in the page: letters, digits and hyphens.
+        text: Paragraphs.
+        results: Results to show large: name, value with unit, remark.
+        figures: Figures by their anchor. Title and caption are the figure's own
+            (see `interp.plots.describe`).
+        tables: Tables.
+        listings: Texts to fold away.
+        terms: Terms with their definitions.
+    """
+
+    title: str
+    anchor: str
+    text: Sequence[str] = ()
+    results: Sequence[tuple[str, str, str]] = ()
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    listings: Sequence[Listing] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+
+SectionBuilder = Callable[[Run], Section | None]
+"""Builds a section of a run; None if the run has nothing to show there."""
+
+
+def summary(run: Run) -> Section:
+    """What came out: the phases and the final numbers."""
+    phases = run.phases
+    table = Table(
+        f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "
+        f"({phases.baseline:.2f} nats).",
+        ("phase", "steps", "what happens"),
+        phase_rows(run),
+    )
+    return Section("Summary", "summary", results=key_results(run), tables=[table])
+
+
+def learning(run: Run) -> Section:
+    """The curves over training, and how firm the phases are."""
+    return Section(
+        "Learning",
+        "learning",
+        figures={
+            "learning-curves": plots.learning_curves(run),
+            "phase-sensitivity": plots.phase_sensitivity(run),
+        },
+    )
+
+
+def hallucination(run: Run) -> Section | None:
+    """Known against held-out people; None if there are none."""
+    if not run.config.population.n_held_out:
+        return None
+    return Section(
+        "Held-out people",
+        "held-out",
+        figures={"known-and-held-out": plots.known_and_held_out(run)},
+    )
+
+
+def attributes(run: Run) -> Section:
+    """Each attribute by itself: curves and final numbers."""
+    baselines = run.baselines
+    splits = ["train", "evaluation"]
+    if run.config.population.n_held_out:
+        splits.append("held_out")
+    rows = []
+    for name in ("all", *ATTRIBUTES):
+        level = run.phase_baseline if name == "all" else baselines.statistics[name]
+        theory = run.baseline if name == "all" else baselines.theoretical[name]
+        losses = [f"{final(run, 'attribute_loss', split, name):.3f}" for split in splits]
+        accuracy = f"{final(run, 'attribute_accuracy', 'evaluation', name):.1%}"
+        label = "all (mean)" if name == "all" else name.replace("_", " ")
+        rows.append((label, *losses, f"{level:.3f}", f"{theory:.3f}", accuracy))
+    table = Table(
+        f"Each attribute at step {run.curve().index[-1]:,}: attribute loss and baselines in nats, "
+        "accuracy as a share of the values of evaluation biographies.",
+        (
+            "attribute",
+            *(f"{split.replace('_', '-')} loss" for split in splits),
+            "baseline (drawn)",
+            "baseline (theoretical)",
+            "evaluation accuracy",
+        ),
+        rows,
+    )
+    return Section(
+        "Attributes",
+        "attributes",
+        figures={"attribute-curves": plots.attribute_curves(run)},
+        tables=[table],
+    )
+
+
+def configuration(run: Run) -> Section:
+    """The settings and the environment, enough to train the run again."""
+    environment = yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True)
+    return Section(
+        "Configuration and environment",
+        "configuration",
+        text=[
+            "The same settings on the same machine, with the same package versions and number of "
+            "threads, give the same run to the byte."
+        ],
+        listings=[
+            Listing("Configuration (config.yaml)", run.config.to_yaml()),
+            Listing(
+                "Environment (environment.json, as YAML)",
+                environment if run.environment else "not recorded",
+            ),
+        ],
+    )
+
+
+def glossary(run: Run) -> Section:
+    """The terms of the report."""
+    return Section("Glossary", "glossary", terms=GLOSSARY)
+
+
+SECTIONS: tuple[SectionBuilder, ...] = (
+    summary,
+    learning,
+    hallucination,
+    attributes,
+    configuration,
+    glossary,
+)
+"""The sections of a run's report, in order."""

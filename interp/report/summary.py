@@ -1,0 +1,103 @@
+"""A run in words and numbers: the headline, the phases, the results at the end."""
+
+from interp.model import hooked_transformer, parameter_counts
+from interp.plots import phase_bands
+from interp.run import Run
+
+_HAPPENS = {
+    "statistics": "The loss falls to the baseline: the model learns how values are distributed.",
+    "plateau": "The loss stays at the baseline: no individual is known yet.",
+    "knowledge": "The loss falls below the baseline for good: facts are learned.",
+}
+
+
+def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "all") -> float:
+    """The last measured value of a metric."""
+    return float(run.curve(metric, split, attribute).iloc[-1])
+
+
+def page_title(run: Run) -> str:
+    """The page's title."""
+    return f"Run of preset {run.config.preset}, seed {run.config.seed}"
+
+
+def headline(run: Run) -> str:
+    """One sentence: which model was trained on whom, and for how long."""
+    config = run.config
+    people = config.population
+    # Built on the meta device: shapes without memory, so any size is counted at once.
+    counts = parameter_counts(hooked_transformer(config, run.tokenizer, "meta"))
+    steps = int(run.curve().index[-1])
+    held_out = f" ({people.n_held_out:,} more were held out)" if people.n_held_out else ""
+    progress = "" if run.finished else f" of {config.training.n_steps:,}; training has not ended"
+    return (
+        f"A transformer of {_count(config.model.n_layers, 'layer')} and "
+        f"{_short(counts['total'])} parameters ({_short(counts['non_embedding'])} without "
+        f"embeddings) learned the biographies of {people.n_individuals:,} people{held_out} in "
+        f"{steps:,} steps of {_count(config.training.batch_size, 'biography', 'biographies')}"
+        f"{progress}."
+    )
+
+
+def phase_rows(run: Run) -> list[tuple[str, str, str]]:
+    """The phases the run went through: name, steps, what happens."""
+    steps = run.curve().index
+    rows = []
+    for band in phase_bands(run.phases, int(steps[0]), int(steps[-1])):
+        if band.name == "knowledge":
+            extent = f"from {band.start:,} on"
+        else:
+            extent = f"{band.start:,} to {band.end:,}" + ("" if band.closed else ", not left")
+        rows.append((f"{band.number} {band.name}", extent, _HAPPENS[band.name]))
+    return rows
+
+
+def key_results(run: Run) -> list[tuple[str, str, str]]:
+    """The results in brief: name, value with unit, remark."""
+    phases = run.phases
+    last = int(run.curve().index[-1])
+    loss = final(run, "attribute_loss")
+    results = [
+        (
+            "Attribute accuracy",
+            f"{final(run, 'attribute_accuracy'):.1%}",
+            f"of the values of known people in new wordings, at step {last:,}",
+        ),
+        (
+            "Attribute loss",
+            f"{loss:.2f} nats",
+            f"known people in new wordings; baseline {run.phase_baseline:.2f}",
+        ),
+    ]
+    if run.config.population.n_held_out:
+        unknown = final(run, "attribute_loss", "held_out")
+        ratio = unknown / run.phase_baseline
+        if phases.plateau_end is None:
+            meaning = "the plateau has not ended"
+        else:
+            meaning = "confident and wrong" if ratio > 1 + phases.delta else "no hallucination"
+        results.append(
+            (
+                "Held-out attribute loss",
+                f"{unknown:.2f} nats",
+                f"{ratio:.2f} times the baseline of {run.phase_baseline:.2f}: {meaning}",
+            )
+        )
+    if phases.plateau_length is not None:
+        remark = f"from step {phases.statistics_end:,} to step {phases.plateau_end:,}"
+        results.append(("Plateau length", f"{phases.plateau_length:,} steps", remark))
+    else:
+        results.append(("Plateau length", "not reached", f"no end by step {last:,}"))
+    return results
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _short(number: int) -> str:
+    """A number in two or three digits: 741,632 is 742 thousand."""
+    for unit, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return str(number)

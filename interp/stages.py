@@ -1,0 +1,168 @@
+"""The main job as stages: each one reads a run and writes its results into it.
+
+A stage's results lie in `results/<stage>/`: its tables as CSV, and `summary.json`, which is written
+last, so that a stage with a summary is finished and is not run again. A new stage is one function
+and one entry in `STAGES`; the report and `summary.json` pick it up by name.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.config import Config
+from interp.files import folder_lock, write_json, write_text
+from interp.knowledge import SPLITS, Baseline, measure
+from interp.model import parameter_counts
+from interp.report import write_report
+from interp.run import Run
+from interp.training import train
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage found.
+
+    Attributes:
+        summary: The numbers a script would want; goes into the run's `summary.json`.
+        tables: Tidy tables by name; each becomes a CSV file.
+    """
+
+    summary: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the main job.
+
+    Attributes:
+        name: Its folder in `results/` and its key in `summary.json`.
+        title: What a person is told it does.
+        compute: From a trained run to its result.
+    """
+
+    name: str
+    title: str
+    compute: Callable[[Run], StageResult]
+
+    def finished(self, run: Run) -> bool:
+        """Whether the run holds this stage's result."""
+        return (run.results_path / self.name / "summary.json").exists()
+
+    def execute(self, run: Run) -> None:
+        """Computes and writes the result, the summary last.
+
+        Raises:
+            StorageError: a file could not be written.
+        """
+        started = time.perf_counter()
+        result = self.compute(run)
+        folder = run.results_path / self.name
+        for name, table in result.tables.items():
+            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        seconds = round(time.perf_counter() - started, 2)
+        write_json(folder / "summary.json", {**result.summary, "seconds": seconds})
+
+
+def find_phases(run: Run) -> StageResult:
+    """The three phases, and how they move with δ."""
+    phases = run.phases
+    return StageResult(
+        {
+            "statistics_end": phases.statistics_end,
+            "plateau_end": phases.plateau_end,
+            "plateau_length": phases.plateau_length,
+            "delta": phases.delta,
+            "phase_baseline": run.phase_baseline,
+            "baseline": run.baseline,
+            "population_entropy": Baseline.overall(run.baselines.population),
+        },
+        {"sensitivity": run.phase_sensitivity()},
+    )
+
+
+def measure_knowledge(run: Run) -> StageResult:
+    """What the last checkpoint knows of everybody: known people and held-out ones."""
+    model = run.model()
+    splits = [s for s in SPLITS if s != "held_out" or run.config.population.n_held_out]
+    table = pd.concat([measure(model, run.corpus, split) for split in splits], ignore_index=True)
+    table.insert(0, "step", run.steps[-1])
+    overall = table[table["attribute"] == "all"]
+    return StageResult(
+        {
+            "step": run.steps[-1],
+            "parameters": parameter_counts(model),
+            **{
+                split: dict(zip(rows["metric"], rows["value"], strict=True))
+                for split in splits
+                for rows in [overall[overall["split"] == split]]
+            },
+        },
+        {"final": table},
+    )
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("phases", "Find the three phases", find_phases),
+    Stage("knowledge", "Measure what is known, and of held-out people", measure_knowledge),
+)
+"""The stages between training and the report, in their order."""
+
+
+def reproduce(
+    config: Config,
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    announce: Callable[[str], None] = lambda title: None,
+    progress: bool = True,
+) -> Run:
+    """The main job: train, run every stage, write `summary.json` and `report.html`.
+
+    What is finished is kept: a run that was killed goes on where it was.
+
+    Args:
+        config: What to train.
+        out: The run's folder.
+        overwrite: Delete the run in `out` first.
+        announce: Called with each stage's title as it begins.
+        progress: Show a progress bar while training.
+
+    Raises:
+        InterpError: as `train` does.
+    """
+    n_stages = len(STAGES) + 2
+    announce(f"[1/{n_stages}] Train the {config.preset} model")
+    run = train(config, out, resume=True, overwrite=overwrite, progress=progress)
+    with folder_lock(run.path):
+        for number, stage in enumerate(STAGES, 2):
+            if stage.finished(run):
+                announce(f"[{number}/{n_stages}] {stage.title}: done before")
+                continue
+            announce(f"[{number}/{n_stages}] {stage.title}")
+            stage.execute(run)
+        announce(f"[{n_stages}/{n_stages}] Write the report")
+        write_json(run.path / "summary.json", summary(run))
+        write_report(run)
+    return run
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The summaries of all finished stages, by stage, with what was run."""
+    config = run.config
+    found: dict[str, Any] = {
+        "preset": config.preset,
+        "seed": config.seed,
+        "n_individuals": config.population.n_individuals,
+        "steps": run.steps[-1],
+    }
+    for stage in STAGES:
+        if stage.finished(run):
+            path = run.results_path / stage.name / "summary.json"
+            found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
+    return found

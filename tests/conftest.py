@@ -1,0 +1,145 @@
+"""What the tests share: a small trained run, its corpus, and child processes that may be killed."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Small models train fastest on one thread, and child processes then add up in the same order.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.biographies import Batch, Corpus
+from interp.config import Config
+from interp.run import Run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden-losses",
+        action="store_true",
+        help="write tests/golden_losses.json anew instead of comparing with it",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke() -> Config:
+    """The smoke preset in single precision, which every machine has."""
+    return interp.preset("smoke", **{"training.precision": "fp32"})
+
+
+@pytest.fixture(scope="session")
+def short(smoke: Config) -> Config:
+    """A dozen steps, in the precision of the machine, with a checkpoint at 0, 4, 8 and 12."""
+    return smoke.with_settings(
+        **{
+            "training.precision": "auto",
+            "training.n_steps": 12,
+            "training.early_checkpoints": (0,),
+            "training.checkpoint_every": 4,
+            "evaluation.every": 2,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def smoke_run(smoke: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A trained run; read it, and copy its folder before changing anything."""
+    return interp.train(smoke, tmp_path_factory.mktemp("runs") / "smoke", progress=False)
+
+
+@pytest.fixture(scope="session")
+def short_run(short: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The `short` run, never interrupted; read-only like `smoke_run`."""
+    return interp.train(short, tmp_path_factory.mktemp("runs") / "short", progress=False)
+
+
+@pytest.fixture(scope="session")
+def corpus(smoke: Config) -> Corpus:
+    return Corpus.from_config(smoke)
+
+
+@pytest.fixture(scope="session")
+def bpe_corpus(smoke: Config) -> Corpus:
+    """The same people in subwords, few enough that most words are cut."""
+    bpe = {"tokenizer.kind": "bpe", "tokenizer.bpe_vocabulary": 200, "model.n_ctx": 512}
+    return Corpus.from_config(smoke.with_settings(**bpe))
+
+
+@pytest.fixture(scope="session")
+def batch(corpus: Corpus) -> Batch:
+    return corpus.biographies(np.arange(6))
+
+
+class Child:
+    """A process that runs some code, and may be killed.
+
+    Attributes:
+        process: The process.
+        report: Where it writes the type and text of the exception that ended it.
+    """
+
+    _BODY = """
+try:
+    exec(compile(code, "child", "exec"), {"out": out})
+except BaseException as error:
+    with open(report, "w") as file:
+        file.write(f"{type(error).__name__}: {error}")
+    raise SystemExit(1)
+"""
+
+    def __init__(self, code: str, out: Any, report: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["interp.training", "interp.model.build"])
+        values = {"code": code, "out": out, "report": str(report)}
+        self.report = report
+        self.process = context.Process(target=exec, args=(self._BODY, values))
+        self.process.start()
+
+    def wait(self, timeout: float = 60) -> int:
+        """Waits for the end; the exit code, which is minus the signal that killed it."""
+        self.process.join(timeout)
+        code = self.process.exitcode
+        if code is None:
+            self.process.kill()
+            pytest.fail(f"the child process did not end within {timeout} s")
+        return code
+
+    @property
+    def error(self) -> str:
+        """The exception that ended it, or an empty string."""
+        return self.report.read_text() if self.report.exists() else ""
+
+
+@pytest.fixture
+def child(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Child]:
+    """Starts code in a process of its own, which sees one variable, `out`.
+
+    The process is forked from a server that has imported the package, so it starts at once; it has
+    no other state of the tests.
+    """
+    folder = tmp_path_factory.mktemp("child")
+    started: list[Child] = []
+
+    def start(code: str, out: Any) -> Child:
+        started.append(Child(code, out, folder / f"report_{len(started)}"))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.is_alive():
+            one.process.kill()
+        one.process.join()
+        one.process.close()

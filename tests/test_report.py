@@ -1,0 +1,224 @@
+"""The report: one page, offline, escaped, and the same bytes for the same run."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import plotly.graph_objects as go
+import pytest
+
+import interp
+from interp import plots
+from interp.errors import InterpError, RunError
+from interp.report import SECTIONS, Section, Table, render, write_report
+from interp.run import Run
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, scripts with their text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {k: v or "" for k, v in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    config = interp.preset(
+        "smoke",
+        preset=HOSTILE,
+        **{
+            "logging.wandb_project": HOSTILE,
+            "training.n_steps": 10,
+            "training.checkpoint_every": 10,
+        },
+    )
+    return interp.train(config, tmp_path_factory.mktemp("report") / "run", progress=False)
+
+
+@pytest.fixture(scope="module")
+def source(run) -> str:
+    path = write_report(run)
+    assert path == run.path / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source) -> Page:
+    return Page(source)
+
+
+def test_the_same_run_gives_the_same_bytes(run, source, tmp_path):
+    again = write_report(Run.load(run.path), tmp_path / "again.html")
+    assert again.read_bytes() == source.encode()
+    assert len(source.encode()) < 6_000_000
+    assert str(run.path) not in source
+
+
+def test_hostile_settings_stay_text(source, page):
+    assert HOSTILE not in source
+    assert html.escape(HOSTILE, quote=False)[:20] in source
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert not [a for _, attrs in page.elements for a in attrs if a.startswith("on")]
+    # It is shown, though: in the title and twice in the configuration.
+    assert page.text.count("<img src=x onerror=alert(1)>") >= 3
+
+
+def test_hostile_figures_and_sections_stay_text():
+    figure = plots.describe(go.Figure(go.Scatter(y=[1], name=HOSTILE)), HOSTILE, HOSTILE)
+    section = Section(
+        HOSTILE, "a", text=[HOSTILE], results=[(HOSTILE,) * 3], figures={"f": figure},
+        tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]])], terms={HOSTILE: HOSTILE},
+    )  # fmt: skip
+    page = Page(render(HOSTILE, HOSTILE, [section]))
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert len(page.scripts) == 3
+    assert json.loads(page.scripts[0])["data"][0]["name"] == HOSTILE
+
+
+def test_policy_forbids_the_network_and_unknown_scripts(page):
+    policies = [
+        a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert len(policies) == 1
+    rules = dict(rule.strip().split(" ", 1) for rule in policies[0].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data: blob:"
+    assert "connect-src" not in rules
+    code = [
+        text
+        for text, attrs in zip(page.scripts, page.all("script"), strict=True)
+        if attrs.get("type") != "application/json"
+    ]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in code]
+    assert len(hashes) == 2
+    assert rules["script-src"] == " ".join(f"'sha256-{h}'" for h in hashes)
+
+
+def test_nothing_is_loaded(source, page):
+    for tag, attrs in page.elements:
+        for name in ("src", "srcset", "data", "poster", "action"):
+            assert name not in attrs, (tag, attrs)
+        if tag == "link":
+            assert attrs["href"] == "data:,"
+    styles = re.findall(r"<style>(.*?)</style>", source, flags=re.DOTALL)
+    assert len(styles) == 1
+    assert "url(" not in styles[0]
+    assert "@import" not in styles[0]
+    links = [a["href"] for a in page.all("a")]
+    assert [link for link in links if not link.startswith("#")] == [
+        "https://arxiv.org/abs/2503.21676"
+    ]
+
+
+def test_no_button_sends_figures_away(page):
+    assert "showSendToCloud: false" in page.scripts[-1]  # plotly's default is true
+    assert 'plotlyServerURL: ""' in page.scripts[-1]
+
+
+def test_figures_are_in_the_page_with_their_captions(run, page):
+    data = {
+        attrs["id"]: json.loads(text)
+        for text, attrs in zip(page.scripts, page.all("script"), strict=True)
+        if attrs.get("type") == "application/json"
+    }
+    plotted = [a["data-figure"] for a in page.all("div") if "data-figure" in a]
+    assert plotted == list(data)
+    assert plotted == [
+        "learning-curves-data",
+        "phase-sensitivity-data",
+        "known-and-held-out-data",
+        "attribute-curves-data",
+    ]
+    figure = plots.learning_curves(run)
+    assert len(data["learning-curves-data"]["data"]) == len(figure.data)
+    assert data["learning-curves-data"]["layout"]["title"]["text"] == ""
+    assert plots.title(figure) == "Three phases of learning"
+    assert plots.caption(figure) in page.text
+
+
+def test_structure_for_assistive_technology(page):
+    tags = [tag for tag, _ in page.elements]
+    for landmark in ("header", "nav", "main", "footer", "h1"):
+        assert tags.count(landmark) == 1
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in page.elements:
+        for name in ("aria-labelledby", "aria-describedby"):
+            if name in attrs:
+                assert attrs[name] in ids
+    for link in page.all("a"):
+        if link["href"].startswith("#"):
+            assert link["href"][1:] in ids
+    assert all(attrs.get("scope") in ("row", "col") for attrs in page.all("th"))
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("figure")) == len(page.all("figcaption")) == 4
+
+
+def test_numbers_of_the_run(run, page):
+    assert "24 people (8 more were held out) in 10 steps of 8 biographies." in page.text
+    assert f"{run.curve().iloc[-1]:.2f} nats" in page.text
+    held_out = run.curve("attribute_loss", "held_out").iloc[-1]
+    assert f"{held_out / run.phase_baseline:.2f} times the baseline" in page.text
+    for attribute, level in run.baselines.statistics.items():
+        assert f"{level:.3f}" in page.text, attribute
+    assert "1 statistics" in page.text
+    assert "the plateau has not ended" in page.text  # a high loss is no hallucination yet
+    assert run.config.to_yaml() in page.text
+
+
+def test_sections_can_be_added_and_left_out(run, tmp_path):
+    def more(run: Run) -> Section:
+        return Section("Attention to names", "names", text=[f"Seed {run.config.seed}."])
+
+    path = write_report(run, tmp_path / "r.html", [SECTIONS[0], lambda run: None, more])
+    page = Page(path.read_text(encoding="utf-8"))
+    assert [a["href"] for a in page.all("a")][1:3] == ["#summary", "#names"]
+    assert page.scripts == []  # without figures, no scripts
+    assert "script-src 'none'" in page.all("meta")[1]["content"]
+
+
+def test_anchors_must_differ():
+    with pytest.raises(InterpError, match="same"):
+        render("t", "h", [Section("A", "same"), Section("B", "same")])
+
+
+def test_a_run_without_measurements_is_refused(run, tmp_path):
+    (tmp_path / "config.yaml").write_text(run.config.to_yaml(), encoding="utf-8")
+    with pytest.raises(RunError, match="metric"):
+        write_report(Run.load(tmp_path))
+    assert not (tmp_path / "report.html").exists()
