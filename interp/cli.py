@@ -32,6 +32,7 @@ interp: watch a language model learn facts.
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
+  interp summary   RUN ... --csv FILE   one table of several finished runs
   interp scaling   [PRESET] --out DIR   plateau length against the number of individuals
 
 PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
@@ -107,14 +108,15 @@ def _scaling(base: Config) -> Callable[..., None]:
             workers: Runs at a time.
         """
         from interp.experiments import scaling, scaling_fits
-        from interp.files import write_text
-        from interp.plots import scaling_figure_html
+        from interp.report.scaling import write_scaling_report
 
         table = scaling(config, out, sizes, seeds, workers)
-        write_text(Path(out) / "figure.html", scaling_figure_html(table))
         fits = scaling_fits(table)
-        _OUT.print(_frame(fits[fits["delta"] == DELTA], "Power laws of N at delta 0.05"))
-        _OUT.print(f"tables and figure: {out}", soft_wrap=True, markup=False)
+        fits = fits[fits["delta"] == DELTA].drop(columns="delta")
+        _OUT.print(_frame(fits, f"Power laws of the number of individuals, delta {DELTA}"))
+        _OUT.print(f"tables: {out}", soft_wrap=True, markup=False)
+        page = write_scaling_report(table, Path(out) / "report.html")
+        _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
 
     return scaling
 
@@ -152,6 +154,22 @@ def _report(run: RunPath) -> None:
     _OUT.print(str(write_report(Run.load(run))), soft_wrap=True, markup=False)
 
 
+def _summary(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, csv: Path) -> None:
+    """One table of the summaries of several finished runs, e.g. of several seeds.
+
+    Args:
+        runs: Folders of runs that `interp reproduce` has finished.
+        csv: The table to write, a row a run.
+    """
+    from interp.files import write_text
+    from interp.stages import summary_table
+
+    table = summary_table(runs)
+    write_text(csv, table.to_csv(index=False))
+    _OUT.print(_frame(table.set_index("seed").T.reset_index(), "Summaries, a column a seed"))
+    _OUT.print(str(csv), soft_wrap=True, markup=False)
+
+
 def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
     """Export a checkpoint in the property format of TransformerLens 2 and 3.
 
@@ -170,7 +188,12 @@ def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
 
 
 _WITH_PRESET = {"train": _train, "reproduce": _reproduce, "scaling": _scaling}
-_ON_RUN: dict[str, Callable[..., None]] = {"phases": _phases, "report": _report, "export": _export}
+_ON_RUN: dict[str, Callable[..., None]] = {
+    "phases": _phases,
+    "report": _report,
+    "export": _export,
+    "summary": _summary,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -195,7 +195,7 @@ class Baseline:
         return float(np.mean(list(by_attribute.values())))
 
 
-def entropy(values: Int[np.ndarray, " individual"]) -> float:
+def entropy(values: Integer[np.ndarray, " individual"]) -> float:
     """Entropy of the empirical distribution of some values, in nats."""
     _, counts = np.unique(values, return_counts=True)
     shares = counts / counts.sum()

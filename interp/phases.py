@@ -19,6 +19,8 @@ from scipy import stats
 
 from interp.errors import InterpError
 
+PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
+"""The paper's power law of plateau length (steps) against the number of individuals (Fig. 2)."""
 DELTA = 0.05
 """The default δ."""
 DELTAS = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
@@ -58,7 +60,7 @@ class Phases:
 
 
 def detect_phases(
-    steps: Sequence[int], losses: Sequence[float], baseline: float, delta: float = DELTA
+    steps: Sequence[int], losses: Sequence[float | int], baseline: float, delta: float = DELTA
 ) -> Phases:
     """Finds the phases of a loss curve.
 
@@ -87,7 +89,7 @@ def detect_phases(
 
 def sensitivity(
     steps: Sequence[int],
-    losses: Sequence[float],
+    losses: Sequence[float | int],
     baseline: float,
     deltas: Sequence[float] = DELTAS,
 ) -> pd.DataFrame:
@@ -124,7 +126,9 @@ class PowerLawFit:
     n_points: int
 
 
-def fit_power_law(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> PowerLawFit:
+def fit_power_law(
+    x: Sequence[float | int], y: Sequence[float | int], confidence: float = 0.95
+) -> PowerLawFit:
     """Fits a power law; the interval is Student's, from the scatter around the line.
 
     Args:

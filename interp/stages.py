@@ -7,14 +7,15 @@ and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from interp.config import Config
+from interp.config import Config, flatten
+from interp.errors import RunError
 from interp.files import folder_lock, write_json, write_text
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.model import parameter_counts
@@ -166,3 +167,22 @@ def summary(run: Run) -> dict[str, Any]:
             path = run.results_path / stage.name / "summary.json"
             found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:
+    """The summaries of several finished runs, one row each, columns by dotted name.
+
+    Raises:
+        RunError: a folder holds no run, or one that `reproduce` has not finished.
+    """
+    rows = []
+    for path in paths:
+        run = Run.load(path)
+        unfinished = [stage.name for stage in STAGES if not stage.finished(run)]
+        if unfinished:
+            raise RunError(
+                f"{run.path} has no result of: {', '.join(unfinished)}. Finish it with "
+                "`interp reproduce --out` and the same settings."
+            )
+        rows.append(flatten(summary(run)))
+    return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from interp.biographies import (
     value_pools,
 )
 from interp.biographies.tokenizer import words
-from interp.config import Config, PowerLawSampling
+from interp.config import Config, SamplingConfig
 from interp.errors import ConfigError
 
 PER_TOKEN = ("tokens", "kind", "attribute", "sentence", "part")
@@ -190,7 +190,8 @@ def test_every_order_and_wording_comes(corpus: Corpus) -> None:
 
 
 def test_power_law_reaches_the_batches(smoke: Config, corpus: Corpus) -> None:
-    zipf = Corpus(corpus.population, corpus.tokenizer, PowerLawSampling(exponent=2.0))
+    steep = SamplingConfig(kind="power_law", exponent=2.0)
+    zipf = Corpus(corpus.population, corpus.tokenizer, steep)
     counts = np.bincount(zipf.batch(0, 2000).individuals, minlength=32)
     assert counts[0] > 0.5 * 2000
     assert counts[24:].sum() == 0

@@ -157,7 +157,9 @@ def grid() -> pd.DataFrame:
 
 def test_scaling_draws_runs_fit_and_paper():
     table = grid()
-    fit = fit_power_law(list(table["n_individuals"]), [float(v) for v in table["plateau_length"]])
+    fit = fit_power_law(
+        *(list(table[c].astype(float)) for c in ("n_individuals", "plateau_length"))
+    )
     table.loc[7, ["plateau_end", "plateau_length"]] = pd.NA
     figure = plots.scaling(table, fit)
     runs = trace(figure, "a run")
@@ -182,7 +184,7 @@ def test_scaling_draws_runs_fit_and_paper():
 
 def test_scaling_needs_a_plateau():
     table = grid().assign(plateau_length=pd.NA)
-    fit = fit_power_law([1, 2, 4], [1.0, 2.0, 4.1])
+    fit = fit_power_law([1.0, 2.0, 4.0], [1.0, 2.0, 4.1])
     with pytest.raises(InterpError, match="train for more steps"):
         plots.scaling(table, fit)
 

@@ -63,7 +63,7 @@ def test_held_out_people_are_apart(people: Population) -> None:
     assert len(held_out) == 8
     assert set(trained) | set(held_out) == set(everyone)
     np.testing.assert_array_equal(everyone[people.is_held_out], held_out)
-    assert not {people.name(i) for i in trained} & {people.name(i) for i in held_out}
+    assert not {people.name(int(i)) for i in trained} & {people.name(int(i)) for i in held_out}
 
 
 def test_wordings_are_a_split_of_all_templates(people: Population) -> None:

@@ -4,21 +4,23 @@ from scipy import stats
 
 from interp.biographies import sampler
 from interp.biographies.sampling import PowerLaw
-from interp.config import PowerLawSampling, UniformSampling
+from interp.config import SamplingConfig
 
 N, DRAWS = 50, 100_000
+UNIFORM = SamplingConfig()
+ZIPF = SamplingConfig(kind="power_law", exponent=1.0)
 
 
-def draws(config: PowerLawSampling | UniformSampling, seed: int = 0) -> np.ndarray:
+def draws(config: SamplingConfig, seed: int = 0) -> np.ndarray:
     return sampler(config, N).draw(np.random.default_rng(seed), step=0, size=DRAWS)
 
 
-def counts(config: PowerLawSampling | UniformSampling) -> np.ndarray:
+def counts(config: SamplingConfig) -> np.ndarray:
     return np.bincount(draws(config), minlength=N)
 
 
 def test_uniform_frequencies() -> None:
-    observed = counts(UniformSampling())
+    observed = counts(UNIFORM)
     assert len(observed) == N
     assert stats.chisquare(observed).pvalue > 1e-3
 
@@ -27,7 +29,7 @@ def test_uniform_frequencies() -> None:
 def test_power_law_frequencies(exponent: float) -> None:
     exact = np.array([i**-exponent for i in range(1, N + 1)])
     exact /= exact.sum()
-    observed = counts(PowerLawSampling(exponent=exponent))
+    observed = counts(SamplingConfig(kind="power_law", exponent=exponent))
     assert len(observed) == N
     assert stats.chisquare(observed, exact * DRAWS).pvalue > 1e-3
 
@@ -41,8 +43,8 @@ def test_zipf_probabilities() -> None:
     np.testing.assert_allclose(probabilities, np.array([12, 6, 4, 3]) / 25)
 
 
-@pytest.mark.parametrize("config", [UniformSampling(), PowerLawSampling(exponent=1.0)])
-def test_deterministic(config: PowerLawSampling | UniformSampling) -> None:
+@pytest.mark.parametrize("config", [UNIFORM, ZIPF])
+def test_deterministic(config: SamplingConfig) -> None:
     np.testing.assert_array_equal(draws(config), draws(config))
     assert not np.array_equal(draws(config), draws(config, seed=1))
 

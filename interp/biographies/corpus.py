@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int8, Int64, UInt8
+from jaxtyping import Int8, Int64, Integer, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -205,7 +205,7 @@ class Corpus:
         self._text_slices = np.stack([starts, lengths], -1)[1:n_texts].reshape(
             _N_ATTRIBUTES, N_TEMPLATES, 3, 2
         )
-        self._pool_slices: list[Int[np.ndarray, "entry 2"]] = []
+        self._pool_slices: list[Integer[np.ndarray, "entry 2"]] = []
         place = n_texts
         for pool in encoded:
             entries = slice(place, place + len(pool))
@@ -237,7 +237,7 @@ class Corpus:
 
     def biographies(
         self,
-        individuals: Int[np.ndarray, " batch"] | slice,
+        individuals: Integer[np.ndarray, " batch"] | slice,
         wordings: Wordings = "evaluation",
         draw: int = 0,
     ) -> Batch:
@@ -255,7 +255,7 @@ class Corpus:
     def _draw(
         self,
         generator: np.random.Generator,
-        individuals: Int[np.ndarray, " batch"],
+        individuals: Integer[np.ndarray, " batch"],
         which: Wordings,
     ) -> Batch:
         size = len(individuals)
@@ -269,9 +269,9 @@ class Corpus:
 
     def assemble(
         self,
-        individuals: Int[np.ndarray, " batch"],
-        order: Int[np.ndarray, "batch sentence"],
-        wordings: Int[np.ndarray, "batch attribute"],
+        individuals: Integer[np.ndarray, " batch"],
+        order: Integer[np.ndarray, "batch sentence"],
+        wordings: Integer[np.ndarray, "batch attribute"],
     ) -> Batch:
         """The biographies with exactly these people, sentence orders and templates.
 
@@ -328,7 +328,7 @@ class Corpus:
             out[target] = values
             return torch.from_numpy(out.reshape(size, width))
 
-        def of_attribute(values: Int[np.ndarray, "batch slice"], place: int) -> Tensor:
+        def of_attribute(values: Integer[np.ndarray, "batch slice"], place: int) -> Tensor:
             by_sentence = values[:, 1:].reshape(size, _N_ATTRIBUTES, _N_SLICES)[..., place]
             return torch.from_numpy(np.take_along_axis(by_sentence, place_of, axis=1))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
 from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES
@@ -28,8 +28,8 @@ class Population:
     """
 
     config: PopulationConfig
-    names: Int[np.ndarray, "individual part"]
-    values: Int[np.ndarray, "individual attribute"]
+    names: Integer[np.ndarray, "individual part"]
+    values: Integer[np.ndarray, "individual attribute"]
     wordings: UInt8[np.ndarray, "individual attribute template"]
 
     @classmethod

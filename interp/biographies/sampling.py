@@ -4,20 +4,21 @@ A distribution is one class with one method, so that others (celebrities, warm-u
 by adding a kind to `config.SamplingConfig` and a line to `sampler`.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from interp.config import SamplingConfig
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws the individuals of a batch."""
 
     def draw(
         self, generator: np.random.Generator, step: int, size: int
-    ) -> Int[np.ndarray, " {size}"]:
+    ) -> Integer[np.ndarray, " {size}"]:
         """The `size` individuals of training step `step`, from this generator's stream only."""
 
 
@@ -29,7 +30,7 @@ class Uniform:
 
     def draw(
         self, generator: np.random.Generator, step: int, size: int
-    ) -> Int[np.ndarray, " {size}"]:
+    ) -> Integer[np.ndarray, " {size}"]:
         """See `Sampler.draw`."""
         return generator.integers(0, self.n, size=size)
 
@@ -48,7 +49,7 @@ class PowerLaw:
 
     def draw(
         self, generator: np.random.Generator, step: int, size: int
-    ) -> Int[np.ndarray, " {size}"]:
+    ) -> Integer[np.ndarray, " {size}"]:
         """See `Sampler.draw`."""
         return np.searchsorted(self._cumulative, generator.random(size), side="right")
 

@@ -5,7 +5,7 @@ and the learning rate is constant, so that how long a run was meant to be does n
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +14,16 @@ from interp.config import Config
 from interp.errors import ConfigError
 from interp.experiments.grid import run_grid
 from interp.files import write_json, write_text
-from interp.phases import DELTA, DELTAS, PowerLawFit, fit_power_law
+from interp.phases import (
+    DELTA,
+    DELTAS,
+    PAPER_COEFFICIENT,
+    PAPER_EXPONENT,
+    PowerLawFit,
+    fit_power_law,
+)
 from interp.run import Run
 
-PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 SIZES = (256, 512, 1024, 2048, 4096)
 """Numbers of individuals that fit a CPU."""
 _STOP_BELOW = 0.7
@@ -78,11 +84,10 @@ def scaling_fits(table: pd.DataFrame) -> pd.DataFrame:
             reached = group[group[measure].notna() & (group[measure] > 0)]
             if reached["n_individuals"].nunique() < 3:
                 continue
-            fit = fit_power_law(
-                reached["n_individuals"].tolist(), [float(v) for v in reached[measure]]
-            )
+            fit = fit_power_law(reached["n_individuals"].tolist(), reached[measure].tolist())
             rows.append({"delta": delta, "measure": measure, **asdict(fit)})
-    return pd.DataFrame(rows)
+    columns = ["delta", "measure", *(field.name for field in fields(PowerLawFit))]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def fit_of(
@@ -93,8 +98,8 @@ def fit_of(
     Raises:
         InterpError: fewer than three sizes have left the plateau.
     """
-    chosen = table[(table["delta"] == delta) & (table[measure] > 0).fillna(False)]
-    return fit_power_law(chosen["n_individuals"].tolist(), [float(v) for v in chosen[measure]])
+    chosen = table[(table["delta"] == delta) & (table[measure] > 0).fillna(value=False)]
+    return fit_power_law(chosen["n_individuals"].tolist(), chosen[measure].tolist())
 
 
 def scaling(

@@ -15,8 +15,8 @@ such a point carries hooks, the plain computation runs beside the fused one, onc
 and once not, and the difference is added: `fused + (hooked - plain)`. An idle hook makes a difference
 of exactly zero, in value and gradient, and so moves no bit; an edit takes full effect.
 
-A model with a feature that is not spelled out here (rotary positions, RMSNorm, per-head results)
-falls back to TransformerLens' own component, or as a whole.
+Rotary attention and RMSNorm run as TransformerLens' own components; a model with other features
+(a gated MLP, grouped heads, ...) runs as a whole as TransformerLens runs it.
 """
 
 from collections.abc import Callable
@@ -30,15 +30,17 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources.native import NativeModel
 
 _CHUNK = 1024  # positions whose logits are in memory at a time; the fastest of 512 ... all on a CPU
-_FORKS = ("use_attn_result", "use_split_qkv_input", "use_attn_in")
 
 
 def is_walkable(model: object) -> bool:
-    """Whether the quick forward pass knows this model: one of ours, with no per-head forks on."""
+    """Whether the quick forward pass knows this model: native, and with the features of ours."""
     inner = getattr(model, "original_model", None)
     if not isinstance(model, TransformerBridge) or not isinstance(inner, NativeModel):
         return False
-    return not any(getattr(model.cfg, name, False) for name in _FORKS) and not model.cfg.attn_only
+    cfg = model.cfg
+    capped = cfg.attn_scores_soft_cap > 0 or cfg.output_logits_soft_cap > 0
+    plain = not (cfg.attn_only or cfg.gated_mlp or capped) and cfg.attention_dir == "causal"
+    return plain and cfg.n_key_value_heads in (None, cfg.n_heads)
 
 
 def final_residual(
@@ -209,7 +211,7 @@ class _Pattern(torch.autograd.Function):
         return pattern
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         q, k, pattern = ctx.saved_tensors
         of_scores = torch._softmax_backward_data(grad, pattern, -1, pattern.dtype)
@@ -241,7 +243,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return loss / len(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         of_x, of_weight = ctx.saved_tensors
         scale = grad / ctx.count

@@ -5,11 +5,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import InterpError
-from interp.phases import DELTA, PowerLawFit
+from interp.phases import DELTA, PAPER_COEFFICIENT, PAPER_EXPONENT, PowerLawFit
 from interp.plots.style import PALETTE, describe, note
 from interp.run import Run
 
-PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 """The paper's plateau length in steps is 0.43 N^0.81 (paper, Fig. 2 and appendix C)."""
 
 

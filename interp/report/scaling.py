@@ -1,0 +1,64 @@
+"""The page of the scaling study: plateau length against the number of individuals."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from interp import plots
+from interp.experiments.scaling import fit_of, scaling_fits
+from interp.files import write_text
+from interp.phases import DELTA, PAPER_EXPONENT
+from interp.report.html import render
+from interp.report.sections import Section, Table
+
+
+def write_scaling_report(table: pd.DataFrame, path: Path | str) -> Path:
+    """Writes the page of a finished study.
+
+    Args:
+        table: What `experiments.scaling` returned.
+        path: The HTML file.
+
+    Raises:
+        InterpError: fewer than three sizes have left the plateau.
+    """
+    fit = fit_of(table)
+    chosen = table[table["delta"] == DELTA]
+    fits = scaling_fits(table)
+    sizes = sorted(set(chosen["n_individuals"]))
+    headline = (
+        f"Plateau length grows as N^{fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f}; "
+        f"the paper: {PAPER_EXPONENT}) for {sizes[0]:,} to {sizes[-1]:,} individuals, "
+        f"{chosen['seed'].nunique()} seeds."
+    )
+    runs = Table(
+        f"Every run, δ = {DELTA}.",
+        ("individuals", "seed", "statistics end (step)", "plateau end (step)", "length (steps)"),
+        [
+            tuple("not reached" if pd.isna(v) else f"{v:,}" for v in row)
+            for row in chosen.drop(columns="delta").itertuples(index=False)
+        ],
+    )
+    of_delta = Table(
+        "The exponent for other tolerances δ, of the step at which the plateau ends and of its length.",
+        ("δ", "measure", "exponent", "95% interval", "R²", "runs"),
+        [
+            (
+                f"{row['delta']:g}",
+                str(row["measure"]).replace("_", " "),
+                f"{row['exponent']:.2f}",
+                f"{row['low']:.2f} to {row['high']:.2f}",
+                f"{row['r_squared']:.3f}",
+                str(row["n_points"]),
+            )
+            for _, row in fits.iterrows()
+        ],
+    )
+    section = Section(
+        "Plateau length",
+        "plateau-length",
+        figures={"scaling": plots.scaling(chosen, fit)},
+        tables=[runs, of_delta],
+    )
+    write_text(Path(path), render("How the plateau grows with the population", headline, [section]))
+    return Path(path)

@@ -1,0 +1,120 @@
+"""`make bench`: the speed of training, of batch assembly and of drawing a population.
+
+Candidates run in turn in one process, in alternating order, so that the machine's drift meets all
+alike; medians and ratios of medians are printed, with the quartiles of each.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from interp import hooked_transformer, preset
+from interp.biographies import Corpus, Population
+from interp.config import LIST_SIZES, PopulationConfig
+from interp.model import training_loss
+from interp.run import resolve_device, resolve_precision
+from tests.benchmarks.plain_gpt import PlainGPT, plain_loss
+
+
+def training_steps(rounds: int) -> None:
+    """Whole steps (forward, backward, fused AdamW) of the hooked model against a plain loop."""
+    config = preset("tiny")
+    corpus = Corpus.from_config(config)
+    size, pad = config.training.batch_size, corpus.tokenizer.pad_token_id
+    batches = [corpus.batch(step, size).tokens for step in range(16)]
+    tokens = statistics.mean(int((b != pad).sum()) for b in batches)
+    default = resolve_precision(config.training, resolve_device("auto"))
+
+    def candidate(hooked: bool, precision: str) -> Callable[[torch.Tensor], None]:
+        torch.manual_seed(0)
+        model = (
+            hooked_transformer(config, corpus.tokenizer)
+            if hooked
+            else PlainGPT(config, len(corpus.tokenizer))
+        )
+        loss = training_loss if hooked else plain_loss
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        )
+
+        def step(batch: torch.Tensor) -> None:
+            loss(model, batch, pad_token=pad, precision=precision).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return step
+
+    candidates = {
+        (kind, precision): candidate(kind == "hooked", precision)
+        for precision in ("fp32", "bf16")
+        for kind in ("hooked", "plain")
+    }
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in candidates}
+    for round_ in range(rounds + 2):
+        order = list(candidates) if round_ % 2 else list(reversed(candidates))
+        for key in order:
+            for repeat in range(3):
+                batch = batches[(3 * round_ + repeat) % len(batches)]
+                started = time.perf_counter()
+                candidates[key](batch)
+                # The first of three warms this candidate's memory up again; so do two rounds.
+                if repeat and round_ >= 2:
+                    seconds[key].append(time.perf_counter() - started)
+    print(
+        f"\nTraining at tiny, {size} x {batches[0].shape[1]} tokens, {torch.get_num_threads()} threads"
+    )
+    for (kind, precision), times in seconds.items():
+        low, median, high = statistics.quantiles(times, n=4)
+        print(
+            f"  {kind:6} {precision}  {1e3 * median:6.1f} ms a step (quartiles {1e3 * low:.1f} to "
+            f"{1e3 * high:.1f})  {tokens / median:8,.0f} tokens/s"
+        )
+    median = {key: statistics.median(times) for key, times in seconds.items()}
+
+    def ratio(ours: tuple[str, str], theirs: tuple[str, str]) -> float:
+        return median[theirs] / median[ours]
+
+    print(f"  hooked fp32 against plain fp32: {ratio(('hooked', 'fp32'), ('plain', 'fp32')):.2f}")
+    print(f"  hooked bf16 against plain bf16: {ratio(('hooked', 'bf16'), ('plain', 'bf16')):.2f}")
+    print(
+        f"  default precision ({default}) against plain fp32: "
+        f"{ratio(('hooked', default), ('plain', 'fp32')):.2f}"
+    )
+
+    assembly = []
+    for step in range(300):
+        started = time.perf_counter()
+        corpus.batch(step, size)
+        assembly.append(time.perf_counter() - started)
+    share = statistics.median(assembly) / median["hooked", default]
+    print(
+        f"\nBatch assembly at tiny: {1e3 * statistics.median(assembly):.2f} ms, "
+        f"{100 * share:.1f}% of a step in the default precision"
+    )
+
+
+def large_population() -> None:
+    """A population of 256,000 people from the full lists."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    population = Population.draw(
+        PopulationConfig(n_individuals=256_000, n_held_out=16_000, **LIST_SIZES), seed=0
+    )
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"\nPopulation of {len(population):,} people: {seconds:.2f} s, peak memory of the process "
+        f"{peak / 2**20:.2f} GB ({(peak - before) / 2**20:.2f} GB above that before)"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of three steps a candidate")
+    arguments = parser.parse_args()
+    large_population()
+    training_steps(arguments.rounds)

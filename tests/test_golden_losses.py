@@ -1,0 +1,49 @@
+"""The losses of the smoke run, on file: a refactoring must not move them.
+
+A change that is meant to (other templates, another preset) writes them anew:
+
+    pytest tests/test_golden_losses.py --write-golden-losses
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from interp.biographies import ATTRIBUTES
+from interp.files import write_json
+from interp.run import Run
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+N_STEPS = 20
+TOLERANCE = 1e-4  # relative; other processors add up in another order
+
+
+@pytest.fixture(scope="module")
+def losses(smoke_run: Run) -> dict[str, list[float]]:
+    """Training losses of the first steps (nats per token); attribute losses (nats) by step."""
+    training = smoke_run.curve("loss", "train").iloc[:N_STEPS]
+    found = {"training loss": training.tolist()}
+    for split in ("train", "evaluation", "held_out"):
+        for attribute in ("all", *ATTRIBUTES):
+            curve = smoke_run.curve("attribute_loss", split, attribute)
+            found[f"{split} {attribute}"] = curve[curve.index <= N_STEPS].tolist()
+    return found
+
+
+def test_losses_are_those_on_file(
+    losses: dict[str, list[float]], request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--write-golden-losses"):
+        write_json(GOLDEN, losses)
+    golden = json.loads(GOLDEN.read_text())
+    assert losses.keys() == golden.keys()
+    assert len(losses["training loss"]) == N_STEPS
+    for name, values in golden.items():
+        assert losses[name] == pytest.approx(values, rel=TOLERANCE), name
+
+
+def test_the_run_learns(smoke_run: Run) -> None:
+    """The golden losses are those of a model that moves."""
+    curve = smoke_run.curve("loss", "train")
+    assert curve.iloc[-1] < 0.95 * curve.iloc[0]

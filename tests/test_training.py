@@ -1,0 +1,270 @@
+"""The training loop: what it writes, when it stops, and what it refuses."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import interp
+from interp.config import Config, OptimizerConfig
+from interp.errors import ConfigError, DivergedError, RunError
+from interp.knowledge import SPLITS
+from interp.model import hooked_transformer
+from interp.run import Run
+from interp.training import learning_rate, loop
+from interp.training.optimizer import adamw
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run by its path."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_files_of_a_run(short_run: Run) -> None:
+    assert set(contents(short_run.path)) == {
+        "config.yaml", "environment.json", "metrics.jsonl", "finished.json",
+        "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
+        *(f"checkpoints/step_{step:08d}.safetensors" for step in (0, 4, 8, 12)),
+    }  # fmt: skip
+    assert json.loads(short_run.finished_path.read_text()) == {"step": 12, "reason": "n_steps"}
+
+
+def test_the_same_config_gives_the_same_bytes(
+    short: Config, short_run: Run, tmp_path: Path
+) -> None:
+    torch.manual_seed(99)
+    run = interp.train(short, tmp_path, progress=False)
+    assert contents(run.path) == contents(short_run.path)
+
+
+def test_logging_to_the_screen_changes_nothing(
+    short: Config, short_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = interp.train(short, tmp_path, progress=True)
+    assert contents(run.path) == contents(short_run.path)
+    assert "12/12" in capsys.readouterr().err
+
+
+def test_another_seed_gives_other_losses(short: Config, short_run: Run, tmp_path: Path) -> None:
+    other = interp.train(short.with_settings(seed=1), tmp_path, progress=False)
+    assert list(other.curve()) != list(short_run.curve())
+
+
+def test_metrics_come_at_the_steps_asked_for(short_run: Run, smoke_run: Run) -> None:
+    for run, every, steps in [(short_run, 2, 12), (smoke_run, 5, 40)]:
+        for split in SPLITS:
+            assert list(run.curve(split=split).index) == list(range(0, steps + 1, every))
+        assert list(run.curve("loss", "train").index) == list(range(steps))
+    assert smoke_run.steps == [0, 5, 10, 20, 30, 40]
+
+
+def test_training_changes_every_weight(smoke_run: Run) -> None:
+    first, last = smoke_run.model(0), smoke_run.model(40)
+    for (name, before), after in zip(first.named_parameters(), last.parameters(), strict=True):
+        assert not torch.equal(before, after), name
+
+
+def test_checkpoint_0_holds_the_initial_weights(smoke_run: Run, smoke: Config) -> None:
+    fresh = hooked_transformer(smoke).state_dict()
+    saved = smoke_run.model(0).state_dict()
+    assert all(torch.equal(saved[name], fresh[name]) for name in fresh)
+
+
+def test_measured_losses_are_those_of_the_checkpoints(smoke_run: Run) -> None:
+    for step in (0, 20, 40):
+        measured = smoke_run.measure(step).set_index(["metric", "attribute"])["value"]
+        recorded = smoke_run.curve()[step]
+        assert measured["attribute_loss", "all"] == pytest.approx(recorded, rel=1e-5)
+
+
+def test_cosine_learning_rate() -> None:
+    config = OptimizerConfig(learning_rate=2.0)
+    rates = [learning_rate(config, step, 100) for step in (0, 25, 50, 75, 100)]
+    half = math.sqrt(0.5)
+    assert rates == pytest.approx([2, 1 + half, 1, 1 - half, 0])
+
+
+def test_constant_learning_rate() -> None:
+    config = OptimizerConfig(learning_rate=2.0, schedule="constant")
+    assert [learning_rate(config, step, 100) for step in (0, 50, 99)] == [2.0, 2.0, 2.0]
+
+
+def test_only_matrices_decay(smoke: Config) -> None:
+    model = hooked_transformer(smoke)
+    decaying, still = adamw(model, OptimizerConfig(weight_decay=0.3, beta1=0.8)).param_groups
+    assert (decaying["weight_decay"], still["weight_decay"]) == (0.3, 0.0)
+    assert decaying["betas"] == still["betas"] == (0.8, 0.95)
+    ids = {id(parameter) for parameter in decaying["params"]}
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and ".ln" not in name and "ln_out" not in name
+        assert (id(parameter) in ids) == is_matrix, name
+    assert len(decaying["params"]) + len(still["params"]) == len(list(model.parameters()))
+
+
+def test_stop_below(
+    short: Config, short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops at the first measurement below the share, with a checkpoint there."""
+    monkeypatch.setattr(Run, "phase_baseline", 100.0)  # so that a few steps suffice
+    curve = short_run.curve()
+    assert curve[2] > curve[4] > curve[6]
+    share = float(curve[4] + curve[6]) / 2 / 100
+    config = short.with_settings(**{"training.stop_below": share})
+    run = interp.train(config, tmp_path, progress=False)
+    assert list(run.curve()) == list(curve[curve.index <= 6])
+    assert json.loads(run.finished_path.read_text()) == {"step": 6, "reason": "stop_below"}
+    assert run.steps == [0, 4, 6]
+    assert not run.state_path.exists()
+
+
+@pytest.mark.parametrize("log_every", [1, 50], ids=["seen in the loss", "seen when measuring"])
+def test_divergence(
+    log_every: int, short: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def breaks(model: object, tokens: Tensor, **settings: object) -> Tensor:
+        calls.append(tokens)
+        loss = original(model, tokens, **settings)
+        return loss * math.nan if len(calls) == 7 else loss
+
+    original = loop.training_loss
+    monkeypatch.setattr(loop, "training_loss", breaks)
+    config = short.with_settings(**{"evaluation.log_every": log_every})
+    with pytest.raises(DivergedError) as caught:
+        interp.train(config, tmp_path, progress=False)
+    for words in (str(tmp_path), "diverged", "nan", "last good checkpoint is step 4", "0.001"):
+        assert words in str(caught.value)
+    run = Run.load(tmp_path)
+    assert run.steps == [0, 4]
+    assert not run.finished
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+    assert run.metrics["value"].notna().all()
+
+
+def test_a_learning_rate_far_too_high(short: Config, tmp_path: Path) -> None:
+    """It ends with an error or with finite weights, never with a broken checkpoint."""
+    config = short.with_settings(**{"optimizer.learning_rate": 1e30})
+    with pytest.raises(DivergedError, match=r"diverged.*now 1e\+30"):
+        interp.train(config, tmp_path, progress=False)
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+
+
+@pytest.fixture
+def copy(short_run: Run, tmp_path: Path) -> Path:
+    """A finished run that may be changed."""
+    return Path(shutil.copytree(short_run.path, tmp_path / "copy"))
+
+
+def test_resuming_a_finished_run_returns_it(short: Config, copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"}
+    run = interp.train(short, copy, resume=True, progress=False)
+    assert run.finished
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_is_not_replaced_by_mistake(short: Config, copy: Path) -> None:
+    before = contents(copy)
+    with pytest.raises(RunError, match=r"already holds a run.*--resume.*--overwrite"):
+        interp.train(short, copy, progress=False)
+    assert contents(copy) == before
+
+
+def test_resuming_with_other_settings_is_refused(short: Config, copy: Path) -> None:
+    before = contents(copy)
+    other = short.with_settings(**{"model.n_layers": 1, "training.stop_below": 0.5})
+    with pytest.raises(RunError) as caught:
+        interp.train(other, copy, resume=True, progress=False)
+    assert "model.n_layers: 2 there, 1 asked for" in str(caught.value)
+    assert "training.stop_below: not set there, 0.5 asked for" in str(caught.value)
+    assert contents(copy) == before
+
+
+def test_other_logging_is_no_other_run(short: Config, copy: Path) -> None:
+    other = short.with_settings(**{"logging.wandb_project": "mine"})
+    assert interp.train(other, copy, resume=True, progress=False).finished
+
+
+def test_overwriting_deletes_only_files_of_runs(short: Config, short_run: Run, copy: Path) -> None:
+    (copy / "notes.txt").write_text("mine")
+    (copy / "figures").mkdir()
+    (copy / "figures" / "loss.png").write_bytes(b"mine too")
+    (copy / "results").mkdir()
+    (copy / "results" / "old.json").write_text("{}")
+    run = interp.train(short.with_settings(seed=1), copy, overwrite=True, progress=False)
+    assert run.config.seed == 1
+    assert (copy / "notes.txt").read_text() == "mine"
+    assert (copy / "figures" / "loss.png").read_bytes() == b"mine too"
+    others = {"notes.txt", "figures/loss.png"}
+    assert contents(copy).keys() - others == contents(short_run.path).keys()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_other_files_is_refused_untouched(
+    short: Config, tmp_path: Path, resume: bool, overwrite: bool
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match=r"holds files but no run \(thesis\.tex\)"):
+        interp.train(short, tmp_path, resume=resume, overwrite=overwrite, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_overwriting_another_programs_folder_is_refused(short: Config, tmp_path: Path) -> None:
+    """Many programs have a config.yaml, and a folder named checkpoints beside it."""
+    (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 10}\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").write_bytes(b"weeks of work")
+    before = contents(tmp_path)
+    with pytest.raises((RunError, ConfigError)):
+        interp.train(short, tmp_path, overwrite=True, progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_an_out_folder_that_is_a_file(short: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="is a file; --out needs a folder"):
+        interp.train(short, tmp_path / "file", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"training.device": "abacus"}, "training.device='abacus' cannot be used here"),
+        ({"model.n_ctx": 20}, "Set model.n_ctx to"),
+    ],
+)
+def test_a_config_that_cannot_work_makes_no_folder(
+    short: Config, tmp_path: Path, settings: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        interp.train(short.with_settings(**settings), tmp_path / "new", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_held_out_people(short: Config, tmp_path: Path) -> None:
+    config = short.with_settings(**{"population.n_held_out": 0, "training.n_steps": 2})
+    run = interp.train(config, tmp_path, progress=False)
+    assert set(run.metrics["split"]) == {"train", "evaluation"}
+
+
+def test_rotary_rms_bpe_and_power_law_train(short: Config, tmp_path: Path) -> None:
+    config = short.with_settings(
+        **{
+            "model.normalization": "RMS", "model.positions": "rotary", "model.n_ctx": 512,
+            "tokenizer.kind": "bpe", "tokenizer.bpe_vocabulary": 300,
+            "sampling.kind": "power_law", "sampling.exponent": 1.0,
+            "training.n_steps": 2, "optimizer.schedule": "constant",
+        }
+    )  # fmt: skip
+    run = interp.train(config, tmp_path, progress=False)
+    assert run.curve("loss", "train").notna().all()
+    assert run.model().cfg.positional_embedding_type == "rotary"
