@@ -44,7 +44,9 @@ def compare(folder: Path) -> None:
         largest = (model(ours["tokens"]) - ours["logits"]).abs().max().item()
     from importlib.metadata import version
 
-    print(f"transformer-lens {version('transformer-lens')}, {transformer_lens.HookedTransformer.__name__}")
+    print(
+        f"transformer-lens {version('transformer-lens')}, {transformer_lens.HookedTransformer.__name__}"
+    )
     print(f"weights not loaded: {left}, not known: {loaded.unexpected_keys}")
     print(f"largest difference of logits: {largest:.2e} (tolerance {TOLERANCE:g})")
     print(f"largest logit: {ours['logits'].abs().max().item():.2f}")

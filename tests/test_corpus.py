@@ -38,7 +38,7 @@ def reference(
 ) -> dict[str, list[int]]:
     """One biography, slowly: a list per field, one entry a token or one an attribute."""
     people, tokenizer = corpus.population, corpus.tokenizer
-    parts = [pool[i] for pool, i in zip(name_pools(people.config), people.names[individual])]
+    parts = people.name(individual).split()  # every name is one word
     facts = people.facts(individual)
     bio: dict[str, list[int]] = {name: [] for name in PER_TOKEN}
     spans = {name: [0] * 6 for name in ("name_start", "name_length", "value_start", "value_length")}
@@ -46,7 +46,9 @@ def reference(
     def add(word: str, kind: int, attribute: int, sentence: int, part: int) -> int:
         ids = tokenizer(word, add_special_tokens=False)["input_ids"]
         for token in ids:
-            for name, value in zip(PER_TOKEN, (token, kind, attribute, sentence, part)):
+            for name, value in zip(
+                PER_TOKEN, (token, kind, attribute, sentence, part), strict=True
+            ):
                 bio[name].append(value)
         return len(ids)
 

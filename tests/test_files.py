@@ -74,9 +74,9 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 
 def test_lock_is_held_and_given_back(tmp_path: Path) -> None:
     with folder_lock(tmp_path / "run"):  # makes the folder
+        second = folder_lock(tmp_path / "run")
         with pytest.raises(RunError, match="Another process is writing"):
-            with folder_lock(tmp_path / "run"):
-                pass
+            second.__enter__()
     with folder_lock(tmp_path / "run"):
         pass
 

@@ -135,9 +135,7 @@ def test_logits_at_obeys_hooks(model: TransformerBridge, batch: Batch) -> None:
 
 
 @torch.no_grad()
-def test_logits_at_of_a_model_from_elsewhere(
-    corpus: Corpus, batch: Batch, tmp_path: Path
-) -> None:
+def test_logits_at_of_a_model_from_elsewhere(corpus: Corpus, batch: Batch, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     corpus.tokenizer.save_pretrained(tmp_path)
@@ -235,9 +233,7 @@ def test_parameter_counts_of_tiny() -> None:
 
 
 @torch.no_grad()
-def test_property_format_round_trip(
-    model: TransformerBridge, batch: Batch, tmp_path: Path
-) -> None:
+def test_property_format_round_trip(model: TransformerBridge, batch: Batch, tmp_path: Path) -> None:
     export_model(model, tmp_path, "a test")
     again = import_model(tmp_path).eval()
     torch.testing.assert_close(again(batch.tokens), model(batch.tokens), rtol=1e-6, atol=1e-6)
@@ -248,7 +244,10 @@ def test_exported_tokenizer_fits_the_model(smoke: Config, corpus: Corpus, tmp_pa
     corpus.tokenizer.save_pretrained(tmp_path / "run")
     model = hooked_transformer(smoke, load_tokenizer(tmp_path / "run"))
     export_model(model, tmp_path / "export")
-    assert load_tokenizer(tmp_path / "export" / "tokenizer").get_vocab() == corpus.tokenizer.get_vocab()
+    assert (
+        load_tokenizer(tmp_path / "export" / "tokenizer").get_vocab()
+        == corpus.tokenizer.get_vocab()
+    )
     assert len(import_model(tmp_path / "export").tokenizer) == model.cfg.d_vocab
 
 

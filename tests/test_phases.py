@@ -36,7 +36,9 @@ def test_a_dip_that_returns_is_not_the_end() -> None:
 
 
 def test_a_curve_that_comes_back_at_last_has_no_end() -> None:
-    assert detect_phases(STEPS, [8.0, 5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 5.0], BASELINE).plateau_end is None
+    assert (
+        detect_phases(STEPS, [8.0, 5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 5.0], BASELINE).plateau_end is None
+    )
 
 
 def test_starting_below() -> None:

@@ -122,17 +122,14 @@ def test_interrupted_and_resumed(
     number: signal.Signals, short: Config, short_run: Run, child, tmp_path: Path
 ) -> None:
     """The signal comes while the metrics of step 6 are written, between two checkpoints."""
-    out = (short.to_yaml(), str(tmp_path), False, (int(number), "open", "metrics.jsonl", 5))
+    out = (short.to_yaml(), str(tmp_path), False, (int(number), "open", "metrics.jsonl", 4))
     stopped = child(SIGNAL_AT + TRAIN, out)
     assert stopped.wait() == 1
-    assert stopped.error.startswith("InterruptedRunError: Stopped at step ")
-    assert "of 12; everything is saved" in stopped.error
+    assert stopped.error.startswith("InterruptedRunError: Stopped at step 6 of 12; everything")
     assert "--resume" in stopped.error
     run = Run.load(tmp_path)
     assert run.state_path.exists()
     assert not run.finished
-    step = int(stopped.error.split("step ")[1].split()[0])
-    assert step in (5, 6, 7)
     assert parts(tmp_path) == []
     resumed = interp.train(short, tmp_path, resume=True, progress=False)
     assert contents(resumed.path) == contents(short_run.path)
@@ -154,9 +151,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (out[3], hard))
 """
 
 
-def test_disk_full_at_a_checkpoint(
-    short: Config, short_run: Run, child, tmp_path: Path
-) -> None:
+def test_disk_full_at_a_checkpoint(short: Config, short_run: Run, child, tmp_path: Path) -> None:
     """No file may grow beyond what the first state needs; later states hold moments too."""
     size = (short_run.path / "checkpoints" / "step_00000000.safetensors").stat().st_size
     out = (short.to_yaml(), str(tmp_path), False, 2 * size)

@@ -256,6 +256,11 @@ class Run:
             f"  {config.model.n_layers} layers, d_model {config.model.d_model}, "
             f"{config.model.n_heads} heads, d_mlp {config.model.d_mlp}",
         ]
+        counts = self.environment.get("parameters")
+        if counts:
+            lines[-1] += (
+                f": {counts['non_embedding']:,} parameters + {counts['embedding']:,} of embeddings"
+            )
         steps = self.steps
         state = (
             "finished" if self.finished else f"not finished ({config.training.n_steps} steps asked)"

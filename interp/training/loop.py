@@ -21,7 +21,7 @@ from interp.config import Config
 from interp.errors import CheckpointError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
 from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
-from interp.model import hooked_transformer, training_loss
+from interp.model import hooked_transformer, parameter_counts, training_loss
 from interp.phases import detect_phases
 from interp.run import (
     MetricsWriter,
@@ -104,13 +104,14 @@ class Trainer:
         self.precision = resolve_precision(self.config.training, self.device)
         if not run.tokenizer_path.exists():
             corpus.tokenizer.save_pretrained(run.tokenizer_path)
-        environment = describe_environment(self.device, self.precision)
-        environment["population"] = corpus.population.fingerprint()
-        if not run.environment:
-            write_json(run.path / "environment.json", environment)
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
         )
+        if not run.environment:
+            environment = describe_environment(self.device, self.precision)
+            environment["parameters"] = parameter_counts(self.model)
+            environment["population"] = corpus.population.fingerprint()
+            write_json(run.path / "environment.json", environment)
         self.optimizer = adamw(self.model, self.config.optimizer)
         self.metrics = MetricsWriter(run.metrics_path)
         self.checkpoint_steps = self.config.training.checkpoint_steps()

@@ -1,0 +1,91 @@
+"""Claims about learning, at the tiny preset, and the paper's scale for one step (make test-slow)."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import interp
+from interp.biographies import Corpus
+from interp.experiments import fit_of
+from interp.model import parameter_counts, training_loss
+from interp.run import Run
+from interp.stages import reproduce, summary
+
+GALLERY = Path(__file__).parents[1] / "artifacts" / "gallery"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    torch.set_num_threads(2)
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    run = reproduce(interp.preset("tiny"), folder, progress=False)
+    torch.set_num_threads(1)
+    return run
+
+
+@pytest.fixture(scope="module")
+def committed() -> pd.DataFrame:
+    return pd.read_csv(GALLERY / "tiny_seeds.csv").set_index("seed")
+
+
+def test_tiny_learns_in_three_phases(tiny_run: Run) -> None:
+    phases = tiny_run.phases
+    assert phases.statistics_end is not None
+    assert phases.plateau_end is not None
+    assert 0 < phases.statistics_end < phases.plateau_end < tiny_run.config.training.n_steps
+    accuracy = tiny_run.curve("attribute_accuracy")
+    assert accuracy[phases.statistics_end] < 0.05, "hardly anything is known on the plateau"
+    assert accuracy.iloc[-1] >= 0.99
+
+
+def test_held_out_people_are_hallucinated_about(tiny_run: Run) -> None:
+    found = summary(tiny_run)["knowledge"]
+    assert found["held_out"]["attribute_loss"] > tiny_run.baseline
+    assert found["held_out"]["top_probability"] < found["evaluation"]["top_probability"]
+
+
+def test_the_committed_table_still_holds(tiny_run: Run, committed: pd.DataFrame) -> None:
+    """Other machines round otherwise: steps may move by a few measurements, accuracy by a little."""
+    found, row = summary(tiny_run), committed.loc[0]
+    every = tiny_run.config.evaluation.every
+    for name in ("statistics_end", "plateau_end"):
+        assert abs(found["phases"][name] - row[f"phases.{name}"]) <= 3 * every
+    accuracy = found["knowledge"]["evaluation"]["attribute_accuracy"]
+    assert abs(accuracy - row["knowledge.evaluation.attribute_accuracy"]) < 0.01
+
+
+def test_the_committed_tables_hold_what_the_readme_says(committed: pd.DataFrame) -> None:
+    assert len(committed) >= 3
+    assert (committed["knowledge.evaluation.attribute_accuracy"] >= 0.99).all()
+    loss = committed["knowledge.held_out.attribute_loss"]
+    assert (loss > committed["phases.baseline"]).all()
+    table = pd.read_csv(GALLERY / "scaling_table.csv")
+    fits = pd.read_csv(GALLERY / "scaling_fits.csv")
+    row = fits[(fits["delta"] == 0.05) & (fits["measure"] == "plateau_length")].iloc[0]
+    assert fit_of(table).exponent == pytest.approx(row["exponent"])
+
+
+def test_the_paper_preset_takes_a_step() -> None:
+    config = interp.preset(
+        "paper", **{"population.n_individuals": 2000, "population.n_held_out": 1}
+    )
+    corpus = Corpus.from_config(config)
+    model = interp.hooked_transformer(config, corpus.tokenizer)
+    # 8 layers of 4 d² attention and 8 d² MLP weights; the paper's "44M" counts embeddings of a
+    # 32k vocabulary and relative positions beside them.
+    counts = parameter_counts(model)
+    assert 25.1e6 < counts["non_embedding"] < 25.3e6
+    tokens = corpus.batch(step=0, size=4).tokens
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.optimizer.learning_rate)
+    losses = []
+    for _ in range(2):
+        loss = training_loss(model, tokens, pad_token=corpus.tokenizer.pad_token_id)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
