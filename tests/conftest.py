@@ -2,7 +2,8 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from interp.biographies import Batch, Corpus
 from interp.config import Config
 from interp.run import Run
 
+PROCESSES = multiprocessing.get_context("forkserver")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -27,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden_losses.json anew instead of comparing with it",
     )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Starts the server of child processes, so that its imports run beside the first tests."""
+    if any("child" in getattr(item, "fixturenames", ()) for item in session.items):
+        PROCESSES.set_forkserver_preload(["interp.training"])
+        forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,11 +111,9 @@ except BaseException as error:
 """
 
     def __init__(self, code: str, out: Any, report: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["interp.training", "interp.model.build"])
         values = {"code": code, "out": out, "report": str(report)}
         self.report = report
-        self.process = context.Process(target=exec, args=(self._BODY, values))
+        self.process = PROCESSES.Process(target=exec, args=(self._BODY, values))
         self.process.start()
 
     def wait(self, timeout: float = 60) -> int:
@@ -124,7 +132,7 @@ except BaseException as error:
 
 
 @pytest.fixture
-def child(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Child]:
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Child]]:
     """Starts code in a process of its own, which sees one variable, `out`.
 
     The process is forked from a server that has imported the package, so it starts at once; it has

@@ -2,7 +2,9 @@
 
 A template is written `"{name} was <born in> {value}."`: the words in angle brackets reveal the
 attribute's type. The full name and those words always come before the value, so that a model which
-knows the person can predict the value from what precedes it (paper, section 2).
+knows the person can predict the value from what precedes it (paper, section 2). For the same reason
+the wording before a value is never the beginning of a longer one: beside "was born in the city of
+{value}", nobody could tell whether "was born in" is followed by a value or by text.
 """
 
 import re
