@@ -86,7 +86,9 @@ def _reproduce(base: Config) -> Callable[..., None]:
 
 
 def _scaling(base: Config) -> Callable[..., None]:
-    from interp.experiments.scaling import SIZES  # the study's own defaults
+    from interp.experiments.scaling import N_STEPS, SIZES  # the study's own defaults
+
+    base = base.with_settings(**{"training.n_steps": N_STEPS})
 
     def scaling(
         config: Settings = base,

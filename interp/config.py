@@ -153,7 +153,7 @@ class ModelConfig(Settings):
 class OptimizerConfig(Settings):
     """AdamW and its learning rate."""
 
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
     """Learning rate at the first step."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine": from the learning rate to 0 over the run, no warm-up. "constant": as it says."""

@@ -26,6 +26,8 @@ from interp.run import Run
 
 SIZES = (256, 512, 1024, 2048, 4096)
 """Numbers of individuals that fit a CPU."""
+N_STEPS = 6000
+"""Where a run that does not leave its plateau gives up."""
 _STOP_BELOW = 0.7
 
 
@@ -41,6 +43,7 @@ def scaling_config(config: Config, n_individuals: int, seed: int) -> Config:
             "training.early_checkpoints": (0,),
             "training.checkpoint_every": 500,
             "evaluation.every": 10,
+            "evaluation.n_individuals": 128,
         },
     )
 
@@ -114,7 +117,7 @@ def scaling(
     """Runs the study; finished runs are kept.
 
     Args:
-        config: Base settings, e.g. `preset("tiny", **{"training.n_steps": 4000})`.
+        config: Base settings, e.g. `preset("tiny", **{"training.n_steps": 6000})`.
         out: Folder for `runs/`, `table.csv`, `fits.csv` and `summary.json`.
         sizes: Numbers of individuals, at least three.
         seeds: One run for each size and seed.
