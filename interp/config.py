@@ -21,9 +21,9 @@ LIST_SIZES = {
     "universities": 200,
     "majors": 100,
     "companies": 500,
-    "years": 200,
+    "years": 201,
 }
-"""How many entries each frozen list of the package has, and the longest span of birth years."""
+"""How many entries each frozen list of the package has; birth years go from 1900 to 2100."""
 
 
 class Settings(BaseModel):
@@ -33,7 +33,11 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
 
@@ -60,7 +64,7 @@ class PopulationConfig(Settings):
     """How many companies are in use."""
     years: int = Field(default=100, ge=1, le=LIST_SIZES["years"])
     """How many birth years are in use, from 1900 on."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     """Seed of the population; by default the run's seed."""
 
     @model_validator(mode="after")
@@ -127,7 +131,7 @@ class ModelConfig(Settings):
     """The MLP's activation function."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the initial weights; output projections are divided by sqrt(2 n_layers)."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     """Seed of the initial weights; by default the run's seed."""
 
     @property
@@ -172,7 +176,7 @@ class TrainingConfig(Settings):
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
     """Biographies per step."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     """Seed of who comes when, in which wording; by default the run's seed."""
     device: str = "auto"
     """"auto" takes CUDA, then MPS, then the CPU; or "cpu", "cuda", "cuda:1", "mps"."""

@@ -75,7 +75,9 @@ def write_json(path: Path, content: Any) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes named tensors and text metadata as a safetensors file, atomically."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(contiguous, dict(metadata)))
+    # One entry: safetensors writes several in an order that changes from call to call.
+    note = {"interp": json.dumps(dict(metadata), sort_keys=True)}
+    write_bytes(path, safetensors.torch.save(contiguous, note))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -87,7 +89,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     try:
         with safe_open(path, framework="pt", device=device) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+            return tensors, json.loads((file.metadata() or {}).get("interp", "{}"))
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}.") from error
     except (SafetensorError, OSError) as error:
@@ -105,6 +107,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds the folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; --out needs a folder.")
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)

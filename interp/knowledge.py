@@ -19,6 +19,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Population, value_pools
 from interp.biographies.lists import DAYS, MONTHS
+from interp.errors import ConfigError
 from interp.model.forward import evaluating, logits_at
 
 Split = Literal["train", "evaluation", "held_out"]
@@ -104,6 +105,12 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
     people = corpus.population
     group = people.held_out if split == "held_out" else people.trained
     individuals = np.arange(len(people))[group][:n_individuals]
+    if not len(individuals):
+        raise ConfigError(
+            f"There is nobody to measure on the split {split!r}: population.n_held_out="
+            f"{people.config.n_held_out}, n_individuals={n_individuals}. Choose another "
+            "split, or a population that holds people out."
+        )
     return corpus.biographies(individuals, "train" if split == "train" else "evaluation")
 
 

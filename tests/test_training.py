@@ -139,7 +139,7 @@ def test_divergence(
     config = short.with_settings(**{"evaluation.log_every": log_every})
     with pytest.raises(DivergedError) as caught:
         interp.train(config, tmp_path, progress=False)
-    for words in (str(tmp_path), "diverged", "nan", "last good checkpoint is step 4", "0.001"):
+    for words in (str(tmp_path), "diverged", "nan", "last good checkpoint is step 4"):
         assert words in str(caught.value)
     run = Run.load(tmp_path)
     assert run.steps == [0, 4]

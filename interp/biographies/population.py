@@ -1,6 +1,7 @@
 """The population: unique people, their facts, and the wordings in which each is met."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Integer, UInt8
 
 from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
-from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES
+from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, templates
 from interp.config import PopulationConfig
 from interp.errors import RunError, suggest
 
@@ -121,7 +122,10 @@ class Population:
 
     def fingerprint(self) -> str:
         """A hash of everybody's names, facts and wordings: equal only for equal populations."""
-        digest = hashlib.sha256()
+        pools = [*name_pools(self.config), *value_pools(self.config).values()]
+        wordings = [[t.source for t in group] for group in templates().values()]
+        told = json.dumps([self.config.n_individuals, pools, wordings])
+        digest = hashlib.sha256(told.encode())
         for array in (self.names, self.values, self.wordings):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

@@ -5,6 +5,7 @@ name or a value hold nothing else ("1990." is [1990][.]). The vocabulary holds j
 the pools in use and the templates need.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -73,19 +74,28 @@ def build_tokenizer(
     )
     tokenizer.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=True)
     if config.kind == "bpe":
+        # The trainer numbers the letters inside words in an order that changes from call to call, and
+        # merges with them; named in advance they have a fixed order.
+        letters = {letter for word in set_words(_texts(population)) for letter in word[1:]}
+        continuations = [_CONTINUATION + letter for letter in sorted(letters)]
         trainer = trainers.BpeTrainer(
             vocab_size=config.bpe_vocabulary,
-            special_tokens=list(SPECIAL_TOKENS),
+            special_tokens=[*SPECIAL_TOKENS, *continuations],
             continuing_subword_prefix=_CONTINUATION,
             show_progress=False,
         )
         tokenizer.train_from_iterator(_texts(population), trainer)
+        # As special tokens they would match in the middle of any text; from here on they are not.
+        trained = json.loads(tokenizer.to_str())
+        added = trained["added_tokens"]
+        trained["added_tokens"] = [t for t in added if t["content"] in SPECIAL_TOKENS]
+        tokenizer = Tokenizer.from_str(json.dumps(trained))
     bos = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, bos)]
     )
     return _adds_bos(PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, unk_token=UNK,
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=BOS, unk_token=UNK,
         padding_side="right", clean_up_tokenization_spaces=False, name_or_path="",
     ))  # fmt: skip
 

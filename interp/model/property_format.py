@@ -131,10 +131,10 @@ def import_model(folder: Path | str) -> TransformerBridge:
     tokenizer = None
     if (folder / "tokenizer").is_dir():
         tokenizer = load_tokenizer(folder / "tokenizer")
-    model = boot_native(cfg, tokenizer=tokenizer)
     try:
+        model = boot_native(cfg, tokenizer=tokenizer)
         model.load_state_dict(convert_tl_checkpoint(weights, cfg), strict=True)
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"The weights in {folder} do not fit its config.json: {error}"
         ) from error

@@ -105,7 +105,7 @@ class Run:
         """The run's settings."""
         try:
             return Config.from_yaml(self.config_path.read_text(encoding="utf-8"))
-        except ConfigError as error:
+        except (ConfigError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.config_path} cannot be read. {error}") from error
 
     @cached_property
@@ -143,7 +143,13 @@ class Run:
         path = self.path / "environment.json"
         found: dict[str, Any] = {}
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise RunError(
+                    f"{path} is damaged ({error}). Delete it: the run works without, but cannot check "
+                    "that its population is still the same."
+                ) from error
         return found
 
     @property

@@ -27,17 +27,10 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
         RunError: the folder holds a different run, or the same one and neither `resume` nor
             `overwrite` was asked for, or files that are no run.
     """
-    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file; --out needs a folder.")
-    foreign = {n for n in present - _OURS if not n.endswith(".part") and not n.startswith(".")}
-    if "config.yaml" not in present and foreign:
-        raise RunError(
-            f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
-            "folder with --out."
-        )
+    present = refuse_foreign(out)
     if "config.yaml" in present:
         if overwrite:
+            Run.load(out)  # another program's config.yaml is refused
             _clear(out)
         elif not resume:
             raise RunError(
@@ -55,6 +48,18 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
             return Run.load(out)
     write_text(out / "config.yaml", config.to_yaml())
     return Run.load(out)
+
+
+def refuse_foreign(out: Path) -> set[str]:
+    """The names in a folder; refuses one with files that are no run's."""
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    foreign = {n for n in present - _OURS if not n.endswith(".part") and not n.startswith(".")}
+    if "config.yaml" not in present and foreign:
+        raise RunError(
+            f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
+            "folder with --out."
+        )
+    return present
 
 
 def _clear(out: Path) -> None:

@@ -33,7 +33,7 @@ from interp.run import (
     resolve_precision,
     write_checkpoint,
 )
-from interp.training.folder import open_folder
+from interp.training.folder import open_folder, refuse_foreign
 from interp.training.interruption import stop_request
 from interp.training.optimizer import (
     adamw,
@@ -74,10 +74,14 @@ def train(
     out = Path(out)
     resolve_device(config.training.device)  # before the folder is touched
     corpus = Corpus.from_config(config)
+    refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
+        for part in out.rglob(".*.part"):  # what a kill left of a file that was being written
+            part.unlink()
         if not run.finished:
             Trainer(run, corpus).run_to_end(progress=progress)
+        run.state_path.unlink(missing_ok=True)
         return Run.load(out)
 
 
@@ -154,7 +158,6 @@ class Trainer:
             self.metrics.flush()
             reason = "stop_below" if low else "n_steps"
             write_json(self.run.finished_path, {"step": self.step, "reason": reason})
-            self.run.state_path.unlink(missing_ok=True)
 
     def _update(self, log: MetricsLog) -> float | None:
         """One optimizer step; returns the loss where it is recorded, in nats per token."""
@@ -189,15 +192,17 @@ class Trainer:
         last = step == self.config.training.n_steps
         checkpoint = step in self.checkpoint_steps
         if step % self.config.evaluation.every == 0 or checkpoint or last:
-            for split, batch in self._batches.items():
-                summary = summarise(value_table(self.model, batch), split).assign(step=step)
+            tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
+            loss = float(tables["evaluation"][0].mean())
+            if not math.isfinite(loss):
+                self._diverged(f"the attribute loss is {loss} at step {step}")
+            for split, table in tables.items():
+                summary = summarise(table, split).assign(step=step)
                 self.metrics.add(records(summary))
                 overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]
                 log({f"{split}/{name}": value for name, value in overall.items()}, step)
                 if split == "evaluation":
                     self.losses[step] = float(overall["attribute_loss"])
-            if not math.isfinite(self.losses[step]):
-                self._diverged(f"the attribute loss is {self.losses[step]} at step {step}")
             phases = detect_phases(list(self.losses), list(self.losses.values()), self.baseline)
             bar.measured(self.losses[step], phases.at(step))
             self.metrics.flush()
