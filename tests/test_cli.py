@@ -117,3 +117,16 @@ def test_scaling_keeps_its_table_where_no_run_left_the_plateau(
     assert "at least 3 different x" in capsys.readouterr().err
     assert (tmp_path / "table.csv").read_text().count("\n") > 3
     assert (tmp_path / "summary.json").exists()
+
+
+def test_summary_of_several_runs(
+    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "seeds.csv"
+    assert run_cli("summary", run_copy, "--csv", table) == 2
+    assert "Finish it with" in capsys.readouterr().err
+    assert run_cli("reproduce", "smoke", "--out", run_copy, "--training.precision", "fp32") == 0
+    assert run_cli("summary", run_copy, run_copy, "--csv", table) == 0
+    rows = table.read_text().splitlines()
+    assert len(rows) == 3
+    assert "knowledge.held_out.attribute_loss" in rows[0]
