@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OUT ?= artifacts/tiny
 PRESET ?= tiny
+OUT ?= artifacts/$(PRESET)
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-slow check format bench studies clean
+.PHONY: reproduce test test-slow check format bench clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -31,6 +31,7 @@ bench: $(READY)  ## speed: training, batch assembly, population
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	# torch by itself first: its exact version decides whether a CPU or a CUDA build comes.
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)

@@ -7,16 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from interp.config import Config
+from interp.config import Config, flatten
 from interp.errors import InterpError
 from interp.phases import DELTA
 from interp.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -56,7 +59,7 @@ def _train(base: Config) -> Callable[..., None]:
         from interp.training import train
 
         run = train(config, out, resume=resume, overwrite=overwrite)
-        _OUT.print(repr(run), highlight=False, markup=False)
+        _OUT.print(repr(run), highlight=False, markup=False, soft_wrap=True)
 
     return train
 
@@ -134,11 +137,12 @@ def _phases(run: RunPath, *, delta: float = DELTA) -> None:
 
     opened = Run.load(run)
     phases = opened.phases_at(delta)
+    last = int(opened.curve().index[-1])
     _OUT.print(
-        f"baseline {opened.phase_baseline:.3f} nats, delta {delta:g}\n"
-        f"1. statistics   to step {_or_never(phases.statistics_end)}\n"
-        f"2. plateau      to step {_or_never(phases.plateau_end)}\n"
-        f"3. knowledge    to step {opened.curve().index[-1]} (the last measured)",
+        f"baseline of the drawn people {phases.baseline:.3f} nats, delta {delta:g}\n"
+        f"1. statistics end: {_or_never(phases.statistics_end)}\n"
+        f"2. plateau ends:   {_or_never(phases.plateau_end)}\n"
+        f"last measured:     step {last}, in the phase of {phases.at(last)}",
         highlight=False,
     )
     _OUT.print(_frame(opened.phase_sensitivity(), "Sensitivity to delta"))
@@ -243,13 +247,10 @@ def _announce(title: str) -> None:
 
 
 def _or_never(step: int | None) -> str:
-    return "never (not reached)" if step is None else str(step)
+    return "not reached" if step is None else f"step {step}"
 
 
-def _frame(frame: "object", title: str) -> Table:
-    import pandas as pd
-
-    assert isinstance(frame, pd.DataFrame)
+def _frame(frame: "DataFrame", title: str) -> Table:
     table = Table(title=title)
     for name in frame.columns:
         table.add_column(str(name), justify="right")
@@ -262,12 +263,6 @@ def _summary_table(found: dict[str, object]) -> Table:
     table = Table(title="Summary", show_header=False)
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    for name, value in _flat(found).items():
+    for name, value in flatten(found).items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     return table
-
-
-def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
-    from interp.config import flatten
-
-    return flatten(values, prefix)

@@ -28,7 +28,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(
             f"Could not write {path}: {error.strerror or error}. Files that were complete before are "
             "intact. Free space or fix the permissions, then run the same command again "
-            "(training goes on with --resume)."
+            "(`interp train`: with --resume)."
         ) from error
 
 
@@ -95,8 +95,8 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}): it is truncated or comes from "
-            "another program. Delete it and train that run again with --resume, or choose another "
-            "checkpoint."
+            "another program. Choose another checkpoint, or make the file again (a run: train it with "
+            "--overwrite)."
         ) from error
 
 

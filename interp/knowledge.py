@@ -100,11 +100,15 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
     Args:
         corpus: The run's corpus.
         split: Which people, in which wordings.
-        n_individuals: The first so many of them; all by default.
+        n_individuals: So many of them; all by default. Where all are equally likely the first, else
+            evenly spaced ones, so that frequent and rare people are measured alike.
     """
     people = corpus.population
-    group = people.held_out if split == "held_out" else people.trained
-    individuals = np.arange(len(people))[group][:n_individuals]
+    individuals = np.arange(len(people))[people.held_out if split == "held_out" else people.trained]
+    if n_individuals is not None and n_individuals < len(individuals):
+        spaced = np.arange(n_individuals) * len(individuals) // n_individuals
+        uniform = corpus.sampling.kind == "uniform"
+        individuals = individuals[:n_individuals] if uniform else individuals[spaced]
     if not len(individuals):
         raise ConfigError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
@@ -145,7 +149,7 @@ def measure(
         model: Any TransformerLens model over the corpus's tokens.
         corpus: The run's corpus.
         split: `train`, `evaluation` or `held_out`.
-        n_individuals: Measure the first so many people; all by default.
+        n_individuals: Measure so many people (see `split_batch`); all by default.
         batch_size: Biographies per forward pass.
 
     Returns:

@@ -5,7 +5,7 @@
 3. *knowledge*: it falls below for good.
 
 The paper prints no threshold. Ours: the plateau ends at the first step from which the loss stays
-below (1 - δ) times the baseline; the statistics phase ends at the first step at which it is below
+below (1 - δ) times the baseline; the statistics phase ends at the first step at which it is at most
 (1 + δ) times the baseline. `sensitivity` shows how much that depends on δ.
 Source: paper, section 3 and Fig. 2.
 """
@@ -142,7 +142,7 @@ def fit_power_law(
     if len(x) != len(y) or len(set(x)) < 3:
         raise InterpError(
             f"A power law needs at least 3 different x with a y each, got {len(set(x))} different x "
-            f"and {len(y)} y; add sizes."
+            f"and {len(y)} y; add sizes, or let runs go on (training.n_steps) until their plateau ends."
         )
     if min(*x, *y) <= 0:
         raise InterpError("A power law needs positive values; leave out those at or below 0.")

@@ -43,6 +43,9 @@ PRESETS: dict[str, Config] = {
         ),
         evaluation=EvaluationConfig(every=50, n_individuals=512),
     ),
+    # The paper's shape. Its "44M" is the name of that shape and counts the embeddings of a 32k
+    # vocabulary and relative positions too: without embeddings 8 layers of 12 d_model² are 25M. A
+    # sequence is one biography, so that the context need not be the paper's 512 tokens.
     "paper": Config(
         preset="paper",
         population=PopulationConfig(

@@ -20,7 +20,7 @@ from interp.files import folder_lock, write_json, write_text
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.model import parameter_counts
 from interp.report import write_report
-from interp.run import Run
+from interp.run import Run, resolve_device
 from interp.training import train
 
 
@@ -89,7 +89,7 @@ def find_phases(run: Run) -> StageResult:
 
 def measure_knowledge(run: Run) -> StageResult:
     """What the last checkpoint knows of everybody: known people and held-out ones."""
-    model = run.model()
+    model = run.model(device=resolve_device(run.config.training.device))
     splits = [s for s in SPLITS if s != "held_out" or run.config.population.n_held_out]
     table = pd.concat([measure(model, run.corpus, split) for split in splits], ignore_index=True)
     table.insert(0, "step", run.steps[-1])
@@ -139,7 +139,7 @@ def reproduce(
     """
     n_stages = len(STAGES) + 2
     announce(f"[1/{n_stages}] Train the {config.preset} model")
-    run = train(config, out, resume=True, overwrite=overwrite, progress=progress)
+    run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=progress)
     with folder_lock(run.path):
         for number, stage in enumerate(STAGES, 2):
             if stage.finished(run):
@@ -165,7 +165,12 @@ def summary(run: Run) -> dict[str, Any]:
     for stage in STAGES:
         if stage.finished(run):
             path = run.results_path / stage.name / "summary.json"
-            found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise RunError(
+                    f"{path} is damaged ({error}). Delete it and run `interp reproduce` again."
+                ) from error
     return found
 
 

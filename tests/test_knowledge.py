@@ -210,3 +210,10 @@ def test_baseline_of_the_full_lists() -> None:
     """The paper prints 6.785 nats."""
     people = Population.draw(PopulationConfig(**LIST_SIZES), seed=0)
     assert Baseline.overall(Baseline.of(people).theoretical) == pytest.approx(6.785, abs=5e-4)
+
+
+def test_under_a_power_law_people_of_all_ranks_are_measured(smoke) -> None:
+    """The first people are the frequent ones there; a measurement of them alone would flatter."""
+    skewed = smoke.with_settings(**{"sampling.kind": "power_law", "sampling.exponent": 1.0})
+    batch = split_batch(Corpus.from_config(skewed), "evaluation", 6)
+    assert batch.individuals.tolist() == [0, 4, 8, 12, 16, 20]

@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 import interp
 from interp.biographies import Batch, Corpus, load_tokenizer
 from interp.config import Config
-from interp.errors import CheckpointError, ConfigError
+from interp.errors import CheckpointError, ConfigError, RunError
 from interp.model import (
     export_model,
     hooked_transformer,
@@ -326,3 +326,10 @@ def test_untrained_predictions_are_near_uniform(smoke: Config, corpus: Corpus) -
     with torch.no_grad():
         log_p = model(corpus.biographies(np.arange(4)).tokens).log_softmax(-1)
     assert float(-log_p.mean()) == pytest.approx(math.log(len(corpus.tokenizer)), rel=0.01)
+
+
+def test_export_into_a_folder_with_other_files_is_refused(model, tmp_path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(RunError, match="would be overwritten"):
+        export_model(model, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"

@@ -11,7 +11,7 @@ import pytest
 
 import interp
 from interp.config import Config
-from interp.errors import CheckpointError, RunError
+from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import folder_lock
 from interp.run import Run
 
@@ -246,3 +246,31 @@ def test_wandb_offline_stays_in_the_folder(
         name: content for name, content in whole.items() if name != "config.yaml"
     }
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_training_from_the_start_forgets_the_results_of_an_earlier_one(
+    short: Config, tmp_path: Path
+) -> None:
+    run = interp.train(short, tmp_path, progress=False)
+    (run.results_path / "phases").mkdir(parents=True)
+    (run.results_path / "phases/summary.json").write_text("{}")
+    run.finished_path.unlink()
+    interp.train(short, tmp_path, resume=True, progress=False)
+    assert not run.results_path.exists()
+    assert run.steps == [0, 4, 8, 12]
+
+
+def test_a_tokenizer_folder_left_half_written_is_written_again(
+    short: Config, tmp_path: Path
+) -> None:
+    run = interp.train(short, tmp_path, progress=False)
+    before = contents(tmp_path)
+    run.finished_path.unlink()
+    (run.tokenizer_path / "tokenizer.json").unlink()
+    interp.train(short, tmp_path, resume=True, progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_resume_and_overwrite_together_are_refused(short: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Choose one"):
+        interp.train(short, tmp_path, resume=True, overwrite=True, progress=False)

@@ -207,8 +207,7 @@ def test_overwriting_deletes_only_files_of_runs(short: Config, short_run: Run, c
     assert contents(copy).keys() - others == contents(short_run.path).keys()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(("resume", "overwrite"), [(False, False), (True, False), (False, True)])
 def test_a_folder_of_other_files_is_refused_untouched(
     short: Config, tmp_path: Path, resume: bool, overwrite: bool
 ) -> None:

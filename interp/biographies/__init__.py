@@ -8,7 +8,7 @@ from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_p
 from interp.biographies.population import Population
 from interp.biographies.sampling import Sampler, sampler
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, Template, templates
-from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, vocabulary
+from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, save_tokenizer, vocabulary
 
 __all__ = [
     "ATTRIBUTES",
@@ -26,6 +26,7 @@ __all__ = [
     "load_tokenizer",
     "name_pools",
     "sampler",
+    "save_tokenizer",
     "templates",
     "value_pools",
     "vocabulary",

@@ -140,9 +140,8 @@ class Corpus:
         self.population = population
         self.tokenizer = tokenizer
         self.seed = seed
-        self.sampler = sampler(
-            SamplingConfig() if sampling is None else sampling, population.config.n_individuals
-        )
+        self.sampling = SamplingConfig() if sampling is None else sampling
+        self.sampler = sampler(self.sampling, population.config.n_individuals)
         self._fill_pool()
 
     @classmethod

@@ -7,6 +7,7 @@ the pools in use and the templates need.
 
 import json
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from interp.biographies.lists import name_pools, value_pools
 from interp.biographies.templates import templates
 from interp.config import PopulationConfig, TokenizerConfig
 from interp.errors import RunError
+from interp.files import storage_errors, write_bytes
 
 PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
 SPECIAL_TOKENS = (PAD, BOS, UNK)
@@ -109,6 +111,18 @@ def _adds_bos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes a tokenizer's files into a folder, each atomically, `tokenizer.json` last.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    with storage_errors(folder), tempfile.TemporaryDirectory() as elsewhere:
+        tokenizer.save_pretrained(elsewhere)
+        for path in sorted(Path(elsewhere).iterdir(), key=lambda p: p.name == "tokenizer.json"):
+            write_bytes(folder / path.name, path.read_bytes())
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Reads a tokenizer that `save_pretrained` wrote into a folder.
 
@@ -116,11 +130,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         RunError: the folder holds no tokenizer, or a damaged one.
     """
     if not (folder / "tokenizer.json").is_file():
-        raise RunError(f"{folder} holds no tokenizer (tokenizer.json is missing).")
+        raise RunError(
+            f"{folder} holds no tokenizer (tokenizer.json is missing). Run the command that made it "
+            "again."
+        )
     try:
         return _adds_bos(PreTrainedTokenizerFast.from_pretrained(folder))
     except Exception as error:  # the library raises a bare Exception for a damaged tokenizer.json
-        raise RunError(f"The tokenizer in {folder} cannot be read: {error}") from error
+        raise RunError(
+            f"The tokenizer in {folder} cannot be read ({error}). Delete that folder and run the "
+            "command that made it again."
+        ) from error
 
 
 def encode_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:

@@ -8,6 +8,7 @@ import torch
 from joblib import Parallel, delayed
 
 from interp.config import Config
+from interp.errors import ConfigError
 from interp.run import Run
 from interp.training import train
 
@@ -24,8 +25,11 @@ def run_grid(
         progress: Show a progress bar for every run.
 
     Raises:
+        ConfigError: no worker.
         InterpError: as `train` does, from the first run that fails.
     """
+    if workers < 1:
+        raise ConfigError(f"workers={workers}: at least one process has to work.")
     threads = max(1, (os.cpu_count() or 1) // workers)
     jobs = (
         delayed(_train_one)(config, folder / name, threads if workers > 1 else None, progress)

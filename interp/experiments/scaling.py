@@ -128,10 +128,12 @@ def scaling(
         The table of `scaling_table`.
 
     Raises:
-        ConfigError: fewer than three sizes.
+        ConfigError: fewer than three sizes, no seed, or no worker.
     """
     if len(set(sizes)) < 3:
         raise ConfigError(f"sizes={list(sizes)}: a power law needs at least 3 different sizes.")
+    if not seeds:
+        raise ConfigError("seeds is empty: name at least one seed.")
     out = Path(out)
     configs = {
         f"n{size:06d}_seed{seed}": scaling_config(config, size, seed)

@@ -16,8 +16,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import boot_native
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
-from interp.biographies.tokenizer import load_tokenizer
-from interp.errors import CheckpointError, ConfigError
+from interp.biographies.tokenizer import load_tokenizer, save_tokenizer
+from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import read_tensors, write_json, write_tensors, write_text
 
 _SHARED_SETTINGS = (
@@ -99,16 +99,25 @@ def export_model(model: TransformerBridge, folder: Path, description: str = "") 
         model: A model from `hooked_transformer` or a run.
         folder: Where to; made if needed.
         description: Where the model comes from, noted in the file's metadata.
+
+    Raises:
+        RunError: the folder holds files that are no export.
+        ConfigError: the model has features that the format spells otherwise.
     """
     folder = Path(folder)
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if present and not present >= {"config.json", "model.safetensors"}:
+        raise RunError(
+            f"{folder} holds other files ({', '.join(sorted(present)[:4])}); they would be overwritten. "
+            "Export into a new or empty folder, or over an earlier export."
+        )
     settings = {name: getattr(model.cfg, name) for name in _SHARED_SETTINGS}
-    # The old default folds to its own dtype; weights are single precision here.
     settings |= {"device": "cpu", "init_weights": False, "default_prepend_bos": True}
     write_tensors(folder / "model.safetensors", property_state_dict(model), {"from": description})
     write_json(folder / "config.json", settings)
     write_text(folder / "README.md", _README)
     if model.tokenizer is not None:
-        model.tokenizer.save_pretrained(folder / "tokenizer")
+        save_tokenizer(model.tokenizer, folder / "tokenizer")
     return folder
 
 

@@ -9,8 +9,6 @@ from interp.phases import DELTA, PAPER_COEFFICIENT, PAPER_EXPONENT, PowerLawFit
 from interp.plots.style import PALETTE, describe, note
 from interp.run import Run
 
-"""The paper's plateau length in steps is 0.43 N^0.81 (paper, Fig. 2 and appendix C)."""
-
 
 def phase_sensitivity(run: Run) -> go.Figure:
     """The ends of the statistics phase and of the plateau (steps) against the tolerance δ.

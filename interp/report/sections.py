@@ -12,7 +12,7 @@ import yaml
 from interp import plots
 from interp.biographies import ATTRIBUTES
 from interp.report.glossary import GLOSSARY
-from interp.report.summary import final, key_results, phase_rows
+from interp.report.summary import final, key_results, measured_on, phase_rows
 from interp.run import Run
 
 
@@ -119,8 +119,8 @@ def attributes(run: Run) -> Section:
         label = "all (mean)" if name == "all" else name.replace("_", " ")
         rows.append((label, *losses, f"{level:.3f}", f"{theory:.3f}", accuracy))
     table = Table(
-        f"Each attribute at step {run.curve().index[-1]:,}: attribute loss and baselines in nats, "
-        "accuracy as a share of the values of evaluation biographies.",
+        f"Each attribute at step {run.curve().index[-1]:,}, measured on {measured_on(run)}: "
+        "attribute loss and baselines in nats, accuracy as a share of the values of evaluation biographies.",
         (
             "attribute",
             *(f"{split.replace('_', '-')} loss" for split in splits),

@@ -1,6 +1,5 @@
 """A run in words and numbers: the headline, the phases, the results at the end."""
 
-from interp.model import hooked_transformer, parameter_counts
 from interp.plots import phase_bands
 from interp.run import Run
 
@@ -12,8 +11,19 @@ _HAPPENS = {
 
 
 def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "all") -> float:
-    """The last measured value of a metric."""
-    return float(run.curve(metric, split, attribute).iloc[-1])
+    """The last value of a metric: on everybody if that was measured, else as while training."""
+    table = run.result("knowledge", "final")
+    if table is None:
+        return float(run.curve(metric, split, attribute).iloc[-1])
+    row = (table["metric"] == metric) & (table["split"] == split)
+    return float(table.loc[row & (table["attribute"] == attribute), "value"].iloc[0])
+
+
+def measured_on(run: Run) -> str:
+    """Whom the final numbers are about."""
+    if run.result("knowledge", "final") is not None:
+        return "everybody"
+    return f"at most {run.config.evaluation.n_individuals:,} people, as while training"
 
 
 def page_title(run: Run) -> str:
@@ -25,8 +35,7 @@ def headline(run: Run) -> str:
     """One sentence: which model was trained on whom, and for how long."""
     config = run.config
     people = config.population
-    # Built on the meta device: shapes without memory, so any size is counted at once.
-    counts = parameter_counts(hooked_transformer(config, run.tokenizer, "meta"))
+    counts = run.environment["parameters"]
     steps = int(run.curve().index[-1])
     held_out = f" ({people.n_held_out:,} more were held out)" if people.n_held_out else ""
     progress = "" if run.finished else f" of {config.training.n_steps:,}; training has not ended"
@@ -61,7 +70,8 @@ def key_results(run: Run) -> list[tuple[str, str, str]]:
         (
             "Attribute accuracy",
             f"{final(run, 'attribute_accuracy'):.1%}",
-            f"of the values of known people in new wordings, at step {last:,}",
+            f"of the values of known people in new wordings, at step {last:,}; "
+            f"measured on {measured_on(run)}",
         ),
         (
             "Attribute loss",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.errors import RunError
 from interp.files import storage_errors, write_text
 
 COLUMNS = ("step", "split", "metric", "attribute", "value")
@@ -45,8 +46,7 @@ def keep_until(path: Path, step: int) -> None:
         step: The step of that state, which was saved after its measurement.
     """
     kept = []
-    for line in _complete_lines(path):
-        row = json.loads(line)
+    for line, row in _observations(path):
         # The training loss of a step comes from the update that leaves it, so after its state.
         if row["step"] < step or (row["step"] == step and row["metric"] != "loss"):
             kept.append(line + "\n")
@@ -55,13 +55,25 @@ def keep_until(path: Path, step: int) -> None:
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """The metrics file as a tidy table with the columns `COLUMNS`; empty if there is no file."""
-    rows = [json.loads(line) for line in _complete_lines(path)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame([row for _, row in _observations(path)], columns=list(COLUMNS))
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of the file but for a last one that was cut off."""
+def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of the file and what they hold, but for a last one that was cut off.
+
+    Raises:
+        RunError: a line in the middle is damaged.
+    """
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
-    return complete
+    rows = []
+    for number, line in enumerate(complete, 1):
+        try:
+            rows.append((line, json.loads(line)))
+        except ValueError as error:
+            raise RunError(
+                f"Line {number} of {path} is damaged ({error}). Delete that line, or train the run "
+                "again with --overwrite."
+            ) from error
+    return rows

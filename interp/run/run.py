@@ -9,7 +9,7 @@ Folder layout:
     checkpoints/step_00000250.safetensors
     training_state.safetensors       weights and optimizer of an unfinished run, to resume from
     finished.json                    present once training has ended: last step, and why
-    results/                         one file for each stage that has run (see `stages`)
+    results/                         one folder for each stage that has run (see `stages`)
 """
 
 import json
@@ -196,7 +196,11 @@ class Run:
 
     @property
     def phases(self) -> Phases:
-        """The three phases: `statistics_end` and `plateau_end` in steps, None where not reached."""
+        """The three phases: `statistics_end` and `plateau_end` in steps, None where not reached.
+
+        They are held against `phase_baseline`, the level of the drawn people's frequencies, and not
+        against the theoretical `baseline`.
+        """
         return self.phases_at(DELTA)
 
     def phases_at(self, delta: float) -> Phases:
@@ -226,7 +230,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether training has ended."""
-        return self.finished_path.exists()
+        return self.finished_path.exists() and bool(self.steps)
 
     def model(
         self, step: int | None = None, device: torch.device | str = "cpu"
@@ -247,10 +251,21 @@ class Run:
         return model.eval()
 
     def measure(
-        self, step: int | None = None, split: Split = "evaluation", n_individuals: int | None = None
+        self,
+        step: int | None = None,
+        split: Split = "evaluation",
+        n_individuals: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> pd.DataFrame:
         """What the model at a checkpoint knows, of everybody by default (see `knowledge.measure`)."""
-        return measure(self.model(step), self.corpus, split, n_individuals)
+        return measure(self.model(step, device), self.corpus, split, n_individuals)
+
+    def result(self, stage: str, table: str) -> pd.DataFrame | None:
+        """A table that a stage of `interp reproduce` wrote; None if it has not finished here."""
+        path = self.results_path / stage / f"{table}.csv"
+        if not (path.parent / "summary.json").exists() or not path.exists():
+            return None
+        return pd.read_csv(path)
 
     def __repr__(self) -> str:
         config = self.config

@@ -4,8 +4,8 @@ from pathlib import Path
 from shutil import rmtree
 
 from interp.config import Config, differences
-from interp.errors import RunError
-from interp.files import write_text
+from interp.errors import ConfigError, RunError
+from interp.files import storage_errors, write_text
 from interp.run import Run
 
 _OURS = {
@@ -30,7 +30,7 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
     present = refuse_foreign(out)
     if "config.yaml" in present:
         if overwrite:
-            Run.load(out)  # another program's config.yaml is refused
+            _require_ours(out)
             _clear(out)
         elif not resume:
             raise RunError(
@@ -62,10 +62,32 @@ def refuse_foreign(out: Path) -> set[str]:
     return present
 
 
+def _require_ours(out: Path) -> None:
+    """Refuses to delete what is not known to be a run: another program's config.yaml, say."""
+    try:
+        Run.load(out)
+    except ConfigError as error:
+        raise RunError(
+            f"{error}\nSo {out} is not known to be a run of this version, and --overwrite deletes "
+            "nothing else. Delete the folder yourself or choose another --out."
+        ) from error
+
+
+def clear_results(out: Path) -> None:
+    """Deletes what followed from a training: first the note that it had ended, then the rest."""
+    for name in ("finished.json", "results", "summary.json", "report.html", "checkpoints"):
+        _delete(out / name)
+
+
 def _clear(out: Path) -> None:
     """Deletes a run's files and nothing else; config.yaml last, so that a kill leaves a run."""
+    clear_results(out)
     for name in [*sorted(_OURS - {".lock", "config.yaml"}), "config.yaml"]:
-        path = out / name
+        _delete(out / name)
+
+
+def _delete(path: Path) -> None:
+    with storage_errors(path):
         if path.is_dir():
             rmtree(path)
         else:

@@ -7,6 +7,8 @@ killed and resumed gives the same bytes.
 """
 
 import math
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +18,9 @@ import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.biographies import Batch, Corpus
+from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
-from interp.errors import CheckpointError, DivergedError, InterruptedRunError
+from interp.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
 from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
 from interp.model import hooked_transformer, parameter_counts, training_loss
@@ -33,7 +35,7 @@ from interp.run import (
     resolve_precision,
     write_checkpoint,
 )
-from interp.training.folder import open_folder, refuse_foreign
+from interp.training.folder import clear_results, open_folder, refuse_foreign
 from interp.training.interruption import stop_request
 from interp.training.optimizer import (
     adamw,
@@ -66,12 +68,18 @@ def train(
 
     Raises:
         RunError: the folder is in use, or holds something else (see `open_folder`).
-        ConfigError: the longest biography does not fit the context; an unusable device.
+        ConfigError: `resume` and `overwrite` together; the longest biography does not fit the
+            context; an unusable device.
         DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
         InterruptedRunError: Ctrl-C or SIGTERM; the state is saved.
         StorageError: a file could not be written; complete files are intact.
     """
     out = Path(out)
+    if resume and overwrite:
+        raise ConfigError(
+            "Both resume and overwrite were asked for; resume keeps the run in the folder, overwrite "
+            "deletes it. Choose one."
+        )
     resolve_device(config.training.device)  # before the folder is touched
     corpus = Corpus.from_config(config)
     refuse_foreign(out)  # before a lock is put into it
@@ -88,13 +96,31 @@ def train(
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """Makes GPU kernels deterministic for the training, and puts back what was set before."""
+    if device.type != "cuda":
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it for the same bits
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+
+
+def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Says when a resumed run goes on under conditions that change its bytes."""
+    names = ("device", "precision", "threads", "packages")
+    changed = [
+        f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
+    ]
+    if changed:
+        warnings.warn(
+            f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
+            "those of an uninterrupted run to the last bit.",
+            stacklevel=4,
+        )
 
 
 class Trainer:
@@ -106,13 +132,15 @@ class Trainer:
         self.config = run.config
         self.device = resolve_device(self.config.training.device)
         self.precision = resolve_precision(self.config.training, self.device)
-        if not run.tokenizer_path.exists():
-            corpus.tokenizer.save_pretrained(run.tokenizer_path)
+        if not (run.tokenizer_path / "tokenizer.json").exists():
+            save_tokenizer(corpus.tokenizer, run.tokenizer_path)
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
         )
-        if not run.environment:
-            environment = describe_environment(self.device, self.precision)
+        environment = describe_environment(self.device, self.precision)
+        if run.environment and run.state_path.exists():
+            _warn_of_changes(environment, run.environment)
+        else:
             environment["parameters"] = parameter_counts(self.model)
             environment["population"] = corpus.population.fingerprint()
             write_json(run.path / "environment.json", environment)
@@ -126,6 +154,7 @@ class Trainer:
         if run.state_path.exists():
             self._resume()
         else:
+            clear_results(run.path)  # of an earlier training, should there have been one
             write_text(run.metrics_path, "")
         self._batches: dict[Split, Batch] = {
             split: split_batch(corpus, split, self.config.evaluation.n_individuals)
@@ -231,14 +260,14 @@ class Trainer:
     def _resume(self) -> None:
         """Loads the saved state and drops what was recorded after it."""
         path = self.run.state_path
-        tensors, metadata = read_tensors(path)
-        if metadata.get("format") != _STATE_FORMAT or metadata.get("config") != fingerprint(
-            self.config
-        ):
-            raise CheckpointError(
-                f"{path} is not the training state of this run. Delete it to train the run from the "
-                "start with --resume, or use --overwrite."
-            )
+        remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
+        try:
+            tensors, metadata = read_tensors(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} is truncated or damaged. {remedy}") from error
+        ours = {"format": _STATE_FORMAT, "config": fingerprint(self.config)}
+        if any(metadata.get(name) != value for name, value in ours.items()):
+            raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
         weights = {n.removeprefix("weights."): t for n, t in tensors.items() if "weights." in n[:8]}
         self.model.load_state_dict(weights, strict=True)
         load_optimizer_tensors(self.model, self.optimizer, tensors)
@@ -269,7 +298,7 @@ class Trainer:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.n_steps}; everything is saved in "
-            f"{self.run.path}. The same command with --resume goes on from there."
+            f"{self.run.path}. The same command goes on from there (`interp train`: with --resume)."
         )
 
 

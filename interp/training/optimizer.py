@@ -52,6 +52,7 @@ def load_optimizer_tensors(
     Raises:
         CheckpointError: the tensors are not those of this model.
     """
+    fused = bool(optimizer.defaults["fused"])  # only then do step counts live on the device
     for name, parameter in model.named_parameters():
         state = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}
         if all(value is None for value in state.values()):
@@ -60,9 +61,7 @@ def load_optimizer_tensors(
         if first is None or first.shape != parameter.shape:
             raise CheckpointError(f"The saved optimizer state does not fit the parameter {name}.")
         optimizer.state[parameter] = {
-            m: value.to(
-                "cpu" if m == "step" and parameter.device.type == "cpu" else parameter.device
-            )
+            m: value.to(parameter.device if m != "step" or fused else "cpu")
             for m, value in state.items()
             if value is not None
         }
