@@ -36,7 +36,7 @@ interp: watch a language model learn facts.
   interp report    RUN                  write the run's report.html
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
-  interp scaling   [PRESET] --out DIR   plateau length against the number of individuals
+  interp scaling   [PRESET] --out DIR   how the plateau grows with the number of individuals
 
 PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
 """

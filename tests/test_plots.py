@@ -161,7 +161,7 @@ def test_scaling_draws_runs_fit_and_paper():
         *(list(table[c].astype(float)) for c in ("n_individuals", "plateau_length"))
     )
     table.loc[7, ["plateau_end", "plateau_length"]] = pd.NA
-    figure = plots.scaling(table, fit)
+    figure = plots.scaling(table, fit, "plateau_length")
     runs = trace(figure, "a run")
     assert list(runs.y) == [float(v) for v in table["plateau_length"].dropna()]
     assert list(runs.customdata) == [str(seed) for seed in table["seed"][:7]]
@@ -186,7 +186,9 @@ def test_scaling_needs_a_plateau():
     table = grid().assign(plateau_length=pd.NA)
     fit = fit_power_law([1.0, 2.0, 4.0], [1.0, 2.0, 4.1])
     with pytest.raises(InterpError, match="train for more steps"):
-        plots.scaling(table, fit)
+        plots.scaling(table, fit, "plateau_length")
+    with pytest.raises(InterpError, match="draw one of plateau_end, plateau_length"):
+        plots.scaling(grid(), fit, "length")
 
 
 def all_figures(run: Run) -> list[go.Figure]:

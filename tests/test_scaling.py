@@ -34,7 +34,7 @@ def table() -> pd.DataFrame:
 
 
 def test_the_fit_finds_the_exponent(table: pd.DataFrame) -> None:
-    fit = fit_of(table)
+    fit = fit_of(table, "plateau_length")
     assert fit.low < 0.5 < fit.high
     assert fit.exponent == pytest.approx(0.5, abs=0.01)
     assert fit.coefficient == pytest.approx(2, rel=0.05)

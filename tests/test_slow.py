@@ -10,6 +10,7 @@ import interp
 from interp.biographies import Corpus
 from interp.experiments import fit_of
 from interp.model import parameter_counts, training_loss
+from interp.phases import PAPER_EXPONENT
 from interp.run import Run
 from interp.stages import reproduce, summary
 
@@ -65,8 +66,9 @@ def test_the_committed_tables_hold_what_the_readme_says(committed: pd.DataFrame)
     assert (loss > committed["phases.baseline"]).all()
     table = pd.read_csv(GALLERY / "scaling_table.csv")
     fits = pd.read_csv(GALLERY / "scaling_fits.csv")
-    row = fits[(fits["delta"] == 0.05) & (fits["measure"] == "plateau_length")].iloc[0]
+    row = fits[(fits["delta"] == 0.05) & (fits["measure"] == "plateau_end")].iloc[0]
     assert fit_of(table).exponent == pytest.approx(row["exponent"])
+    assert row["low"] < PAPER_EXPONENT < row["high"]
 
 
 def test_the_paper_preset_takes_a_step() -> None:

@@ -56,29 +56,45 @@ def phase_sensitivity(run: Run) -> go.Figure:
     )
 
 
-def scaling(table: pd.DataFrame, fit: PowerLawFit) -> go.Figure:
-    """Plateau length (steps) against the number of individuals, log-log, with a power law.
+_MEASURES = {
+    "plateau_end": (
+        "plateau end (step)",
+        "Steps from the start of training to the end of the plateau",
+    ),
+    "plateau_length": (
+        "plateau length (steps)",
+        "Steps from the end of the statistics phase to the end of the plateau",
+    ),
+}
+"""Axis title and description of what `scaling` draws."""
+
+
+def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end") -> go.Figure:
+    """The plateau's end or length (steps) against the number of individuals, log-log, with a power law.
 
     What to look for: points on a straight line, little spread between seeds, and the exponent's
     interval beside the paper's 0.81. The height of the line depends on batch size and learning
     rate; only the slope is comparable.
 
     Args:
-        table: A run a row: columns `n_individuals`, `seed`, `plateau_length` (steps; NA where the
+        table: A run a row: columns `n_individuals`, `seed`, and the measure (steps; NA where the
             plateau did not end), as well as `statistics_end` and `plateau_end`.
         fit: A power law fitted to them (`interp.phases.fit_power_law`).
 
     Raises:
-        InterpError: no row has a plateau length above 0.
+        InterpError: the measure is unknown, or nowhere above 0.
     """
-    length = pd.to_numeric(table["plateau_length"]).astype("Float64")
+    if measure not in _MEASURES:
+        raise InterpError(f"There is no measure {measure!r}; draw one of {', '.join(_MEASURES)}.")
+    axis, what = _MEASURES[measure]
+    length = pd.to_numeric(table[measure]).astype("Float64")
     reached = table[(length > 0).fillna(value=False)]
     if reached.empty:
         raise InterpError(
-            "No run of the table has a plateau length above 0 to draw; train for more steps."
+            f"No run of the table has a {measure} above 0 to draw; train for more steps."
         )
     people = reached["n_individuals"].to_numpy(dtype=float)
-    steps = reached["plateau_length"].to_numpy(dtype=float)
+    steps = reached[measure].to_numpy(dtype=float)
     span = np.geomspace(people.min() / 1.15, people.max() * 1.15, 40)
     # Least squares on logarithms passes through the mean point; the slope's interval turns there.
     middle = float(np.exp(np.log(people).mean()))
@@ -113,9 +129,7 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit) -> go.Figure:
         title_text="individuals N", type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes],
         range=[np.log10(span[0]), np.log10(span[-1])],
     )  # fmt: skip
-    figure.update_yaxes(
-        title_text="plateau length (steps)", type="log", dtick="D2", tickformat=",d"
-    )
+    figure.update_yaxes(title_text=axis, type="log", dtick="D2", tickformat=",d")
     figure.update_layout(height=480)
     n_left_out = len(table) - len(reached)
     left_out = (
@@ -126,9 +140,8 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit) -> go.Figure:
     )
     return describe(
         figure,
-        "Plateau length and number of individuals",
-        f"""Steps from the end of the statistics phase to the end of the plateau, against the number
-        of individuals N, both logarithmic; a point for each run. Look for a straight line: a power
+        f"{axis.split(' (')[0].capitalize()} and number of individuals",
+        f"""{what}, against the number of individuals N, both logarithmic; a point for each run. Look for a straight line: a power
         law, here with exponent {fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f},
         {fit.n_points} runs). The band shows the slopes of that interval. Compare the slope with the
         dashed line of the paper, {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}, measured from 4,000 to

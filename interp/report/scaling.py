@@ -22,13 +22,14 @@ def write_scaling_report(table: pd.DataFrame, path: Path | str) -> Path:
     Raises:
         InterpError: fewer than three sizes have left the plateau.
     """
-    fit = fit_of(table)
+    end, length = fit_of(table), fit_of(table, "plateau_length")
     chosen = table[table["delta"] == DELTA]
     fits = scaling_fits(table)
     sizes = sorted(set(chosen["n_individuals"]))
     headline = (
-        f"Plateau length grows as N^{fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f}; "
-        f"the paper: {PAPER_EXPONENT}) for {sizes[0]:,} to {sizes[-1]:,} individuals, "
+        f"The plateau ends at a step that grows as N^{end.exponent:.2f} (95% interval {end.low:.2f} to "
+        f"{end.high:.2f}; the paper: {PAPER_EXPONENT}); its length, counted from the end of the "
+        f"statistics phase, as N^{length.exponent:.2f} ({length.low:.2f} to {length.high:.2f}), for {sizes[0]:,} to {sizes[-1]:,} individuals, "
         f"{chosen['seed'].nunique()} seeds."
     )
     runs = Table(
@@ -55,9 +56,12 @@ def write_scaling_report(table: pd.DataFrame, path: Path | str) -> Path:
         ],
     )
     section = Section(
-        "Plateau length",
-        "plateau-length",
-        figures={"scaling": plots.scaling(chosen, fit)},
+        "The plateau and the population",
+        "plateau",
+        figures={
+            "plateau-end": plots.scaling(chosen, end),
+            "plateau-length": plots.scaling(chosen, length, "plateau_length"),
+        },
         tables=[runs, of_delta],
     )
     write_text(Path(path), render("How the plateau grows with the population", headline, [section]))
