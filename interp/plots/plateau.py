@@ -80,6 +80,7 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end")
         table: A run a row: columns `n_individuals`, `seed`, and the measure (steps; NA where the
             plateau did not end), as well as `statistics_end` and `plateau_end`.
         fit: A power law fitted to them (`interp.phases.fit_power_law`).
+        measure: `plateau_end`, or `plateau_length`: the same without the statistics phase.
 
     Raises:
         InterpError: the measure is unknown, or nowhere above 0.
@@ -141,9 +142,10 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end")
     return describe(
         figure,
         f"{axis.split(' (')[0].capitalize()} and number of individuals",
-        f"""{what}, against the number of individuals N, both logarithmic; a point for each run. Look for a straight line: a power
-        law, here with exponent {fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f},
-        {fit.n_points} runs). The band shows the slopes of that interval. Compare the slope with the
+        f"""{what}, against the number of individuals N, both logarithmic; a point for each run. Look for
+        a straight line: a power law, here with exponent {fit.exponent:.2f} (95% interval
+        {fit.low:.2f} to {fit.high:.2f}, {fit.n_points} runs). The band shows the slopes of that
+        interval. Compare the slope with the
         dashed line of the paper, {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}, measured from 4,000 to
         256,000 individuals with another model and batch size: its height is not comparable, its
         exponent is.

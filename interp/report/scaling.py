@@ -29,7 +29,8 @@ def write_scaling_report(table: pd.DataFrame, path: Path | str) -> Path:
     headline = (
         f"The plateau ends at a step that grows as N^{end.exponent:.2f} (95% interval {end.low:.2f} to "
         f"{end.high:.2f}; the paper: {PAPER_EXPONENT}); its length, counted from the end of the "
-        f"statistics phase, as N^{length.exponent:.2f} ({length.low:.2f} to {length.high:.2f}), for {sizes[0]:,} to {sizes[-1]:,} individuals, "
+        f"statistics phase, as N^{length.exponent:.2f} ({length.low:.2f} to {length.high:.2f}), "
+        f"for {sizes[0]:,} to {sizes[-1]:,} individuals, "
         f"{chosen['seed'].nunique()} seeds."
     )
     runs = Table(
