@@ -17,7 +17,7 @@ from interp.knowledge import METRICS
 from interp.phases import Phases, fit_power_law
 from interp.run import Run
 
-STEPS = list(range(0, 101, 10))
+STEPS = [0, 5, *range(20, 101, 10)]  # as uneven as those of a real run
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def learning_curves(run: Run) -> go.Figure:
     _leave_headroom(figure)
     figure.update_xaxes(title_text="training (steps)", row=2)
     _share_steps(figure, steps)
-    shade_phases(figure, run.phases, steps[0], steps[-1], "y domain")
+    shade_phases(figure, run.phases, int(steps[0]), int(steps[-1]), "y domain")
     figure.update_layout(height=600, hovermode="x unified", margin_t=68)
     return describe(
         figure,
@@ -157,7 +157,7 @@ def known_and_held_out(run: Run) -> go.Figure:
     _add_level(figure, steps, run.phase_baseline, "baseline of the drawn people", _DRAWN, row=1)
     figure.update_xaxes(title_text="training (steps)", row=3)
     _share_steps(figure, steps)
-    shade_phases(figure, run.phases, steps[0], steps[-1], "y domain")
+    shade_phases(figure, run.phases, int(steps[0]), int(steps[-1]), "y domain")
     figure.update_layout(height=700, hovermode="x unified", margin_t=68)
     return describe(
         figure,
