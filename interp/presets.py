@@ -43,9 +43,9 @@ PRESETS: dict[str, Config] = {
         ),
         evaluation=EvaluationConfig(every=50, n_individuals=512),
     ),
-    # The paper's shape. Its "44M" is the name of that shape and counts the embeddings of a 32k
-    # vocabulary and relative positions too: without embeddings 8 layers of 12 d_model² are 25M. A
-    # sequence is one biography, so that the context need not be the paper's 512 tokens.
+    # The paper's shape, which it calls 44M: 8 layers of 12 d_model² are 25M, and the embeddings of a
+    # 32k vocabulary and relative positions would make up the rest. A sequence is one biography, so
+    # that the context need not be the paper's 512 tokens.
     "paper": Config(
         preset="paper",
         population=PopulationConfig(

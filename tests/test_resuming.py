@@ -14,6 +14,7 @@ from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import folder_lock
 from interp.run import Run
+from interp.training import loop
 
 TRAIN = """
 import interp
@@ -274,3 +275,11 @@ def test_a_tokenizer_folder_left_half_written_is_written_again(
 def test_resume_and_overwrite_together_are_refused(short: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Choose one"):
         interp.train(short, tmp_path, resume=True, overwrite=True, progress=False)
+
+
+def test_going_on_in_another_environment_is_said(short: Config, tmp_path: Path) -> None:
+    run = interp.train(short, tmp_path, progress=False)
+    now = run.environment
+    with pytest.warns(UserWarning, match=r"threads: 64 before, 1 now\): its numbers"):
+        loop._warn_of_changes(now, now | {"threads": 64})
+    loop._warn_of_changes(now, now)  # a warning would be an error here

@@ -77,8 +77,8 @@ def test_the_paper_preset_takes_a_step() -> None:
     )
     corpus = Corpus.from_config(config)
     model = interp.hooked_transformer(config, corpus.tokenizer)
-    # 8 layers of 4 d² attention and 8 d² MLP weights; the paper's "44M" counts embeddings of a
-    # 32k vocabulary and relative positions beside them.
+    # 8 layers of 4 d² attention and 8 d² MLP weights; the embeddings of a 32k vocabulary and
+    # relative positions would make up the rest of the paper's "44M".
     counts = parameter_counts(model)
     assert 25.1e6 < counts["non_embedding"] < 25.3e6
     tokens = corpus.batch(step=0, size=4).tokens
