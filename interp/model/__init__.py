@@ -2,10 +2,12 @@
 
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.forward import evaluating, logits_at
+from interp.model.patterns import AttentionPatch, pattern_hook, read_patterns, valid_indices
 from interp.model.property_format import export_model, import_model, property_state_dict
 from interp.model.quick import final_residual, is_walkable, training_loss
 
 __all__ = [
+    "AttentionPatch",
     "bridge_config",
     "evaluating",
     "export_model",
@@ -15,6 +17,9 @@ __all__ = [
     "is_walkable",
     "logits_at",
     "parameter_counts",
+    "pattern_hook",
     "property_state_dict",
+    "read_patterns",
     "training_loss",
+    "valid_indices",
 ]

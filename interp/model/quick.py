@@ -32,6 +32,21 @@ from transformer_lens.model_bridge.sources.native import NativeModel
 _CHUNK = 1024  # positions whose logits are in memory at a time; the fastest of 512 ... all on a CPU
 
 
+class WholePattern:
+    """A hook that gives a layer another attention pattern and does not look at the layer's own.
+
+    Where it is the first hook on a pattern, and nothing else looks at queries, keys and scores, the
+    quick forward pass does not compute them.
+    """
+
+    def __init__(self, pattern: Callable[[], Tensor]) -> None:
+        self._pattern = pattern
+
+    def __call__(self, own: Tensor, hook: Any) -> Tensor:
+        """The other pattern, in the layer's own precision."""
+        return self._pattern().to(own.dtype)
+
+
 def is_walkable(model: object) -> bool:
     """Whether the quick forward pass knows this model: native, and with the features of ours."""
     inner = getattr(model, "original_model", None)
@@ -179,12 +194,18 @@ def _attention(bridge: Any, x: Tensor, mask: Tensor) -> Tensor:
     n_heads, d_head = attention.n_heads, attention.d_head
     x = _fire(bridge.hook_in, x)
     batch, width, _ = x.shape
-    queries, keys, values = (
+    given = _pattern_is_given(bridge)
+    *queries_and_keys, values = (
         _linear(side, x).view(batch, width, n_heads, d_head).transpose(1, 2).flatten(0, 1)
-        for side in (bridge.q, bridge.k, bridge.v)
+        for side in ((bridge.v,) if given else (bridge.q, bridge.k, bridge.v))
     )
-    pattern: Tensor = _Pattern.apply(queries, keys, mask, attention.scale)
-    pattern = _fire(bridge.hook_pattern, pattern.view(batch, n_heads, width, width))
+    pattern: Tensor
+    if given:
+        pattern = values.new_empty(1).expand(batch, n_heads, width, width)  # nobody reads it
+    else:
+        pattern = _Pattern.apply(*queries_and_keys, mask, attention.scale)
+        pattern = pattern.view(batch, n_heads, width, width)
+    pattern = _fire(bridge.hook_pattern, pattern)
     mixed = torch.bmm(pattern.reshape(-1, width, width), values)
     mixed = mixed.view(batch, n_heads, width, d_head).transpose(1, 2)
     out = _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
@@ -192,6 +213,14 @@ def _attention(bridge: Any, x: Tensor, mask: Tensor) -> Tensor:
         # The bridge shows this point the pattern, too late for an edit, and warns of edits.
         bridge._fire_post_hoc_hook(bridge.hook_attn_scores, pattern, "hook_attn_scores")
     return out
+
+
+def _pattern_is_given(bridge: Any) -> bool:
+    hooks = bridge.hook_pattern.fwd_hooks
+    if not hooks or not isinstance(hooks[0].user_hook, WholePattern):
+        return False
+    points = [point for side in (bridge.q, bridge.k) for point in (side.hook_in, side.hook_out)]
+    return not _hooked(*points, bridge.hook_attn_scores)
 
 
 def _mlp(bridge: Any, x: Tensor) -> Tensor:

@@ -1,0 +1,226 @@
+"""Attention patterns: reading them with as little computation as they need, and replacing them.
+
+Both go through TransformerLens' own hook points (`blocks.<layer>.attn.hook_pattern`), so they see and
+change what any other hook sees.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.errors import ConfigError, suggest
+from interp.model.quick import WholePattern, final_residual, is_walkable
+
+TOKENS_HOOK = "embed.hook_in"
+"""The hook point that sees a forward pass's token ids, before anything is computed."""
+
+Read = Callable[[int, Float[Tensor, "batch head query key"]], None]
+"""Is given a layer and its post-softmax pattern."""
+
+
+def pattern_hook(layer: int) -> str:
+    """The name of a layer's hook point of post-softmax attention patterns."""
+    return f"blocks.{layer}.attn.hook_pattern"
+
+
+class _LastPatternRead(Exception):  # noqa: N818 - not an error: it ends a forward pass early
+    pass
+
+
+def read_patterns(
+    model: TransformerLensModel,
+    tokens: Int[Tensor, "batch position"],
+    read: Read,
+    layers: Sequence[int] | None = None,
+) -> None:
+    """Runs a model just far enough to hand over its attention patterns.
+
+    The forward pass ends at the last pattern asked for: nothing after it is computed, in the last
+    layer not even the mixing of the values. Modes and gradients are the caller's (see `evaluating`).
+
+    Args:
+        model: Any TransformerLens model.
+        tokens: Token ids.
+        read: Called once a layer, in order, with the layer and its post-softmax pattern.
+        layers: Which layers; all by default.
+
+    Raises:
+        ConfigError: a layer is out of range, or the model has no such hook point.
+    """
+    wanted = valid_indices(layers, model.cfg.n_layers, "layer")
+    require_hooks(model, [pattern_hook(layer) for layer in wanted])
+
+    def hand_over(pattern: Tensor, hook: Any, layer: int) -> None:
+        read(layer, pattern)
+        if layer == wanted[-1]:
+            raise _LastPatternRead
+
+    hooks = [(pattern_hook(layer), partial(hand_over, layer=layer)) for layer in wanted]
+    try:
+        if is_walkable(model):
+            bridge = cast(TransformerBridge, model)
+            with bridge.hooks(fwd_hooks=hooks):
+                final_residual(bridge, tokens, _product_dtype(bridge, tokens.device))
+        else:
+            model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    except _LastPatternRead:
+        pass
+
+
+class AttentionPatch:
+    """Makes a model attend as a reference does, on whatever tokens it reads.
+
+    At every forward pass of the patched model the reference reads the same tokens, without
+    gradient and no further than its last pattern that is needed; its post-softmax patterns then
+    take the place of the model's own. Source: Zucchet et al. 2025, section 3.2 and Fig. 3.
+
+    Args:
+        reference: The model that gives the patterns; it is left as it is.
+        layers: Layers to patch; all by default.
+        heads: Heads to patch in each of them; all by default.
+        keep_gradient: Take the values of the reference's patterns, but the gradient of the model's
+            own. Only sensible where both are equal: the control in which a model is given its own
+            patterns, and nothing may change.
+
+    Raises:
+        ConfigError: a layer or head is out of range, or a hook point is missing.
+
+    Example:
+        ```python
+        patch = AttentionPatch(run.model(step=1500), layers=[1])
+        with patch.on(run.model(step=250)) as model:
+            logits = model(tokens)
+        ```
+    """
+
+    def __init__(
+        self,
+        reference: TransformerBridge,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        *,
+        keep_gradient: bool = False,
+    ) -> None:
+        self.reference = reference
+        self.layers = valid_indices(layers, reference.cfg.n_layers, "layer")
+        self.heads = valid_indices(heads, reference.cfg.n_heads, "head")
+        self.keep_gradient = keep_gradient
+        self._patterns: dict[int, Tensor] = {}
+        require_hooks(reference, self._hook_names())
+
+    @contextmanager
+    def on(self, model: TransformerBridge) -> Iterator[TransformerBridge]:
+        """While this lasts, every forward pass of the model uses the reference's patterns.
+
+        Raises:
+            ConfigError: the model differs from the reference in layers, heads, vocabulary or hook
+                points.
+        """
+        self.require_fit(model)
+        try:
+            with model.hooks(fwd_hooks=self.hooks()):
+                yield model
+        finally:
+            self._patterns.clear()
+
+    def hooks(self) -> list[tuple[str, Callable[..., Any]]]:
+        """The TransformerLens hooks that do it, as `(hook point's name, function)`."""
+        hooks: list[tuple[str, Callable[..., Any]]] = [(TOKENS_HOOK, self._read_reference)]
+        whole = len(self.heads) == self.reference.cfg.n_heads and not self.keep_gradient
+        for layer in self.layers:
+            replace: Callable[..., Any] = (
+                WholePattern(partial(self._patterns.pop, layer))
+                if whole
+                else partial(self._replace_heads, layer=layer)
+            )
+            hooks.append((pattern_hook(layer), replace))
+        return hooks
+
+    def require_fit(self, model: TransformerBridge) -> None:
+        """Checks that a model can take the reference's patterns.
+
+        Raises:
+            ConfigError: they differ in layers, heads, vocabulary, context or hook points.
+        """
+        names = ("n_layers", "n_heads", "d_vocab", "n_ctx")
+        differing = [
+            f"{name} is {getattr(self.reference.cfg, name)} in the reference and "
+            f"{getattr(model.cfg, name)} in the model"
+            for name in names
+            if getattr(self.reference.cfg, name) != getattr(model.cfg, name)
+        ]
+        if differing:
+            raise ConfigError(
+                f"The reference's attention patterns do not fit this model: {'; '.join(differing)}. "
+                "Use a reference of the same shape and vocabulary."
+            )
+        require_hooks(model, self._hook_names())
+
+    def _hook_names(self) -> list[str]:
+        return [TOKENS_HOOK, *(pattern_hook(layer) for layer in self.layers)]
+
+    def _read_reference(self, tokens: Tensor, hook: Any) -> None:
+        self._patterns.clear()
+        with torch.no_grad():
+            read_patterns(self.reference, tokens, self._patterns.__setitem__, self.layers)
+
+    def _replace_heads(self, own: Tensor, hook: Any, layer: int) -> Tensor:
+        given = self._patterns.pop(layer).to(own.dtype)
+        if self.keep_gradient:
+            given = own + (given - own).detach()
+        return torch.where(self._chosen_heads(own), given, own)
+
+    def _chosen_heads(self, pattern: Tensor) -> Bool[Tensor, "1 head 1 1"]:
+        chosen = torch.zeros(pattern.shape[1], dtype=torch.bool, device=pattern.device)
+        chosen[list(self.heads)] = True
+        return chosen[None, :, None, None]
+
+
+def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[int, ...]:
+    """Chosen layers or heads, increasing and without repeats; all by default.
+
+    Raises:
+        ConfigError: none, or one out of range.
+    """
+    if chosen is None:
+        return tuple(range(count))
+    wrong = [index for index in chosen if not 0 <= index < count]
+    if wrong or not len(chosen):
+        raise ConfigError(
+            f"{what}s={list(chosen)}: "
+            + (f"there is no {what} {wrong[0]}" if wrong else f"no {what} is named")
+            + f"; the model has {what}s 0 to {count - 1}."
+        )
+    return tuple(sorted(set(chosen)))
+
+
+def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
+    """Checks that a model has hook points.
+
+    Raises:
+        ConfigError: one is missing: the model's TransformerLens hook layout is another one.
+    """
+    present = getattr(model, "hook_dict", None)
+    if present is None:
+        return
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise ConfigError(
+            f"The model has another TransformerLens hook layout: it has no hook point {missing[0]!r}."
+            f"{suggest(missing[0], present)} Expected: {', '.join(names)}."
+        )
+
+
+def _product_dtype(model: nn.Module, device: torch.device) -> torch.dtype:
+    """What matrix products are computed in: autocast's type where it is on, else the weights'."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    dtype: torch.dtype = model.W_E.dtype
+    return dtype
