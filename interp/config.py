@@ -188,6 +188,8 @@ class TrainingConfig(Settings):
     """A checkpoint every so many steps, and at the last one."""
     stop_below: float | None = Field(default=None, gt=0, lt=1)
     """Stop once the evaluation attribute loss is below this share of the no-knowledge baseline."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """Stop at this step; the learning rate falls as if the run went on to n_steps."""
 
     @model_validator(mode="after")
     def _checkpoints_inside(self) -> "TrainingConfig":
@@ -198,10 +200,82 @@ class TrainingConfig(Settings):
             )
         return self
 
+    @property
+    def last_step(self) -> int:
+        """The step at which training ends: `stop_at` if that comes first, else `n_steps`."""
+        return self.n_steps if self.stop_at is None else min(self.stop_at, self.n_steps)
+
     def checkpoint_steps(self) -> set[int]:
         """The steps with a checkpoint, if the run reaches its last step."""
-        regular = set(range(0, self.n_steps + 1, self.checkpoint_every))
-        return {s for s in self.early_checkpoints if s <= self.n_steps} | regular | {self.n_steps}
+        last = self.last_step
+        regular = set(range(0, last + 1, self.checkpoint_every))
+        return {s for s in self.early_checkpoints if s <= last} | regular | {last}
+
+
+OWN_PATTERNS = "self"
+"""As a reference: the model itself."""
+
+
+class PatchingConfig(Settings):
+    """Attention patterns taken from a reference run while training (paper, section 3.2)."""
+
+    reference: str | None = None
+    """Folder of the run whose attention patterns are used; patching is off without. "self" is the
+    control: the model is given its own patterns by the same machinery, which must change nothing."""
+    reference_step: int | None = Field(default=None, ge=0)
+    """Which checkpoint of the reference gives the patterns."""
+    start: int | None = Field(default=None, ge=0)
+    """Step from which patterns are patched, 0 by default; the optimizer's state is reset there."""
+    layers: tuple[int, ...] | None = None
+    """Layers to patch; all by default."""
+    heads: tuple[int, ...] | None = None
+    """Heads to patch in each of those layers; all by default."""
+    other_people: bool | None = None
+    """Allow a reference that was trained on other people (with the same vocabulary)."""
+    reference_run: Annotated[str | None, tyro.conf.Suppress] = None
+    """Fingerprint of the reference's settings; filled in when training begins."""
+
+    @property
+    def on(self) -> bool:
+        """Whether patterns are patched at all."""
+        return self.reference is not None
+
+    @property
+    def own(self) -> bool:
+        """Whether the model is given its own patterns."""
+        return self.reference == OWN_PATTERNS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explicit_start(cls, values: Any) -> Any:
+        """A patched run always says from which step: one run, one set of settings."""
+        if isinstance(values, dict) and values.get("reference") is not None:
+            return {**values, "start": values.get("start") or 0}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PatchingConfig":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not self.on and given:
+            raise ConfigError(
+                f"patching: {', '.join(given)} given, but no reference; set patching.reference to "
+                "the folder of the run that gives the attention patterns."
+            )
+        if self.on and self.own == (self.reference_step is not None):
+            raise ConfigError(
+                "patching: reference 'self' has no reference_step: the model's own patterns are "
+                "those of the step it is at."
+                if self.own
+                else f"patching: reference_step is missing; name the checkpoint of {self.reference} "
+                "that gives the attention patterns."
+            )
+        for name, chosen in (("layers", self.layers), ("heads", self.heads)):
+            if chosen is not None and (not chosen or list(chosen) != sorted(set(chosen))):
+                raise ConfigError(
+                    f"patching: {name}={chosen}; name each once, in increasing order, or leave it "
+                    "out for all."
+                )
+        return self
 
 
 class EvaluationConfig(Settings):
@@ -243,10 +317,28 @@ class Config(Settings):
     """AdamW and its learning rate."""
     training: TrainingConfig = TrainingConfig()
     """The training loop."""
+    patching: PatchingConfig = PatchingConfig()
+    """Attention patterns taken from a reference run while training."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured while training."""
     logging: LoggingConfig = LoggingConfig()
     """Where else the metrics go."""
+
+    @model_validator(mode="after")
+    def _patched_parts_exist(self) -> "Config":
+        for what, count in (("layers", self.model.n_layers), ("heads", self.model.n_heads)):
+            wrong = [i for i in getattr(self.patching, what) or () if not 0 <= i < count]
+            if wrong:
+                raise ConfigError(
+                    f"patching: {what} {wrong} do not exist; the model has {what} 0 to {count - 1}."
+                )
+        start = self.patching.start
+        if start is not None and start >= self.training.last_step:
+            raise ConfigError(
+                f"patching: start={start}, but training ends at step {self.training.last_step}; "
+                "start earlier or train for longer."
+            )
+        return self
 
     def seed_of(self, part: Literal["population", "model", "training"]) -> int:
         """The seed of one part: its own where it has one, else the run's."""
@@ -316,10 +408,13 @@ class Config(Settings):
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all but logging.
 
-        Settings that are off (None) are left out, so that one added later changes no old run.
+        Settings that are off (None) are left out, so that one added later changes no old run. A
+        reference run counts by its own settings and not by the folder it happens to lie in.
         """
         values = self.model_dump(mode="json", exclude_none=True)
         del values["logging"], values["preset"]
+        if "reference_run" in values["patching"]:
+            del values["patching"]["reference"]
         return flatten(values)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -218,9 +218,8 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
         )
 
 
-def _product_dtype(model: nn.Module, device: torch.device) -> torch.dtype:
+def _product_dtype(model: TransformerBridge, device: torch.device) -> torch.dtype:
     """What matrix products are computed in: autocast's type where it is on, else the weights'."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
-    dtype: torch.dtype = model.W_E.dtype
-    return dtype
+    return model.W_E.dtype

@@ -38,7 +38,7 @@ def headline(run: Run) -> str:
     counts = run.environment["parameters"]
     steps = int(run.curve().index[-1])
     held_out = f" ({people.n_held_out:,} more were held out)" if people.n_held_out else ""
-    progress = "" if run.finished else f" of {config.training.n_steps:,}; training has not ended"
+    progress = "" if run.finished else f" of {config.training.last_step:,}; training has not ended"
     return (
         f"A transformer of {_count(config.model.n_layers, 'layer')} and "
         f"{_short(counts['total'])} parameters ({_short(counts['non_embedding'])} without "

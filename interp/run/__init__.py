@@ -9,6 +9,12 @@ from interp.run.checkpoints import (
 )
 from interp.run.environment import describe_environment, resolve_device, resolve_precision
 from interp.run.metrics import MetricsWriter, keep_until, read_metrics
+from interp.run.reference import (
+    describe_reference,
+    own_patch,
+    reference_patch,
+    resolve_reference,
+)
 from interp.run.run import Run
 
 __all__ = [
@@ -17,11 +23,15 @@ __all__ = [
     "checkpoint_path",
     "checkpoint_steps",
     "describe_environment",
+    "describe_reference",
     "fingerprint",
     "keep_until",
     "load_checkpoint",
+    "own_patch",
     "read_metrics",
+    "reference_patch",
     "resolve_device",
     "resolve_precision",
+    "resolve_reference",
     "write_checkpoint",
 ]

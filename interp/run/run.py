@@ -13,6 +13,7 @@ Folder layout:
 """
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.metrics import read_metrics
+from interp.run.reference import reference_patch
 
 
 class Run:
@@ -237,6 +239,9 @@ class Run:
     ) -> TransformerBridge:
         """The model at a checkpoint, in eval mode.
 
+        Of a run with patched attention these are the trained weights with the model's own attention;
+        `patched` gives it the attention it was trained with.
+
         Args:
             step: A step with a checkpoint (see `steps`); the last by default.
             device: Where the weights go.
@@ -250,6 +255,40 @@ class Run:
         load_checkpoint(self.path, self.steps[-1] if step is None else step, model, self.config)
         return model.eval()
 
+    @cached_property
+    def reference(self) -> "Run | None":
+        """The run whose attention patterns this one was trained with; None if with its own.
+
+        Raises:
+            RunError: it is not where it was.
+        """
+        folder = self.config.patching.reference
+        return None if folder is None or self.config.patching.own else Run.load(folder)
+
+    def patched(
+        self, model: TransformerBridge, step: int | None = None
+    ) -> AbstractContextManager[TransformerBridge]:
+        """While this lasts, a model of this run attends as it did in training at a step.
+
+        Where patterns came from a reference, the reference gives them; otherwise nothing changes.
+
+        Args:
+            model: A model of this run, e.g. `run.model(step)`.
+            step: The step; the last one by default. Before `patching.start` a run attends by itself.
+
+        Example:
+            ```python
+            with run.patched(run.model(500), 500) as model:
+                logits = model(tokens)
+            ```
+        """
+        patching = self.config.patching
+        early = step is not None and patching.start is not None and step < patching.start
+        if self.reference is None or early:
+            return nullcontext(model)
+        device = next(model.parameters()).device
+        return reference_patch(self.config, self.reference, device).on(model)
+
     def measure(
         self,
         step: int | None = None,
@@ -258,7 +297,8 @@ class Run:
         device: torch.device | str = "cpu",
     ) -> pd.DataFrame:
         """What the model at a checkpoint knows, of everybody by default (see `knowledge.measure`)."""
-        return measure(self.model(step, device), self.corpus, split, n_individuals)
+        with self.patched(self.model(step, device), step) as model:
+            return measure(model, self.corpus, split, n_individuals)
 
     def result(self, stage: str, table: str) -> pd.DataFrame | None:
         """A table that a stage of `interp reproduce` wrote; None if it has not finished here."""
@@ -277,6 +317,9 @@ class Run:
             f"  {config.model.n_layers} layers, d_model {config.model.d_model}, "
             f"{config.model.n_heads} heads, d_mlp {config.model.d_mlp}",
         ]
+        patching = config.patching
+        if patching.on:
+            lines.insert(2, f"  attention of {patching.reference}, step {patching.reference_step}")
         counts = self.environment.get("parameters")
         if counts:
             lines[-1] += (
@@ -284,7 +327,9 @@ class Run:
             )
         steps = self.steps
         state = (
-            "finished" if self.finished else f"not finished ({config.training.n_steps} steps asked)"
+            "finished"
+            if self.finished
+            else f"not finished ({config.training.last_step} steps asked)"
         )
         lines.append(
             f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, {state}"

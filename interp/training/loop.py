@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,20 @@ from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
 from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
-from interp.model import hooked_transformer, parameter_counts, training_loss
+from interp.model import AttentionPatch, hooked_transformer, parameter_counts, training_loss
 from interp.phases import detect_phases
 from interp.run import (
     MetricsWriter,
     Run,
     describe_environment,
+    describe_reference,
     fingerprint,
     keep_until,
+    own_patch,
+    reference_patch,
     resolve_device,
     resolve_precision,
+    resolve_reference,
     write_checkpoint,
 )
 from interp.training.folder import clear_results, open_folder, refuse_foreign
@@ -81,6 +85,14 @@ def train(
             "deletes it. Choose one."
         )
     resolve_device(config.training.device)  # before the folder is touched
+    patching = config.patching
+    reference = Run.load(patching.reference) if patching.reference and not patching.own else None
+    if reference is not None and reference.path.resolve() == out.resolve():
+        raise ConfigError(
+            f"patching.reference and --out are the same folder, {out}: training there would delete the "
+            "reference. Choose another --out."
+        )
+    config = resolve_reference(config, reference)
     corpus = Corpus.from_config(config)
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
@@ -88,7 +100,7 @@ def train(
         for part in out.rglob(".*.part"):  # what a kill left of a file that was being written
             part.unlink()
         if not run.finished:
-            Trainer(run, corpus).run_to_end(progress=progress)
+            Trainer(run, corpus, reference).run_to_end(progress=progress)
         run.state_path.unlink(missing_ok=True)
         return Run.load(out)
 
@@ -115,6 +127,8 @@ def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
     changed = [
         f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
     ]
+    if before.get("reference") != now.get("reference"):
+        changed.append("the reference checkpoint was trained anew and has other weights now")
     if changed:
         warnings.warn(
             f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
@@ -124,9 +138,15 @@ def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 class Trainer:
-    """Trains one run that lies in an open, locked folder."""
+    """Trains one run that lies in an open, locked folder.
 
-    def __init__(self, run: Run, corpus: Corpus) -> None:
+    Args:
+        run: The run.
+        corpus: What it is trained on.
+        reference: The run that its settings take attention patterns from, if they do.
+    """
+
+    def __init__(self, run: Run, corpus: Corpus, reference: Run | None = None) -> None:
         self.run = run
         self.corpus = corpus
         self.config = run.config
@@ -137,7 +157,11 @@ class Trainer:
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
         )
+        self.patch = self._patch(reference)
         environment = describe_environment(self.device, self.precision)
+        step = self.config.patching.reference_step
+        if reference is not None and step is not None:
+            environment |= describe_reference(reference, step)
         if run.environment and run.state_path.exists():
             _warn_of_changes(environment, run.environment)
         else:
@@ -162,21 +186,33 @@ class Trainer:
             if split != "held_out" or self.config.population.n_held_out
         }
 
+    def _patch(self, reference: Run | None) -> AttentionPatch | None:
+        if reference is not None:
+            return reference_patch(self.config, reference, self.device)
+        return own_patch(self.config, self.model) if self.config.patching.own else None
+
+    def _attending(self) -> AbstractContextManager[object]:
+        """While this lasts, the model attends as the settings say for the step it is at."""
+        start = self.config.patching.start
+        if self.patch is None or start is None or self.step < start:
+            return nullcontext()
+        return self.patch.on(self.model)
+
     def run_to_end(self, *, progress: bool) -> None:
         """Trains until the last step, or until the settings say to stop."""
-        config = self.config.training
+        n_steps = self.config.training.last_step
         label = f"{self.config.preset} seed {self.config.seed}"
         with (
             deterministic(self.device),
             stop_request() as request,
             wandb_log(self.config, self.run.path) as log,
-            progress_bar(label, self.step, config.n_steps, show=progress) as bar,
+            progress_bar(label, self.step, n_steps, show=progress) as bar,
         ):
             while True:
                 if not self.measured:
                     self._measure_and_save(bar, log)
                 low = self._low_enough()
-                if self.step == config.n_steps or low:
+                if self.step == n_steps or low:
                     break
                 if request.asked:
                     self._interrupted()
@@ -185,7 +221,8 @@ class Trainer:
                 self._require_finite_weights()
                 write_checkpoint(self.run.path, self.step, self.model, self.config)
             self.metrics.flush()
-            reason = "stop_below" if low else "n_steps"
+            planned = "n_steps" if n_steps == self.config.training.n_steps else "stop_at"
+            reason = "stop_below" if low else planned
             write_json(self.run.finished_path, {"step": self.step, "reason": reason})
 
     def _update(self, log: MetricsLog) -> float | None:
@@ -195,15 +232,18 @@ class Trainer:
         rate = learning_rate(config.optimizer, step, config.training.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if step == config.patching.start:
+            self.optimizer.state.clear()
         batch = self.corpus.batch(step, config.training.batch_size)
         tokens = batch.tokens.to(self.device)
-        loss = training_loss(
-            self.model,
-            tokens,
-            pad_token=self.corpus.tokenizer.pad_token_id,
-            precision=self.precision,
-        )
-        loss.backward()
+        with self._attending():
+            loss = training_loss(
+                self.model,
+                tokens,
+                pad_token=self.corpus.tokenizer.pad_token_id,
+                precision=self.precision,
+            )
+            loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         value = None
@@ -218,10 +258,11 @@ class Trainer:
 
     def _measure_and_save(self, bar: Progress, log: MetricsLog) -> None:
         step = self.step
-        last = step == self.config.training.n_steps
+        last = step == self.config.training.last_step
         checkpoint = step in self.checkpoint_steps
         if step % self.config.evaluation.every == 0 or checkpoint or last:
-            tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
+            with self._attending():
+                tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
             loss = float(tables["evaluation"][0].mean())
             if not math.isfinite(loss):
                 self._diverged(f"the attribute loss is {loss} at step {step}")
@@ -297,7 +338,7 @@ class Trainer:
     def _interrupted(self) -> None:
         self._save_state()
         raise InterruptedRunError(
-            f"Stopped at step {self.step} of {self.config.training.n_steps}; everything is saved in "
+            f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
             f"{self.run.path}. The same command goes on from there (`interp train`: with --resume)."
         )
 
