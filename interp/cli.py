@@ -36,6 +36,7 @@ interp: watch a language model learn facts.
   interp report    RUN                  write the run's report.html
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
+  interp patch     RUN ... --out DIR    train with attention patterns of a run's checkpoints
   interp scaling   [PRESET] --out DIR   how the plateau grows with the number of individuals
 
 PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
@@ -193,11 +194,81 @@ def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
     _OUT.print(str(export_model(model, out, description)), soft_wrap=True, markup=False)
 
 
+def _patch(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    out: Path,
+    reference_steps: tuple[int, ...] | None = None,
+    start_steps: tuple[str, ...] = ("0",),
+    layers: tuple[str, ...] = ("all",),
+    heads: tuple[str, ...] = ("all",),
+    seeds: tuple[int, ...] | None = None,
+    until: int | None = None,
+    workers: int = 1,
+) -> None:
+    """Attention patching: train again, with the attention patterns of a run's checkpoints.
+
+    Every combination of reference step, start, layers and heads is one run, from the same initial
+    weights and on the same samples as the reference of its seed. Writes OUT/table.csv,
+    OUT/comparison.csv and OUT/report.html; finished runs in OUT are kept.
+
+    Example: interp patch runs/tiny --out runs/patching --seeds 0 1 2 --layers all 0 1 --workers 2
+
+    Args:
+        runs: Folders of finished runs, one a seed, that differ in nothing else.
+        out: Folder of the study.
+        reference_steps: Checkpoints that give the patterns; chosen from the phases by default.
+        start_steps: Steps from which patterns are patched; "same" stands for the reference step.
+        layers: Sets of layers, each a run of its own: all, 0, 0,1 ...
+        heads: Sets of heads of each of those layers: all, 0, 0,1 ...
+        seeds: Seeds of the study; a run is trained for those that have none. Default: the runs' own.
+        until: Step at which patched runs end; by default twice the end of the plateau.
+        workers: Runs at a time.
+    """
+    from interp.experiments import patching
+    from interp.report.patching import write_patching_report
+    from interp.run import Run
+
+    opened = [Run.load(path) for path in runs]
+    table = patching(
+        opened,
+        out,
+        reference_steps,
+        [_start(word) for word in start_steps],
+        [_parts(word, "layers") for word in layers],
+        [_parts(word, "heads") for word in heads],
+        seeds,
+        until,
+        workers,
+    )
+    _OUT.print(f"tables: {out}", soft_wrap=True, markup=False)
+    page = write_patching_report(table, opened[0].phases, out / "report.html")
+    _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
+
+
+def _start(word: str) -> int | str:
+    """A start of patching: a step, or "same"."""
+    if word == "same" or word.isdecimal():
+        return word if word == "same" else int(word)
+    raise InterpError(f"--start-steps {word!r}: give steps from 0 on, or the word same.")
+
+
+def _parts(word: str, what: str) -> tuple[int, ...] | None:
+    """A set of layers or heads: "all", or numbers with commas between them."""
+    if word == "all":
+        return None
+    numbers = word.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise InterpError(f"--{what} {word!r}: give all, a number, or numbers as in 0,1.")
+    return tuple(sorted({int(number) for number in numbers}))
+
+
 _WITH_PRESET = {"train": _train, "reproduce": _reproduce, "scaling": _scaling}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": _phases,
     "report": _report,
     "export": _export,
+    "patch": _patch,
     "summary": _summary,
 }
 

@@ -182,7 +182,7 @@ class TrainingConfig(Settings):
     """"auto" takes CUDA, then MPS, then the CPU; or "cpu", "cuda", "cuda:1", "mps"."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"bf16" computes under autocast; "auto" does where the hardware has bf16, else fp32."""
-    early_checkpoints: tuple[int, ...] = (0, 5, 10, 20, 30, 40, 75)
+    early_checkpoints: tuple[int, ...] = (0, 5, 10, 20, 30, 40, 75, 125, 175, 225, 275)
     """Steps with a checkpoint beside the regular ones."""
     checkpoint_every: int = Field(default=50, ge=1)
     """A checkpoint every so many steps, and at the last one."""
@@ -287,6 +287,17 @@ class EvaluationConfig(Settings):
     """People measured per split (the first so many; all, if fewer exist). One biography each."""
     log_every: int = Field(default=5, ge=1)
     """Steps between records of the training loss."""
+    splits: tuple[Literal["train", "evaluation", "held_out"], ...] | None = None
+    """What is measured while training; all three by default. "evaluation" belongs to it always."""
+
+    @model_validator(mode="after")
+    def _phases_can_be_found(self) -> "EvaluationConfig":
+        if self.splits is not None and "evaluation" not in self.splits:
+            raise ConfigError(
+                f"evaluation: splits={self.splits} leaves out 'evaluation', on which the phases are "
+                "found; add it."
+            )
+        return self
 
 
 class LoggingConfig(Settings):

@@ -1,6 +1,16 @@
 """Studies: grids of runs, and what they show."""
 
 from interp.experiments.grid import run_grid
+from interp.experiments.patching import comparison, default_reference_steps, patching
 from interp.experiments.scaling import fit_of, scaling, scaling_fits, scaling_table
 
-__all__ = ["fit_of", "run_grid", "scaling", "scaling_fits", "scaling_table"]
+__all__ = [
+    "comparison",
+    "default_reference_steps",
+    "fit_of",
+    "patching",
+    "run_grid",
+    "scaling",
+    "scaling_fits",
+    "scaling_table",
+]

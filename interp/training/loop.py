@@ -182,7 +182,7 @@ class Trainer:
             write_text(run.metrics_path, "")
         self._batches: dict[Split, Batch] = {
             split: split_batch(corpus, split, self.config.evaluation.n_individuals)
-            for split in SPLITS
+            for split in self.config.evaluation.splits or SPLITS
             if split != "held_out" or self.config.population.n_held_out
         }
 

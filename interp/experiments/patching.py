@@ -1,0 +1,302 @@
+"""Attention patching from reference checkpoints (paper, section 3.2, Fig. 3 left and middle, D).
+
+A *reference* is a finished run. Modified models start from its initial weights, see its samples, and
+take their attention patterns from one of its checkpoints, from step `start` on. If the patterns of
+late checkpoints remove the plateau, attention is what the plateau is spent on.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from interp.config import Config
+from interp.errors import ConfigError, RunError
+from interp.experiments.grid import run_grid
+from interp.files import write_json, write_text
+from interp.model import valid_indices
+from interp.run import Run
+
+METRICS = ("attribute_loss", "attribute_accuracy")
+"""What the study's table holds: nats, share."""
+SAME = "same"
+"""As a start of patching: the reference step itself, which freezes attention there."""
+Parts = tuple[int, ...] | None
+"""Layers or heads; None for all."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        reference_step: The checkpoint that gives the patterns.
+        start: The step from which they are patched.
+        layers: Patched layers; None for all.
+        heads: Patched heads of each of those layers; None for all.
+    """
+
+    reference_step: int
+    start: int = 0
+    layers: Parts = None
+    heads: Parts = None
+
+    def name(self, seed: int, until: int) -> str:
+        """The folder of the cell's run."""
+        parts = ""
+        for what, chosen in (("layers", self.layers), ("heads", self.heads)):
+            if chosen is not None:
+                parts += f"_{what}{'-'.join(map(str, chosen))}"
+        place = f"reference{self.reference_step:06d}_start{self.start:06d}"
+        return f"seed{seed}_{place}{parts}_until{until:06d}"
+
+
+def default_reference_steps(run: Run, inside_plateau: int = 3) -> tuple[int, ...]:
+    """Checkpoints that tell the phases of a run apart, increasing.
+
+    Initial; early statistics; end of statistics; so many inside the plateau; its end; twice its end;
+    final. Each is the checkpoint nearest to the step meant; a phase that was not reached is left
+    out.
+
+    Args:
+        run: A finished run.
+        inside_plateau: How many of the plateau, evenly spaced.
+    """
+    steps = run.steps
+    phases = run.phases
+    wanted: list[float] = [steps[0], steps[-1]]
+    begin, end = phases.statistics_end, phases.plateau_end
+    if begin is not None:
+        wanted += [begin / 2, begin]
+        if end is not None:
+            shares = ((i + 1) / (inside_plateau + 1) for i in range(inside_plateau))
+            wanted += [begin + share * (end - begin) for share in shares]
+    if end is not None:
+        wanted += [end, 2 * end]
+    return tuple(sorted({nearest(steps, step) for step in wanted}))
+
+
+def default_until(run: Run) -> int:
+    """Where patched runs end by default: at twice the plateau's end, or with the reference."""
+    last, end = run.steps[-1], run.phases.plateau_end
+    return last if end is None else min(last, 2 * end)
+
+
+def nearest(steps: Sequence[int], wanted: float) -> int:
+    """The checkpoint nearest to a step; of two, the earlier."""
+    return min(steps, key=lambda step: (abs(step - wanted), step))
+
+
+def grid(
+    reference_steps: Sequence[int],
+    start_steps: Sequence[int | str] = (0,),
+    layers: Sequence[Parts] = (None,),
+    heads: Sequence[Parts] = (None,),
+) -> list[Cell]:
+    """All combinations; a start of `SAME` is the reference step itself."""
+    cells = [
+        Cell(reference, reference if start == SAME else int(start), of_layers, of_heads)
+        for reference, start, of_layers, of_heads in product(
+            reference_steps, start_steps, layers, heads
+        )
+    ]
+    return list(dict.fromkeys(cells))
+
+
+def patched_config(reference: Run, cell: Cell, until: int) -> Config:
+    """The settings of a patched run: the reference's own, with its attention taken from it."""
+    training = reference.config.training
+    return reference.config.with_settings(
+        **{
+            "patching.reference": str(reference.path),
+            "patching.reference_step": cell.reference_step,
+            "patching.start": cell.start,
+            "patching.layers": cell.layers,
+            "patching.heads": cell.heads,
+            "training.stop_at": until,
+            "training.early_checkpoints": (),
+            "training.checkpoint_every": max(training.checkpoint_every, until // 4),
+            "evaluation.splits": ("evaluation",),
+        }
+    )
+
+
+def curves(run: Run, until: int) -> Iterator[pd.DataFrame]:
+    """The measured curves of a run of the study in the form of `patching_table`."""
+    patching = run.config.patching
+    for metric in METRICS:
+        curve = run.curve(metric)
+        curve = curve[curve.index <= until]
+        yield pd.DataFrame(
+            {
+                "seed": run.config.seed,
+                "reference_step": patching.reference_step,
+                "start": patching.start or 0,
+                "layers": parts_text(patching.layers),
+                "heads": parts_text(patching.heads),
+                "step": curve.index.astype(int),
+                "metric": metric,
+                "value": curve.to_numpy(),
+            }
+        ).astype({"reference_step": "Int64"})
+
+
+def patching_table(runs: Sequence[Run], until: int) -> pd.DataFrame:
+    """The curves of unpatched and patched runs in one tidy table.
+
+    Returns:
+        Columns `seed`, `reference_step` (NA: unpatched), `start`, `layers` and `heads` ("all", or
+        numbers), `step`, `metric` (`METRICS`, on evaluation biographies) and `value`.
+    """
+    return pd.concat([part for run in runs for part in curves(run, until)], ignore_index=True)
+
+
+def comparison(table: pd.DataFrame, metric: str = "attribute_loss") -> pd.DataFrame:
+    """Every patched run against the unpatched one of its seed, at every common step.
+
+    Returns:
+        Columns `seed`, `reference_step`, `start`, `layers`, `heads`, `step`, `value` (the
+        metric's unit), `unpatched` and `gain` (`unpatched - value`: positive where the patched
+        model has the smaller loss).
+    """
+    of_metric = table[table["metric"] == metric].drop(columns="metric")
+    bare = of_metric["reference_step"].isna()
+    unpatched = of_metric[bare].set_index(["seed", "step"])["value"].rename("unpatched")
+    joined = of_metric[~bare].join(unpatched, on=["seed", "step"], how="inner")
+    return joined.assign(gain=joined["unpatched"] - joined["value"]).reset_index(drop=True)
+
+
+def parts_text(parts: Parts) -> str:
+    """Layers or heads as text: "all", or their numbers."""
+    return "all" if parts is None else " ".join(map(str, parts))
+
+
+def patching(
+    runs: Sequence[Run],
+    out: Path | str,
+    reference_steps: Sequence[int] | None = None,
+    start_steps: Sequence[int | str] = (0,),
+    layers: Sequence[Parts] = (None,),
+    heads: Sequence[Parts] = (None,),
+    seeds: Sequence[int] | None = None,
+    until: int | None = None,
+    workers: int = 1,
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Runs the study: a grid of patched runs against unpatched ones; finished runs are kept.
+
+    Each seed is a study of its own: its reference is the run of that seed, and its patched runs
+    share that run's initial weights and samples.
+
+    Args:
+        runs: Finished reference runs, which differ in nothing but their seed.
+        out: Folder for `runs/`, `table.csv`, `comparison.csv` and `summary.json`.
+        reference_steps: Checkpoints that give the patterns; chosen from the first run's phases by
+            default (see `default_reference_steps`).
+        start_steps: Steps from which patterns are patched; "same" stands for the reference step.
+        layers: Sets of layers to patch; None is all of them.
+        heads: Sets of heads to patch in each of those layers; None is all.
+        seeds: Seeds of the study; those for which no run is given are trained first. By default the
+            seeds of the runs.
+        until: Step at which patched runs end; by default twice the end of the first run's plateau.
+        workers: Runs at a time.
+        progress: Show progress bars.
+
+    Returns:
+        The table of `patching_table`.
+
+    Raises:
+        RunError: a run is unfinished or itself patched, or the runs differ in more than their seed.
+        ConfigError: a layer, head or step that cannot be.
+        CheckpointError: a reference has no checkpoint at a step.
+    """
+    out = Path(out)
+    references = _references(runs, out, seeds, workers, progress=progress)
+    first = next(iter(references.values()))
+    until = default_until(first) if until is None else until
+    chosen = default_reference_steps(first) if reference_steps is None else tuple(reference_steps)
+    model = first.config.model
+    for part in layers:
+        valid_indices(part, model.n_layers, "layer")
+    for part in heads:
+        valid_indices(part, model.n_heads, "head")
+    cells = [c for c in grid(chosen, start_steps, layers, heads) if c.start < until]
+    if not cells:
+        raise ConfigError(
+            f"No cell is left of the grid: every start of patching is at or after step {until}, where "
+            "the patched runs end. Give an earlier start, or a later --until."
+        )
+    for reference in references.values():
+        for step in chosen:
+            reference.model(step)  # a missing one is better found before hours of training
+    configs = {
+        cell.name(seed, until): patched_config(reference, cell, until)
+        for seed, reference in references.items()
+        for cell in cells
+    }
+    patched = run_grid(configs, out / "runs", workers, progress=progress)
+    table = patching_table([*references.values(), *patched.values()], until)
+    write_text(out / "table.csv", table.to_csv(index=False))
+    write_text(out / "comparison.csv", comparison(table).to_csv(index=False))
+    write_json(
+        out / "summary.json",
+        {
+            "seeds": list(references),
+            "reference_steps": list(chosen),
+            "until": until,
+            "statistics_end": {str(s): r.phases.statistics_end for s, r in references.items()},
+            "plateau_end": {str(s): r.phases.plateau_end for s, r in references.items()},
+        },
+    )
+    return table
+
+
+def _references(
+    runs: Sequence[Run], out: Path, seeds: Sequence[int] | None, workers: int, *, progress: bool
+) -> dict[int, Run]:
+    """The reference run of every seed, in the order of the seeds."""
+    if not runs:
+        raise ConfigError("No reference run is given; name the folder of at least one.")
+    by_seed: dict[int, Run] = {}
+    for run in runs:
+        _require_reference(run, runs[0])
+        if run.config.seed in by_seed:
+            raise RunError(
+                f"{by_seed[run.config.seed].path} and {run.path} have the same seed, "
+                f"{run.config.seed}; give one run a seed."
+            )
+        by_seed[run.config.seed] = run
+    wanted = list(dict.fromkeys(by_seed if seeds is None else seeds))
+    if not wanted:
+        raise ConfigError("seeds is empty: name at least one seed.")
+    missing = {
+        f"seed{seed}_unpatched": runs[0].config.with_settings(seed=seed)
+        for seed in wanted
+        if seed not in by_seed
+    }
+    for run in run_grid(missing, out / "runs", workers, progress=progress).values():
+        by_seed[run.config.seed] = run
+    return {seed: by_seed[seed] for seed in wanted}
+
+
+def _require_reference(run: Run, first: Run) -> None:
+    if not run.finished:
+        raise RunError(
+            f"{run.path} has not finished training; go on with it (--resume) before patching from it."
+        )
+    if run.config.patching.on:
+        raise RunError(f"{run.path} is itself a patched run; give an unpatched one as reference.")
+    ours, theirs = run.config.identity(), first.config.identity()
+    differing = sorted(
+        name
+        for name in ours.keys() | theirs.keys()
+        if name != "seed" and ours.get(name) != theirs.get(name)
+    )
+    if differing:
+        raise RunError(
+            f"{run.path} differs from {first.path} in more than its seed: {', '.join(differing)}. "
+            "Runs of one study share all other settings."
+        )
