@@ -7,21 +7,57 @@
 The report and the notebooks show the same figures with the same captions.
 """
 
+from interp.plots.attention import (
+    SCORE_NAMES,
+    attention_by_head,
+    attention_to_names,
+    head_roles,
+    knockout_by_head,
+    knockout_costs,
+    knockout_rows,
+    sharpness,
+)
 from interp.plots.bands import phase_bands
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
+from interp.plots.patching import (
+    fixed_steps,
+    freezing_curve,
+    loss_by_reference,
+    patched_parts,
+    patching_curves,
+    patching_figures,
+    patching_rows,
+    start_of_patching,
+)
 from interp.plots.plateau import phase_sensitivity, scaling
 from interp.plots.style import PALETTE, TEMPLATE, caption, describe, title
 
 __all__ = [
     "PALETTE",
+    "SCORE_NAMES",
     "TEMPLATE",
+    "attention_by_head",
+    "attention_to_names",
     "attribute_curves",
     "caption",
     "describe",
+    "fixed_steps",
+    "freezing_curve",
+    "head_roles",
+    "knockout_by_head",
+    "knockout_costs",
+    "knockout_rows",
     "known_and_held_out",
     "learning_curves",
+    "loss_by_reference",
+    "patched_parts",
+    "patching_curves",
+    "patching_figures",
+    "patching_rows",
     "phase_bands",
     "phase_sensitivity",
     "scaling",
+    "sharpness",
+    "start_of_patching",
     "title",
 ]

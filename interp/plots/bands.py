@@ -1,6 +1,8 @@
 """The phases of a run as stretches of steps, for figures and tables."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import sqrt
 
 import plotly.graph_objects as go
 
@@ -60,7 +62,15 @@ def phase_bands(phases: Phases, first: int, last: int) -> list[Band]:
     return bands
 
 
-def shade_phases(figure: go.Figure, phases: Phases, first: int, last: int, label: str) -> None:
+def shade_phases(
+    figure: go.Figure,
+    phases: Phases,
+    first: int,
+    last: int,
+    label: str,
+    n_columns: int = 1,
+    place: Callable[[float], float] = float,
+) -> None:
     """Shades the phases behind all panels, numbers them, and lists them above.
 
     Args:
@@ -69,23 +79,28 @@ def shade_phases(figure: go.Figure, phases: Phases, first: int, last: int, label
         first: The first measured step.
         last: The last measured step.
         label: The y axis below whose upper edge the numbers stand, e.g. "y domain".
+        n_columns: Columns of panels, made by `make_subplots`.
+        place: Where a step stands on the x axis, for axes that are not linear (see `spread_steps`).
     """
     for band in phase_bands(phases, first, last):
-        figure.add_shape(
-            type="rect", layer="below", line_width=0, name=band.name,
-            xref="x", x0=band.start, x1=band.end, yref="paper", y0=0, y1=1,
-            fillcolor=_FILLS[band.name].format(alpha=_SHADE),
-        )  # fmt: skip
-        if band.end < last:
+        start, end = place(band.start), place(band.end)
+        for column in range(1, n_columns + 1):
+            x, y = ("x", label) if column == 1 else (f"x{column}", f"y{column} domain")
             figure.add_shape(
-                type="line", layer="below", name=f"end of {band.name}",
-                xref="x", x0=band.end, x1=band.end, yref="paper", y0=0, y1=1,
-                line={"color": _FILLS["statistics"].format(alpha=0.8), "width": 1},
+                type="rect", layer="below", line_width=0, name=band.name,
+                xref=x, x0=start, x1=end, yref="paper", y0=0, y1=1,
+                fillcolor=_FILLS[band.name].format(alpha=_SHADE),
             )  # fmt: skip
-        figure.add_annotation(
-            text=f"<b>{band.number}</b>", showarrow=False, font_size=12,
-            x=(band.start + band.end) / 2, xref="x", y=1, yref=label, yanchor="top",
-        )  # fmt: skip
+            if band.end < last:
+                figure.add_shape(
+                    type="line", layer="below", name=f"end of {band.name}",
+                    xref=x, x0=end, x1=end, yref="paper", y0=0, y1=1,
+                    line={"color": _FILLS["statistics"].format(alpha=0.8), "width": 1},
+                )  # fmt: skip
+            figure.add_annotation(
+                text=f"<b>{band.number}</b>", showarrow=False, font_size=12,
+                x=(start + end) / 2, xref=x, y=1, yref=y, yanchor="top",
+            )  # fmt: skip
         if band.name == "knowledge":
             extent = f"from step {band.start:,}"
         elif band.closed:
@@ -104,4 +119,36 @@ def shade_phases(figure: go.Figure, phases: Phases, first: int, last: int, label
             "x": 0, "xanchor": "left", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)",
             "itemclick": False, "itemdoubleclick": False,
         }
+    )  # fmt: skip
+
+
+def spread_steps(
+    figure: go.Figure, steps: Iterable[int], phases: Phases, *, margin: float = 0.02
+) -> None:
+    """Gives the x axes a square-root scale with true steps as ticks.
+
+    The first phases take few steps and the last one many: on a linear axis the first could not be
+    read, and a logarithm has no place for step 0. Data go in at `math.sqrt(step)`.
+
+    Args:
+        figure: A figure whose x axes are square roots of steps.
+        steps: The steps to mark; those too close to another one go without a tick.
+        phases: Their ends are marked first.
+        margin: Space at both ends, as a share of the axis.
+    """
+    every = sorted(set(steps))
+    first, last = sqrt(every[0]), sqrt(every[-1])
+    width = (last - first) or 1.0
+    ends = [end for end in (phases.plateau_end, phases.statistics_end) if end in every]
+    ticks: list[int] = []
+    # The second half of a square-root axis has the room: later steps choose first.
+    for step in (every[0], every[-1], *ends, *reversed(every)):
+        space = 0.075 if step in ends else 0.125
+        if all(abs(sqrt(step) - sqrt(other)) >= space * width for other in ticks):
+            ticks.append(step)
+    figure.update_xaxes(
+        tickvals=[sqrt(step) for step in sorted(ticks)],
+        ticktext=[f"{step:,}" for step in sorted(ticks)],
+        range=[first - margin * width, last + margin * width], tickangle=0,
+        tickfont_size=11,
     )  # fmt: skip

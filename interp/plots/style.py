@@ -19,6 +19,10 @@ PALETTE = {
 }
 """Okabe and Ito's colours, readable on white and on near-black."""
 
+_RAMP = ("#2A6FD6", "#7A68CE", "#B45FA6", "#C9606A", "#D06A12")
+DASHES = ("solid", "dash", "dashdot", "12px,3px")
+"""Dashes of lines that share a panel; dots are left for levels to compare with."""
+
 INK = "#797D85"
 """Text and axis lines."""
 GRID = "rgba(128,128,128,0.22)"
@@ -74,6 +78,37 @@ TEMPLATE = go.layout.Template(
     }
 )
 """The plotly template of every figure."""
+
+
+def ramp(n: int) -> list[str]:
+    """Colours for ordered things, from blue (first) to orange (last).
+
+    Blue to orange is an order that colour-blind readers see too; lightness grows slowly along it,
+    as every colour has to stay readable on white and on near-black.
+
+    Args:
+        n: How many colours.
+
+    Example:
+        >>> ramp(2)
+        ['#2A6FD6', '#D06A12']
+    """
+    stops = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _RAMP]
+    colours = []
+    for i in range(n):
+        at = i / (n - 1) * (len(stops) - 1) if n > 1 else 0.0
+        low = min(int(at), len(stops) - 2)
+        mixed = [
+            round(a + (at - low) * (b - a)) for a, b in zip(stops[low], stops[low + 1], strict=True)
+        ]
+        colours.append("#" + "".join(f"{part:02X}" for part in mixed))
+    return colours
+
+
+def see_through(colour: str, alpha: float) -> str:
+    """A colour of the palette with an opacity between 0 and 1."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
 
 
 def describe(figure: go.Figure, title: str, caption: str) -> go.Figure:

@@ -54,5 +54,41 @@ GLOSSARY = {
         "A loss on held-out people above the baseline after the plateau: the model is confident "
         "about people whom it cannot know, and wrong."
     ),
+    "chance": (
+        "The share of attention that some tokens get from uniform attention over all tokens that "
+        "can be attended to."
+    ),
+    "sharpness": (
+        "1 minus the entropy of an attention pattern over the log of the number of tokens that can "
+        "be attended to: 0 for uniform attention, 1 for attention to a single token."
+    ),
+    "name grouping": (
+        "Attention from the last token of a name to the other tokens of that name (name → name): "
+        "the head puts the name together."
+    ),
+    "extraction": (
+        "Attention from the position that predicts the first token of a value to name tokens "
+        "(attribute → name): the head fetches what is stored with the person."
+    ),
+    "type propagation": (
+        "Attention from the position that predicts the first token of a value to the words of the "
+        "sentence that tell the type of attribute."
+    ),
+    "positional head": (
+        "A head that attends by place and not by content: to the token before, to its own token or "
+        "to the first one."
+    ),
+    "attention knockout": (
+        "Cutting attention from some positions to others in a trained model. Its cost is the rise "
+        "of the attribute loss, in nats; the control cuts as many other tokens."
+    ),
+    "reference checkpoint": (
+        "A checkpoint of a finished run, the reference, whose attention patterns another run uses."
+    ),
+    "attention patching": (
+        "Training again from the same initial weights on the same samples, with the attention "
+        "patterns that a reference checkpoint produces on the same input in place of the model's "
+        "own. What differs from the unpatched run is due to the patterns."
+    ),
 }
 """Terms with their definitions."""

@@ -1,0 +1,53 @@
+"""Attention: to names and other tokens over training, the roles of heads, and what cutting it costs."""
+
+from interp.attention.knockout import (
+    EDGES,
+    cut_edges,
+    edge_mask,
+    informative_steps,
+    knockout,
+    knockout_costs,
+)
+from interp.attention.names import (
+    ATTENTION_METRICS,
+    ATTRIBUTE_METRICS,
+    NAME_METRICS,
+    TEXT_METRICS,
+    Queries,
+    attention_scores,
+    attention_to_names,
+    attribute_queries,
+    averaged,
+    by_layer,
+    name_queries,
+    sharpness,
+)
+from interp.attention.roles import NO_ROLE, ROLES, THRESHOLD, head_roles
+from interp.attention.spans import Span, Spans
+
+__all__ = [
+    "ATTENTION_METRICS",
+    "ATTRIBUTE_METRICS",
+    "EDGES",
+    "NAME_METRICS",
+    "NO_ROLE",
+    "ROLES",
+    "TEXT_METRICS",
+    "THRESHOLD",
+    "Queries",
+    "Span",
+    "Spans",
+    "attention_scores",
+    "attention_to_names",
+    "attribute_queries",
+    "averaged",
+    "by_layer",
+    "cut_edges",
+    "edge_mask",
+    "head_roles",
+    "informative_steps",
+    "knockout",
+    "knockout_costs",
+    "name_queries",
+    "sharpness",
+]

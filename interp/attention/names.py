@@ -1,0 +1,360 @@
+"""How much a model attends to names, template text, earlier facts: streaming attention scores.
+
+A *score* is a share of attention: the post-softmax pattern, summed over a set of keys, averaged over
+all queries of its kind whose set is not empty. Beside each stands its *chance*, what attention that
+is uniform over the attendable tokens would give: the size of the set over their number, averaged over
+the same queries.
+
+Three kinds of query:
+
+- `name_*`: the last name token of each sentence;
+- `attribute_*`: the position that predicts the first token of a sentence's value, the one before it;
+- the others: every token of template text.
+
+The attendable tokens are those up to and including the query. Position 0 is `first_token` and nothing
+else, whatever it holds: models park attention there that goes nowhere (give sequences that do not
+start with a special token one, or the first token of a name at position 0 is not seen). A query there
+has a single token to attend to and is left out.
+
+The attendable tokens of an `attribute_*` query fall into seven disjoint sets, which add up to 1 for
+every query (a query that is itself a punctuation or name token counts in its own set; not for the
+means, as sets are empty for different queries): `attribute_to_name`, `_earlier_names`, `_text`,
+`_earlier_text`, `_earlier_values`, `_first_token` and `_punctuation`.
+
+*Sharpness* is 1 - entropy / log(number of attendable tokens): 0 for uniform attention, 1 for attention
+to one token. The paper reports the ratio itself, which falls where ours rises.
+
+Source: Zucchet et al. 2025, Fig. 3 right and appendix F.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int, Int64
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.attention.checkpoints import models_at
+from interp.attention.spans import Spans
+from interp.biographies import TokenKind
+from interp.errors import ConfigError
+from interp.knowledge import Split, split_batch
+from interp.model import evaluating, read_patterns
+from interp.run import Run
+
+NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
+"""Scores of the last name token: to the other tokens of the same name, to position 0, sharpness."""
+ATTRIBUTE_METRICS = (
+    "attribute_to_name",
+    "attribute_to_earlier_names",
+    "attribute_to_any_name",
+    "attribute_to_text",
+    "attribute_to_type",
+    "attribute_to_earlier_text",
+    "attribute_to_earlier_values",
+    "attribute_to_first_token",
+    "attribute_to_punctuation",
+    "attribute_sharpness",
+)
+"""Scores of the position that predicts the first token of a value: to the name of its sentence, to
+names of other sentences before it, to both; to the template text of its sentence, to the words in it
+that reveal the attribute; to template text and values elsewhere before it; to position 0; to
+punctuation and special tokens of any sentence; sharpness."""
+TEXT_METRICS = ("previous_token", "self_token", "text_to_first_token")
+"""Scores of template text, independent of names: to the token before, to itself, to position 0."""
+ATTENTION_METRICS = NAME_METRICS + ATTRIBUTE_METRICS + TEXT_METRICS
+"""All scores, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some queries of a batch, and the sets of keys that each metric adds up.
+
+    Attributes:
+        metrics: The metrics that are shares, in the order of `keys`; sharpness is none of them.
+        row: The sequence of each query.
+        position: Its position.
+        keys: The keys of each metric; only attendable ones.
+    """
+
+    metrics: tuple[str, ...]
+    row: Int64[Tensor, " read"]
+    position: Int64[Tensor, " read"]
+    keys: Bool[Tensor, "read metric key"]
+
+
+def name_queries(spans: Spans) -> Queries:
+    """The last name token of each sentence, with the keys of the `NAME_METRICS` that are shares."""
+    sentence, row, position, attendable = _per_sentence(spans, spans.name_end)
+    mine = spans.sentence[row] == sentence[:, None]
+    first = _first(attendable)
+    name = spans.is_kind(TokenKind.NAME)[row] & mine & attendable & ~first
+    name[torch.arange(len(row), device=row.device), position] = False
+    return Queries(NAME_METRICS[:-1], row, position, torch.stack([name, first], dim=1))
+
+
+def attribute_queries(spans: Spans) -> Queries:
+    """The positions that predict a first value token, with the keys of `ATTRIBUTE_METRICS`."""
+    sentence, row, position, attendable = _per_sentence(spans, spans.predicts_first)
+    mine = spans.sentence[row] == sentence[:, None]
+    first = _first(attendable)
+    later = attendable & ~first
+
+    def keys(*kinds: TokenKind) -> Bool[Tensor, "read key"]:
+        return spans.is_kind(*kinds)[row] & later
+
+    name, type_ = keys(TokenKind.NAME), keys(TokenKind.TYPE)
+    text = keys(TokenKind.TEXT, TokenKind.TYPE)
+    by_metric = {
+        "attribute_to_name": name & mine,
+        "attribute_to_earlier_names": name & ~mine,
+        "attribute_to_any_name": name,
+        "attribute_to_text": text & mine,
+        "attribute_to_type": type_ & mine,
+        "attribute_to_earlier_text": text & ~mine,
+        "attribute_to_earlier_values": keys(TokenKind.VALUE),
+        "attribute_to_first_token": first,
+        "attribute_to_punctuation": keys(TokenKind.PUNCTUATION, TokenKind.SPECIAL),
+    }
+    return Queries(tuple(by_metric), row, position, torch.stack([*by_metric.values()], dim=1))
+
+
+def sharpness(
+    pattern: Float[Tensor, "*more key"], n: Int[Tensor, "*more"]
+) -> Float[Tensor, "*more"]:
+    """1 - entropy / log n of attention distributions: 0 is uniform, 1 is one token.
+
+    Args:
+        pattern: Attention from each query; 0 at keys that cannot be attended to.
+        n: Number of keys that can be, at least 2.
+
+    Example:
+        >>> sharpness(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([2, 2])).tolist()
+        [0.0, 1.0]
+    """
+    entropy: Tensor = torch.special.entr(pattern).sum(-1)
+    return 1 - entropy / n.to(pattern.dtype).log()
+
+
+def attention_scores(
+    model: TransformerLensModel, tokens_and_spans: Iterable[tuple[Tensor, Spans]]
+) -> pd.DataFrame:
+    """The attention scores of every head of a model.
+
+    Batches are read one after the other and only sums are kept, so that memory does not grow with
+    their number. The model is left as it was: same mode, no hook.
+
+    Args:
+        model: Any TransformerLens model with causal attention.
+        tokens_and_spans: Batches of token ids [batch, position], and what the tokens are.
+
+    Returns:
+        Columns `layer`, `head`, `metric` (`ATTENTION_METRICS`), `value` (share of attention, or
+        sharpness) and `chance` (what uniform attention gives). Both are NaN for a metric that no
+        query has keys for.
+
+    Raises:
+        ConfigError: no batch, tokens and spans of different shapes, or a model without the hook
+            points or without causal attention.
+    """
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    return _scores(model, (_Occurrences.of(*batch).to(device) for batch in tokens_and_spans))
+
+
+def attention_to_names(
+    run: Run,
+    steps: Sequence[int] | None = None,
+    n_individuals: int | None = 512,
+    split: Split = "evaluation",
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+) -> pd.DataFrame:
+    """The attention scores of a run's heads over training.
+
+    A run that was trained with patched attention is read with the attention it was trained with.
+
+    Args:
+        run: The run.
+        steps: Which checkpoints; all by default.
+        n_individuals: On biographies of so many people (see `knowledge.split_batch`); None for all.
+        split: Which people, in which wordings.
+        batch_size: Biographies per forward pass.
+        device: Where to compute; the CPU by default.
+
+    Returns:
+        Columns `step`, then those of `attention_scores`.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step.
+        ConfigError: no step is named, or there is nobody to measure on.
+    """
+    batch = split_batch(run.corpus, split, n_individuals)
+    place = "cpu" if device is None else device
+    # Which keys belong to which query is the same at every step.
+    prepared = [
+        _Occurrences.of(part.tokens, Spans.of(part)).to(place) for part in batch.split(batch_size)
+    ]
+    tables = []
+    for step, model in models_at(run, steps, place):
+        with run.patched(model, step):
+            table = _scores(model, prepared)
+        table.insert(0, "step", step)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of scores with heads averaged: the same columns but `head`."""
+    return _mean_without(table, ["head"])
+
+
+def averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of scores averaged over heads and layers: the same columns but `layer` and `head`."""
+    return _mean_without(table, ["layer", "head"])
+
+
+def _mean_without(table: pd.DataFrame, dropped: list[str]) -> pd.DataFrame:
+    missing = [column for column in (*dropped, "value", "chance") if column not in table]
+    if missing:
+        raise ConfigError(
+            f"This is not a table of attention scores per head: it has no column {missing[0]!r}. "
+            f"Columns: {', '.join(map(str, table.columns))}."
+        )
+    keys = [c for c in table.columns if c not in (*dropped, "value", "chance")]
+    means = table.groupby(keys, sort=False, dropna=False)[["value", "chance"]].mean()
+    return means.reset_index()
+
+
+def _per_sentence(
+    spans: Spans, positions: Int64[Tensor, "batch sentence"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries at one position a sentence: sentence, row, position, and who can be attended to.
+
+    Left out: sentences without the position (-1), and position 0, which attends to itself alone.
+    """
+    row, sentence = (positions > 0).nonzero(as_tuple=True)
+    position = positions[row, sentence]
+    places = torch.arange(spans.kind.shape[1], device=row.device)
+    return sentence, row, position, places <= position[:, None]
+
+
+def _first(attendable: Bool[Tensor, "read key"]) -> Bool[Tensor, "read key"]:
+    first = torch.zeros_like(attendable)
+    first[:, :1] = True
+    return first
+
+
+@dataclass(frozen=True)
+class _Occurrences:
+    """The queries and keys of one batch in the form that patterns are reduced with.
+
+    Sums over queries are products in float64, so that the order of batches makes no difference
+    that can be seen.
+    """
+
+    tokens: Int[Tensor, "batch position"]
+    name_row: Int64[Tensor, " name"]
+    name_position: Int64[Tensor, " name"]
+    name_keys: Float[Tensor, "name key metric"]
+    attribute_row: Int64[Tensor, " attribute"]
+    attribute_position: Int64[Tensor, " attribute"]
+    attribute_keys: Float[Tensor, "attribute key metric_"]
+    text: Float[Tensor, "batch position"]
+    counts: Float[Tensor, " score"]
+    """Per metric, the number of queries whose set of keys is not empty."""
+    chances: Float[Tensor, " score"]
+    """Per metric, the sum of their chances."""
+
+    @classmethod
+    def of(cls, tokens: Tensor, spans: Spans) -> "_Occurrences":
+        if tokens.shape != spans.kind.shape:
+            raise ConfigError(
+                f"tokens have the shape {tuple(tokens.shape)}, but the spans describe "
+                f"{tuple(spans.kind.shape)}; both are [batch, position]."
+            )
+        spans = spans.to(tokens.device)
+        names, attributes = name_queries(spans), attribute_queries(spans)
+        text = spans.is_kind(TokenKind.TEXT, TokenKind.TYPE).double()
+        text[:, :1] = 0  # a query at position 0 attends to itself alone
+        n_text = text.sum()
+        # Of the tokens up to position p, p + 1, each of the three sets has one.
+        places = torch.arange(text.shape[1], device=text.device)
+        of_text = (text / (places + 1)).sum()
+        counts, chances = [], []
+        for queries in (names, attributes):
+            sizes = queries.keys.sum(-1)
+            counts += [(sizes > 0).sum(0), sizes.new_tensor([len(sizes)])]  # sharpness: all
+            shares = sizes / (queries.position[:, None] + 1).double()
+            chances += [shares.sum(0), shares.new_zeros(1)]
+        return cls(
+            tokens,
+            names.row,
+            names.position,
+            names.keys.transpose(1, 2).double(),
+            attributes.row,
+            attributes.position,
+            attributes.keys.transpose(1, 2).double(),
+            text,
+            torch.cat([*counts, n_text.expand(3)]).double(),
+            torch.cat([*chances, of_text.expand(3)]),
+        )
+
+    def to(self, device: torch.device | str) -> "_Occurrences":
+        return _Occurrences(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def reduce(self, pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head score"]:
+        """Per head and metric, the sum of shares (and sharpness) over all queries."""
+        groups = (
+            (self.name_row, self.name_position, self.name_keys),
+            (self.attribute_row, self.attribute_position, self.attribute_keys),
+        )
+        sums = []
+        for row, position, keys in groups:
+            read = pattern[row, :, position].double()  # [read head key]
+            sums.append(torch.bmm(read, keys).sum(0))
+            n = (position + 1)[:, None].expand(read.shape[:2])
+            sums.append(sharpness(read, n).sum(0)[:, None])
+        here = pattern.diagonal(dim1=-2, dim2=-1)
+        before = pattern.diagonal(offset=-1, dim1=-2, dim2=-1)
+        at_start = pattern[..., 0]
+        for read, text in ((before, self.text[:, 1:]), (here, self.text), (at_start, self.text)):
+            sums.append(torch.einsum("bhq,bq->h", read.double(), text)[:, None])
+        return torch.cat(sums, dim=1)
+
+
+def _scores(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> pd.DataFrame:
+    """The scores of a model over batches that are on its device."""
+    direction = getattr(model.cfg, "attention_dir", "causal")
+    if direction != "causal":
+        raise ConfigError(
+            f"The model's attention is {direction}; these scores are defined for causal attention."
+        )
+    n_layers, n_heads, n_metrics = model.cfg.n_layers, model.cfg.n_heads, len(ATTENTION_METRICS)
+    sums = torch.zeros(n_layers, n_heads, n_metrics, dtype=torch.float64)
+    counts = torch.zeros(n_metrics, dtype=torch.float64)
+    chances = torch.zeros(n_metrics, dtype=torch.float64)
+    n_batches = 0
+    with evaluating(model):
+        for batch in batches:
+
+            def add(layer: int, pattern: Tensor, batch: _Occurrences = batch) -> None:
+                sums[layer] += batch.reduce(pattern).cpu()
+
+            read_patterns(model, batch.tokens, add)
+            counts += batch.counts.cpu()
+            chances += batch.chances.cpu()
+            n_batches += 1
+    if not n_batches:
+        raise ConfigError("There is no batch to read attention from; give at least one.")
+    index = pd.MultiIndex.from_product(
+        [range(n_layers), range(n_heads), ATTENTION_METRICS], names=["layer", "head", "metric"]
+    )
+    return pd.DataFrame(
+        {
+            "value": (sums / counts).flatten().numpy(),
+            "chance": (chances / counts).expand(n_layers, n_heads, -1).flatten().numpy(),
+        },
+        index=index,
+    ).reset_index()

@@ -1,0 +1,237 @@
+"""What every token of a sequence is: name, value, text; and which sentence it belongs to.
+
+All that the analyses of attention need to know of a sequence. `Spans.of` reads it off a batch of
+biographies; `Spans.from_lists` takes it as lists of places, for models and texts from elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int8, Int64, UInt8
+from torch import Tensor
+
+from interp.biographies import Batch, TokenKind
+from interp.errors import ConfigError
+
+Span = tuple[int, int]
+"""First token, and the one after the last."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What the tokens of some sequences are. Sequences are padded on the right.
+
+    Attributes:
+        kind: A `TokenKind` per token.
+        sentence: Which sentence of its sequence a token belongs to, -1 outside of sentences. A
+            sentence has at most one name and, after it, one value.
+
+    Raises:
+        ConfigError: the shapes differ, or there is padding before another token.
+    """
+
+    kind: UInt8[Tensor, "batch position"]
+    sentence: Int8[Tensor, "batch position"] | Int64[Tensor, "batch position"]
+
+    def __post_init__(self) -> None:
+        if self.kind.shape != self.sentence.shape:
+            raise ConfigError(
+                f"kind has the shape {tuple(self.kind.shape)} and sentence {tuple(self.sentence.shape)}"
+                ", but both hold one entry per token: [batch, position]."
+            )
+        padding = self.kind == TokenKind.PADDING
+        if (padding[:, :-1] & ~padding[:, 1:]).any():
+            raise ConfigError("There is padding before another token. Pad sequences on the right.")
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Spans":
+        """The spans of a batch of biographies."""
+        return cls(batch.kind, batch.sentence)
+
+    @classmethod
+    def from_lists(
+        cls,
+        n_tokens: int,
+        *,
+        sentences: Sequence[Span],
+        names: Sequence[Span],
+        values: Sequence[Span] = (),
+        types: Sequence[Span] = (),
+        punctuation: Sequence[Span] = (),
+        text: Sequence[Span] | None = None,
+    ) -> "Spans":
+        """The spans of one sequence, from lists of places `(first token, one after the last)`.
+
+        Args:
+            n_tokens: Tokens of the sequence, with a beginning-of-sequence token if there is one.
+            sentences: The sentences; they do not overlap.
+            names: At most one in a sentence.
+            values: What the model is to recall: at most one in a sentence, after the name.
+            types: Words that say which attribute is meant.
+            punctuation: Punctuation, anywhere.
+            text: Other words. By default every token of a sentence that no other list names; where
+                it is given, tokens of sentences that are left over count as punctuation.
+
+        Returns:
+            Spans of a batch of one; put several together with `stack`. Tokens in no list and no
+            sentence count as special.
+
+        Raises:
+            ConfigError: a span is empty, out of range, overlaps another or crosses the end of its
+                sentence; a sentence has two names or values, or a value that no name precedes.
+
+        Example:
+            >>> spans = Spans.from_lists(  # <bos> Ada Lovelace was born in London .
+            ...     8, sentences=[(1, 8)], names=[(1, 3)], values=[(6, 7)], punctuation=[(7, 8)]
+            ... )
+            >>> spans.kind.tolist()
+            [[1, 2, 2, 4, 4, 4, 3, 6]]
+        """
+        if n_tokens < 1:
+            raise ConfigError(f"n_tokens={n_tokens}: a sequence has at least one token.")
+        kinds = [int(TokenKind.SPECIAL)] * n_tokens
+        place = [-1] * n_tokens
+        taken: list[str] = [""] * n_tokens
+        left_over = TokenKind.TEXT if text is None else TokenKind.PUNCTUATION
+        for index, (start, stop) in enumerate(sorted(sentences)):
+            _require_range((start, stop), "sentence", n_tokens)
+            for token in range(start, stop):
+                if place[token] >= 0:
+                    raise ConfigError(
+                        f"The sentence {(start, stop)} overlaps another one at token {token}; every "
+                        "token belongs to at most one sentence."
+                    )
+                place[token], kinds[token] = index, left_over
+        lists: Mapping[str, tuple[TokenKind, Sequence[Span]]] = {
+            "name": (TokenKind.NAME, names),
+            "value": (TokenKind.VALUE, values),
+            "type word": (TokenKind.TYPE, types),
+            "punctuation": (TokenKind.PUNCTUATION, punctuation),
+            "text": (TokenKind.TEXT, text or ()),
+        }
+        for what, (kind, spans) in lists.items():
+            for start, stop in spans:
+                _require_range((start, stop), what, n_tokens)
+                for token in range(start, stop):
+                    if taken[token]:
+                        raise ConfigError(
+                            f"The {what} {(start, stop)} overlaps a {taken[token]} at token {token}; "
+                            "every token is one thing."
+                        )
+                    taken[token], kinds[token] = what, kind
+        _require_sentences(place, names, values, types)
+        return cls(
+            torch.tensor([kinds], dtype=torch.uint8), torch.tensor([place], dtype=torch.int64)
+        )
+
+    @classmethod
+    def stack(cls, parts: "Sequence[Spans]") -> "Spans":
+        """Several spans as one batch, padded on the right to the longest.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if not parts:
+            raise ConfigError("There are no spans to put together; give at least one.")
+        width = max(part.kind.shape[1] for part in parts)
+        gaps = [(0, width - part.kind.shape[1]) for part in parts]
+        pairs = list(zip(parts, gaps, strict=True))
+        return cls(
+            torch.cat([F.pad(part.kind, gap, value=int(TokenKind.PADDING)) for part, gap in pairs]),
+            torch.cat([F.pad(part.sentence.long(), gap, value=-1) for part, gap in pairs]),
+        )
+
+    def to(self, device: torch.device | str) -> "Spans":
+        """The same spans on another device."""
+        return Spans(self.kind.to(device), self.sentence.to(device))
+
+    def is_kind(self, *kinds: TokenKind) -> Bool[Tensor, "batch position"]:
+        """Which tokens are of one of these kinds."""
+        found = torch.zeros_like(self.kind, dtype=torch.bool)
+        for kind in kinds:
+            found |= self.kind == kind
+        return found
+
+    @property
+    def name_end(self) -> Int64[Tensor, "batch sentence"]:
+        """Position of the last name token of each sentence, -1 where there is no name."""
+        return self._outermost(TokenKind.NAME, last=True)
+
+    @property
+    def value_start(self) -> Int64[Tensor, "batch sentence"]:
+        """Position of the first value token of each sentence, -1 where there is no value."""
+        return self._outermost(TokenKind.VALUE, last=False)
+
+    @property
+    def predicts_first(self) -> Int64[Tensor, "batch sentence"]:
+        """The position that predicts the first value token, the one before it; else -1."""
+        return (self.value_start - 1).clamp(min=-1)
+
+    @property
+    def predicts_value(self) -> Bool[Tensor, "batch position"]:
+        """Which positions predict a token of a value, first or later: those before one."""
+        is_value = self.is_kind(TokenKind.VALUE) & (self.sentence >= 0)
+        return F.pad(is_value[:, 1:], (0, 1))
+
+    @property
+    def next_sentence(self) -> Int64[Tensor, "batch position"]:
+        """The sentence of the token that each position predicts, -1 where there is none."""
+        return F.pad(self.sentence[:, 1:].long(), (0, 1), value=-1)
+
+    def _outermost(self, kind: TokenKind, *, last: bool) -> Int64[Tensor, "batch sentence"]:
+        """Position of the first or last token of a kind in each sentence, -1 where there is none."""
+        n_sentences = int(self.sentence.max()) + 1 if self.sentence.numel() else 0
+        width = self.kind.shape[1]
+        chosen = self.is_kind(kind) & (self.sentence >= 0)
+        places = torch.arange(width, device=self.kind.device).expand_as(self.kind)
+        # One more column takes the tokens that are not meant.
+        column = self.sentence.long().masked_fill(~chosen, n_sentences)
+        found = torch.full(
+            (len(self), n_sentences + 1), -1 if last else width, device=places.device
+        )
+        found = found.scatter_reduce(1, column, places, "amax" if last else "amin")[:, :-1]
+        return found if last else found.masked_fill(found == width, -1)
+
+
+def _require_range(span: Span, what: str, n_tokens: int) -> None:
+    start, stop = span
+    if not 0 <= start < stop <= n_tokens:
+        raise ConfigError(
+            f"The {what} {(start, stop)} is not a span of this sequence: it needs 0 <= start < stop "
+            f"<= {n_tokens}, the number of tokens (stop is the token after the last)."
+        )
+
+
+def _require_sentences(
+    place: Sequence[int], names: Sequence[Span], values: Sequence[Span], types: Sequence[Span]
+) -> None:
+    """Checks that names, values and type words lie in sentences, as they may."""
+    found: dict[str, dict[int, Span]] = {"name": {}, "value": {}, "type word": {}}
+    for what, spans in (("name", names), ("value", values), ("type word", types)):
+        for start, stop in spans:
+            inside = set(place[start:stop])
+            if len(inside) > 1 or -1 in inside:
+                raise ConfigError(
+                    f"The {what} {(start, stop)} does not lie within one sentence; give a sentence "
+                    "that holds all of it."
+                )
+            sentence = inside.pop()
+            if what != "type word" and sentence in found[what]:
+                raise ConfigError(
+                    f"The sentence with the {what} {(start, stop)} has another {what} at "
+                    f"{found[what][sentence]}; give at most one, or make it two sentences."
+                )
+            found[what][sentence] = (start, stop)
+    for sentence, (start, stop) in found["value"].items():
+        name = found["name"].get(sentence)
+        if name is None or name[0] > start:
+            raise ConfigError(
+                f"The value {(start, stop)} has no name before it in its sentence"
+                + (f" (the name {name} follows it)" if name else "")
+                + "; a value can be recalled only after the name it belongs to."
+            )

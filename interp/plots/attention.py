@@ -1,0 +1,504 @@
+"""Where attention goes while a model learns, which heads do what, and what cutting it costs.
+
+Tables of scores have the columns `step`, `layer`, `head`, `metric`, `value`, `chance` (shares of
+attention; the chance level is what uniform attention gives); tables of roles a row for each step and
+head; tables of knockouts a row for each step and cut edge. Source: paper, Fig. 3 (right) and
+appendix F.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import sqrt
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.errors import InterpError
+from interp.phases import Phases
+from interp.plots.bands import shade_phases, spread_steps
+from interp.plots.style import DASHES, PALETTE, describe, see_through
+
+SCORE_NAMES = {
+    "name_to_name": "name → name",
+    "name_to_first_token": "name → first token",
+    "name_sharpness": "sharpness at the last name token",
+    "attribute_to_name": "attribute → name",
+    "attribute_to_earlier_names": "attribute → earlier names",
+    "attribute_to_any_name": "attribute → any name",
+    "attribute_to_text": "attribute → text",
+    "attribute_to_type": "attribute → type",
+    "attribute_to_earlier_text": "attribute → earlier text",
+    "attribute_to_earlier_values": "attribute → earlier values",
+    "attribute_to_first_token": "attribute → first token",
+    "attribute_to_punctuation": "attribute → punctuation",
+    "attribute_sharpness": "sharpness where a value is predicted",
+    "previous_token": "previous token",
+    "self_token": "own token",
+    "text_to_first_token": "text → first token",
+    "control": "control",
+}
+"""What a reader is told a score or a cut edge is."""
+
+_ROLES = {
+    "name grouping": ("●", "circle", PALETTE["blue"]),
+    "extraction": ("■", "square", PALETTE["orange"]),
+    "type propagation": ("◆", "diamond", PALETTE["green"]),
+    "positional": ("▲", "triangle-up", PALETTE["purple"]),
+    "none": ("", None, None),
+}
+_COLOURS = [PALETTE[name] for name in ("blue", "orange", "green", "purple", "grey")]
+
+
+def attention_to_names(scores: pd.DataFrame, phases: Phases) -> go.Figure:
+    """Attention to names and to text over training, a panel for each layer (paper, Fig. 3 right).
+
+    What to look for: name → name rises first, in the first layer; attribute → name drops, then rises
+    through the plateau, in the last layers.
+
+    Args:
+        scores: Shares of attention; see the module.
+        phases: Of the run.
+
+    Raises:
+        InterpError: one of the scores is missing.
+    """
+    figure = _averages(
+        scores,
+        phases,
+        ("name_to_name", "attribute_to_name", "attribute_to_earlier_names", "attribute_to_text"),
+        "share of attention",
+    )
+    return describe(
+        figure,
+        "Attention to names",
+        """Attention, as a share, against training steps, a panel for each layer: from the last name
+        token to the other tokens of that name (name → name); and from the position that predicts
+        the first token of a value to the name of its sentence, to names of earlier sentences, and to
+        the words of its sentence, which tell the type of attribute. Lines: the mean over heads;
+        bands: from the lowest to the highest head; dots in the same colour: chance, which is what
+        uniform attention would give. Look for name → name rising first, in the first layer, and for
+        attribute → name falling during the statistics phase (1), then rising through the plateau
+        (2), in the last layers.""",
+    )
+
+
+def sharpness(scores: pd.DataFrame, phases: Phases) -> go.Figure:
+    """Sharpness of attention over training, a panel for each layer.
+
+    What to look for: a rise at the end of the plateau.
+
+    Args:
+        scores: With `name_sharpness` and `attribute_sharpness`, between 0 and 1; see the module.
+        phases: Of the run.
+
+    Raises:
+        InterpError: one of the scores is missing.
+    """
+    figure = _averages(
+        scores, phases, ("name_sharpness", "attribute_sharpness"), "sharpness (0 to 1)"
+    )
+    return describe(
+        figure,
+        "Sharpness of attention",
+        """Sharpness, 1 minus the entropy of the attention pattern as a share of the highest
+        possible, against training steps, a panel for each layer: 0 is uniform attention, 1 attention
+        to a single token. Measured at the last token of a name, and at the position that predicts
+        the first token of a value. Lines: the mean over heads; bands: from the lowest to the highest
+        head. Look for a rise at the end of the plateau.""",
+    )
+
+
+def attention_by_head(
+    scores: pd.DataFrame,
+    phases: Phases,
+    metrics: Sequence[str] = ("name_to_name", "attribute_to_any_name", "attribute_to_type"),
+) -> go.Figure:
+    """Scores of single heads over training: a line a head, a panel for each score and layer.
+
+    What to look for: heads that leave the others, and when.
+
+    Args:
+        scores: See the module.
+        phases: Of the run.
+        metrics: The scores to draw.
+
+    Raises:
+        InterpError: one of the scores is missing.
+    """
+    _need(scores, metrics)
+    layers = _whole_numbers(scores["layer"])
+    n_columns = min(2, len(layers))
+    per_metric = -(-len(layers) // n_columns)
+    n_rows = per_metric * len(metrics)
+    space = 56.0  # pixels between two rows: two lines of title and room
+    height = n_rows * (118 + space) + 160
+    figure = make_subplots(
+        rows=n_rows, cols=n_columns, shared_xaxes="all",
+        vertical_spacing=space / (n_rows * (118 + space)), horizontal_spacing=0.08,
+    )  # fmt: skip
+    for m, metric in enumerate(metrics):
+        of_metric = scores[scores["metric"] == metric]
+        top = 1.2 * max(float(of_metric["value"].max()), 1e-9)
+        for i, layer in enumerate(layers):
+            row, column = m * per_metric + i // n_columns + 1, i % n_columns + 1
+            panel = of_metric[of_metric["layer"] == layer].sort_values("step")
+            for head in _whole_numbers(panel["head"]):
+                curve = panel[panel["head"] == head]
+                figure.add_scatter(
+                    x=list(curve["step"]), y=list(curve["value"]), mode="lines",
+                    name=f"head {head}", legendgroup=f"head {head}", row=row, col=column,
+                    showlegend=m == i == 0,
+                    line={"color": _COLOURS[head % 5], "dash": DASHES[head % 4], "width": 2},
+                    hovertemplate=f"head {layer}.{head}: %{{y:.3f}} at step %{{x:,d}}"
+                    "<extra></extra>",
+                )  # fmt: skip
+            chance = panel.groupby("step")["chance"].mean().dropna()
+            if len(chance):
+                figure.add_scatter(
+                    x=list(chance.index), y=list(chance), mode="lines", name="chance",
+                    legendgroup="chance", showlegend=m == i == 0, row=row, col=column,
+                    line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5},
+                    hovertemplate="chance: %{y:.3f}<extra></extra>",
+                )  # fmt: skip
+            figure.update_yaxes(
+                range=[0, top], nticks=4, showticklabels=column == 1, row=row, col=column
+            )
+            figure.add_annotation(
+                text=f"<b>layer {layer}</b><br>{SCORE_NAMES.get(metric, metric)}", showarrow=False,
+                x=0, xanchor="left", y=1, yanchor="bottom", font_size=11, align="left",
+                xref="x domain", yref="y domain", row=row, col=column,
+            )  # fmt: skip
+    figure.update_yaxes(title_text="share", col=1)
+    for column in range(1, n_columns + 1):
+        figure.update_xaxes(title_text="training (steps)", row=n_rows, col=column)
+    _share_steps(figure, scores)
+    figure.update_xaxes(nticks=4)
+    steps = _whole_numbers(scores["step"])
+    shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns)
+    # The titles of the first panels stand between them and the list of phases.
+    figure.update_layout(
+        height=round(height), margin_t=106, legend2_y=1 + 34 / (n_rows * (118 + space))
+    )
+    return describe(
+        figure,
+        "Attention of single heads",
+        """Shares of attention against training steps, a line for each head, a panel for each layer
+        and score. Dots: chance, which is what uniform attention would give. Look for heads that
+        leave the others, and for the phase in which they do: heads that group names (name → name),
+        heads that read the name where a value is predicted (attribute → any name, in this sentence
+        or an earlier one), and heads that read which attribute is asked for (attribute → type).""",
+    )
+
+
+def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
+    """What each head does at each checkpoint: a row a head, a cell a checkpoint.
+
+    What to look for: the order in which roles appear, and whether heads keep them.
+
+    Args:
+        roles: Columns `step`, `layer`, `head`, `role`, `metric`, `value`, `chance`, `excess`.
+        phases: Of the run.
+
+    Raises:
+        InterpError: the table is empty, or has a role that is not known.
+    """
+    unknown = sorted(set(roles["role"].fillna("none")) - set(_ROLES))
+    if unknown or roles.empty:
+        raise InterpError(
+            f"There are no roles {unknown}; known are {', '.join(_ROLES)}."
+            if unknown
+            else "The table of roles is empty."
+        )
+    steps = _whole_numbers(roles["step"])
+    # The last checkpoint has no next one: its cell is as wide as the one before.
+    edges = [sqrt(step) for step in steps]
+    edges.append(2 * edges[-1] - edges[-2] if len(edges) > 1 else edges[-1] + 1)
+    left = dict(zip(steps, edges[:-1], strict=True))
+    width = dict(zip(steps, (b - a for a, b in pairwise(edges)), strict=True))
+    heads = sorted(set(_heads(roles)))
+    figure = go.Figure()
+    for role, (symbol, shape, colour) in _ROLES.items():
+        cells = roles[roles["role"].fillna("none") == role].sort_values(["layer", "head", "step"])
+        figure.add_bar(
+            orientation="h", base=[left[int(step)] for step in cells["step"]],
+            x=[width[int(step)] for step in cells["step"]],
+            y=[heads.index(head) for head in _heads(cells)],
+            width=0.82, name=f"{symbol} {role}".strip(), showlegend=True, legendgroup=role,
+            marker={"color": colour or see_through(PALETTE["grey"], 0.16), "line_width": 0},
+            customdata=[_reason(row) for _, row in cells.iterrows()],
+            hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+        if shape is None:
+            continue
+        stretches = _stretches(cells, steps, edges, heads)
+        figure.add_scatter(
+            x=[x for x, _ in stretches], y=[y for _, y in stretches], mode="markers",
+            name=f"{symbol} {role}, sign", legendgroup=role, showlegend=False, hoverinfo="skip",
+            marker={"symbol": shape, "size": 9, "color": "#F2F4F6",
+                    "line": {"color": "#22272E", "width": 1.2}},
+        )  # fmt: skip
+    figure.update_yaxes(
+        title_text="layer.head", tickvals=list(range(len(heads))), showgrid=False,
+        ticktext=[f"{layer}.{head}" for layer, head in heads], range=[len(heads) - 0.5, -0.95],
+    )  # fmt: skip
+    figure.update_xaxes(title_text="training (steps, square-root scale)", showgrid=False)
+    shade_phases(figure, phases, steps[0], round(edges[-1] ** 2), "y domain", place=sqrt)
+    spread_steps(figure, steps, phases)
+    figure.update_xaxes(range=[edges[0], edges[-1]])
+    figure.update_layout(height=210 + 26 * len(heads), barmode="overlay", margin_t=68)
+    return describe(
+        figure,
+        "Roles of heads",
+        """The role of each head (rows: layer.head) at each checkpoint, against training steps; a
+        cell reaches to the next checkpoint. The axis goes with the square root, so that the first
+        phases can be read. The score that decided, a share of attention, shows under the pointer
+        with its chance level. Colours and
+        signs: ● name grouping, ■ extraction, ◆ type propagation, ▲ positional. Look for the order
+        in which roles appear, for the phases in which they do, and for heads that change theirs.""",
+    )
+
+
+def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
+    """What cutting attention edges costs (nats) over training, in all layers and in single ones.
+
+    What to look for: the checkpoint from which cutting attention to names costs more than cutting
+    as many other tokens.
+
+    Args:
+        table: Columns `step`, `edge`, `layer` (NA: all layers), `head` (NA: all heads), `cost`.
+        phases: Of the run.
+
+    Raises:
+        InterpError: no knockout of whole layers is in the table.
+    """
+    costs = knockout_rows(table)
+    costs = costs[costs["head"].isna()]
+    if costs.empty:
+        raise InterpError("The table of knockouts has no rows of whole layers (head NA) to draw.")
+    panels: list[int | None] = [None] if costs["layer"].isna().any() else []
+    panels += _whole_numbers(costs["layer"].dropna())
+    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"])]
+    shown: set[str] = set()
+    for row, layer in enumerate(panels, start=1):
+        rows = costs[costs["layer"].isna() if layer is None else (costs["layer"] == layer)]
+        for i, edge in enumerate(edges):
+            curve = rows[rows["edge"] == edge].sort_values("step")
+            if curve.empty:
+                continue
+            if edge == "control":
+                line = {"color": PALETTE["grey"], "dash": "dash", "width": 2}
+            else:
+                line = {"color": _COLOURS[i % 4], "width": 2}
+            figure.add_scatter(
+                x=list(curve["step"]), y=list(curve["cost"]), mode="lines+markers",
+                name=SCORE_NAMES[edge], legendgroup=edge, showlegend=edge not in shown, line=line,
+                marker={"size": 7, "symbol": ("circle", "square", "diamond", "x")[i % 4]},
+                row=row, col=1,
+                hovertemplate=f"{SCORE_NAMES[edge]}: %{{y:.3f}} nats at step %{{x:,d}}"
+                "<extra></extra>",
+            )  # fmt: skip
+            shown.add(edge)
+        where = "all layers" if layer is None else f"layer {layer}"
+        figure.update_yaxes(title_text=f"{where}<br>cost (nats)", row=row)
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1, nticks=6)
+    figure.update_xaxes(title_text="training (steps)", row=len(panels))
+    _share_steps(figure, costs)
+    steps = _whole_numbers(costs["step"])
+    shade_phases(figure, phases, steps[0], steps[-1], "y domain")
+    _headroom(figure)
+    figure.update_layout(height=150 + 185 * len(panels), margin_t=68)
+    return describe(
+        figure,
+        "The cost of cutting attention",
+        """How much the attribute loss rises, in nats, when attention edges are cut at a checkpoint,
+        against its training step; above in all layers at once, below in one layer at a time. Grey
+        dashes: as many other tokens cut, the control. Look for the step from which cutting the
+        attention to names costs more than the control, for the phase it lies in, and for the layer
+        that carries the cost.""",
+    )
+
+
+def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
+    """What cutting the edges of single heads costs (nats) at one checkpoint.
+
+    What to look for: heads whose own edges matter, against the control.
+
+    Args:
+        table: Columns `step`, `edge`, `layer`, `head`, `cost`.
+        step: The checkpoint; by default the last with single heads.
+
+    Raises:
+        InterpError: no knockout of single heads is in the table, or none at that step.
+    """
+    costs = knockout_rows(table)
+    costs = costs[costs["head"].notna() & costs["layer"].notna()]
+    measured = _whole_numbers(costs["step"])
+    if not measured:
+        raise InterpError("The table of knockouts has no rows of single heads to draw.")
+    step = measured[-1] if step is None else step
+    if step not in measured:
+        raise InterpError(f"No knockout of single heads at step {step}; there is {measured}.")
+    costs = costs[costs["step"] == step]
+    grid = costs.pivot(index=["layer", "head"], columns="edge", values="cost").sort_index()
+    grid = grid[[edge for edge in SCORE_NAMES if edge in grid.columns]]
+    values = grid.astype(float).to_numpy()
+    highest = max(float(abs(values).max()), 1e-9)
+    blue, orange = PALETTE["blue"], PALETTE["orange"]
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=values.tolist(), x=[SCORE_NAMES[e].replace(" → ", "<br>→ ") for e in grid.columns],
+        y=[f"{layer}.{head}" for layer, head in grid.index], zmin=-highest, zmax=highest,
+        # Opacity, not lightness, carries the value: text stays readable on light and dark pages.
+        colorscale=[[0, see_through(orange, 0.5)], [0.5, see_through(blue, 0.02)],
+                    [1, see_through(blue, 0.5)]],
+        showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
+        hovertemplate="head %{y}, %{x}: %{z:.3f} nats<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title_text="edge that is cut (one head)", showgrid=False, type="category")
+    figure.update_yaxes(
+        title_text="layer.head", autorange="reversed", showgrid=False, type="category"
+    )
+    figure.update_layout(height=220 + 32 * len(grid), margin_t=80)
+    return describe(
+        figure,
+        f"The cost of cutting single heads, step {step:,}",
+        f"""How much the attribute loss rises, in nats, when an attention edge of one head is cut, at
+        training step {step:,}; rows are heads (layer.head), columns are edges; blue is a cost,
+        orange a gain, and the stronger the colour the larger. Look for rows that stand out against
+        their control, and compare with the cost of the whole layer: if it is far larger than the
+        sum of its heads, they stand in for one another.""",
+    )
+
+
+def knockout_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of knockouts with the types that a CSV file loses.
+
+    Raises:
+        InterpError: a column is missing, or an edge is not known.
+    """
+    missing = [c for c in ("step", "edge", "layer", "head", "cost") if c not in table]
+    if missing:
+        raise InterpError(f"The table of knockouts lacks the columns {missing}.")
+    unknown = sorted(set(table["edge"]) - set(SCORE_NAMES))
+    if unknown:
+        raise InterpError(f"There are no edges {unknown}; known are {', '.join(SCORE_NAMES)}.")
+    numbers = {column: pd.to_numeric(table[column]).astype("Int64") for column in ("layer", "head")}
+    return table.assign(**numbers)
+
+
+def _averages(scores: pd.DataFrame, phases: Phases, metrics: Sequence[str], axis: str) -> go.Figure:
+    """Means over heads with their range and the chance level, a panel for each layer."""
+    _need(scores, metrics)
+    layers = _whole_numbers(scores["layer"])
+    figure = make_subplots(
+        rows=len(layers), cols=1, shared_xaxes=True,
+        vertical_spacing=min(0.07, 0.5 / len(layers)),
+    )  # fmt: skip
+    for row, layer in enumerate(layers, start=1):
+        for i, metric in enumerate(metrics):
+            chosen = (scores["layer"] == layer) & (scores["metric"] == metric)
+            by_step = scores[chosen].groupby("step")
+            heads = by_step["value"].agg(["mean", "min", "max"])
+            steps, colour, name = list(heads.index), _COLOURS[i], SCORE_NAMES[metric]
+            panel = {"row": row, "col": 1, "legendgroup": metric}
+            figure.add_scatter(
+                x=[*steps, *steps[::-1]], y=[*heads["max"], *heads["min"][::-1]], mode="lines",
+                line_width=0, fill="toself", fillcolor=see_through(colour, 0.13), showlegend=False,
+                name=f"{name}, range of heads", hoverinfo="skip", **panel,
+            )  # fmt: skip
+            chance = by_step["chance"].mean().dropna()
+            if len(chance):
+                figure.add_scatter(
+                    x=list(chance.index), y=list(chance), mode="lines", name=f"{name}, chance",
+                    line={"color": colour, "dash": "dot", "width": 1.5}, showlegend=False,
+                    hovertemplate=f"{name}, chance: %{{y:.3f}}<extra></extra>", **panel,
+                )  # fmt: skip
+            figure.add_scatter(
+                x=steps, y=list(heads["mean"]), mode="lines", name=name, showlegend=row == 1,
+                line={"color": colour, "dash": DASHES[i], "width": 2.5},
+                hovertemplate=f"{name}: %{{y:.3f}} at step %{{x:,d}}<extra></extra>", **panel,
+            )  # fmt: skip
+        figure.update_yaxes(
+            title_text=f"layer {layer}<br>{axis}", rangemode="tozero", nticks=6, row=row
+        )
+    figure.update_xaxes(title_text="training (steps)", row=len(layers))
+    _share_steps(figure, scores)
+    steps = _whole_numbers(scores["step"])
+    shade_phases(figure, phases, steps[0], steps[-1], "y domain")
+    _headroom(figure)
+    figure.update_layout(height=170 + 215 * len(layers), margin_t=68)
+    return figure
+
+
+def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
+    missing = [metric for metric in metrics if metric not in set(scores["metric"])]
+    if missing or not metrics:
+        raise InterpError(
+            f"The table of attention scores has no {', '.join(missing) or 'metric to draw'}; it "
+            f"has {sorted(set(scores['metric']))}."
+        )
+
+
+def _share_steps(figure: go.Figure, table: pd.DataFrame) -> None:
+    """The same steps on every x axis."""
+    steps = _whole_numbers(table["step"])
+    last = steps[-1] if steps[-1] > steps[0] else steps[0] + 1
+    figure.update_xaxes(range=[steps[0], last], tickformat=",d")
+
+
+def _headroom(figure: go.Figure) -> None:
+    """Room above the lines of the first panel for the numbers of the phases."""
+    values = [
+        value
+        for trace in figure.data
+        if trace.yaxis in (None, "y")
+        for value in trace.y
+        if value is not None
+    ]
+    low, high = min(0.0, *values), max(0.0, *values)
+    space = (high - low) or 1.0
+    figure.update_yaxes(range=[low - 0.04 * space if low < 0 else 0, high + 0.16 * space], row=1)
+
+
+def _stretches(
+    cells: pd.DataFrame,
+    steps: Sequence[int],
+    edges: Sequence[float],
+    heads: Sequence[tuple[int, int]],
+) -> list[tuple[float, int]]:
+    """The middle (x) and the row (y) of every stretch of cells that is wide enough for a sign."""
+    wide = 0.035 * (edges[-1] - edges[0])
+    found = []
+    of_cells = _heads(cells)
+    for y, head in enumerate(heads):
+        own = zip(of_cells, cells["step"], strict=True)
+        held = sorted(steps.index(int(step)) for other, step in own if other == head)
+        starts = [i for i in held if i - 1 not in held]
+        ends = [i for i in held if i + 1 not in held]
+        for start, end in zip(starts, ends, strict=True):
+            if edges[end + 1] - edges[start] >= wide:
+                middle = (edges[start] + edges[end + 1]) / 2
+                found.append((middle, y))
+    return found
+
+
+def _reason(row: pd.Series) -> str:
+    """Why a head has its role, for the pointer."""
+    role = "none" if pd.isna(row["role"]) else row["role"]
+    words = f"head {int(row['layer'])}.{int(row['head'])}, step {int(row['step']):,}: {role}"
+    if pd.isna(row["metric"]) or pd.isna(row["value"]):
+        return words
+    name = SCORE_NAMES.get(row["metric"], row["metric"])
+    return f"{words}<br>{name} {row['value']:.3f}, chance {row['chance']:.3f}"
+
+
+def _heads(table: pd.DataFrame) -> list[tuple[int, int]]:
+    """Layer and head of every row."""
+    return [(int(la), int(he)) for la, he in zip(table["layer"], table["head"], strict=True)]
+
+
+def _whole_numbers(values: Iterable[int]) -> list[int]:
+    """Different values, in order, as Python's integers."""
+    return sorted({int(value) for value in values})

@@ -1,0 +1,138 @@
+"""The page of the study of attention patching over several seeds."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from interp import plots
+from interp.errors import InterpError
+from interp.files import write_text
+from interp.phases import Phases
+from interp.plots.bands import NAMES
+from interp.report.attention import reference_table
+from interp.report.elements import Section, Table
+from interp.report.html import render
+
+_RULE = (
+    "The first sentence follows a rule: runs patched from step 0 in all layers and heads are held "
+    "against the unpatched run of the same seed at one training step, the measured one nearest to 1.5 "
+    "times the end of the reference's plateau (the last common one if the plateau does not end). A "
+    "phase's references lower or raise the loss if their mean does so in every seed; otherwise the "
+    "seeds disagree. Step 0 is counted apart: there the patterns are the untrained model's."
+)
+
+
+def write_patching_report(table: pd.DataFrame, phases: Phases, path: Path | str) -> Path:
+    """Writes the page of a finished study.
+
+    Args:
+        table: Patched runs of all seeds; see `interp.plots.patching`.
+        phases: Of the reference.
+        path: The HTML file.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InterpError: the unpatched run, or every run patched throughout, is missing.
+        StorageError: the file cannot be written.
+    """
+    changes, step = _changes(table, phases)
+    section = Section(
+        "Attention patterns and the plateau",
+        "patching",
+        text=[_RULE],
+        figures=plots.patching_figures(table, phases),
+        tables=[reference_table(table, phases), _agreement(changes, phases, step)],
+    )
+    headline = _headline(changes, phases, step)
+    page = render("Learning with the attention of a reference checkpoint", headline, [section])
+    write_text(Path(path), page)
+    return Path(path)
+
+
+def _changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame, int]:
+    """Loss minus the unpatched loss of the same seed (seeds by references), and the step of that."""
+    steps = plots.fixed_steps(table, phases)
+    end = phases.plateau_end
+    step = steps[-1] if end is None else min(steps, key=lambda other: abs(other - 1.5 * end))
+    rows = plots.patching_rows(table)
+    rows = rows[rows["step"] == step]
+    unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
+    throughout = rows[
+        rows["reference_step"].notna()
+        & (rows["start"] == 0)
+        & (rows["layers"] == "all")
+        & (rows["heads"] == "all")
+    ]
+    losses = throughout.pivot_table("value", "seed", "reference_step")
+    changes = losses.sub(unpatched, axis=0).dropna(how="all")
+    if changes.empty:
+        raise InterpError(
+            "The study needs, for at least one seed, the unpatched run and a run patched from "
+            "step 0 in all layers and heads; the table has no such pair."
+        )
+    return changes, step
+
+
+def _headline(changes: pd.DataFrame, phases: Phases, step: int) -> str:
+    """One sentence, by the rule that the page states."""
+    parts = []
+    for name, references in _groups(changes, phases).items():
+        change = changes[references].mean(axis=1)
+        if (change < 0).all():
+            words = "lower"
+        elif (change > 0).all():
+            words = "raise"
+        else:
+            parts.append(f"for those {name} the seeds disagree ({change.mean():+.2f} nats)")
+            continue
+        parts.append(f"those {name} {words} it by {abs(change.mean()):.2f} nats")
+    seeds = "1 seed" if len(changes) == 1 else f"mean of {len(changes)} seeds"
+    means = {reference: changes[reference].mean() for reference in _references(changes)}
+    best = min(means, key=lambda reference: means[reference])
+    return (
+        f"Attention patterns of a reference checkpoint change the attribute loss at step {step:,} "
+        f"({seeds}): {'; '.join(parts)}. The best reference is step {best:,} "
+        f"({means[best]:+.2f} nats)."
+    )
+
+
+def _groups(changes: pd.DataFrame, phases: Phases) -> dict[str, list[int]]:
+    """References by phase, in words."""
+    words = {
+        "statistics": "of the statistics phase",
+        "plateau": "of the plateau",
+        "knowledge": "from after the plateau",
+    }
+    groups = {"of the untrained model": [r for r in _references(changes) if r == 0]}
+    for name in NAMES:
+        groups[words[name]] = [r for r in _references(changes) if r > 0 and phases.at(r) == name]
+    return {name: references for name, references in groups.items() if references}
+
+
+def _references(changes: pd.DataFrame) -> list[int]:
+    """The reference steps, which head the columns."""
+    return sorted(int(str(reference)) for reference in changes.columns)
+
+
+def _agreement(changes: pd.DataFrame, phases: Phases, step: int) -> Table:
+    """How firm each reference's change is over the seeds."""
+    rows = []
+    for reference in _references(changes):
+        change = changes[reference].dropna()
+        rows.append(
+            (
+                f"step {reference:,}",
+                phases.at(reference),
+                f"{change.mean():+.2f}",
+                f"{change.min():+.2f} to {change.max():+.2f}",
+                f"{int((change < 0).sum())} of {len(change)}",
+            )
+        )
+    return Table(
+        f"Change of the attribute loss at step {step:,} against the unpatched run of the same seed, "
+        "in nats.",
+        ("reference", "its phase", "mean", "range of seeds", "seeds with a lower loss"),
+        rows,
+    )
