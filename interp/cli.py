@@ -210,7 +210,7 @@ def _patch(
 
     Every combination of reference step, start, layers and heads is one run, from the same initial
     weights and on the same samples as the reference of its seed. Writes OUT/table.csv,
-    OUT/comparison.csv and OUT/report.html; finished runs in OUT are kept.
+    OUT/comparison.csv and OUT/report.html of all runs in OUT; finished ones are not trained again.
 
     Example: interp patch runs/tiny --out runs/patching --seeds 0 1 2 --layers all 0 1 --workers 2
 
@@ -225,12 +225,12 @@ def _patch(
         until: Step at which patched runs end; by default twice the end of the plateau.
         workers: Runs at a time.
     """
-    from interp.experiments import patching
+    from interp.experiments import patching, write_study
     from interp.report.patching import write_patching_report
     from interp.run import Run
 
     opened = [Run.load(path) for path in runs]
-    table = patching(
+    patching(
         opened,
         out,
         reference_steps,
@@ -241,6 +241,7 @@ def _patch(
         until,
         workers,
     )
+    table = write_study(opened, out)
     _OUT.print(f"tables: {out}", soft_wrap=True, markup=False)
     page = write_patching_report(table, opened[0].phases, out / "report.html")
     _OUT.print(f"report: {page}", soft_wrap=True, markup=False)

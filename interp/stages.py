@@ -6,6 +6,7 @@ and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from interp.attention import attention_to_names, averaged, head_roles, knockout
 from interp.config import Config, flatten
 from interp.errors import RunError
+from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
 from interp.files import folder_lock, write_json, write_text
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.model import parameter_counts
@@ -91,7 +94,9 @@ def measure_knowledge(run: Run) -> StageResult:
     """What the last checkpoint knows of everybody: known people and held-out ones."""
     model = run.model(device=resolve_device(run.config.training.device))
     splits = [s for s in SPLITS if s != "held_out" or run.config.population.n_held_out]
-    table = pd.concat([measure(model, run.corpus, split) for split in splits], ignore_index=True)
+    with run.patched(model):
+        tables = [measure(model, run.corpus, split) for split in splits]
+    table = pd.concat(tables, ignore_index=True)
     table.insert(0, "step", run.steps[-1])
     overall = table[table["attribute"] == "all"]
     return StageResult(
@@ -108,9 +113,82 @@ def measure_knowledge(run: Run) -> StageResult:
     )
 
 
+_SUMMARISED = ("name_to_name", "attribute_to_any_name", "attribute_to_type", "attribute_sharpness")
+
+
+def measure_attention(run: Run) -> StageResult:
+    """Attention to names, and the heads' roles, at every checkpoint."""
+    scores = attention_to_names(run, device=resolve_device(run.config.training.device))
+    roles = head_roles(scores)
+    means = averaged(scores).pivot_table("value", "step", "metric")
+    phases = run.phases
+    moments: dict[str, float | None] = {
+        "start": run.steps[0],
+        "statistics_end": phases.statistics_end,
+        "plateau_end": phases.plateau_end,
+        "end": run.steps[-1],
+    }
+    at = {
+        name: min(run.steps, key=lambda s: abs(s - step))
+        for name, step in moments.items()
+        if step is not None
+    }
+    last = roles[roles["step"] == run.steps[-1]]
+    return StageResult(
+        {
+            **{m: {name: float(means[m][s]) for name, s in at.items()} for m in _SUMMARISED},
+            "roles": {
+                f"{row.layer}.{row.head}": str(row.role) for row in last.itertuples(index=False)
+            },
+        },
+        {"scores": scores, "roles": roles},
+    )
+
+
+def measure_knockouts(run: Run) -> StageResult:
+    """What cutting the edges of attention costs, at some checkpoints."""
+    device = resolve_device(run.config.training.device)
+    costs = knockout(run, n_individuals=64, device=device)
+    whole = costs[costs["layer"].isna() & (costs["step"] == costs["step"].max())]
+    found = dict(zip(whole["edge"], whole["cost"].astype(float), strict=True))
+    return StageResult({"step": int(costs["step"].max()), "cost": found}, {"costs": costs})
+
+
+def patch_attention(run: Run) -> StageResult:
+    """The run again, with the attention of its own checkpoints: one for each phase, and the last.
+
+    The study with more reference steps and several seeds is `interp patch`.
+    """
+    if run.config.patching.on:
+        return StageResult({"skipped": "the run has patched attention itself"})
+    steps, until = default_reference_steps(run, inside_plateau=1), default_until(run)
+    early, end = run.phases.statistics_end, run.phases.plateau_end
+    if early is not None and end is not None:  # of nine, the five that tell the phases apart
+        steps = tuple(s for s in steps if s in (steps[0], steps[-1]) or early <= s <= end)
+    on_cpu = resolve_device(run.config.training.device).type == "cpu"
+    long = until * len(steps) > 1000  # shorter ones are done before worker processes have begun
+    workers = min(len(steps), os.cpu_count() or 1, 4) if on_cpu and long else 1
+    out = run.results_path / "patching"
+    table = patching([run], out, steps, until=until, workers=workers, progress=workers == 1)
+    last = comparison(table)
+    last = last[last["step"] == last["step"].max()]
+    names = last["reference_step"].astype(str)
+    return StageResult(
+        {
+            "reference_steps": list(steps),
+            "until": until,
+            "gain": dict(zip(names, last["gain"].astype(float), strict=True)),
+        },
+        {"curves": table},
+    )
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("phases", "Find the three phases", find_phases),
     Stage("knowledge", "Measure what is known, and of held-out people", measure_knowledge),
+    Stage("attention", "Measure attention to names and the roles of heads", measure_attention),
+    Stage("knockout", "Cut edges of attention", measure_knockouts),
+    Stage("patching", "Train again with the attention of checkpoints", patch_attention),
 )
 """The stages between training and the report, in their order."""
 

@@ -45,11 +45,9 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
     - `name_to_name`: from the last name token of each sentence to the other tokens of that name (in
       the last layer this costs nothing unless that token itself predicts a value: nobody else can
       read what it gathers there);
-    - `control`: from the positions of `attribute_to_any_name` to as many tokens as it cuts, or as
-      many as there are, drawn at random among the attendable ones that are neither name tokens nor
-      the position itself. It may draw the first token, where models park attention, and words that
-      tell the attribute: a control that costs something is no surprise, one that costs as much as
-      the edge is.
+    - `control`: from the positions of `attribute_to_any_name` to as many tokens as it cuts (or as
+      there are), drawn from those that hold neither a name nor words that tell the attribute, and
+      never the first token or the position itself.
 
     As in the attention scores, position 0 is the first token and not part of a name.
 
@@ -78,7 +76,9 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
         if edge == "attribute_to_name":
             keys &= spans.sentence[row] == spans.next_sentence[row, position][:, None]
         if edge == "control":
-            possible = attendable[position] & ~is_name[row] & (places != position[:, None])
+            telling = is_name | spans.is_kind(TokenKind.TYPE)
+            possible = attendable[position] & ~telling[row] & (places != position[:, None])
+            possible[:, 0] = False
             generator = torch.Generator().manual_seed(seed)
             draw = torch.rand(keys.shape, generator=generator).to(keys.device)
             rank = draw.masked_fill(~possible, -1).argsort(1, descending=True).argsort(1)

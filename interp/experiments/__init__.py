@@ -1,7 +1,7 @@
 """Studies: grids of runs, and what they show."""
 
 from interp.experiments.grid import run_grid
-from interp.experiments.patching import comparison, default_reference_steps, patching
+from interp.experiments.patching import comparison, default_reference_steps, patching, write_study
 from interp.experiments.scaling import fit_of, scaling, scaling_fits, scaling_table
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "scaling",
     "scaling_fits",
     "scaling_table",
+    "write_study",
 ]

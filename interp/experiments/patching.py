@@ -15,7 +15,7 @@ import pandas as pd
 from interp.config import Config
 from interp.errors import ConfigError, RunError
 from interp.experiments.grid import run_grid
-from interp.files import write_json, write_text
+from interp.files import write_text
 from interp.model import valid_indices
 from interp.run import Run
 
@@ -123,12 +123,11 @@ def patched_config(reference: Run, cell: Cell, until: int) -> Config:
     )
 
 
-def curves(run: Run, until: int) -> Iterator[pd.DataFrame]:
+def curves(run: Run) -> Iterator[pd.DataFrame]:
     """The measured curves of a run of the study in the form of `patching_table`."""
     patching = run.config.patching
     for metric in METRICS:
         curve = run.curve(metric)
-        curve = curve[curve.index <= until]
         yield pd.DataFrame(
             {
                 "seed": run.config.seed,
@@ -143,14 +142,14 @@ def curves(run: Run, until: int) -> Iterator[pd.DataFrame]:
         ).astype({"reference_step": "Int64"})
 
 
-def patching_table(runs: Sequence[Run], until: int) -> pd.DataFrame:
+def patching_table(runs: Sequence[Run]) -> pd.DataFrame:
     """The curves of unpatched and patched runs in one tidy table.
 
     Returns:
         Columns `seed`, `reference_step` (NA: unpatched), `start`, `layers` and `heads` ("all", or
         numbers), `step`, `metric` (`METRICS`, on evaluation biographies) and `value`.
     """
-    return pd.concat([part for run in runs for part in curves(run, until)], ignore_index=True)
+    return pd.concat([part for run in runs for part in curves(run)], ignore_index=True)
 
 
 def comparison(table: pd.DataFrame, metric: str = "attribute_loss") -> pd.DataFrame:
@@ -193,7 +192,7 @@ def patching(
 
     Args:
         runs: Finished reference runs, which differ in nothing but their seed.
-        out: Folder for `runs/`, `table.csv`, `comparison.csv` and `summary.json`.
+        out: Folder in which `runs/` is made.
         reference_steps: Checkpoints that give the patterns; chosen from the first run's phases by
             default (see `default_reference_steps`).
         start_steps: Steps from which patterns are patched; "same" stands for the reference step.
@@ -238,19 +237,30 @@ def patching(
         for cell in cells
     }
     patched = run_grid(configs, out / "runs", workers, progress=progress)
-    table = patching_table([*references.values(), *patched.values()], until)
+    return patching_table([*references.values(), *patched.values()])
+
+
+def write_study(runs: Sequence[Run], out: Path | str) -> pd.DataFrame:
+    """Writes `table.csv` and `comparison.csv` of all finished runs of a study, of every grid in it.
+
+    Args:
+        runs: The reference runs that were given.
+        out: The study's folder.
+
+    Returns:
+        The table of `patching_table`.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    out = Path(out)
+    found = [Run.load(path.parent) for path in sorted(out.glob("runs/*/finished.json"))]
+    given = {run.config.seed for run in runs}
+    unpatched = [r for r in found if not r.config.patching.on and r.config.seed not in given]
+    patched = [r for r in found if r.config.patching.on]
+    table = patching_table([*runs, *unpatched, *patched])
     write_text(out / "table.csv", table.to_csv(index=False))
     write_text(out / "comparison.csv", comparison(table).to_csv(index=False))
-    write_json(
-        out / "summary.json",
-        {
-            "seeds": list(references),
-            "reference_steps": list(chosen),
-            "until": until,
-            "statistics_end": {str(s): r.phases.statistics_end for s, r in references.items()},
-            "plateau_end": {str(s): r.phases.plateau_end for s, r in references.items()},
-        },
-    )
     return table
 
 

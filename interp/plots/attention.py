@@ -6,9 +6,9 @@ head; tables of knockouts a row for each step and cut edge. Source: paper, Fig. 
 appendix F.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from math import sqrt
+from math import isnan, sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots.bands import shade_phases, spread_steps
-from interp.plots.style import DASHES, PALETTE, describe, see_through
+from interp.plots.style import DASHES, INK, PALETTE, describe, see_through
 
 SCORE_NAMES = {
     "name_to_name": "name → name",
@@ -132,14 +132,14 @@ def attention_by_head(
     per_metric = -(-len(layers) // n_columns)
     n_rows = per_metric * len(metrics)
     space = 56.0  # pixels between two rows: two lines of title and room
-    height = n_rows * (118 + space) + 160
+    height = n_rows * (118 + space) + 180
     figure = make_subplots(
         rows=n_rows, cols=n_columns, shared_xaxes="all",
         vertical_spacing=space / (n_rows * (118 + space)), horizontal_spacing=0.08,
     )  # fmt: skip
     for m, metric in enumerate(metrics):
         of_metric = scores[scores["metric"] == metric]
-        top = 1.2 * max(float(of_metric["value"].max()), 1e-9)
+        top = 1.2 * max(1e-9, float(of_metric["value"].fillna(0.0).max()))
         for i, layer in enumerate(layers):
             row, column = m * per_metric + i // n_columns + 1, i % n_columns + 1
             panel = of_metric[of_metric["layer"] == layer].sort_values("step")
@@ -173,12 +173,12 @@ def attention_by_head(
     for column in range(1, n_columns + 1):
         figure.update_xaxes(title_text="training (steps)", row=n_rows, col=column)
     _share_steps(figure, scores)
-    figure.update_xaxes(nticks=4)
+    figure.update_xaxes(nticks=3)
     steps = _whole_numbers(scores["step"])
     shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns)
     # The titles of the first panels stand between them and the list of phases.
     figure.update_layout(
-        height=round(height), margin_t=106, legend2_y=1 + 34 / (n_rows * (118 + space))
+        height=round(height), margin_t=124, legend2_y=1 + 34 / (n_rows * (118 + space))
     )
     return describe(
         figure,
@@ -351,9 +351,10 @@ def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
         z=values.tolist(), x=[SCORE_NAMES[e].replace(" → ", "<br>→ ") for e in grid.columns],
         y=[f"{layer}.{head}" for layer, head in grid.index], zmin=-highest, zmax=highest,
         # Opacity, not lightness, carries the value: text stays readable on light and dark pages.
-        colorscale=[[0, see_through(orange, 0.5)], [0.5, see_through(blue, 0.02)],
-                    [1, see_through(blue, 0.5)]],
+        colorscale=[[0, see_through(orange, 0.35)], [0.5, see_through(blue, 0.02)],
+                    [1, see_through(blue, 0.35)]],
         showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
+        textfont={"color": INK, "size": 13},
         hovertemplate="head %{y}, %{x}: %{z:.3f} nats<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(title_text="edge that is cut (one head)", showgrid=False, type="category")
@@ -455,7 +456,7 @@ def _headroom(figure: go.Figure) -> None:
         for trace in figure.data
         if trace.yaxis in (None, "y")
         for value in trace.y
-        if value is not None
+        if value is not None and not isnan(value)
     ]
     low, high = min(0.0, *values), max(0.0, *values)
     space = (high - low) or 1.0
@@ -499,6 +500,6 @@ def _heads(table: pd.DataFrame) -> list[tuple[int, int]]:
     return [(int(la), int(he)) for la, he in zip(table["layer"], table["head"], strict=True)]
 
 
-def _whole_numbers(values: Iterable[int]) -> list[int]:
+def _whole_numbers(values: pd.Series) -> list[int]:
     """Different values, in order, as Python's integers."""
     return sorted({int(value) for value in values})

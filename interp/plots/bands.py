@@ -143,7 +143,7 @@ def spread_steps(
     ticks: list[int] = []
     # The second half of a square-root axis has the room: later steps choose first.
     for step in (every[0], every[-1], *ends, *reversed(every)):
-        space = 0.075 if step in ends else 0.125
+        space = 0.1 if step in ends else 0.125
         if all(abs(sqrt(step) - sqrt(other)) >= space * width for other in ticks):
             ticks.append(step)
     figure.update_xaxes(

@@ -148,7 +148,7 @@ def patching_curves(
     what = "Attribute accuracy, a share" if accuracy else "Attribute loss, in nats"
     return describe(
         figure,
-        "Learning with the attention of a reference checkpoint",
+        "Learning with patched attention",
         f"""{what}, against training steps, of runs that start from the reference's initial weights
         and see its samples, but use the attention patterns of one of its checkpoints; the colour
         goes with the step of that checkpoint, from blue (first) to orange (last), and dots,

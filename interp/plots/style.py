@@ -47,7 +47,16 @@ _AXIS: dict[str, Any] = {
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 13, "color": INK},
-        "title": {"x": 0, "xref": "container", "pad": {"l": 8}, "font": {"size": 16}},
+        # At the very top: the list of phases takes up to two lines below it.
+        "title": {
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"l": 8, "t": 8},
+            "font": {"size": 16},
+        },
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(PALETTE.values()),

@@ -155,7 +155,7 @@ def _score_table(scores: pd.DataFrame, phases: Phases) -> Table:
     rows = []
     for metric in _KEY_SCORES:
         for layer in (None, *layers):
-            own = scores[scores["metric"] == metric]
+            own = scores[(scores["metric"] == metric) & scores["value"].notna()]
             own = own if layer is None else own[own["layer"] == layer]
             if own.empty:
                 continue
