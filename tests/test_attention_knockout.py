@@ -72,19 +72,21 @@ def test_edges_equal_the_slow_reference(kind: str, request: pytest.FixtureReques
                 assert set(mask[row, query].nonzero()[:, 0].tolist()) == slow.get(query, set())
 
 
-def test_the_control_cuts_as_many_tokens_that_are_no_names(batch: Batch) -> None:
+def test_the_control_cuts_as_many_tokens_that_tell_nothing(batch: Batch) -> None:
     spans = Spans.of(batch)
     control, names = edge_mask(spans, "control"), edge_mask(spans, "attribute_to_any_name")
-    is_name = spans.is_kind(TokenKind.NAME)
+    telling = spans.is_kind(TokenKind.NAME, TokenKind.TYPE)
     causal = torch.ones_like(control).tril()
-    possible = causal & ~is_name[:, None] & ~torch.eye(control.shape[1], dtype=torch.bool)
+    possible = causal & ~telling[:, None] & ~torch.eye(control.shape[1], dtype=torch.bool)
+    possible[:, :, 0] = False
     assert not (control & ~possible).any()
     wanted = torch.minimum(names.sum(-1), possible.sum(-1))
     assert (control.sum(-1) == wanted).all()
     assert (control == edge_mask(spans, "control")).all()
     assert (control != edge_mask(spans, "control", seed=1)).any()
-    few = Spans.from_lists(6, sentences=[(0, 6)], names=[(1, 5)], values=[(5, 6)])
-    assert edge_mask(few, "control")[0, 4].tolist() == [True, *[False] * 5]  # one to choose from
+    few = Spans.from_lists(6, sentences=[(0, 6)], names=[(2, 5)], values=[(5, 6)])
+    one = [False, True, *[False] * 4]
+    assert edge_mask(few, "control")[0, 4].tolist() == one, "there is one to choose from"
 
 
 def masked_scores(model: TransformerBridge, mask: Tensor, cells: set[tuple[int, int]]) -> list[Any]:

@@ -35,7 +35,14 @@ def test_there_are_examples() -> None:
 def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 2
-    code = "\n".join(blocks).replace('"tiny"', '"smoke"').replace("step=300", "step=20")
+    code = "\n".join(blocks)
+    for tiny, smoke in {
+        '"tiny"': '"smoke"',
+        "step=300": "step=20",
+        "step=250": "step=20",
+        "1500": "40",
+    }.items():
+        code = code.replace(tiny, smoke)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     shared: dict[str, object] = {}

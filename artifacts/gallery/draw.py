@@ -6,7 +6,7 @@ import pandas as pd
 
 import interp
 from interp.experiments import fit_of
-from interp.phases import DELTA
+from interp.phases import DELTA, Phases
 
 GALLERY = Path(__file__).parent
 
@@ -20,6 +20,36 @@ def main() -> None:
         "known_and_held_out": interp.plots.known_and_held_out(run),
         "scaling": interp.plots.scaling(table[table["delta"] == DELTA], fit_of(table)),
     }
+    patched = pd.read_csv(GALLERY / "patching.csv")
+    throughout = patched[
+        (patched["start"] == 0) & (patched["layers"] == "all") & (patched["step"] <= 1500)
+    ]
+    complete = throughout.groupby(["seed", "reference_step"], dropna=False)["step"].transform("max")
+    steps = [250, 300, 500, 1000]
+    figures |= {
+        "patching_curves": interp.plots.patching_curves(throughout, run.phases),
+        "patching_by_reference": interp.plots.loss_by_reference(
+            throughout[complete >= 1000], run.phases, steps
+        ),
+        "patching_freezing": interp.plots.freezing_curve(patched, run.phases),
+        "patching_start": interp.plots.start_of_patching(patched, run.phases),
+        "patching_parts": interp.plots.patched_parts(patched, run.phases),
+    }
+    for name in ("tiny", "small"):
+        of_seed = {
+            kind: pd.read_csv(GALLERY / f"{kind}_{name}.csv").query("seed == 0")
+            for kind in ("attention", "roles", "knockout")
+        }
+        first = of_seed["attention"].iloc[0]
+        phases = Phases(
+            int(first["statistics_end"]), int(first["plateau_end"]), run.phase_baseline, DELTA
+        )
+        by_layer = of_seed["attention"].assign(head=0)
+        figures |= {
+            f"attention_{name}": interp.plots.attention_to_names(by_layer, phases),
+            f"roles_{name}": interp.plots.head_roles(of_seed["roles"], phases),
+            f"knockout_{name}": interp.plots.knockout_costs(of_seed["knockout"], phases),
+        }
     for name, figure in figures.items():
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")

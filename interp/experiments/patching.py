@@ -66,7 +66,7 @@ def default_reference_steps(run: Run, inside_plateau: int = 3) -> tuple[int, ...
     """
     steps = run.steps
     phases = run.phases
-    wanted: list[float] = [steps[0], steps[-1]]
+    wanted: list[float | int] = [steps[0], steps[-1]]
     begin, end = phases.statistics_end, phases.plateau_end
     if begin is not None:
         wanted += [begin / 2, begin]
@@ -84,7 +84,7 @@ def default_until(run: Run) -> int:
     return last if end is None else min(last, 2 * end)
 
 
-def nearest(steps: Sequence[int], wanted: float) -> int:
+def nearest(steps: Sequence[int], wanted: float | int) -> int:
     """The checkpoint nearest to a step; of two, the earlier."""
     return min(steps, key=lambda step: (abs(step - wanted), step))
 
@@ -213,8 +213,7 @@ def patching(
         CheckpointError: a reference has no checkpoint at a step.
     """
     out = Path(out)
-    references = _references(runs, out, seeds, workers, progress=progress)
-    first = next(iter(references.values()))
+    first = _first(runs)
     until = default_until(first) if until is None else until
     chosen = default_reference_steps(first) if reference_steps is None else tuple(reference_steps)
     model = first.config.model
@@ -228,9 +227,9 @@ def patching(
             f"No cell is left of the grid: every start of patching is at or after step {until}, where "
             "the patched runs end. Give an earlier start, or a later --until."
         )
-    for reference in references.values():
-        for step in chosen:
-            reference.model(step)  # a missing one is better found before hours of training
+    for step in chosen:
+        first.model(step)  # a missing one is better found before hours of training
+    references = _references(runs, out, seeds, workers, progress=progress)
     configs = {
         cell.name(seed, until): patched_config(reference, cell, until)
         for seed, reference in references.items()
@@ -264,12 +263,17 @@ def write_study(runs: Sequence[Run], out: Path | str) -> pd.DataFrame:
     return table
 
 
+def _first(runs: Sequence[Run]) -> Run:
+    if not runs:
+        raise ConfigError("No reference run is given; name the folder of at least one.")
+    _require_reference(runs[0], runs[0])
+    return runs[0]
+
+
 def _references(
     runs: Sequence[Run], out: Path, seeds: Sequence[int] | None, workers: int, *, progress: bool
 ) -> dict[int, Run]:
     """The reference run of every seed, in the order of the seeds."""
-    if not runs:
-        raise ConfigError("No reference run is given; name the folder of at least one.")
     by_seed: dict[int, Run] = {}
     for run in runs:
         _require_reference(run, runs[0])

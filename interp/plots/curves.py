@@ -174,7 +174,8 @@ def known_and_held_out(run: Run) -> go.Figure:
 
 def _splits(run: Run) -> list[str]:
     """The splits that were measured, in the order of their lines."""
-    measured = set(run.metrics["split"])
+    metrics = run.metrics
+    measured = set(metrics.loc[metrics["metric"] == "attribute_loss", "split"])
     return [split for split in _LINES if split in measured]
 
 

@@ -10,7 +10,13 @@ from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
-from interp.report.summary import final, key_results, measured_on, phase_rows
+from interp.report.summary import (
+    final,
+    key_results,
+    measured_on,
+    measured_splits,
+    phase_rows,
+)
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
@@ -41,8 +47,8 @@ def learning(run: Run) -> Section:
 
 
 def hallucination(run: Run) -> Section | None:
-    """Known against held-out people; None if there are none."""
-    if not run.config.population.n_held_out:
+    """Known against held-out people; None if the latter were not measured."""
+    if "held_out" not in measured_splits(run, while_training=True):
         return None
     return Section(
         "Held-out people",
@@ -54,9 +60,7 @@ def hallucination(run: Run) -> Section | None:
 def attributes(run: Run) -> Section:
     """Each attribute by itself: curves and final numbers."""
     baselines = run.baselines
-    splits = ["train", "evaluation"]
-    if run.config.population.n_held_out:
-        splits.append("held_out")
+    splits = measured_splits(run)
     rows = []
     for name in ("all", *ATTRIBUTES):
         level = run.phase_baseline if name == "all" else baselines.statistics[name]

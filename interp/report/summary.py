@@ -1,5 +1,6 @@
 """A run in words and numbers: the headline, the phases, the results at the end."""
 
+from interp.knowledge import SPLITS
 from interp.plots import phase_bands
 from interp.run import Run
 
@@ -24,6 +25,16 @@ def measured_on(run: Run) -> str:
     if run.result("knowledge", "final") is not None:
         return "everybody"
     return f"at most {run.config.evaluation.n_individuals:,} people, as while training"
+
+
+def measured_splits(run: Run, *, while_training: bool = False) -> list[str]:
+    """The splits that `final` has numbers of, or those with curves over training."""
+    table = None if while_training else run.result("knowledge", "final")
+    if table is None:
+        metrics = run.metrics
+        table = metrics[metrics["metric"] == "attribute_loss"]
+    measured = set(table["split"])
+    return [split for split in SPLITS if split in measured]
 
 
 def page_title(run: Run) -> str:
@@ -79,7 +90,7 @@ def key_results(run: Run) -> list[tuple[str, str, str]]:
             f"known people in new wordings; baseline {run.phase_baseline:.2f}",
         ),
     ]
-    if run.config.population.n_held_out:
+    if "held_out" in measured_splits(run):
         unknown = final(run, "attribute_loss", "held_out")
         ratio = unknown / run.phase_baseline
         if phases.plateau_end is None:

@@ -1,0 +1,48 @@
+"""Measures attention in finished runs in artifacts/ and writes the gallery's tables.
+
+The runs: `tiny_seed0`, the other seeds that `interp patch` trained in `patching/runs`, and `small`.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from interp.attention import attention_to_names, by_layer, head_roles, knockout
+from interp.files import write_text
+from interp.run import Run
+
+GALLERY = Path(__file__).parent
+ARTIFACTS = GALLERY.parent
+RUNS = {
+    "tiny": ["tiny_seed0", "patching/runs/seed1_unpatched", "patching/runs/seed2_unpatched"],
+    "small": ["small"],
+}
+
+
+def phases(run: Run) -> dict[str, int | None]:
+    """The boundaries that the numbers are held against."""
+    found = run.phases
+    return {"statistics_end": found.statistics_end, "plateau_end": found.plateau_end}
+
+
+def measure(name: str) -> None:
+    """Writes the tables of a preset, with a row's seed and the phases of its run."""
+    scores, roles, costs = [], [], []
+    for folder in RUNS[name]:
+        run = Run.load(ARTIFACTS / folder)
+        of_run = {"seed": run.config.seed, **phases(run)}
+        found = attention_to_names(run)
+        scores.append(by_layer(found).assign(**of_run))
+        roles.append(head_roles(found).assign(**of_run))
+        costs.append(knockout(run, n_individuals=64).assign(**of_run))
+    for kind, tables in {"attention": scores, "roles": roles, "knockout": costs}.items():
+        text = pd.concat(tables).round(5).to_csv(index=False)
+        write_text(GALLERY / f"{kind}_{name}.csv", text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("presets", nargs="*", default=list(RUNS))
+    for chosen in parser.parse_args().presets:
+        measure(chosen)
