@@ -71,6 +71,72 @@ def test_the_committed_tables_hold_what_the_readme_says(committed: pd.DataFrame)
     assert row["low"] < PAPER_EXPONENT < row["high"]
 
 
+def losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Attribute losses of runs patched throughout: seed and step by reference (-1: unpatched)."""
+    whole = (table["start"] == 0) & (table["layers"] == "all") & (table["heads"] == "all")
+    rows = table[whole & (table["metric"] == "attribute_loss")].copy()
+    rows["reference_step"] = rows["reference_step"].fillna(-1).astype(int)
+    return rows.pivot_table("value", ["seed", "step"], "reference_step")
+
+
+def test_late_attention_removes_the_plateau_and_early_attention_lengthens_it(
+    tiny_run: Run,
+) -> None:
+    table = tiny_run.result("patching", "curves")
+    assert table is not None
+    found = losses(table).loc[0]
+    end = tiny_run.phases.plateau_end
+    assert end is not None
+    for step in (end, 1.5 * end, 2 * end):
+        at = found.loc[int(step)]
+        assert at[found.columns[-1]] < at[end] < at[-1] < at[0]
+
+
+def test_the_committed_patching_table_holds_what_the_readme_says(tiny_run: Run) -> None:
+    committed_losses = losses(pd.read_csv(GALLERY / "patching.csv"))
+    full = committed_losses[[-1, 0, 100, 200, 225, 250, 275, 300, 600, 1500]].dropna()
+    assert full.index.unique("seed").size >= 3
+    late = full[full.index.get_level_values("step") >= 250]
+    for reference in (600, 1500):
+        assert (late[reference] < late[-1]).all()
+    assert (late[100] > late[-1]).all()
+    for _, rows in full.groupby("seed"):
+        at = rows.droplevel("seed")
+        for step in (300, 500, 1000):
+            inside = at.loc[step, [225, 250, 275, 300, 600, 1500]]
+            assert inside.is_monotonic_decreasing
+        # Attention of the statistics phase: better than the untrained early, worse late.
+        assert at.loc[100, 100] < at.loc[100, 0]
+        assert at.loc[1500, 100] > at.loc[1500, 0]
+    again = tiny_run.result("patching", "curves")
+    assert again is not None
+    here = losses(again).loc[0]
+    for reference in here.columns:
+        assert abs(here.loc[300, reference] - full.loc[(0, 300), reference]) < 0.4
+
+
+def test_attention_to_names_falls_then_rises_through_the_plateau(tiny_run: Run) -> None:
+    scores = tiny_run.result("attention", "scores")
+    assert scores is not None
+    rows = scores[(scores["metric"] == "attribute_to_any_name") & (scores["layer"] == 1)]
+    curve = rows.groupby("step")["value"].mean()
+    phases = tiny_run.phases
+    lowest = int(curve.idxmin())
+    assert 0 < lowest <= phases.statistics_end
+    assert curve[lowest] < 0.8 * curve[0]
+    assert curve[phases.plateau_end] > 1.5 * curve[phases.statistics_end]
+    committed_scores = pd.read_csv(GALLERY / "attention_tiny.csv").query(
+        "seed == 0 and metric == 'attribute_to_any_name' and layer == 1"
+    )
+    assert curve.iloc[-1] == pytest.approx(committed_scores["value"].iloc[-1], abs=0.1)
+
+
+def test_what_the_value_reads_is_what_it_costs_to_cut(tiny_run: Run) -> None:
+    cost = summary(tiny_run)["knockout"]["cost"]
+    assert cost["attribute_to_any_name"] > 5 > 10 * cost["control"]
+    assert abs(cost["name_to_name"]) < 0.05, "no grouping of names in two layers"
+
+
 def test_the_paper_preset_takes_a_step() -> None:
     config = interp.preset(
         "paper", **{"population.n_individuals": 2000, "population.n_held_out": 1}
