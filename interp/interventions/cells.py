@@ -1,0 +1,167 @@
+"""The grid of an intervention: which edits are made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+from transformers import PreTrainedTokenizerFast
+
+from interp.errors import ConfigError, suggest
+from interp.interventions.pairs import Pairs
+from interp.interventions.positions import PositionMask, Positions, resolve_positions
+from interp.interventions.sites import Key, n_units, site_named
+from interp.model import valid_indices
+
+How = Literal["replace", "add", "mean", "zero", "cut"]
+"""What an edit does; see `patch`."""
+Units = Literal["each", "all"] | Sequence[int] | Mapping[str, Sequence[int]]
+"""Heads or neurons: each by itself, all at once, some at once, or groups by label."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit of a grid.
+
+    Attributes:
+        site: Where.
+        layer: In which layer.
+        group: The label of the heads or neurons; None for the whole site.
+        units: The heads or neurons; None for the whole site.
+        position: The label of the positions.
+        mask: The positions.
+        keys: Of a cut, the keys that queries may not attend to.
+    """
+
+    site: str
+    layer: int
+    group: str | int | None
+    units: tuple[int, ...] | None
+    position: str
+    mask: PositionMask
+    keys: PositionMask | None = None
+
+    @property
+    def key(self) -> Key:
+        """Its site and layer."""
+        return self.site, self.layer
+
+    def of(self, pairs: slice) -> "Cell":
+        """The same cell on some of the pairs."""
+        keys = None if self.keys is None else self.keys[pairs]
+        return replace(self, mask=self.mask[pairs], keys=keys)
+
+
+def grid_cells(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    sites: str | Sequence[str],
+    positions: Positions,
+    layers: Sequence[int] | None = None,
+    how: How = "replace",
+    heads: Units = "each",
+    neurons: Units = "all",
+    keys: Positions | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> list[Cell]:
+    """The cells of a grid, layer by layer of each site; see `patch`.
+
+    Raises:
+        ConfigError: something is unknown, out of range, or missing.
+    """
+    if how not in get_args(How):
+        raise ConfigError(
+            f"how={how!r} is none of {', '.join(get_args(How))}.{suggest(how, get_args(How))}"
+        )
+    names = [sites] if isinstance(sites, str) else list(sites)
+    if not names:
+        raise ConfigError("No site is named; name at least one, e.g. resid_pre.")
+    if (how == "cut") != (keys is not None):
+        raise ConfigError(
+            'how="cut" needs keys: the positions that cannot be attended to any more.'
+            if how == "cut"
+            else f'keys are of how="cut" only, but how={how!r}.'
+        )
+    if how in ("cut", "replace", "zero"):
+        wrong = [name for name in names if how == "cut" and name != "pattern"]
+    else:
+        wrong = [name for name in names if name == "pattern"]
+    if wrong:
+        raise ConfigError(
+            f'how={how!r} is not possible at the site {wrong[0]!r}: attention is cut at "pattern", '
+            "and a pattern is replaced, cut or zero."
+        )
+    chosen = valid_indices(layers, model.cfg.n_layers, "layer")
+    masks = resolve_positions(pairs, positions, tokenizer)
+    targets: list[tuple[str, PositionMask, PositionMask | None]] = [
+        (label, mask, None) for label, mask in masks.items()
+    ]
+    if keys is not None:
+        targets = [
+            (f"{label} → {key}", mask, key_mask)
+            for label, mask in masks.items()
+            for key, key_mask in resolve_positions(pairs, keys, tokenizer).items()
+        ]
+    cells = []
+    for site in names:
+        count, unit = n_units(model, site), site_named(site).unit
+        groups = _groups(heads if unit == "head" else neurons, count, unit)
+        for layer in chosen:
+            for group, units in groups:
+                cells += [
+                    Cell(site, layer, group, units, label, mask, key)
+                    for label, mask, key in targets
+                ]
+    return cells
+
+
+def given_values(
+    cells: Sequence[Cell],
+    values: Mapping[Key, Tensor] | Tensor | None,
+    how: How,
+    n_pairs: int,
+) -> list[Tensor | None]:
+    """The given values of each cell, with an axis for pairs in front."""
+    if values is None:
+        if how == "add":
+            raise ConfigError('how="add" needs values: what to add to the activation.')
+        return [None] * len(cells)
+    if how in ("zero", "cut"):
+        raise ConfigError(f"how={how!r} takes no values; leave them out.")
+    found: list[Tensor | None] = []
+    for cell in cells:
+        if isinstance(values, Tensor):
+            value = values
+        elif cell.key in values:
+            value = values[cell.key]
+        else:
+            raise ConfigError(f"values have no entry for {cell.key}, a site and layer of the grid.")
+        n_axes = 2 if cell.site in ("z", "pattern") else 1
+        if value.ndim not in (n_axes, n_axes + 1) or (
+            value.ndim > n_axes and len(value) not in (1, n_pairs)
+        ):
+            raise ConfigError(
+                f"values for {cell.key} have the shape {tuple(value.shape)}; give the "
+                f"activation at one position ({n_axes} axes), or one for each of {n_pairs} pairs."
+            )
+        found.append(value[None] if value.ndim == n_axes else value)
+    return found
+
+
+def _groups(
+    units: Units, count: int | None, unit: str | None
+) -> list[tuple[str | int | None, tuple[int, ...] | None]]:
+    """Heads or neurons as groups with their labels."""
+    if count is None or unit is None or (isinstance(units, str) and units == "all"):
+        return [(None, None)]
+    if isinstance(units, str):
+        if units != "each":
+            raise ConfigError(
+                f'{unit}s={units!r}: give "each", "all", numbers, or groups by label.'
+            )
+        return [(index, (index,)) for index in range(count)]
+    if isinstance(units, Mapping):
+        return [(str(k), valid_indices(v, count, unit)) for k, v in units.items()]
+    chosen = valid_indices(units, count, unit)
+    return [(chosen[0] if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

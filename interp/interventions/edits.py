@@ -1,0 +1,138 @@
+"""What edits make of activations, many cells at a time."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.interventions.cells import Cell, How
+from interp.interventions.pairs import Pairs
+from interp.interventions.sites import read_activations
+
+
+class Edits:
+    """The edits of all cells of one site and layer, on some pairs.
+
+    A *row* is a cell on a pair that it has positions in.
+
+    Args:
+        cells: The cells.
+        pairs: The pairs.
+        how: What the edits do.
+        own: The site's activation in the bases.
+        source: In the sources, where they are needed.
+        given: For each cell the values to use in place of the source's, if any, with an axis of one
+            or all pairs in front.
+
+    Attributes:
+        cell: The cell of each row, counted from 0.
+        pair: Its pair.
+        place: The positions that it edits; shorter lists repeat their first.
+    """
+
+    cell: Int64[Tensor, " row"]
+    pair: Int64[Tensor, " row"]
+    place: Int64[Tensor, "row edited"]
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        pairs: Pairs,
+        how: How,
+        own: Float[Tensor, "pair position *unit"],
+        source: Float[Tensor, "pair source_position *unit"] | None,
+        given: Sequence[Tensor | None],
+    ) -> None:
+        self._site, self._how, self._pairs = cells[0].site, how, pairs
+        self._own, self._source = own, source
+        values = [value for value in given if value is not None]
+        self._given = torch.stack(torch.broadcast_tensors(*values)) if values else None
+        keys = [cell.keys for cell in cells if cell.keys is not None]
+        self._cut = torch.stack(keys) if keys else None
+        self._units: Bool[Tensor, "cell unit"] | None = None
+        if any(cell.units is not None for cell in cells):
+            self._units = torch.zeros(len(cells), own.shape[2], dtype=torch.bool, device=own.device)
+            for index, cell in enumerate(cells):
+                self._units[index, slice(None) if cell.units is None else list(cell.units)] = True
+        places = torch.arange(pairs.base.shape[1], device=own.device)
+        # What comes after the position that is read cannot change what is read there.
+        mask = torch.stack([cell.mask for cell in cells]) & (places <= pairs.read[:, None])
+        self.cell, self.pair = mask.any(dim=2).nonzero(as_tuple=True)
+        chosen = mask[self.cell, self.pair]
+        most = int(chosen.sum(dim=1).max()) if len(chosen) else 1
+        found = places.where(chosen, len(places)).sort(dim=1).values[:, :most]
+        self.place = found.where(found < len(places), found[:, :1])
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    def edited(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
+        """What the activation becomes at the places of some rows."""
+        cell, pair, place = self.cell[rows], self.pair[rows], self.place[rows]
+        own = self._own[pair[:, None], place]
+        if self._how == "zero":
+            new = torch.zeros_like(own)
+        elif self._how == "cut":
+            assert self._cut is not None
+            cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
+            new = share_again(own.masked_fill(cut, 0), (own * cut).sum(-1, keepdim=True) > 0)
+        elif self._given is not None:
+            one = self._given.shape[1] == 1
+            given = self._given[cell, 0 if one else pair][:, None]
+            new = own + given if self._how == "add" else given.expand_as(own)
+        else:
+            new = self._from_source(pair, place, own)
+        if self._units is None:
+            return new
+        chosen = self._units[cell][:, None]
+        return torch.where(chosen.view(*chosen.shape, *[1] * (own.ndim - 3)), new, own)
+
+    def of_own(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
+        """What the activation is without an edit."""
+        return self._own[self.pair[rows][:, None], self.place[rows]]
+
+    def _from_source(self, pair: Tensor, place: Tensor, own: Tensor) -> Tensor:
+        assert self._source is not None
+        counterpart = self._pairs.source_position[pair[:, None], place]
+        other = self._source[pair[:, None], counterpart.clamp(min=0)]
+        if self._site == "pattern":
+            # Attention to a token of the source goes to its counterpart in the base.
+            width = own.shape[-1]
+            key = self._pairs.source_position[pair, :width]
+            there = (key >= 0)[:, None, None]
+            index = key.clamp(min=0)[:, None, None].expand(*other.shape[:3], width)
+            kept = other.gather(3, index) * there
+            lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
+            other = share_again(kept, lost)
+        some = counterpart >= 0
+        return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)
+
+
+def share_again(
+    pattern: Float[Tensor, "*rows key"], where: Bool[Tensor, "*rows 1"]
+) -> Float[Tensor, "*rows key"]:
+    """Rows of attention that lost some, so that they add up to 1 again; empty ones stay 0."""
+    total = pattern.sum(-1, keepdim=True)
+    return torch.where(where, pattern / total.masked_fill(total == 0, 1), pattern)
+
+
+def cell_means(
+    model: TransformerLensModel, pairs: Pairs, cells: Sequence[Cell], blocks: Sequence[slice]
+) -> list[Tensor | None]:
+    """The mean activation of the bases over the positions of each cell, [1, unit...]."""
+    sums: list[Tensor | None] = [None] * len(cells)
+    counts = [0] * len(cells)
+    for block in blocks:
+        base = read_activations(model, pairs.base[block], [cell.key for cell in cells])
+        for index, cell in enumerate(cells):
+            chosen = base[cell.key][cell.mask[block]]
+            total = chosen.sum(dim=0, keepdim=True)
+            before = sums[index]
+            sums[index] = total if before is None else before + total
+            counts[index] += len(chosen)
+    return [
+        None if total is None else total / max(count, 1)
+        for total, count in zip(sums, counts, strict=True)
+    ]

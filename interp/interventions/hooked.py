@@ -1,0 +1,60 @@
+"""Edits through hooks, for any TransformerLens model: the plain way, which passes every hook point."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.interventions.sites import Key, by_position, read_activations, site_named
+from interp.model import logits_at
+
+
+class Hooked:
+    """The unpatched runs of some prompts, and whole passes of edited ones.
+
+    Args:
+        model: Any TransformerLens model, in eval mode.
+        tokens: The prompts.
+        read: The position whose logits are asked for.
+        keys: The sites and layers whose unpatched activations are wanted (`base`).
+    """
+
+    def __init__(
+        self,
+        model: TransformerLensModel,
+        tokens: Int64[Tensor, "pair position"],
+        read: Int64[Tensor, " pair"],
+        keys: list[Key],
+    ) -> None:
+        self.model = model
+        self.tokens = tokens
+        self.read = read
+        self.base = read_activations(model, tokens, keys)
+
+    def unpatched(self) -> Float[Tensor, "pair vocab"]:
+        """The logits at the positions that are read, without an edit."""
+        rows = torch.arange(len(self.tokens), device=self.read.device)
+        return logits_at(self.model, self.tokens, rows, self.read)
+
+    def logits(
+        self,
+        site: str,
+        layer: int,
+        row: Int64[Tensor, " cell"],
+        place: Int64[Tensor, "cell edited"],
+        edited: Float[Tensor, "cell edited *unit"],
+    ) -> Float[Tensor, "cell vocab"]:
+        """The logits at the positions that are read, after edits; see `Suffix.logits`."""
+        cells = torch.arange(len(row), device=row.device)
+
+        def replace(activation: Tensor, hook: Any) -> Tensor:
+            changed = activation.clone()
+            view = by_position(changed, site)
+            view[cells[:, None], place] = edited.to(view.dtype)
+            return changed
+
+        hooks = [(site_named(site).hook_name(layer), replace)]
+        with cast(Any, self.model).hooks(fwd_hooks=hooks):
+            return logits_at(self.model, self.tokens[row], cells, self.read[row])

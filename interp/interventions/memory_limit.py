@@ -1,0 +1,72 @@
+"""How many prompts and cells are in memory at a time."""
+
+import os
+from collections.abc import Iterable
+
+import torch
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.errors import ConfigError
+from interp.interventions.pairs import Pairs
+from interp.interventions.sites import Key
+
+_GIB = 2**30
+_SHARE = 0.25  # of the free memory: others need some too
+_ON_CPU = 0.125 * _GIB  # more rows at a time gain nothing there, and leave the caches
+_FLOAT = 4
+
+
+def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
+    """What activations may take, in bytes.
+
+    Raises:
+        ConfigError: the limit is not above 0.
+    """
+    if max_memory_gb is not None:
+        if not max_memory_gb > 0:
+            raise ConfigError(
+                f"max_memory_gb={max_memory_gb} leaves no memory; give GiB above 0, or None for a "
+                "share of what is free."
+            )
+        return max_memory_gb * _GIB
+    if device.type == "cuda":
+        return _SHARE * torch.cuda.mem_get_info(device)[0]
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        free = _GIB
+    return _SHARE * free
+
+
+def pairs_at_a_time(
+    model: TransformerLensModel, pairs: Pairs, keys: Iterable[Key], limit: float
+) -> int:
+    """How many pairs' unpatched activations fit into half of the limit; at least one."""
+    cfg, width = model.cfg, max(pairs.base.shape[1], pairs.source.shape[1])
+    sizes = {"post": cfg.d_mlp or 0, "pattern": cfg.n_heads * width}
+    # Both runs hold the sites; the base also its stream, queries, keys and values, and one pass.
+    of_sites = 2 * sum(sizes.get(site, cfg.d_model) for site, _ in keys)
+    stream = 6 * cfg.n_layers * cfg.d_model
+    passing = 8 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * width
+    return max(1, int(0.5 * limit / (_FLOAT * width * (of_sites + stream + passing))))
+
+
+def rows_at_a_time(
+    model: TransformerLensModel, width: int, read_to: int, limit: float, *, whole: bool
+) -> int:
+    """How many edited runs may go through the model together; at least one.
+
+    Args:
+        model: The model.
+        width: Positions that each run computes.
+        read_to: Positions that it attends to.
+        limit: Bytes for everything.
+        whole: Whether the logits of all positions are made, as a model from elsewhere does.
+    """
+    cfg = model.cfg
+    each = 10 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * read_to
+    vocabulary = 4 * cfg.d_vocab * (width if whole else 1)
+    row = _FLOAT * (width * each + 4 * read_to * cfg.d_model + vocabulary)
+    on_cpu = next(model.parameters()).device.type == "cpu"  # type: ignore[attr-defined]
+    available = min(0.5 * limit, _ON_CPU) if on_cpu else 0.5 * limit
+    return max(1, int(available / row))

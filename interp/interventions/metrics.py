@@ -1,0 +1,61 @@
+"""What is read off the logits of a patched model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from interp.errors import ConfigError, suggest
+
+Metric = Callable[[Float[Tensor, "cell vocab"], "Answers"], Float[Tensor, " cell"]]
+"""From the logits at the position that is read, and the answers, to a number for each row."""
+Metrics = str | Sequence[str] | Mapping[str, Metric]
+"""Metrics by name, or your own by label."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The right tokens.
+
+    Attributes:
+        base: In the run that is patched.
+        source: In the run that activations come from.
+    """
+
+    base: Int64[Tensor, " cell"]
+    source: Int64[Tensor, " cell"]
+
+
+def _of(logits: Tensor, token: Tensor) -> Tensor:
+    return logits.gather(1, token[:, None])[:, 0]
+
+
+METRICS: dict[str, Metric] = {
+    "log_probability": lambda logits, a: _of(logits.log_softmax(1), a.base),
+    "source_log_probability": lambda logits, a: _of(logits.log_softmax(1), a.source),
+    "logit_difference": lambda logits, a: _of(logits, a.source) - _of(logits, a.base),
+    "follows": lambda logits, a: (logits.argmax(1) == a.source).to(logits.dtype),
+    "stays": lambda logits, a: (logits.argmax(1) == a.base).to(logits.dtype),
+}
+"""The log-probability (nats) of the base's own value, and of the source's; the logit of the source's
+value above that of the base's; whether the prediction has become the source's value, or is still the
+base's (0 or 1). Of a value, always its first token."""
+
+
+def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
+    """The functions of some metrics, by name.
+
+    Raises:
+        ConfigError: an unknown metric, or none.
+    """
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        raise ConfigError(
+            (f"There is no metric {unknown[0]!r}.{suggest(unknown[0], METRICS)}" if unknown else
+             "No metric is named.") + f" Metrics: {', '.join(METRICS)}; or give functions by label."
+        )  # fmt: skip
+    return {name: METRICS[name] for name in names}

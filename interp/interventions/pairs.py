@@ -1,0 +1,450 @@
+"""Pairs of runs for interventions: one that is patched, and one that activations come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, Integer
+from torch import Tensor
+
+from interp.attention.spans import Spans
+from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
+from interp.biographies.templates import N_TRAIN_TEMPLATES
+from interp.errors import ConfigError, suggest
+
+Place = Literal["first", "last", "any"]
+"""Which sentence of its biography tells the fact that is asked for."""
+_PAIRS_STREAM = 0x70616972  # keeps this random stream apart from those of batches
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Prompts in pairs: the *base* is run with an activation replaced by that of the *source*.
+
+    In the words of TransformerLens' `patching` functions, the base is the corrupted run and the
+    source the clean one when the question is what restores the answer; exchange them (`flipped`)
+    when it is what breaks it.
+
+    Attributes:
+        base: Token ids of the runs that are patched, padded on the right.
+        source: Token ids of the runs that activations come from, padded on the right.
+        spans: What the tokens of the base are.
+        source_spans: What the tokens of the source are.
+        source_position: For every position of the base the one in the source that corresponds to
+            it, -1 where none does.
+        read: The position of the base whose logits are read: the one that predicts the answer.
+        source_read: The same in the source.
+        base_answer: The token that is right in the base.
+        source_answer: The token that is right in the source.
+
+    Raises:
+        ConfigError: shapes do not fit together, or a position is out of range.
+    """
+
+    base: Int64[Tensor, "pair position"]
+    source: Int64[Tensor, "pair source_position"]
+    spans: Spans
+    source_spans: Spans
+    source_position: Int64[Tensor, "pair position"]
+    read: Int64[Tensor, " pair"]
+    source_read: Int64[Tensor, " pair"]
+    base_answer: Int64[Tensor, " pair"]
+    source_answer: Int64[Tensor, " pair"]
+
+    def __post_init__(self) -> None:
+        n, width = self.base.shape
+        if not n:
+            raise ConfigError("There are no pairs; give at least one.")
+        shapes = {f.name: tuple(getattr(self, f.name).shape) for f in fields(self)[4:]}
+        shapes["spans"] = tuple(self.spans.kind.shape)
+        shapes["source_spans"] = tuple(self.source_spans.kind.shape)
+        expected = dict.fromkeys(shapes, (n,)) | {
+            "source_position": (n, width),
+            "spans": (n, width),
+            "source_spans": (n, self.source.shape[1]),
+        }
+        for name, shape in shapes.items():
+            if shape != expected[name] or len(self.source) != n:
+                raise ConfigError(
+                    f"{name} has the shape {shape}, expected {expected[name]}: there are {n} bases "
+                    f"of {width} tokens and {len(self.source)} sources of {self.source.shape[1]}."
+                )
+        for name, positions, size in (
+            ("read", self.read, width),
+            ("source_read", self.source_read, self.source.shape[1]),
+        ):
+            if (positions < 0).any() or (positions >= size).any():
+                raise ConfigError(
+                    f"{name} holds the position {int(positions[(positions < 0) | (positions >= size)][0])}"
+                    f"; there are positions 0 to {size - 1}."
+                )
+        if (self.source_position >= self.source.shape[1]).any():
+            raise ConfigError(
+                f"source_position holds {int(self.source_position.max())}; the source has positions "
+                f"0 to {self.source.shape[1] - 1} (-1: none corresponds)."
+            )
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """The same pairs on another device."""
+        moved: list[Any] = [getattr(self, field.name).to(device) for field in fields(self)]
+        return Pairs(*moved)
+
+    def __getitem__(self, rows: slice | Bool[Tensor, " pair"]) -> "Pairs":
+        """Some of the pairs; widths stay as they are."""
+        parts: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        chosen: list[Any] = [
+            Spans(p.kind[rows], p.sentence[rows]) if isinstance(p, Spans) else p[rows]
+            for p in parts
+        ]
+        return Pairs(*chosen)
+
+    @property
+    def differ(self) -> Bool[Tensor, " pair"]:
+        """Which pairs have different answers: only there can a prediction follow a swap."""
+        return self.base_answer != self.source_answer
+
+    def flipped(self) -> "Pairs":
+        """Base and source exchanged."""
+        n, width = self.source.shape
+        back = torch.full((n, width + 1), -1, device=self.source.device)
+        place = torch.arange(self.base.shape[1], device=back.device).expand_as(self.base)
+        back.scatter_(1, self.source_position.where(self.source_position >= 0, width), place)
+        return Pairs(
+            self.source, self.base, self.source_spans, self.spans, back[:, :-1],
+            self.source_read, self.read, self.source_answer, self.base_answer,
+        )  # fmt: skip
+
+    @classmethod
+    def of_tokens(
+        cls,
+        base: Int64[Tensor, "pair position"],
+        source: Int64[Tensor, "pair position"],
+        spans: Spans,
+        read: int | Sequence[int] | Int64[Tensor, " pair"],
+        base_answer: int | Sequence[int] | Int64[Tensor, " pair"],
+        source_answer: int | Sequence[int] | Int64[Tensor, " pair"],
+    ) -> "Pairs":
+        """Pairs of any prompts that correspond position by position: for models from elsewhere.
+
+        Args:
+            base: The prompts that are patched.
+            source: As many prompts of the same width that activations come from.
+            spans: What the tokens are, in both (`Spans.from_lists` makes them); on them depend the
+                positions that can be named.
+            read: The position whose logits are read, of all pairs or of each.
+            base_answer: The token that is right there in the base.
+            source_answer: The token that is right there in the source.
+
+        Raises:
+            ConfigError: the shapes differ.
+        """
+        if base.shape != source.shape:
+            raise ConfigError(
+                f"base has the shape {tuple(base.shape)} and source {tuple(source.shape)}; prompts "
+                "that correspond position by position have the same. Give Pairs source_position "
+                "where they do not."
+            )
+
+        def of_each(given: int | Sequence[int] | Tensor) -> Tensor:
+            whole = torch.as_tensor(given, dtype=torch.int64, device=base.device)
+            return whole.expand(len(base)) if whole.ndim == 0 else whole
+
+        places = torch.arange(base.shape[1], device=base.device).expand_as(base)
+        position = of_each(read)
+        return cls(
+            base, source, spans, spans, places, position, position,
+            of_each(base_answer), of_each(source_answer),
+        )  # fmt: skip
+
+
+def swapped_people(
+    corpus: Corpus,
+    n: int | None = None,
+    individuals: Integer[np.ndarray, " pair"] | None = None,
+    others: Integer[np.ndarray, " pair"] | None = None,
+    attribute: str | None = None,
+    place: Place = "any",
+    seed: int = 0,
+) -> Pairs:
+    """Another person in the same sentences: base and source differ in names and values only.
+
+    The sentences are in evaluation wordings of the person of the base. Positions correspond token by
+    token within names, values and text; where a value is longer in one, its last tokens have no
+    counterpart.
+
+    Args:
+        corpus: Of the run.
+        n: So many pairs; one for each known person by default. More than there are people repeats
+            them, in other sentences.
+        individuals: Whom the bases are about, in place of `n`; the known people in order by default.
+        others: Whom the sources are about; by default another person drawn for each base, whose
+            value begins with another token.
+        attribute: The attribute asked for; by default all six in turn.
+        place: In which sentence of the biography it is told: "first" (the name has been mentioned
+            once and nothing is told before), "last", or "any".
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: an unknown attribute or place, people that do not exist, or nobody to swap with.
+    """
+    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    people = _people(corpus, n, individuals)
+    asked = _attributes(attribute, len(people))
+    first = first_value_tokens(corpus)
+    partners = _others(corpus, people, asked, first, others, generator)
+    order = _order(asked, place, generator)
+    wordings = _wordings(corpus, people, generator)
+    base = corpus.assemble(people, order, wordings)
+    source = corpus.assemble(partners, order, wordings)
+    return _pairs(base, source, asked, asked)
+
+
+def swapped_attributes(
+    corpus: Corpus,
+    n: int | None = None,
+    individuals: Integer[np.ndarray, " pair"] | None = None,
+    attribute: str | None = None,
+    other: str | None = None,
+    place: Place = "any",
+    seed: int = 0,
+) -> Pairs:
+    """Another attribute of the same person: base and source differ in one sentence.
+
+    That sentence tells `attribute` in the base and `other` in the source; the sentences before it
+    are the same and tell neither. In it, name tokens, value tokens, the last word that tells the
+    type, and the positions that predict the value correspond; other words have no counterpart.
+
+    Args:
+        corpus: Of the run.
+        n: So many pairs; one for each known person by default.
+        individuals: Who, in place of `n`.
+        attribute: Asked for in the base; all six in turn by default.
+        other: Asked for in the source; the next attribute in order by default.
+        place: As in `swapped_people`; the sentence of the other attribute comes after it.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: an unknown attribute or place, people that do not exist, or twice the same
+            attribute.
+    """
+    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    people = _people(corpus, n, individuals)
+    asked = _attributes(attribute, len(people))
+    swapped = (asked + 1) % len(ATTRIBUTES) if other is None else _attributes(other, len(people))
+    if (asked == swapped).any():
+        raise ConfigError(
+            f"attribute and other are both {ATTRIBUTES[int(asked[asked == swapped][0])]!r}; a swap "
+            "needs two attributes."
+        )
+    if place == "last":
+        raise ConfigError(
+            'place="last" leaves no sentence for the other attribute; choose "first" or "any".'
+        )
+    order = _order(asked, place, generator)
+    rows = np.arange(len(people))
+    at, of_other = _places(order, asked), _places(order, swapped)
+    # The other attribute's sentence comes later: it must not have been told before.
+    early = of_other < at
+    order[rows[early], at[early]], order[rows[early], of_other[early]] = (
+        swapped[early],
+        asked[early],
+    )
+    at, of_other = np.minimum(at, of_other), np.maximum(at, of_other)
+    changed = order.copy()
+    changed[rows, at], changed[rows, of_other] = swapped, asked
+    wordings = _wordings(corpus, people, generator)
+    base = corpus.assemble(people, order, wordings)
+    source = corpus.assemble(people, changed, wordings)
+    return _pairs(base, source, asked, swapped)
+
+
+def first_value_tokens(corpus: Corpus) -> Int64[Tensor, "individual attribute"]:
+    """The first token of every person's value of every attribute."""
+    values = corpus.population.values
+    return torch.stack(
+        [
+            torch.tensor([ids[0] for ids in corpus.value_tokens(attribute)])[values[:, index]]
+            for index, attribute in enumerate(ATTRIBUTES)
+        ],
+        dim=1,
+    )
+
+
+def _people(
+    corpus: Corpus, n: int | None, individuals: Integer[np.ndarray, " pair"] | None
+) -> Integer[np.ndarray, " pair"]:
+    population = corpus.population
+    if individuals is None:
+        known = np.arange(len(population))[population.trained]
+        if n is not None and n < 1:
+            raise ConfigError(f"n={n}: there must be at least one pair.")
+        return known if n is None else np.resize(known, n)
+    chosen = np.asarray(individuals, dtype=np.int64)
+    if n is not None and n != len(chosen):
+        raise ConfigError(f"n={n}, but {len(chosen)} individuals are given; leave one of them out.")
+    _require_people(chosen, len(population), "individuals")
+    return chosen
+
+
+def _require_people(chosen: Integer[np.ndarray, " pair"], n: int, what: str) -> None:
+    if not len(chosen) or (chosen < 0).any() or (chosen >= n).any():
+        raise ConfigError(
+            f"{what}={chosen[:8].tolist()} names somebody who does not exist, or nobody; there are "
+            f"individuals 0 to {n - 1}."
+        )
+
+
+def _others(
+    corpus: Corpus,
+    people: Integer[np.ndarray, " pair"],
+    asked: Integer[np.ndarray, " pair"],
+    first: Int64[Tensor, "individual attribute"],
+    others: Integer[np.ndarray, " pair"] | None,
+    generator: np.random.Generator,
+) -> Integer[np.ndarray, " pair"]:
+    """Whom to swap with: given, or drawn among the known people whose answer differs."""
+    if others is not None:
+        chosen = np.asarray(others, dtype=np.int64)
+        if len(chosen) != len(people):
+            raise ConfigError(f"{len(chosen)} others for {len(people)} individuals; give one each.")
+        _require_people(chosen, len(corpus.population), "others")
+        return chosen
+    known = np.arange(len(corpus.population))[corpus.population.trained]
+    answers = first.numpy()
+    partners = np.empty_like(people)
+    for row, (person, attribute) in enumerate(zip(people, asked, strict=True)):
+        possible = known[answers[known, attribute] != answers[person, attribute]]
+        if not len(possible):
+            raise ConfigError(
+                f"Nobody has another {ATTRIBUTES[attribute]} than individual {person}, so there is "
+                "nobody to swap with. Give others, or use a larger population."
+            )
+        partners[row] = generator.choice(possible)
+    return partners
+
+
+def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:
+    if attribute is None:
+        return np.arange(n) % len(ATTRIBUTES)
+    if attribute not in ATTRIBUTES:
+        raise ConfigError(
+            f"There is no attribute {attribute!r}.{suggest(attribute, ATTRIBUTES)} Attributes: "
+            f"{', '.join(ATTRIBUTES)}."
+        )
+    return np.full(n, ATTRIBUTES.index(attribute))
+
+
+def _order(
+    asked: Integer[np.ndarray, " pair"], place: Place, generator: np.random.Generator
+) -> Integer[np.ndarray, "pair sentence"]:
+    """A random order of the six sentences, with the one asked for at its place."""
+    order = np.tile(np.arange(len(ATTRIBUTES)), (len(asked), 1))
+    generator.permuted(order, axis=1, out=order)
+    if place == "any":
+        return order
+    if place not in ("first", "last"):
+        raise ConfigError(f'There is no place {place!r}; it is "first", "last" or "any".')
+    target = 0 if place == "first" else len(ATTRIBUTES) - 1
+    rows, at = np.arange(len(asked)), _places(order, asked)
+    order[rows, at] = order[:, target]
+    order[:, target] = asked
+    return order
+
+
+def _places(
+    order: Integer[np.ndarray, "pair sentence"], attributes: Integer[np.ndarray, " pair"]
+) -> Integer[np.ndarray, " pair"]:
+    """In which sentence each attribute is told."""
+    return (order == attributes[:, None]).argmax(axis=1)
+
+
+def _wordings(
+    corpus: Corpus, people: Integer[np.ndarray, " pair"], generator: np.random.Generator
+) -> Integer[np.ndarray, "pair attribute"]:
+    """A template for every attribute, from those never seen with the person in training."""
+    pool = corpus.population.wordings[people][..., N_TRAIN_TEMPLATES:]
+    chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])
+    wordings: Integer[np.ndarray, "pair attribute 1"] = np.take_along_axis(
+        pool, chosen[..., None], axis=2
+    )
+    return wordings[..., 0]
+
+
+def _pairs(
+    base: Batch,
+    source: Batch,
+    asked: Integer[np.ndarray, " pair"],
+    of_source: Integer[np.ndarray, " pair"],
+) -> Pairs:
+    rows = torch.arange(len(base))
+    starts = (
+        base.value_start[rows, torch.as_tensor(asked)],
+        source.value_start[rows, torch.as_tensor(of_source)],
+    )
+    return Pairs(
+        base.tokens, source.tokens, Spans.of(base), Spans.of(source),
+        _correspondence(base, source), starts[0] - 1, starts[1] - 1,
+        base.tokens[rows, starts[0]], source.tokens[rows, starts[1]],
+    )  # fmt: skip
+
+
+def _correspondence(base: Batch, source: Batch) -> Int64[Tensor, "pair position"]:
+    """For each token of the base its counterpart in the source, -1 where it has none."""
+    found = torch.full_like(base.tokens, -1)
+    for row in range(len(base)):
+        theirs = {key: place for place, key in enumerate(_labels(source, row)) if key is not None}
+        for place, key in enumerate(_labels(base, row)):
+            if key is not None:
+                found[row, place] = theirs.get(key, -1)
+    # In a sentence of another wording the words before the value differ, but not what they are for.
+    for sentence in range(int(base.sentence.max()) + 1):
+        places = [
+            (_before_value(batch, sentence), _last_type_word(batch, sentence))
+            for batch in (base, source)
+        ]
+        for mine, its in zip(*places, strict=True):
+            rows = (mine >= 0) & (its >= 0)
+            free = rows.clone()
+            free[rows] = found[rows, mine[rows]] < 0
+            found[free, mine[free]] = its[free]
+    return found
+
+
+def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
+    """What each token is, comparably between two biographies with the same sentence places."""
+    counts: dict[tuple[int, ...], int] = {}
+    labels: list[tuple[int, ...] | None] = []
+    of_template = batch.templates[row].tolist()
+    for kind, sentence, attribute in zip(
+        batch.kind[row].tolist(),
+        batch.sentence[row].tolist(),
+        batch.attribute[row].tolist(),
+        strict=True,
+    ):
+        if kind == TokenKind.PADDING:
+            labels.append(None)
+            continue
+        key: tuple[int, ...] = (sentence, kind)
+        if kind not in (TokenKind.NAME, TokenKind.VALUE, TokenKind.SPECIAL):
+            key = (sentence, attribute, of_template[attribute], kind)
+        counts[key] = counts.get(key, -1) + 1
+        labels.append((*key, counts[key]))
+    return labels
+
+
+def _before_value(batch: Batch, sentence: int) -> Int64[Tensor, " pair"]:
+    """The position that predicts the value of a sentence."""
+    is_value = (batch.kind == TokenKind.VALUE) & (batch.sentence == sentence)
+    return is_value.int().argmax(dim=1) - 1
+
+
+def _last_type_word(batch: Batch, sentence: int) -> Int64[Tensor, " pair"]:
+    """The last type word of a sentence, -1 where it has none."""
+    is_type = (batch.kind == TokenKind.TYPE) & (batch.sentence == sentence)
+    places = torch.arange(batch.tokens.shape[1]).expand_as(batch.tokens)
+    return places.where(is_type, -1).amax(dim=1)
