@@ -1,5 +1,6 @@
 """Interventions: edit activations of a model at some positions, and see what becomes of its answer."""
 
+from interp.interventions.attribution import attribution
 from interp.interventions.cells import Cell, How, Units
 from interp.interventions.metrics import METRICS, Answers
 from interp.interventions.pairs import (
@@ -29,6 +30,7 @@ __all__ = [
     "Pairs",
     "Site",
     "Units",
+    "attribution",
     "control_positions",
     "first_value_tokens",
     "patch",

@@ -360,7 +360,8 @@ def _places(
     order: Integer[np.ndarray, "pair sentence"], attributes: Integer[np.ndarray, " pair"]
 ) -> Integer[np.ndarray, " pair"]:
     """In which sentence each attribute is told."""
-    return (order == attributes[:, None]).argmax(axis=1)
+    places: Integer[np.ndarray, " pair"] = (order == attributes[:, None]).argmax(axis=1)
+    return places
 
 
 def _wordings(

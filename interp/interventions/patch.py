@@ -209,24 +209,29 @@ def _table(
 ) -> pd.DataFrame:
     rows: list[tuple[Any, ...]] = []
     for index, cell in enumerate(cells):
-        unit = site_named(cell.site).unit
-        head = cell.group if unit == "head" else None
-        neurons = cell.group if unit == "neuron" else None
-        counted = cell.mask.any(dim=1).cpu().numpy()
-        n = int(counted.sum())
+        counted = np.flatnonzero(cell.mask.any(dim=1).cpu().numpy())
         for number, measure in enumerate(measures):
-            start = (cell.site, cell.layer, head, neurons, cell.position)
-            patched, plain = outcome[number, index], unpatched[number]
+            patched, plain = outcome[number, index, counted], unpatched[number, counted]
             if per_pair:
-                rows += [
-                    (*start, int(p), measure, patched[p], plain[p]) for p in np.flatnonzero(counted)
-                ]
+                found = zip(counted.tolist(), patched, plain, strict=True)
+                rows += [(index, pair, measure, value, before) for pair, value, before in found]
             else:
-                means = [float(v[counted].mean()) if n else np.nan for v in (patched, plain)]
-                rows.append((*start, measure, *means, n))
-    columns = ["site", "layer", "head", "neurons", "position"]
-    columns += ["pair", "metric", "value", "unpatched"] if per_pair else ["metric", "value",
-               "unpatched", "n"]  # fmt: skip
+                n = len(counted)
+                means = [float(v.mean()) if n else np.nan for v in (patched, plain)]
+                rows.append((index, measure, *means, n))
+    columns = ["metric", "value", "unpatched"]
+    columns = ["cell", "pair", *columns] if per_pair else ["cell", *columns, "n"]
     table = pd.DataFrame(rows, columns=columns)
-    named = table[["head", "neurons"]].astype("string")
-    return table.assign(head=named["head"], neurons=named["neurons"])
+    return labelled(cells).merge(table, left_index=True, right_on="cell").drop(columns="cell")
+
+
+def labelled(cells: Sequence[Cell]) -> pd.DataFrame:
+    """The labels of some cells: columns `site`, `layer`, `head`, `neurons`, `position`."""
+    rows = []
+    for cell in cells:
+        unit = site_named(cell.site).unit
+        group = None if cell.group is None else str(cell.group)
+        of_unit = [group if unit == which else None for which in ("head", "neuron")]
+        rows.append((cell.site, cell.layer, *of_unit, cell.position))
+    table = pd.DataFrame(rows, columns=["site", "layer", "head", "neurons", "position"])
+    return table.astype({"head": "string", "neurons": "string"})

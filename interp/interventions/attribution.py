@@ -1,0 +1,187 @@
+"""Attribution patching: the whole grid from one backward pass, and how far off it is.
+
+To first order an edit changes the logit difference by the gradient of that difference with respect
+to the activation, times the change of the activation. One forward and one backward pass give all
+cells; how good the approximation is, only exact patching tells, so both stand side by side here.
+Source: Nanda 2023, "Attribution patching: activation patching at industrial scale"; Syed et al. 2023.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
+from interp.interventions.edits import Edits, cell_means
+from interp.interventions.memory_limit import budget, pairs_at_a_time
+from interp.interventions.metrics import METRICS, Answers
+from interp.interventions.pairs import Pairs
+from interp.interventions.patch import labelled, patch
+from interp.interventions.positions import Positions
+from interp.interventions.sites import Key, by_position, read_activations, site_named
+from interp.model import evaluating, logits_at
+from interp.model.patterns import require_hooks
+
+
+def attribution(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    sites: str | Sequence[str] = "resid_pre",
+    positions: Positions = ("last name", "predicts value"),
+    layers: Sequence[int] | None = None,
+    *,
+    how: How = "replace",
+    heads: Units = "each",
+    neurons: Units = "all",
+    keys: Positions | None = None,
+    values: Mapping[Key, Tensor] | Tensor | None = None,
+    max_memory_gb: float | int | None = None,
+) -> pd.DataFrame:
+    """The change of the logit difference by each cell of a grid: exact, and by its gradient.
+
+    Args:
+        model: Any TransformerLens model; it is left as it was, without gradients on its weights.
+        pairs: What is run, and what it is patched with.
+        sites: Names out of `SITES`.
+        positions: Position kinds, "each", or masks by label.
+        layers: Layers; all by default.
+        how: What the edit does; see `patch`.
+        heads: Heads or groups of them, at sites with heads.
+        neurons: Neurons or groups of them, at sites with neurons.
+        keys: Of a cut, the positions that cannot be attended to.
+        values: What to use in place of the source's activations; see `patch`.
+        max_memory_gb: What activations may take, in GiB; found by itself by default.
+
+    Returns:
+        A row for every cell. Columns `site`, `layer`, `head`, `neurons`, `position`, `exact` (the
+        change of the mean logit difference, in logits), `approximate` (by the gradient), `error`
+        (approximate - exact) and `n` (pairs that have such a position).
+
+    Raises:
+        ConfigError: as `patch`.
+
+    Example:
+        ```python
+        table = attribution(model, pairs, ("z", "mlp_out"), positions="each")
+        table[["exact", "approximate"]].corr()
+        ```
+    """
+    exact = patch(
+        model, pairs, sites, positions, layers, how=how, heads=heads, neurons=neurons, keys=keys,
+        values=values, metrics="logit_difference", max_memory_gb=max_memory_gb,
+    )  # fmt: skip
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    pairs = pairs.to(device)
+    cells = grid_cells(model, pairs, sites, positions, layers, how, heads, neurons, keys)
+    given = given_values(cells, values, how, len(pairs))
+    # A backward pass keeps what a forward pass does not.
+    limit = budget(max_memory_gb, device) / 3
+    size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
+    blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
+    changes = np.zeros((len(cells), len(pairs)))
+    with evaluating(model):
+        if how == "mean" and values is None:
+            given = cell_means(model, pairs, cells, blocks)
+        for block in blocks:
+            of_block = [v if v is None or len(v) == 1 else v[block] for v in given]
+            part = [cell.of(block) for cell in cells]
+            changes[:, block] = _changes(model, pairs[block], part, how, of_block)
+    counted = [cell.mask.any(dim=1).cpu().numpy() for cell in cells]
+    approximate = [
+        float(of_cell[rows].mean()) if rows.any() else np.nan
+        for of_cell, rows in zip(changes, counted, strict=True)
+    ]
+    change = exact["value"] - exact["unpatched"]
+    table = labelled(cells).assign(exact=change, approximate=approximate)
+    return table.assign(error=table["approximate"] - table["exact"], n=exact["n"])
+
+
+def _changes(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    cells: Sequence[Cell],
+    how: How,
+    given: Sequence[Tensor | None],
+) -> Float[np.ndarray, "cell pair"]:
+    """The change of each pair's logit difference by each cell, to first order."""
+    keys = list(dict.fromkeys(cell.key for cell in cells))
+    own, gradients = gradients_at(model, pairs, keys)
+    source: dict[Key, Tensor] = {}
+    if how == "replace" and any(value is None for value in given):
+        source = read_activations(model, pairs.source, keys)
+    found = np.zeros((len(cells), len(pairs)))
+    for key in keys:
+        chosen = [index for index, cell in enumerate(cells) if cell.key == key]
+        edits = Edits(
+            [cells[index] for index in chosen], pairs, how, own[key], source.get(key),
+            [given[index] for index in chosen],
+        )  # fmt: skip
+        for number, index in enumerate(chosen):
+            rows = (edits.cell == number).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            pair, place = edits.pair[rows], edits.place[rows]
+            moved = (edits.edited(rows) - edits.of_own(rows)) * gradients[key][pair[:, None], place]
+            by_place = moved.flatten(2).sum(dim=2) if moved.ndim > 2 else moved
+            # Shorter lists of positions repeat their first: it counts once.
+            repeated = torch.zeros_like(place, dtype=torch.bool)
+            repeated[:, 1:] = place[:, 1:] == place[:, :1]
+            total = by_place.masked_fill(repeated, 0).sum(dim=1)
+            found[index, pair.cpu().numpy()] = total.double().cpu().numpy()
+    return found
+
+
+def gradients_at(
+    model: TransformerLensModel, pairs: Pairs, keys: Sequence[Key]
+) -> tuple[dict[Key, Tensor], dict[Key, Tensor]]:
+    """Activations of the bases, and the gradient of the logit difference with respect to them.
+
+    Position second and unit third, as everywhere here. In logits per unit of activation.
+
+    Raises:
+        ConfigError: the model has no such hook point.
+    """
+    activations: dict[Key, Tensor] = {}
+    zeros: dict[Key, Tensor] = {}
+
+    def add_zero(activation: Tensor, hook: Any, key: Key) -> Tensor:
+        # Hook points may show views, which keep no gradient: that of an added zero is the same.
+        activations[key] = activation.detach()
+        zeros[key] = torch.zeros_like(activation, requires_grad=True)
+        return activation + zeros[key]
+
+    names = [site_named(site).hook_name(layer) for site, layer in keys]
+    require_hooks(model, names)
+    hooks = [(name, partial(add_zero, key=key)) for name, key in zip(names, keys, strict=True)]
+    rows = torch.arange(len(pairs), device=pairs.read.device)
+    weights = [w for w in _module(model).parameters() if w.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        with torch.enable_grad(), _module(model).hooks(fwd_hooks=hooks):  # type: ignore[operator]
+            logits = logits_at(model, pairs.base, rows, pairs.read)
+            answers = Answers(pairs.base_answer, pairs.source_answer)
+            total = METRICS["logit_difference"](logits.float(), answers).sum()
+            found = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+    gradients = {
+        key: torch.zeros_like(zeros[key]) if gradient is None else gradient
+        for key, gradient in zip(zeros, found, strict=True)
+    }
+    return (
+        {key: by_position(value, key[0]) for key, value in activations.items()},
+        {key: by_position(value, key[0]) for key, value in gradients.items()},
+    )
+
+
+def _module(model: TransformerLensModel) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    return model
