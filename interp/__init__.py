@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interp import plots
     from interp.config import Config
     from interp.errors import InterpError
+    from interp.memory.trace import trace
     from interp.model import hooked_transformer
     from interp.presets import preset
     from interp.run import Run
@@ -26,10 +27,20 @@ _HOMES = {
     "hooked_transformer": "interp.model",
     "plots": "",
     "preset": "interp.presets",
+    "trace": "interp.memory.trace",
     "train": "interp.training",
 }
 
-__all__ = ["Config", "InterpError", "Run", "hooked_transformer", "plots", "preset", "train"]
+__all__ = [
+    "Config",
+    "InterpError",
+    "Run",
+    "hooked_transformer",
+    "plots",
+    "preset",
+    "trace",
+    "train",
+]
 __version__ = "0.1.0"
 
 

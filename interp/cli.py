@@ -37,6 +37,7 @@ interp: watch a language model learn facts.
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp patch     RUN ... --out DIR    train with attention patterns of a run's checkpoints
+  interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
   interp scaling   [PRESET] --out DIR   how the plateau grows with the number of individuals
 
 PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
@@ -247,6 +248,41 @@ def _patch(
     _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
+def _memory(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path | None = None
+) -> None:
+    """MLP layers as key-value memory: keys, values, probes, causal tests, order of emergence.
+
+    Runs the stages that a run has not finished yet (their tables are in RUN/results), shows the step
+    at which each mechanism reaches half of its final strength, and puts several seeds together.
+
+    Example: interp memory runs/seed0 runs/seed1 runs/seed2 --out runs/memory
+
+    Args:
+        runs: Folders of finished runs, one a seed, that differ in nothing else.
+        out: Folder for the tables of all runs and a report.html; by default none is written.
+    """
+    from interp.experiments import memory_tables, write_memory_study
+    from interp.report.memory_study import write_memory_report
+    from interp.run import Run
+    from interp.stages import MEMORY_STAGES, run_stages
+
+    if not runs:
+        raise InterpError("No run is given; name the folder of at least one finished run.")
+    opened = [Run.load(path) for path in runs]
+    for run in opened:
+        _announce(str(run.path))
+        run_stages(run, MEMORY_STAGES, _announce)
+    tables = memory_tables(opened) if out is None else write_memory_study(opened, out)
+    steps = tables["emergence"].pivot_table("step", "mechanism", "seed", sort=False, dropna=False)
+    steps.columns = [f"seed {seed}" for seed in steps.columns]
+    _OUT.print(_frame(steps.reset_index(), "Step of half the final strength (nan: absent)"))
+    if out is not None:
+        _OUT.print(f"tables: {out}", soft_wrap=True, markup=False)
+        page = write_memory_report(tables, [run.phases for run in opened], out / "report.html")
+        _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
+
+
 def _start(word: str) -> int | str:
     """A start of patching: a step, or "same"."""
     if word == "same" or word.isdecimal():
@@ -270,6 +306,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "report": _report,
     "export": _export,
     "patch": _patch,
+    "memory": _memory,
     "summary": _summary,
 }
 

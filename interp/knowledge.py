@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
@@ -134,6 +135,19 @@ def value_table(
             logits = logits_at(model, part.tokens, where.row, where.position)
             parts.append(value_statistics(logits, where, len(part)))
     return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def summed_loss(model: TransformerLensModel, batch: Batch, where: ValuePositions) -> float:
+    """The cross-entropy of all value tokens of a batch together, in nats.
+
+    Args:
+        model: Any TransformerLens model, with any hooks; mode and gradients are the caller's.
+        batch: The biographies.
+        where: Their value tokens.
+    """
+    logits = logits_at(model, batch.tokens, where.row, where.position)
+    losses = F.cross_entropy(logits.float(), where.target, reduction="none")
+    return float(losses.double().sum())
 
 
 def measure(

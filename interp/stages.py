@@ -10,17 +10,27 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from interp.attention import attention_to_names, averaged, head_roles, knockout
+from interp.attention.checkpoints import steps_around_plateau
 from interp.config import Config, flatten
 from interp.errors import RunError
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
 from interp.files import folder_lock, write_json, write_text
+from interp.interventions import attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
+from interp.memory import (
+    ablations,
+    emergence_steps,
+    measure_memory,
+    mechanism_strengths,
+    swaps,
+)
 from interp.model import parameter_counts
 from interp.report import write_report
 from interp.run import Run, resolve_device
@@ -154,6 +164,73 @@ def measure_knockouts(run: Run) -> StageResult:
     return StageResult({"step": int(costs["step"].max()), "cost": found}, {"costs": costs})
 
 
+def read_memory(run: Run) -> StageResult:
+    """Keys, values and probes of the MLP layers, at a part of the checkpoints."""
+    found = measure_memory(
+        run, steps_around_plateau(run), device=resolve_device(run.config.training.device)
+    )
+    last = found.probes["step"] == found.probes["step"].max()
+    probes = found.probes[last & (found.probes["attribute"] == "all")]
+    best = probes.loc[probes.groupby("position")["selectivity"].idxmax()]
+    return StageResult(
+        {
+            "step": int(probes["step"].max()),
+            "probe_selectivity": {
+                position: float(value)
+                for position, value in zip(best["position"], best["selectivity"], strict=True)
+            },
+        },
+        {"keys": found.keys, "values": found.values, "probes": found.probes},
+    )
+
+
+_GRID_SITES = ("resid_pre", "z", "mlp_out")
+_GRID_POSITIONS = (
+    "first name",
+    "middle name",
+    "last name",
+    "every name",
+    "type word",
+    "predicts value",
+)
+
+
+def intervene(run: Run) -> StageResult:
+    """Swaps between people and ablated MLPs over training, a grid of patches at the last step."""
+    device = resolve_device(run.config.training.device)
+    swapped = swaps(run, steps_around_plateau(run), device=device)
+    ablated = ablations(run, device=device)
+    model = run.model(device=device)
+    with run.patched(model):
+        grid = attribution(model, swapped_people(run.corpus, 64), _GRID_SITES, _GRID_POSITIONS)
+    last = swapped[(swapped["step"] == swapped["step"].max()) & (swapped["sentences"] == "any")]
+    # Before layer 0 a swap exchanges the tokens themselves, which says nothing about the model.
+    last = last[(last["site"] != "resid_pre") | (last["layer"] != 0)]
+    best = last.loc[last.groupby("position")["follows"].idxmax()]
+    costs = ablated[ablated["layer"].isna() & (ablated["step"] == ablated["step"].max())]
+    return StageResult(
+        {
+            "step": int(last["step"].max()),
+            "follows": dict(zip(best["position"], best["follows"].astype(float), strict=True)),
+            "ablation_cost": dict(zip(costs["position"], costs["cost"].astype(float), strict=True)),
+            "attribution_correlation": float(grid["exact"].corr(grid["approximate"])),
+        },
+        {"swaps": swapped, "ablations": ablated, "attribution": grid},
+    )
+
+
+def order_of_emergence(run: Run) -> StageResult:
+    """The step at which each mechanism reaches half of its final strength."""
+    strengths = mechanism_strengths(run)
+    steps = emergence_steps(strengths, run.phases.at)
+    steps.insert(1, "seed", run.config.seed)
+    found = zip(steps["mechanism"], steps["step"], strict=True)
+    return StageResult(
+        {"half_strength_step": {name: None if isnan(step) else step for name, step in found}},
+        {"steps": steps, "strengths": strengths},
+    )
+
+
 def patch_attention(run: Run) -> StageResult:
     """The run again, with the attention of its own checkpoints: one for each phase, and the last.
 
@@ -188,9 +265,38 @@ STAGES: tuple[Stage, ...] = (
     Stage("knowledge", "Measure what is known, and of held-out people", measure_knowledge),
     Stage("attention", "Measure attention to names and the roles of heads", measure_attention),
     Stage("knockout", "Cut edges of attention", measure_knockouts),
+    Stage("memory", "Read the memory of the MLPs: keys, values, probes", read_memory),
+    Stage("interventions", "Swap activations between people, ablate MLPs", intervene),
+    Stage("emergence", "Find the order in which mechanisms emerge", order_of_emergence),
     Stage("patching", "Train again with the attention of checkpoints", patch_attention),
 )
 """The stages between training and the report, in their order."""
+
+
+MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
+"""What `interp memory` runs."""
+
+
+def run_stages(
+    run: Run, names: Sequence[str], announce: Callable[[str], None] = lambda title: None
+) -> None:
+    """Runs some stages on a finished run; those that are finished are kept as they are.
+
+    Args:
+        run: A run that has been trained to its end.
+        names: Stages, in the order of `STAGES`.
+        announce: Called with each stage's title as it begins.
+
+    Raises:
+        RunError: training has not finished.
+    """
+    if not run.finished:
+        raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
+    with folder_lock(run.path):
+        for stage in STAGES:
+            if stage.name in names and not stage.finished(run):
+                announce(stage.title)
+                stage.execute(run)
 
 
 def reproduce(

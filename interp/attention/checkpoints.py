@@ -1,11 +1,11 @@
-"""One model, moved from checkpoint to checkpoint of its run."""
+"""One model, moved from checkpoint to checkpoint of its run; and which checkpoints tell most."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import ConfigError
+from interp.errors import ConfigError, RunError
 from interp.run import Run, load_checkpoint
 
 
@@ -33,3 +33,27 @@ def models_at(
         if index:
             load_checkpoint(run.path, step, model, run.config)
         yield step, model
+
+
+def steps_around_plateau(run: Run) -> list[int]:
+    """The checkpoints that date what happens: all of them around the plateau, fewer elsewhere.
+
+    All from half of the statistics phase to twice the plateau's end; before and after that, those
+    that are at least a quarter later than the one before, and the first and the last. Where the run
+    has not left its plateau: all.
+
+    Raises:
+        RunError: the run has no checkpoint yet.
+    """
+    steps = run.steps
+    if not steps:
+        raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
+    phases = None if run.metrics.empty else run.phases
+    if phases is None or phases.statistics_end is None or phases.plateau_end is None:
+        return steps
+    kept: list[int] = []
+    for step in steps:
+        around = phases.statistics_end / 2 <= step <= 2 * phases.plateau_end
+        if around or not kept or step >= 1.25 * kept[-1] or step == steps[-1]:
+            kept.append(step)
+    return kept

@@ -17,7 +17,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
@@ -26,8 +25,8 @@ from interp.attention.checkpoints import models_at
 from interp.attention.spans import Spans
 from interp.biographies import ATTRIBUTES, Batch, TokenKind
 from interp.errors import ConfigError, RunError, suggest
-from interp.knowledge import ValuePositions, split_batch
-from interp.model import evaluating, logits_at, pattern_hook, valid_indices
+from interp.knowledge import ValuePositions, split_batch, summed_loss
+from interp.model import evaluating, pattern_hook, valid_indices
 from interp.model.patterns import require_hooks
 from interp.run import Run
 
@@ -287,7 +286,7 @@ def _costs(
         for number, part in enumerate(batch.split(batch_size)):
             part = part.to(device)
             where = ValuePositions.of(part)
-            intact += _summed_loss(model, part, where) / n_values
+            intact += summed_loss(model, part, where) / n_values
             rows = slice(number * batch_size, (number + 1) * batch_size)
             width = part.tokens.shape[1]
             for edge, whole in masks.items():
@@ -295,17 +294,10 @@ def _costs(
                 for cell in cells:
                     layers, heads = (None if index is None else [index] for index in cell)
                     with cut_edges(model, mask, layers, heads):
-                        loss = _summed_loss(model, part, where)
+                        loss = summed_loss(model, part, where)
                     losses[edge, cell] += loss / n_values
     table = pd.DataFrame(
         [(edge, *cell, loss, intact, loss - intact) for (edge, cell), loss in losses.items()],
         columns=["edge", "layer", "head", "loss", "intact", "cost"],
     )
     return table.astype({"layer": "Int64", "head": "Int64"})
-
-
-def _summed_loss(model: TransformerLensModel, batch: Batch, where: ValuePositions) -> float:
-    """The cross-entropy of all value tokens of a batch together, in nats."""
-    logits = logits_at(model, batch.tokens, where.row, where.position)
-    losses = F.cross_entropy(logits.float(), where.target, reduction="none")
-    return float(losses.double().sum())

@@ -1,6 +1,7 @@
 """Studies: grids of runs, and what they show."""
 
 from interp.experiments.grid import run_grid
+from interp.experiments.memory import memory_tables, write_memory_study
 from interp.experiments.patching import comparison, default_reference_steps, patching, write_study
 from interp.experiments.scaling import fit_of, scaling, scaling_fits, scaling_table
 
@@ -8,10 +9,12 @@ __all__ = [
     "comparison",
     "default_reference_steps",
     "fit_of",
+    "memory_tables",
     "patching",
     "run_grid",
     "scaling",
     "scaling_fits",
     "scaling_table",
+    "write_memory_study",
     "write_study",
 ]

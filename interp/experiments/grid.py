@@ -8,7 +8,7 @@ import torch
 from joblib import Parallel, delayed
 
 from interp.config import Config
-from interp.errors import ConfigError
+from interp.errors import ConfigError, RunError
 from interp.run import Run
 from interp.training import train
 
@@ -43,3 +43,22 @@ def _train_one(config: Config, out: Path, threads: int | None, progress: bool) -
     if threads is not None:
         torch.set_num_threads(threads)
     train(config, out, resume=True, progress=progress)
+
+
+def require_same_but_seed(run: Run, first: Run) -> None:
+    """Checks that two runs of one study differ in their seed only.
+
+    Raises:
+        RunError: they differ in more.
+    """
+    ours, theirs = run.config.identity(), first.config.identity()
+    differing = sorted(
+        name
+        for name in ours.keys() | theirs.keys()
+        if name != "seed" and ours.get(name) != theirs.get(name)
+    )
+    if differing:
+        raise RunError(
+            f"{run.path} differs from {first.path} in more than its seed: {', '.join(differing)}. "
+            "Runs of one study share all other settings."
+        )

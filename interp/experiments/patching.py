@@ -14,7 +14,7 @@ import pandas as pd
 
 from interp.config import Config
 from interp.errors import ConfigError, RunError
-from interp.experiments.grid import run_grid
+from interp.experiments.grid import require_same_but_seed, run_grid
 from interp.files import write_text
 from interp.model import valid_indices
 from interp.run import Run
@@ -303,14 +303,4 @@ def _require_reference(run: Run, first: Run) -> None:
         )
     if run.config.patching.on:
         raise RunError(f"{run.path} is itself a patched run; give an unpatched one as reference.")
-    ours, theirs = run.config.identity(), first.config.identity()
-    differing = sorted(
-        name
-        for name in ours.keys() | theirs.keys()
-        if name != "seed" and ours.get(name) != theirs.get(name)
-    )
-    if differing:
-        raise RunError(
-            f"{run.path} differs from {first.path} in more than its seed: {', '.join(differing)}. "
-            "Runs of one study share all other settings."
-        )
+    require_same_but_seed(run, first)

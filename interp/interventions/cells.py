@@ -162,6 +162,8 @@ def _groups(
             )
         return [(index, (index,)) for index in range(count)]
     if isinstance(units, Mapping):
+        if not units:
+            raise ConfigError(f"{unit}s={{}}: no group is named; give at least one.")
         return [(str(k), valid_indices(v, count, unit)) for k, v in units.items()]
     chosen = valid_indices(units, count, unit)
     return [(chosen[0] if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.errors import ConfigError
 from interp.interventions.cells import Cell, How
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import read_activations
@@ -42,12 +43,12 @@ class Edits:
         pairs: Pairs,
         how: How,
         own: Float[Tensor, "pair position *unit"],
-        source: Float[Tensor, "pair source_position *unit"] | None,
+        source: Float[Tensor, "pair source_position *source_unit"] | None,
         given: Sequence[Tensor | None],
     ) -> None:
         self._site, self._how, self._pairs = cells[0].site, how, pairs
         self._own, self._source = own, source
-        values = [value for value in given if value is not None]
+        values = [self._fitting(value) for value in given if value is not None]
         self._given = torch.stack(torch.broadcast_tensors(*values)) if values else None
         keys = [cell.keys for cell in cells if cell.keys is not None]
         self._cut = torch.stack(keys) if keys else None
@@ -56,14 +57,24 @@ class Edits:
             self._units = torch.zeros(len(cells), own.shape[2], dtype=torch.bool, device=own.device)
             for index, cell in enumerate(cells):
                 self._units[index, slice(None) if cell.units is None else list(cell.units)] = True
-        places = torch.arange(pairs.base.shape[1], device=own.device)
-        # What comes after the position that is read cannot change what is read there.
-        mask = torch.stack([cell.mask for cell in cells]) & (places <= pairs.read[:, None])
-        self.cell, self.pair = mask.any(dim=2).nonzero(as_tuple=True)
-        chosen = mask[self.cell, self.pair]
-        most = int(chosen.sum(dim=1).max()) if len(chosen) else 1
-        found = places.where(chosen, len(places)).sort(dim=1).values[:, :most]
-        self.place = found.where(found < len(places), found[:, :1])
+        # Heads and groups of neurons share their positions, which are listed once.
+        listed: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
+        rows = []
+        for cell in cells:
+            same = cell.mask.data_ptr(), cell.mask.stride()
+            if same not in listed:
+                listed[same] = _listed(cell.mask, pairs.read)
+            rows.append(listed[same])
+        most = max(place.shape[1] for _, place in rows)
+        counts = torch.tensor([len(pair) for pair, _ in rows], device=own.device)
+        self.cell = torch.repeat_interleave(counts)
+        self.pair = torch.cat([pair for pair, _ in rows])
+        self.place = torch.cat(
+            [
+                torch.cat([place, place[:, :1].expand(-1, most - place.shape[1])], dim=1)
+                for _, place in rows
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -93,6 +104,19 @@ class Edits:
         """What the activation is without an edit."""
         return self._own[self.pair[rows][:, None], self.place[rows]]
 
+    def _fitting(self, value: Tensor) -> Tensor:
+        """Given values, in the type of the activation and no wider than it was computed."""
+        shape, width = tuple(self._own.shape[2:]), self._pairs.base.shape[1]
+        if self._site == "pattern":
+            shape = (shape[0], width)
+        if tuple(value.shape[1:]) != shape:
+            raise ConfigError(
+                f"values have the shape {tuple(value.shape[1:])} at one position; the activation "
+                f"{self._site} has {shape}."
+            )
+        value = value[..., : self._own.shape[-1]] if self._site == "pattern" else value
+        return value.to(self._own)
+
     def _from_source(self, pair: Tensor, place: Tensor, own: Tensor) -> Tensor:
         assert self._source is not None
         counterpart = self._pairs.source_position[pair[:, None], place]
@@ -108,6 +132,23 @@ class Edits:
             other = share_again(kept, lost)
         some = counterpart >= 0
         return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)
+
+
+def _listed(
+    mask: Bool[Tensor, "pair position"], read: Int64[Tensor, " pair"]
+) -> tuple[Int64[Tensor, " row"], Int64[Tensor, "row edited"]]:
+    """The pairs that have positions in a mask, and those positions; short lists repeat their first.
+
+    What comes after the position that is read cannot change what is read there, and is left out.
+    """
+    width = mask.shape[1]
+    places = torch.arange(width, device=mask.device)
+    mask = mask & (places <= read[:, None])
+    pair = mask.any(dim=1).nonzero()[:, 0]
+    chosen = mask[pair]
+    most = int(chosen.sum(dim=1).max()) if len(pair) else 1
+    found = places.where(chosen, width).sort(dim=1).values[:, :most]
+    return pair, found.where(found < width, found[:, :1])
 
 
 def share_again(

@@ -50,7 +50,9 @@ class Hooked:
         cells = torch.arange(len(row), device=row.device)
 
         def replace(activation: Tensor, hook: Any) -> Tensor:
-            changed = activation.clone()
+            # The hook point of resid_mid is the entrance of the MLP's norm; the stream itself goes past
+            # it, and only an edit in place reaches both, as in TransformerLens' own `patching`.
+            changed = activation if site == "resid_mid" else activation.clone()
             view = by_position(changed, site)
             view[cells[:, None], place] = edited.to(view.dtype)
             return changed

@@ -28,7 +28,7 @@ def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
                 f"max_memory_gb={max_memory_gb} leaves no memory; give GiB above 0, or None for a "
                 "share of what is free."
             )
-        return max_memory_gb * _GIB
+        return float(max_memory_gb * _GIB)
     if device.type == "cuda":
         return _SHARE * torch.cuda.mem_get_info(device)[0]
     try:

@@ -49,7 +49,7 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
     Raises:
         ConfigError: an unknown metric, or none.
     """
-    if isinstance(metrics, Mapping):
+    if isinstance(metrics, Mapping) and metrics:
         return dict(metrics)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     unknown = [name for name in names if name not in METRICS]

@@ -109,11 +109,12 @@ class Pairs:
         return self.base_answer != self.source_answer
 
     def flipped(self) -> "Pairs":
-        """Base and source exchanged."""
+        """Base and source exchanged; of positions with one counterpart the last is its counterpart."""
         n, width = self.source.shape
         back = torch.full((n, width + 1), -1, device=self.source.device)
         place = torch.arange(self.base.shape[1], device=back.device).expand_as(self.base)
-        back.scatter_(1, self.source_position.where(self.source_position >= 0, width), place)
+        there = self.source_position.where(self.source_position >= 0, width)
+        back.scatter_reduce_(1, there, place, "amax")
         return Pairs(
             self.source, self.base, self.source_spans, self.spans, back[:, :-1],
             self.source_read, self.read, self.source_answer, self.base_answer,
@@ -174,8 +175,8 @@ def swapped_people(
     """Another person in the same sentences: base and source differ in names and values only.
 
     The sentences are in evaluation wordings of the person of the base. Positions correspond token by
-    token within names, values and text; where a value is longer in one, its last tokens have no
-    counterpart.
+    token within the parts of a name, values and text, and the last token of a name's part always to
+    the last. Where a value or a part is longer in one, tokens that are left over have no counterpart.
 
     Args:
         corpus: Of the run.
@@ -421,20 +422,21 @@ def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
     counts: dict[tuple[int, ...], int] = {}
     labels: list[tuple[int, ...] | None] = []
     of_template = batch.templates[row].tolist()
-    for kind, sentence, attribute in zip(
-        batch.kind[row].tolist(),
-        batch.sentence[row].tolist(),
-        batch.attribute[row].tolist(),
-        strict=True,
-    ):
+    fields = (batch.kind, batch.sentence, batch.attribute, batch.part)
+    tokens = list(zip(*(field[row].tolist() for field in fields), strict=True))
+    for place, (kind, sentence, attribute, part) in enumerate(tokens):
         if kind == TokenKind.PADDING:
             labels.append(None)
             continue
         key: tuple[int, ...] = (sentence, kind)
-        if kind not in (TokenKind.NAME, TokenKind.VALUE, TokenKind.SPECIAL):
+        if kind == TokenKind.NAME:
+            key = (sentence, kind, part)
+        elif kind not in (TokenKind.VALUE, TokenKind.SPECIAL):
             key = (sentence, attribute, of_template[attribute], kind)
         counts[key] = counts.get(key, -1) + 1
-        labels.append((*key, counts[key]))
+        # Parts of names differ in length: their ends correspond, where a name is looked up.
+        ends = kind == TokenKind.NAME and tokens[place][1:] != tokens[place + 1][1:]
+        labels.append((*key, -1 if ends else counts[key]))
     return labels
 
 

@@ -1,8 +1,9 @@
 """Positions by what stands there: "last name", "type word", "predicts value", or one by one.
 
 A *position kind* is a set of positions in every pair, relative to the sentence that tells the answer
-(the *own* sentence, that of the token after the position whose logits are read). What comes after the
-position that is read is left out where it cannot matter.
+(the *own* sentence, that of the token after the position whose logits are read, or of that position
+where the prompt ends with it). What comes after the position that is read is left out where it cannot
+matter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ class _View:
         self.read = pairs.read[:, None]
         answer = (self.read + 1).clamp(max=pairs.base.shape[1] - 1)
         own = spans.sentence.gather(1, answer)
+        # Where the prompt ends with the position that is read, the sentence is the one it ends in.
+        own = own.where(own >= 0, spans.sentence.gather(1, self.read))
         self.attendable = self.places <= self.read
         self.own = (spans.sentence == own) & (own >= 0)
         self.earlier = (spans.sentence >= 0) & (spans.sentence < own)
@@ -54,6 +57,10 @@ class _View:
             neighbour[:, 1:] = name[:, :-1] & same
         return name & ~neighbour
 
+    def inner(self) -> PositionMask:
+        """Name tokens that are neither the first nor the last of their name."""
+        return self.kind(TokenKind.NAME) & ~self.ends(last=True) & ~self.ends(last=False)
+
     def outermost(self, mask: PositionMask) -> PositionMask:
         """The last position of a mask."""
         place = self.places.where(mask, -1).amax(dim=1, keepdim=True)
@@ -63,13 +70,13 @@ class _View:
 POSITIONS: dict[str, Callable[[_View], PositionMask]] = {
     "first token": lambda v: (v.places == 0).expand_as(v.own),
     "first name": lambda v: v.ends(last=False) & v.own,
-    "middle name": lambda v: (
-        v.kind(TokenKind.NAME) & v.own & ~v.ends(last=True) & ~v.ends(last=False)
-    ),
+    "middle name": lambda v: v.inner() & v.own,
     "last name": lambda v: v.ends(last=True) & v.own,
     "name": lambda v: v.kind(TokenKind.NAME) & v.own,
     "earlier last names": lambda v: v.ends(last=True) & v.earlier,
     "earlier names": lambda v: v.kind(TokenKind.NAME) & v.earlier,
+    "every first name": lambda v: v.ends(last=False) & (v.own | v.earlier),
+    "every middle name": lambda v: v.inner() & (v.own | v.earlier),
     "every last name": lambda v: v.ends(last=True) & (v.own | v.earlier),
     "every name": lambda v: v.kind(TokenKind.NAME) & (v.own | v.earlier),
     "type word": lambda v: v.outermost(v.kind(TokenKind.TYPE) & v.own),
@@ -98,7 +105,9 @@ def resolve_positions(
         ConfigError: an unknown position, or a mask of another shape.
     """
     if isinstance(positions, Mapping):
-        return {label: _given(pairs, label, mask) for label, mask in positions.items()}
+        masks = {label: _given(pairs, label, mask) for label, mask in positions.items()}
+        if masks:
+            return masks
     names = [positions] if isinstance(positions, str) else list(positions)
     if not names:
         raise ConfigError(f"No position is named; positions are {', '.join([*POSITIONS, EACH])}.")
@@ -161,6 +170,7 @@ def position_labels(pairs: Pairs, tokenizer: PreTrainedTokenizerFast | None = No
 
 
 def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:
+    mask = mask.to(pairs.read.device)
     if mask.dtype != torch.bool and mask.shape == (len(pairs),):
         places = torch.arange(pairs.base.shape[1], device=mask.device)
         return places == mask[:, None]

@@ -19,6 +19,14 @@ from interp.plots.attention import (
 )
 from interp.plots.bands import phase_bands
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
+from interp.plots.emergence import emergence, strength_curves
+from interp.plots.interventions import attribution_error, patch_heatmap
+from interp.plots.memory import (
+    key_selectivity,
+    key_similarity,
+    key_value_agreement,
+    promoted_values,
+)
 from interp.plots.patching import (
     fixed_steps,
     freezing_curve,
@@ -30,7 +38,11 @@ from interp.plots.patching import (
     start_of_patching,
 )
 from interp.plots.plateau import phase_sensitivity, scaling
+from interp.plots.probes import probe_curves, probe_sites
+from interp.plots.sites import residual_sites, site_name
 from interp.plots.style import PALETTE, TEMPLATE, caption, describe, title
+from interp.plots.swaps import mlp_ablation, swap_rows, swap_sites, swap_success
+from interp.plots.trace import fact_trace
 
 __all__ = [
     "PALETTE",
@@ -39,25 +51,42 @@ __all__ = [
     "attention_by_head",
     "attention_to_names",
     "attribute_curves",
+    "attribution_error",
     "caption",
     "describe",
+    "emergence",
+    "fact_trace",
     "fixed_steps",
     "freezing_curve",
     "head_roles",
+    "key_selectivity",
+    "key_similarity",
+    "key_value_agreement",
     "knockout_by_head",
     "knockout_costs",
     "knockout_rows",
     "known_and_held_out",
     "learning_curves",
     "loss_by_reference",
+    "mlp_ablation",
+    "patch_heatmap",
     "patched_parts",
     "patching_curves",
     "patching_figures",
     "patching_rows",
     "phase_bands",
     "phase_sensitivity",
+    "probe_curves",
+    "probe_sites",
+    "promoted_values",
+    "residual_sites",
     "scaling",
     "sharpness",
+    "site_name",
     "start_of_patching",
+    "strength_curves",
+    "swap_rows",
+    "swap_sites",
+    "swap_success",
     "title",
 ]

@@ -8,7 +8,7 @@ appendix F.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import isnan, sqrt
+from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,6 +17,18 @@ from plotly.subplots import make_subplots
 from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots.bands import shade_phases, spread_steps
+from interp.plots.panels import (
+    COLOURS,
+    SIGNED,
+    SYMBOLS,
+    Line,
+    Panel,
+    by_step,
+    over_steps,
+    rows,
+    share_steps,
+    whole_numbers,
+)
 from interp.plots.style import DASHES, INK, PALETTE, describe, see_through
 
 SCORE_NAMES = {
@@ -47,7 +59,6 @@ _ROLES = {
     "positional": ("▲", "triangle-up", PALETTE["purple"]),
     "none": ("", None, None),
 }
-_COLOURS = [PALETTE[name] for name in ("blue", "orange", "green", "purple", "grey")]
 
 
 def attention_to_names(scores: pd.DataFrame, phases: Phases) -> go.Figure:
@@ -127,7 +138,7 @@ def attention_by_head(
         InterpError: one of the scores is missing.
     """
     _need(scores, metrics)
-    layers = _whole_numbers(scores["layer"])
+    layers = whole_numbers(scores["layer"])
     n_columns = min(2, len(layers))
     per_metric = -(-len(layers) // n_columns)
     n_rows = per_metric * len(metrics)
@@ -143,13 +154,13 @@ def attention_by_head(
         for i, layer in enumerate(layers):
             row, column = m * per_metric + i // n_columns + 1, i % n_columns + 1
             panel = of_metric[of_metric["layer"] == layer].sort_values("step")
-            for head in _whole_numbers(panel["head"]):
+            for head in whole_numbers(panel["head"]):
                 curve = panel[panel["head"] == head]
                 figure.add_scatter(
                     x=list(curve["step"]), y=list(curve["value"]), mode="lines",
                     name=f"head {head}", legendgroup=f"head {head}", row=row, col=column,
                     showlegend=m == i == 0,
-                    line={"color": _COLOURS[head % 5], "dash": DASHES[head % 4], "width": 2},
+                    line={"color": COLOURS[head % 5], "dash": DASHES[head % 4], "width": 2},
                     hovertemplate=f"head {layer}.{head}: %{{y:.3f}} at step %{{x:,d}}"
                     "<extra></extra>",
                 )  # fmt: skip
@@ -172,9 +183,9 @@ def attention_by_head(
     figure.update_yaxes(title_text="share", col=1)
     for column in range(1, n_columns + 1):
         figure.update_xaxes(title_text="training (steps)", row=n_rows, col=column)
-    _share_steps(figure, scores)
+    share_steps(figure, whole_numbers(scores["step"]))
     figure.update_xaxes(nticks=3)
-    steps = _whole_numbers(scores["step"])
+    steps = whole_numbers(scores["step"])
     shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns)
     # The titles of the first panels stand between them and the list of phases.
     figure.update_layout(
@@ -210,7 +221,7 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
             if unknown
             else "The table of roles is empty."
         )
-    steps = _whole_numbers(roles["step"])
+    steps = whole_numbers(roles["step"])
     # The last checkpoint has no next one: its cell is as wide as the one before.
     edges = [sqrt(step) for step in steps]
     edges.append(2 * edges[-1] - edges[-2] if len(edges) > 1 else edges[-1] + 1)
@@ -276,39 +287,26 @@ def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
     costs = costs[costs["head"].isna()]
     if costs.empty:
         raise InterpError("The table of knockouts has no rows of whole layers (head NA) to draw.")
-    panels: list[int | None] = [None] if costs["layer"].isna().any() else []
-    panels += _whole_numbers(costs["layer"].dropna())
-    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    layers: list[int | None] = [None] if costs["layer"].isna().any() else []
+    layers += whole_numbers(costs["layer"].dropna())
     edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"])]
-    shown: set[str] = set()
-    for row, layer in enumerate(panels, start=1):
-        rows = costs[costs["layer"].isna() if layer is None else (costs["layer"] == layer)]
+    panels = []
+    for layer in layers:
+        of_layer = costs[costs["layer"].isna() if layer is None else (costs["layer"] == layer)]
+        lines = []
         for i, edge in enumerate(edges):
-            curve = rows[rows["edge"] == edge].sort_values("step")
-            if curve.empty:
-                continue
+            curve = by_step(of_layer[of_layer["edge"] == edge], "cost")
+            style = {"color": COLOURS[i % 4], "width": 2}
             if edge == "control":
-                line = {"color": PALETTE["grey"], "dash": "dash", "width": 2}
-            else:
-                line = {"color": _COLOURS[i % 4], "width": 2}
-            figure.add_scatter(
-                x=list(curve["step"]), y=list(curve["cost"]), mode="lines+markers",
-                name=SCORE_NAMES[edge], legendgroup=edge, showlegend=edge not in shown, line=line,
-                marker={"size": 7, "symbol": ("circle", "square", "diamond", "x")[i % 4]},
-                row=row, col=1,
-                hovertemplate=f"{SCORE_NAMES[edge]}: %{{y:.3f}} nats at step %{{x:,d}}"
-                "<extra></extra>",
-            )  # fmt: skip
-            shown.add(edge)
-        where = "all layers" if layer is None else f"layer {layer}"
-        figure.update_yaxes(title_text=f"{where}<br>cost (nats)", row=row)
-    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1, nticks=6)
-    figure.update_xaxes(title_text="training (steps)", row=len(panels))
-    _share_steps(figure, costs)
-    steps = _whole_numbers(costs["step"])
-    shade_phases(figure, phases, steps[0], steps[-1], "y domain")
-    _headroom(figure)
-    figure.update_layout(height=150 + 185 * len(panels), margin_t=68)
+                style = {"color": PALETTE["grey"], "dash": "dash", "width": 2}
+            if len(curve):
+                lines.append(
+                    Line(SCORE_NAMES[edge], curve, style, group=edge, symbol=SYMBOLS[i % 4])
+                )
+        panels.append(Panel("all layers" if layer is None else f"layer {layer}", lines))
+    figure = over_steps(panels, phases, "cost (nats)", unit=" nats")
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
+    figure.update_yaxes(rangemode="normal")
     return describe(
         figure,
         "The cost of cutting attention",
@@ -334,7 +332,7 @@ def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
     """
     costs = knockout_rows(table)
     costs = costs[costs["head"].notna() & costs["layer"].notna()]
-    measured = _whole_numbers(costs["step"])
+    measured = whole_numbers(costs["step"])
     if not measured:
         raise InterpError("The table of knockouts has no rows of single heads to draw.")
     step = measured[-1] if step is None else step
@@ -345,15 +343,12 @@ def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
     grid = grid[[edge for edge in SCORE_NAMES if edge in grid.columns]]
     values = grid.astype(float).to_numpy()
     highest = max(float(abs(values).max()), 1e-9)
-    blue, orange = PALETTE["blue"], PALETTE["orange"]
     figure = go.Figure()
     figure.add_heatmap(
         z=values.tolist(), x=[SCORE_NAMES[e].replace(" → ", "<br>→ ") for e in grid.columns],
         y=[f"{layer}.{head}" for layer, head in grid.index], zmin=-highest, zmax=highest,
         # Opacity, not lightness, carries the value: text stays readable on light and dark pages.
-        colorscale=[[0, see_through(orange, 0.35)], [0.5, see_through(blue, 0.02)],
-                    [1, see_through(blue, 0.35)]],
-        showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
+        colorscale=SIGNED, showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
         textfont={"color": INK, "size": 13},
         hovertemplate="head %{y}, %{x}: %{z:.3f} nats<extra></extra>",
     )  # fmt: skip
@@ -379,58 +374,37 @@ def knockout_rows(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InterpError: a column is missing, or an edge is not known.
     """
-    missing = [c for c in ("step", "edge", "layer", "head", "cost") if c not in table]
-    if missing:
-        raise InterpError(f"The table of knockouts lacks the columns {missing}.")
+    columns = ("step", "edge", "layer", "head", "cost")
+    typed = rows(table, columns, "knockouts", numbers=("layer", "head"))
     unknown = sorted(set(table["edge"]) - set(SCORE_NAMES))
     if unknown:
         raise InterpError(f"There are no edges {unknown}; known are {', '.join(SCORE_NAMES)}.")
-    numbers = {column: pd.to_numeric(table[column]).astype("Int64") for column in ("layer", "head")}
-    return table.assign(**numbers)
+    return typed
 
 
 def _averages(scores: pd.DataFrame, phases: Phases, metrics: Sequence[str], axis: str) -> go.Figure:
     """Means over heads with their range and the chance level, a panel for each layer."""
     _need(scores, metrics)
-    layers = _whole_numbers(scores["layer"])
-    figure = make_subplots(
-        rows=len(layers), cols=1, shared_xaxes=True,
-        vertical_spacing=min(0.07, 0.5 / len(layers)),
-    )  # fmt: skip
-    for row, layer in enumerate(layers, start=1):
+    panels = []
+    for layer in whole_numbers(scores["layer"]):
+        lines = []
         for i, metric in enumerate(metrics):
-            chosen = (scores["layer"] == layer) & (scores["metric"] == metric)
-            by_step = scores[chosen].groupby("step")
-            heads = by_step["value"].agg(["mean", "min", "max"])
-            steps, colour, name = list(heads.index), _COLOURS[i], SCORE_NAMES[metric]
-            panel = {"row": row, "col": 1, "legendgroup": metric}
-            figure.add_scatter(
-                x=[*steps, *steps[::-1]], y=[*heads["max"], *heads["min"][::-1]], mode="lines",
-                line_width=0, fill="toself", fillcolor=see_through(colour, 0.13), showlegend=False,
-                name=f"{name}, range of heads", hoverinfo="skip", **panel,
-            )  # fmt: skip
-            chance = by_step["chance"].mean().dropna()
-            if len(chance):
-                figure.add_scatter(
-                    x=list(chance.index), y=list(chance), mode="lines", name=f"{name}, chance",
-                    line={"color": colour, "dash": "dot", "width": 1.5}, showlegend=False,
-                    hovertemplate=f"{name}, chance: %{{y:.3f}}<extra></extra>", **panel,
-                )  # fmt: skip
-            figure.add_scatter(
-                x=steps, y=list(heads["mean"]), mode="lines", name=name, showlegend=row == 1,
-                line={"color": colour, "dash": DASHES[i], "width": 2.5},
-                hovertemplate=f"{name}: %{{y:.3f}} at step %{{x:,d}}<extra></extra>", **panel,
-            )  # fmt: skip
-        figure.update_yaxes(
-            title_text=f"layer {layer}<br>{axis}", rangemode="tozero", nticks=6, row=row
-        )
-    figure.update_xaxes(title_text="training (steps)", row=len(layers))
-    _share_steps(figure, scores)
-    steps = _whole_numbers(scores["step"])
-    shade_phases(figure, phases, steps[0], steps[-1], "y domain")
-    _headroom(figure)
-    figure.update_layout(height=170 + 215 * len(layers), margin_t=68)
-    return figure
+            of_metric = (scores["layer"] == layer) & (scores["metric"] == metric)
+            grouped = scores[of_metric].groupby("step")
+            heads = grouped["value"].agg(["mean", "min", "max"])
+            lines.append(
+                Line(
+                    SCORE_NAMES[metric],
+                    heads["mean"],
+                    {"color": COLOURS[i], "dash": DASHES[i], "width": 2.5},
+                    level=grouped["chance"].mean().dropna(),
+                    low=heads["min"],
+                    high=heads["max"],
+                    group=metric,
+                )
+            )
+        panels.append(Panel(f"layer {layer}", lines))
+    return over_steps(panels, phases, axis, band="range of heads")
 
 
 def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
@@ -440,27 +414,6 @@ def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
             f"The table of attention scores has no {', '.join(missing) or 'metric to draw'}; it "
             f"has {sorted(set(scores['metric']))}."
         )
-
-
-def _share_steps(figure: go.Figure, table: pd.DataFrame) -> None:
-    """The same steps on every x axis."""
-    steps = _whole_numbers(table["step"])
-    last = steps[-1] if steps[-1] > steps[0] else steps[0] + 1
-    figure.update_xaxes(range=[steps[0], last], tickformat=",d")
-
-
-def _headroom(figure: go.Figure) -> None:
-    """Room above the lines of the first panel for the numbers of the phases."""
-    values = [
-        value
-        for trace in figure.data
-        if trace.yaxis in (None, "y")
-        for value in trace.y
-        if value is not None and not isnan(value)
-    ]
-    low, high = min(0.0, *values), max(0.0, *values)
-    space = (high - low) or 1.0
-    figure.update_yaxes(range=[low - 0.04 * space if low < 0 else 0, high + 0.16 * space], row=1)
 
 
 def _stretches(
@@ -498,8 +451,3 @@ def _reason(row: pd.Series) -> str:
 def _heads(table: pd.DataFrame) -> list[tuple[int, int]]:
     """Layer and head of every row."""
     return [(int(la), int(he)) for la, he in zip(table["layer"], table["head"], strict=True)]
-
-
-def _whole_numbers(values: pd.Series) -> list[int]:
-    """Different values, in order, as Python's integers."""
-    return sorted({int(value) for value in values})

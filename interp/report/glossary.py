@@ -90,5 +90,40 @@ GLOSSARY = {
         "patterns that a reference checkpoint produces on the same input in place of the model's "
         "own. What differs from the unpatched run is due to the patterns."
     ),
+    "key and value": (
+        "An MLP read as a memory: the key of a person is which neurons the residual stream at their "
+        "name fires, the value of a neuron is what its output adds to the prediction."
+    ),
+    "key selectivity": (
+        "The share of a neuron's variance that is between people and not between sentences about one "
+        "person, averaged over the neurons of an MLP: 0 where they treat all people alike."
+    ),
+    "key-value agreement": (
+        "Whether neurons promote the facts of the people who fire them: the rank of a person's own "
+        "value among all values of the attribute, as a share. 0.5 is chance; the control shuffles "
+        "facts among people."
+    ),
+    "direct path, path through attention": (
+        "How a neuron reaches the prediction: straight through the unembedding, or through the "
+        "attention of the layers above, which carries its output to where a value is predicted."
+    ),
+    "probe": (
+        "A linear map, fitted on some wordings, that reads a person's value from the residual stream "
+        "in others. Its selectivity is its accuracy less that of a control task with facts shuffled "
+        "among people, which it can only learn by heart."
+    ),
+    "swap": (
+        "Exchanging an activation between two people in the same sentences. A prediction follows "
+        "if it changes to the other person's value: then the activation carried the fact. The "
+        "control swaps at as many tokens of text."
+    ),
+    "mean ablation": (
+        "Replacing an activation at some tokens with its mean over them. Its cost is the rise of "
+        "the attribute loss, in nats; the control ablates as many tokens of text."
+    ),
+    "strength and emergence of a mechanism": (
+        "Its strength is what it has beyond its control. It emerges at the step at which it reaches "
+        "half of its final strength."
+    ),
 }
 """Terms with their definitions."""

@@ -10,6 +10,7 @@ from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
+from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.summary import (
     final,
     key_results,
@@ -17,6 +18,7 @@ from interp.report.summary import (
     measured_splits,
     phase_rows,
 )
+from interp.report.trace import trace_section
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
@@ -122,6 +124,10 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     attention_section,
     knockout_section,
     patching_section,
+    memory_section,
+    swap_section,
+    emergence_section,
+    trace_section,
     configuration,
     glossary,
 )

@@ -1,0 +1,79 @@
+"""The memory study: keys, values, probes, causal tests and the order of emergence, of several seeds.
+
+The measurements of each run are stages of its own (`interp reproduce`, or `interp memory`, which runs
+those that are missing); here the tables of several runs are put side by side.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from interp.errors import ConfigError, RunError
+from interp.experiments.grid import require_same_but_seed
+from interp.files import write_text
+from interp.run import Run
+
+TABLES = {
+    "emergence": ("emergence", "steps"),
+    "strengths": ("emergence", "strengths"),
+    "keys": ("memory", "keys"),
+    "values": ("memory", "values"),
+    "probes": ("memory", "probes"),
+    "swaps": ("interventions", "swaps"),
+    "ablations": ("interventions", "ablations"),
+    "attribution": ("interventions", "attribution"),
+}
+"""The study's tables, and the stage and name that each has in a run."""
+
+
+def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """The tables of several runs, with the column `seed` in front.
+
+    Args:
+        runs: Runs that differ in their seed only, whose stages have finished.
+
+    Raises:
+        ConfigError: no run, or twice the same seed.
+        RunError: a stage of a run has not finished, or the runs differ in more than their seed.
+    """
+    _require_alike(runs)
+    found: dict[str, pd.DataFrame] = {}
+    for name, (stage, table) in TABLES.items():
+        parts = []
+        for run in runs:
+            of_run = run.result(stage, table)
+            if of_run is None:
+                raise RunError(
+                    f"{run.path} has no result of the stage {stage!r}. Run `interp memory` on it."
+                )
+            if "seed" not in of_run:
+                of_run.insert(0, "seed", run.config.seed)
+            parts.append(of_run)
+        found[name] = pd.concat(parts, ignore_index=True)
+    return found
+
+
+def write_memory_study(runs: Sequence[Run], out: Path) -> dict[str, pd.DataFrame]:
+    """Writes the tables of several runs as CSV files into a folder.
+
+    Raises:
+        ConfigError, RunError: as `memory_tables`.
+        StorageError: a file could not be written.
+    """
+    tables = memory_tables(runs)
+    for name, table in tables.items():
+        write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
+    return tables
+
+
+def _require_alike(runs: Sequence[Run]) -> None:
+    if not runs:
+        raise ConfigError("No run is given; give at least one finished run.")
+    seeds = [run.config.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(
+            f"The runs have the seeds {seeds}; each may be there once. Leave one of them out."
+        )
+    for run in runs[1:]:
+        require_same_but_seed(run, runs[0])

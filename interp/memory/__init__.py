@@ -1,0 +1,81 @@
+"""MLP layers as key-value memory: keys, values, and what probes read from the residual stream."""
+
+from interp.memory.causal import (
+    ABLATION_POSITIONS,
+    SWAP_POSITIONS,
+    SWAP_SITES,
+    ablation_costs,
+    ablations,
+    swap_pairs,
+    swap_success,
+    swaps,
+)
+from interp.memory.emergence import (
+    MECHANISMS,
+    emergence_steps,
+    half_strength_step,
+    mechanism_strengths,
+)
+from interp.memory.harvest import (
+    POSITIONS,
+    Harvest,
+    draw_batches,
+    harvest,
+    neuron_hook,
+    residual_sites,
+)
+from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
+from interp.memory.measure import MemoryTables, measure_memory
+from interp.memory.probes import STRENGTHS, RidgeProbe, probe_accuracies, sums_of_inputs
+from interp.memory.trace import Trace, traces
+from interp.memory.values import (
+    PATHS,
+    READINGS,
+    VALUE_METRICS,
+    FirstTokens,
+    output_weights,
+    promoted_logits,
+    top_tokens,
+    value_measures,
+)
+
+__all__ = [
+    "ABLATION_POSITIONS",
+    "KEY_METRICS",
+    "MECHANISMS",
+    "PATHS",
+    "POSITIONS",
+    "READINGS",
+    "STRENGTHS",
+    "SWAP_POSITIONS",
+    "SWAP_SITES",
+    "VALUE_METRICS",
+    "FirstTokens",
+    "Harvest",
+    "MemoryTables",
+    "RidgeProbe",
+    "Trace",
+    "ablation_costs",
+    "ablations",
+    "draw_batches",
+    "emergence_steps",
+    "half_strength_step",
+    "harvest",
+    "intraclass_correlation",
+    "key_measures",
+    "key_vectors",
+    "measure_memory",
+    "mechanism_strengths",
+    "neuron_hook",
+    "output_weights",
+    "probe_accuracies",
+    "promoted_logits",
+    "residual_sites",
+    "sums_of_inputs",
+    "swap_pairs",
+    "swap_success",
+    "swaps",
+    "top_tokens",
+    "traces",
+    "value_measures",
+]

@@ -1,0 +1,311 @@
+"""Keys: which people fire which neurons.
+
+A person's *key vector* is the activations of a layer's neurons (`mlp.hook_post`) where the person is
+met. A layer that recalls facts must tell people apart there, whatever the sentence.
+
+That alone is no memory. Token embeddings tell names apart before any training: at the last name token
+the last name is given, which several people share, and attention brings in the other parts of the
+name, from the first step on. Three contrasts show what goes beyond it:
+
+- *known against held-out people*, whose names are new combinations of the same parts, told in the
+  same way: what embeddings give, both have; what was learned of single people, only the known;
+- *namesakes*, different people with the same last name: keys that only read the last name are as
+  alike for two namesakes as for one person in two sentences;
+- shuffled people: chance.
+
+Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (keys); the
+intraclass correlation: Shrout & Fleiss 1979, "Intraclass correlations", ICC(1,1).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64, Integer
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Wordings
+from interp.errors import ConfigError, suggest
+from interp.memory.harvest import POSITIONS, Harvest, draw_batches, harvest
+from interp.model import valid_indices
+
+KEY_METRICS = (
+    "selectivity",
+    "selectivity_within_last_name",
+    "sparsity",
+    "similarity_same",
+    "similarity_namesake",
+    "similarity_other",
+)
+"""What `key_measures` reports."""
+BETWEEN = "known against held-out"
+"""The split of similarities between a known and a held-out person."""
+
+
+def key_vectors(
+    model: TransformerLensModel,
+    corpus: Corpus,
+    layer: int,
+    individuals: Integer[np.ndarray, " individual"] | slice = slice(None),
+    position: str = "last name",
+    attribute: str | None = None,
+    wordings: Wordings = "evaluation",
+    draws: Sequence[int] = (0, 1),
+    batch_size: int = 64,
+) -> Float[Tensor, "individual neuron"]:
+    """People's key vectors in a layer: neuron activations, averaged over sentences.
+
+    Args:
+        model: Any TransformerLens model over the corpus's tokens.
+        corpus: The run's corpus.
+        layer: Which layer's neurons.
+        individuals: Who; everybody by default, held-out people last.
+        position: "last name" or "predicts value" (see `harvest.POSITIONS`).
+        attribute: In sentences that tell this attribute; the mean over all six by default.
+        wordings: Sentences of training, or those never seen with a person.
+        draws: Which draws of sentences to average over.
+        batch_size: Biographies per forward pass.
+
+    Raises:
+        ConfigError: an unknown position or attribute, a layer out of range, nobody, or no draw.
+
+    Example:
+        ```python
+        keys = key_vectors(run.model(), run.corpus, layer=1, position="predicts value")
+        keys[run.population.find("Ada May Stone")].topk(5)
+        ```
+    """
+    for chosen, known, what in (
+        (position, POSITIONS, "position"),
+        (ATTRIBUTES[0] if attribute is None else attribute, ATTRIBUTES, "attribute"),
+    ):
+        if chosen not in known:
+            raise ConfigError(
+                f"There is no {what} {chosen!r}.{suggest(chosen, known)} Expected one of: "
+                f"{', '.join(known)}."
+            )
+    valid_indices([layer], model.cfg.n_layers, "layer")
+    batches = draw_batches(corpus, individuals, wordings, draws)
+    found = harvest(model, batches, sites=[], layers=[layer], batch_size=batch_size)
+    neurons = found.neurons[layer][POSITIONS.index(position)].mean(dim=1)
+    return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
+
+
+def key_measures(
+    corpus: Corpus, known: Harvest, held_out: Harvest | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """How well neurons tell people apart, and how alike people's keys are.
+
+    All are means over the attributes in whose sentences neurons are read:
+
+    - `selectivity`: the share of a neuron's variance that is between people, not between sentences
+      about one person (intraclass correlation), mean over neurons. 1: it depends on the person alone;
+      0: it does not tell people apart, or is silent. Control: people shuffled in each draw.
+    - `selectivity_within_last_name`: the share that is between people with the same last name. What
+      the last name's embedding gives is not in it. Same control.
+    - `sparsity`: the share of people (and sentences) that fire a neuron: activation above 0.
+    - `similarity_same`: the cosine of a person's key vectors in two different templates, each minus
+      the mean of the known people (which most of an activation is).
+    - `similarity_namesake`: the same, of two different people with the same last name.
+    - `similarity_other`: the same, of any two different people. It is the control of the other two.
+
+    With few wordings, some draws repeat a template, in another place of another biography: left out
+    of `similarity_same`, but not of selectivity.
+
+    Args:
+        corpus: The run's corpus.
+        known: Neurons on people that training showed, in at least two draws.
+        held_out: On people that it never showed, told in the same way; None if there is nobody.
+        seed: Of the shuffled people.
+
+    Returns:
+        Columns `layer`, `position`, `split` ("evaluation": known people; "held_out"; for similarities
+        between different people also "known against held-out"), `metric`, `value` and `control`.
+
+    Raises:
+        ConfigError: a single draw, or other layers in `held_out`.
+    """
+    harvests = {"evaluation": known} | ({} if held_out is None else {"held_out": held_out})
+    if min(len(one.templates) for one in harvests.values()) < 2:
+        raise ConfigError(
+            "Whether neurons tell people apart is seen over at least two draws of sentences; "
+            "harvest two or more."
+        )
+    if held_out is not None and list(held_out.neurons) != list(known.neurons):
+        raise ConfigError(
+            f"Known people were read in the layers {list(known.neurons)}, held-out people in "
+            f"{list(held_out.neurons)}; harvest both in the same."
+        )
+    last_names = corpus.population.names[:, NAME_PARTS.index("last")]
+    groups = {
+        split: torch.from_numpy(last_names[one.individuals].astype(np.int64))
+        for split, one in harvests.items()
+    }
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[tuple[object, ...]] = []
+    for layer in known.neurons:
+        for place, position in enumerate(POSITIONS):
+            by_split: dict[str, list[dict[str, tuple[float, float]]]] = {}
+            for attribute in range(len(ATTRIBUTES)):
+                keys = {s: h.neurons[layer][place, attribute] for s, h in harvests.items()}
+                origin = keys["evaluation"].mean(dim=(0, 1))
+                directions = {s: _directions(x - origin) for s, x in keys.items()}
+                for split, x in keys.items():
+                    templates = harvests[split].templates[..., attribute]
+                    found = _selectivities(x, groups[split], generator)
+                    found["sparsity"] = (float((x > 0).double().mean()), float("nan"))
+                    found |= _similarities(directions[split], groups[split], templates)
+                    by_split.setdefault(split, []).append(found)
+                if held_out is not None:
+                    between = _similarities_between(*directions.values(), *groups.values())
+                    by_split.setdefault(BETWEEN, []).append(between)
+            for split, measures in by_split.items():
+                for metric in measures[0]:
+                    value, control = np.mean([one[metric] for one in measures], axis=0)
+                    rows.append((layer, position, split, metric, float(value), float(control)))
+    columns = ["layer", "position", "split", "metric", "value", "control"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def intraclass_correlation(
+    x: Float[Tensor, "draw individual neuron"],
+) -> Float[Tensor, " neuron"]:
+    """ICC(1): the share of a neuron's variance that is between people.
+
+    Estimated from mean squares between and within people, so that its expectation is 0 where people
+    do not differ; it can be slightly negative. A neuron that never changes gets 0.
+
+    Raises:
+        ConfigError: a single draw, or a single person.
+    """
+    return _shares_between_people(x, torch.zeros(x.shape[1], dtype=torch.int64))[0]
+
+
+def _selectivities(
+    x: Float[Tensor, "draw individual neuron"],
+    groups: Int64[Tensor, " individual"],
+    generator: torch.Generator,
+) -> dict[str, tuple[float, float]]:
+    orders = [torch.randperm(x.shape[1], generator=generator) for _ in x]
+    shuffled = torch.stack([part[order] for part, order in zip(x, orders, strict=True)])
+    real, control = (
+        [float(shares.mean()) for shares in _shares_between_people(one, groups)]
+        for one in (x, shuffled)
+    )
+    return dict(zip(KEY_METRICS, zip(real, control, strict=True), strict=False))
+
+
+def _shares_between_people(
+    x: Float[Tensor, "draw individual neuron"], groups: Int64[Tensor, " individual"]
+) -> tuple[Float[Tensor, " neuron"], Float[Tensor, " neuron"]]:
+    """Each neuron's share of variance that is between people, and between people of one group.
+
+    Variances are estimated as in a one-way and a nested analysis of variance: from the mean squares
+    of people around the mean, of people around their group's mean, and of draws around the person's.
+    """
+    n_draws, n_people, _ = x.shape
+    if n_draws < 2 or n_people < 2:
+        raise ConfigError(
+            f"The share of variance between people needs at least 2 draws and 2 people; there are "
+            f"{n_draws} and {n_people}."
+        )
+    of_person = x.mean(dim=0)
+    within = (x - of_person).square_().sum(dim=(0, 1)) / (n_people * (n_draws - 1))
+    # Sums of squares around a mean are taken from deviations, which are of their own size.
+    deviation = of_person - of_person.mean(dim=0)
+    squares = deviation.square().sum(dim=0)
+    person = squares / (n_people - 1) - within / n_draws
+    index, sizes = _numbered(groups.to(x.device))
+    freedom = n_people - len(sizes)
+    if not freedom:
+        return _share(person, person + within), torch.full_like(within, float("nan"))
+    of_group = torch.zeros(len(sizes), x.shape[-1], device=x.device)
+    of_group = of_group.index_add_(0, index, deviation)
+    between_groups = (of_group.square() / sizes[:, None]).sum(dim=0)
+    in_group = (squares - between_groups) / freedom - within / n_draws
+    return _share(person, person + within), _share(in_group, person + within)
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Their ratio; 0 for a neuron without variance."""
+    return torch.where(whole > 0, part / whole.where(whole > 0, torch.ones_like(whole)), 0.0)
+
+
+def _numbered(groups: Int64[Tensor, " individual"]) -> tuple[Tensor, Tensor]:
+    """Groups numbered from 0, and their sizes."""
+    _, index, sizes = groups.unique(return_inverse=True, return_counts=True)
+    return index, sizes
+
+
+def _directions(x: Float[Tensor, "draw individual neuron"]) -> Tensor:
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def _similarities(
+    directions: Float[Tensor, "draw individual neuron"],
+    groups: Int64[Tensor, " individual"],
+    templates: Int64[Tensor, "draw individual"],
+) -> dict[str, tuple[float, float]]:
+    """Mean cosines over all pairs of draws: of a person with herself, a namesake, anybody else."""
+    n_draws, n_people, _ = directions.shape
+    same: list[Tensor] = []
+    sums = {"similarity_namesake": [0.0, 0.0], "similarity_other": [0.0, 0.0]}
+    everybody = torch.zeros_like(groups)
+    for one in range(n_draws):
+        for other in range(one + 1, n_draws):
+            a, b = directions[one], directions[other]
+            own = (a * b).sum(dim=-1).double()
+            same.append(own[(templates[one] != templates[other]).to(own.device)])
+            for metric, grouping in (
+                ("similarity_namesake", groups),
+                ("similarity_other", everybody),
+            ):
+                total, count = _pair_sums(a, b, grouping, grouping)
+                sums[metric][0] += total - float(own.sum())
+                sums[metric][1] += count - n_people
+    namesake, others = (s / n if n else float("nan") for s, n in sums.values())
+    own = torch.cat(same)
+    return {
+        "similarity_same": (float(own.mean()) if len(own) else float("nan"), others),
+        "similarity_namesake": (namesake, others),
+        "similarity_other": (others, float("nan")),
+    }
+
+
+def _similarities_between(
+    known: Float[Tensor, "draw individual neuron"],
+    held_out: Float[Tensor, "held_draw held_individual neuron"],
+    known_groups: Int64[Tensor, " individual"],
+    held_out_groups: Int64[Tensor, " held_individual"],
+) -> dict[str, tuple[float, float]]:
+    found = []
+    for of_known, of_held in (
+        (known_groups, held_out_groups),
+        (torch.zeros_like(known_groups), torch.zeros_like(held_out_groups)),
+    ):
+        total, count = _pair_sums(known.sum(0), held_out.sum(0), of_known, of_held)
+        pairs = count * len(known) * len(held_out)
+        found.append(total / pairs if pairs else float("nan"))
+    return {
+        "similarity_namesake": (found[0], found[1]),
+        "similarity_other": (found[1], float("nan")),
+    }
+
+
+def _pair_sums(
+    a: Float[Tensor, "a_individual neuron"],
+    b: Float[Tensor, "b_individual neuron"],
+    a_groups: Int64[Tensor, " a_individual"],
+    b_groups: Int64[Tensor, " b_individual"],
+) -> tuple[float, int]:
+    """The sum of a @ b over all pairs in the same group, and their number; no pair is made."""
+    _, index = torch.cat([a_groups, b_groups]).unique(return_inverse=True)
+    n_groups = int(index.max()) + 1
+    sums, counts = [], []
+    for x, of_x in ((a, index[: len(a)]), (b, index[len(a) :])):
+        summed = torch.zeros(n_groups, x.shape[1], device=x.device)
+        sums.append(summed.index_add_(0, of_x.to(x.device), x))
+        counts.append(torch.bincount(of_x, minlength=n_groups))
+    return float((sums[0] * sums[1]).sum(dtype=torch.float64)), int((counts[0] * counts[1]).sum())

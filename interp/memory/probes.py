@@ -1,0 +1,232 @@
+"""Probes: which facts a linear classifier reads from the residual stream, and which it learns itself.
+
+A probe is trained on a person's training wordings and tested on wordings that the model never saw
+with that person. Two probes answer two questions:
+
+- *The same people*, in training and test. Such a probe may learn people by heart from any stream that
+  tells them apart: with 512 people in 128 dimensions it does so for most of them. The control task
+  measures that: the same probe learns facts shuffled among people, which the model cannot know.
+  Selectivity, real minus control accuracy, is what the stream holds of the facts themselves; it
+  cannot exceed what the control leaves, and is small wherever people are told apart well.
+- *Other people*: trained on four fifths of the people and tested on the last, in turn. There is
+  nothing to learn by heart, and the control is at chance. Such a probe is right where the model
+  writes a value in the same direction for everybody who has it. Tested are the people whose value
+  some person of training shares.
+
+Source: Hewitt & Liang 2019, "Designing and interpreting probes with control tasks".
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from interp.biographies import ATTRIBUTES, Corpus
+from interp.errors import ConfigError
+from interp.memory.harvest import POSITIONS, Harvest
+from interp.memory.values import FirstTokens
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Ridge penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
+# Of 0.01, 0.1, 1 and 10 the best where `tiny` predicts values; no fold is held back to choose.
+_STRENGTH_OTHER_PEOPLE = 1.0
+_N_FOLDS = 5
+_N_SHUFFLES = 2
+
+
+class RidgeProbe:
+    """Least-squares classifiers with an intercept and a ridge penalty, in closed form.
+
+    Targets are one-hot, all inputs count the same, the class with the highest score is predicted.
+    Several sets of labels for the same inputs share the factorisation of their covariance. A probe is
+    made from sums over its inputs, so that probes on parts of the data are made from parts of sums.
+
+    Args:
+        gram: The products of inputs, each followed by a 1, summed over inputs (see `sums_of_inputs`).
+        by_class: The inputs, each followed by a 1, summed over those of each class.
+    """
+
+    def __init__(
+        self, gram: Float[Tensor, "width width"], by_class: Float[Tensor, "set class width"]
+    ) -> None:
+        count = gram[-1, -1]
+        if not count > 0:
+            raise ConfigError("A probe learns from at least one input; there is none.")
+        self.mean = gram[-1, :-1] / count
+        self.covariance = gram[:-1, :-1] / count - torch.outer(self.mean, self.mean)
+        self.frequencies = by_class[..., -1] / count
+        # One-hot targets need no centring where inputs are centred.
+        centred = by_class[..., :-1] / count - self.frequencies[..., None] * self.mean
+        self._targets = centred.flatten(0, 1).T
+
+    def weights(self, strength: float) -> Float[Tensor, "d_model set_class"]:
+        """The classifiers' weights, at a penalty relative to the covariance's mean eigenvalue."""
+        penalty = strength * self.covariance.diagonal().mean()
+        eye = torch.eye(len(self.covariance), device=self.covariance.device)
+        ridge = self.covariance + penalty.clamp_min(1e-30) * eye
+        factor = torch.linalg.cholesky(ridge.double()).to(ridge.dtype)
+        weights: Tensor = torch.cholesky_solve(self._targets, factor)
+        return weights
+
+    def predict(
+        self, x: Float[Tensor, "sample d_model"], strength: float
+    ) -> Int64[Tensor, "set sample"]:
+        """The class of each input, by each set's classifier."""
+        scores = (x - self.mean) @ self.weights(strength)
+        scores = scores.unflatten(1, self.frequencies.shape) + self.frequencies
+        predicted: Tensor = scores.argmax(dim=-1).T
+        return predicted
+
+
+def sums_of_inputs(
+    x: Float[Tensor, "group sample d_model"],
+    labels: Int64[Tensor, "set group sample"],
+    n_classes: int,
+) -> tuple[Float[Tensor, "group width width"], Float[Tensor, "group set class width"]]:
+    """What probes are made from, for each group of inputs; sums over groups make a probe on them.
+
+    Args:
+        x: Inputs, not far from 0 on average (sums are kept in single precision).
+        labels: For each set, the class of each input.
+        n_classes: Number of classes, the same in every set.
+    """
+    n_groups = len(x)
+    ones = torch.ones_like(x[..., :1])
+    extended = torch.cat([x, ones], dim=-1)
+    by_class = x.new_zeros(len(labels), n_groups * n_classes, extended.shape[-1])
+    groups = torch.arange(n_groups, device=x.device)[:, None] * n_classes
+    for of_set, chosen in zip(by_class, labels, strict=True):
+        of_set.index_add_(0, (chosen + groups).flatten(), extended.flatten(0, 1))
+    by_group = by_class.unflatten(1, (n_groups, n_classes)).transpose(0, 1)
+    return extended.transpose(1, 2) @ extended, by_group
+
+
+def probe_accuracies(
+    corpus: Corpus,
+    train: Harvest,
+    test: Harvest,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How well linear probes tell each attribute's value from every site of the residual stream.
+
+    The class is the value's first token (see `FirstTokens`). For the same people the penalty is
+    chosen for each site, position and attribute on the last draw of `train`, by the sum of real and
+    control accuracy, so that choosing favours neither; then the probe learns from all draws.
+
+    Args:
+        corpus: The run's corpus.
+        train: Residual streams on training wordings, in at least two draws.
+        test: Of the same people on evaluation wordings, at the same sites.
+        strengths: Penalties to choose from, relative to the covariance's mean eigenvalue.
+        seed: Of the shuffled facts (the same wrong facts at every site) and of who is left out.
+
+    Returns:
+        Columns `site`, `layer`, `position`, `attribute` (a name, or "all" for the mean); for the same
+        people `accuracy`, `control` (mean over two shuffles of facts) and `selectivity` (their
+        difference); for other people `accuracy_other_people`, `control_other_people` and
+        `selectivity_other_people`. The last three are NaN for fewer than five people, or where no
+        two people share a value.
+
+    Raises:
+        ConfigError: other people or sites in `test`, a single draw, or no penalty.
+    """
+    if not torch.equal(train.individuals, test.individuals) or list(train.residual) != list(
+        test.residual
+    ):
+        raise ConfigError(
+            "Probes are tested on the people and at the sites they were trained on; harvest both "
+            "with the same individuals and sites."
+        )
+    n_draws = len(train.templates)
+    if n_draws < 2 or not len(strengths) or min(strengths) <= 0:
+        raise ConfigError(
+            f"Probes have {n_draws} draw(s) of training wordings and the penalties "
+            f"{list(strengths)} to choose from; they need at least two draws, the last one to choose "
+            "with, and penalties above 0."
+        )
+    people = train.individuals
+    generator = np.random.default_rng(seed)
+    shuffles = [generator.permutation(len(people)) for _ in range(_N_SHUFFLES)]
+    # Folds of one size, so that their sums are made together; up to four people are in none of them.
+    size = len(people) // _N_FOLDS
+    order = torch.from_numpy(generator.permutation(len(people)))
+    folds = order[: _N_FOLDS * size].view(_N_FOLDS, size)
+    first = FirstTokens.of(corpus)
+    rows: list[tuple[object, ...]] = []
+    for (site, layer), stream in train.residual.items():
+        for place, position in enumerate(POSITIONS):
+            found = []
+            for index, attribute in enumerate(ATTRIBUTES):
+                own = first[attribute].of_individual[people]
+                labels = torch.stack([own, *(own[shuffle] for shuffle in shuffles)])
+                labels = labels.to(stream.device)
+                fit, tested = stream[place, index], test.residual[site, layer][place, index]
+                origin = fit.mean(dim=(0, 1))
+                cell = fit - origin, tested - origin, labels, len(first[attribute].tokens)
+                found.append((*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds)))
+            mean = np.mean(found, axis=0).tolist()
+            for attribute, values in zip(("all", *ATTRIBUTES), [mean, *found], strict=True):
+                rows.append((site, layer, position, attribute, *values))
+    accuracies = ["accuracy", "control", "accuracy_other_people", "control_other_people"]
+    table = pd.DataFrame(rows, columns=["site", "layer", "position", "attribute", *accuracies])
+    table.insert(6, "selectivity", table["accuracy"] - table["control"])
+    real, control = (table[name] for name in accuracies[2:])
+    table["selectivity_other_people"] = real - control
+    return table
+
+
+def _of_same_people(
+    fit: Float[Tensor, "draw individual d_model"],
+    tested: Float[Tensor, "test_draw individual d_model"],
+    labels: Int64[Tensor, "task individual"],
+    n_classes: int,
+    strengths: Sequence[float],
+) -> tuple[float, float]:
+    """Real and control accuracy at the penalty that the last draw of `fit` favours."""
+    every_draw = labels[:, None].expand(-1, len(fit), -1)
+    gram, by_class = sums_of_inputs(fit, every_draw, n_classes)
+
+    def accuracies(probe: RidgeProbe, x: Tensor, strength: float) -> tuple[float, float]:
+        right = probe.predict(x.flatten(0, 1), strength) == labels.repeat(1, len(x))
+        each = right.double().mean(dim=1)
+        return float(each[0]), float(each[1:].mean())
+
+    strength = strengths[0]
+    if len(strengths) > 1:
+        probe = RidgeProbe(gram[:-1].sum(0), by_class[:-1].sum(0))
+        sums = [sum(accuracies(probe, fit[-1:], one)) for one in strengths]
+        strength = strengths[int(np.argmax(sums))]
+    return accuracies(RidgeProbe(gram.sum(0), by_class.sum(0)), tested, strength)
+
+
+def _of_other_people(
+    fit: Float[Tensor, "draw individual d_model"],
+    tested: Float[Tensor, "test_draw individual d_model"],
+    labels: Int64[Tensor, "task individual"],
+    n_classes: int,
+    folds: Int64[Tensor, "fold fold_individual"],
+) -> tuple[float, float]:
+    """Real and control accuracy on people whom the probe was not trained on."""
+    if not folds.numel():
+        return float("nan"), float("nan")
+    folds, tasks = folds.to(fit.device), labels[:2]
+    n_draws, n_test_draws = len(fit), len(tested)
+    by_fold = fit[:, folds].transpose(0, 1).flatten(1, 2)  # [fold (draw fold_individual) d_model]
+    own = tasks[:, folds]  # [task fold fold_individual]
+    gram, by_class = sums_of_inputs(by_fold, own.repeat(1, 1, n_draws), n_classes)
+    all_gram, all_by_class = gram.sum(0), by_class.sum(0)
+    right, counted = torch.zeros(2, device=fit.device), torch.zeros(2, device=fit.device)
+    for fold, left_out in enumerate(folds):
+        probe = RidgeProbe(all_gram - gram[fold], all_by_class - by_class[fold])
+        x = tested[:, left_out].flatten(0, 1)
+        truth = own[:, fold].repeat(1, n_test_draws)
+        possible = probe.frequencies.gather(1, truth) > 0.5 / len(fit) / fit.shape[1]
+        predicted = probe.predict(x, _STRENGTH_OTHER_PEOPLE)
+        right += ((predicted == truth) & possible).sum(dim=1)
+        counted += possible.sum(dim=1)
+    real, control = torch.where(counted > 0, right / counted, float("nan")).tolist()
+    return real, control

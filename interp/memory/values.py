@@ -1,0 +1,336 @@
+"""Values: which tokens a neuron's output weights promote, and whose.
+
+An MLP layer as a memory of keys and values: a neuron's input weights are a key that some people's
+residual streams match, its output weights the value that is written when they do. Read through the
+final norm and the unembedding, the value is a row of logits: the tokens that the neuron promotes.
+
+The final norm is taken as linear: centring and its weight belong to the path, its scale does not.
+The scale is one positive number per position, so that it changes neither the order of a neuron's
+tokens nor which of two values it promotes more.
+
+Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (values and their
+agreement with keys); Geva et al. 2022, "Transformer feed-forward layers build predictions by
+promoting concepts in the vocabulary space"; the linear view of norms and of paths through attention:
+Elhage et al. 2021, "A mathematical framework for transformer circuits".
+"""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, cast, get_args
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+from transformers import PreTrainedTokenizerFast
+
+from interp.biographies import ATTRIBUTES, Corpus
+from interp.errors import ConfigError, suggest
+from interp.memory.harvest import POSITIONS, Harvest
+from interp.model import valid_indices
+
+Path = Literal["direct", "attention"]
+"""direct: from the neuron straight to the unembedding, at its own position. attention: through the
+value and output weights of all heads of later layers, to a position that attends to the neuron's."""
+PATHS: tuple[Path, ...] = get_args(Path)
+VALUE_METRICS = ("value_share", "agreement", "layer_agreement")
+"""What `value_measures` reports."""
+READINGS = tuple((position, path) for position in POSITIONS for path in PATHS)[:-1]
+"""Where neurons are read and how their values get to a prediction. Nothing attends to the position
+that predicts a value in order to predict it, so its values take the direct path only."""
+_N_TOP_TOKENS = 10
+_TOP_SHARE = 0.05  # of people, by how much they fire a neuron
+_N_SHUFFLES = 5
+
+
+@torch.no_grad()
+def promoted_logits(
+    model: TransformerLensModel, layer: int, path: str = "direct"
+) -> Float[Tensor, "neuron vocab"]:
+    """What each neuron of a layer adds to the logits, per unit of its activation.
+
+    The output weights are centred over d_model where the final norm is a LayerNorm (an RMSNorm does
+    not centre), multiplied by its weight and by W_U, then centred over the vocabulary, as a constant
+    added to all logits changes no prediction. The norm's scale is left out: it differs from position
+    to position. To get the logits of a position, divide by the scale there (`ln_final.hook_scale`).
+
+    On the path "attention" the output weights first go through every head of every later layer, as
+    they do at a position that attends to the neuron's with weight 1 in each of them: that layer's
+    first norm (as linear, its scale left out too), W_V and W_O, summed over heads and layers. Paths
+    through several layers' attention, or through later MLPs, are not counted.
+
+    Args:
+        model: Any TransformerLens model with norms whose weights it shows.
+        layer: The layer.
+        path: "direct" or "attention".
+
+    Returns:
+        Logits per unit of activation, times the scale of each norm on the path.
+
+    Raises:
+        ConfigError: an unknown path, a layer out of range, the last layer's path through attention,
+            or a model whose weights are not where TransformerLens has them.
+
+    Example:
+        >>> from interp import hooked_transformer, preset
+        >>> promoted_logits(hooked_transformer(preset("smoke")), layer=0).shape[0]
+        64
+    """
+    return _promoted(model, output_weights(model, layer), layer, path)
+
+
+def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "neuron d_model"]:
+    """The output weights of a layer's neurons, in single precision.
+
+    Raises:
+        ConfigError: a layer out of range, or a model that does not show the weights.
+    """
+    valid_indices([layer], model.cfg.n_layers, "layer")
+    weights: Tensor = _weights(model, "W_out")[layer].detach().float()
+    return weights
+
+
+def _promoted(
+    model: TransformerLensModel, written: Float[Tensor, "neuron d_model"], layer: int, path: str
+) -> Float[Tensor, "neuron vocab"]:
+    """The logits that any vectors written by a layer's MLP add, norms taken as linear."""
+    if path not in PATHS:
+        raise ConfigError(
+            f"There is no path {path!r}.{suggest(path, PATHS)} Paths: {', '.join(PATHS)}."
+        )
+    parts = cast(Any, model)
+    if path == "attention":
+        later = range(layer + 1, model.cfg.n_layers)
+        if not later:
+            raise ConfigError(
+                f"No attention reads what layer {layer} writes: it is the last. Use the path "
+                "'direct', or an earlier layer."
+            )
+        values, outputs = _weights(model, "W_V"), _weights(model, "W_O")
+        moved = torch.zeros_like(written)
+        for reader in later:
+            read = _through_norm(parts.blocks[reader], "ln1", written)
+            for head in range(outputs[reader].shape[0]):
+                # Heads may share value weights (grouped-query attention).
+                group = head * values[reader].shape[0] // outputs[reader].shape[0]
+                moved += read @ values[reader][group].float() @ outputs[reader][head].float()
+        written = moved
+    logits = _through_norm(model, "ln_final", written) @ _weights(model, "W_U").float()
+    return logits - logits.mean(dim=-1, keepdim=True)
+
+
+def _weights(model: TransformerLensModel, name: str) -> Tensor:
+    try:
+        weights: Tensor = getattr(model, name)
+    except (AttributeError, RuntimeError) as error:
+        raise ConfigError(
+            f"The model does not show its weights as {name} ({error}), which promoted tokens are "
+            "read from. Expected: a TransformerLens model with an MLP of neurons in every layer."
+        ) from error
+    return weights.detach()
+
+
+def _through_norm(
+    owner: Any, name: str, x: Float[Tensor, "neuron d_model"]
+) -> Float[Tensor, "neuron d_model"]:
+    """A norm as a linear map: centring, if it centres, and its weight; without scale and bias."""
+    norm = getattr(owner, name, None)
+    weight = getattr(norm, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise ConfigError(
+            f"The model has no norm with a weight as {name}. Expected: LayerNorm or RMSNorm where "
+            "TransformerLens has it (`ln_final`, `blocks.0.ln1`)."
+        )
+    weight = weight.detach().float()
+    if getattr(norm, "uses_weight_offset", False):
+        weight = 1 + weight
+    if not getattr(norm, "uses_rms_norm", False):
+        x = x - x.mean(dim=-1, keepdim=True)
+    return x * weight
+
+
+def top_tokens(
+    promoted: Float[Tensor, "neuron vocab"], tokenizer: PreTrainedTokenizerFast, k: int = 10
+) -> pd.DataFrame:
+    """The tokens that each neuron promotes most.
+
+    Args:
+        promoted: From `promoted_logits`.
+        tokenizer: What turns token ids into text.
+        k: Tokens per neuron.
+
+    Returns:
+        Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
+
+    Raises:
+        ConfigError: `k` is not between 1 and the number of tokens.
+    """
+    n_neurons, n_tokens = promoted.shape
+    if not 1 <= k <= n_tokens:
+        raise ConfigError(f"k={k}: a neuron has between 1 and {n_tokens} tokens to promote.")
+    top = promoted.topk(k, dim=-1)
+    ids = top.indices.flatten().tolist()
+    text = {index: str(tokenizer.decode([index])).strip() for index in set(ids)}
+    return pd.DataFrame(
+        {
+            "neuron": np.repeat(np.arange(n_neurons), k),
+            "rank": np.tile(np.arange(1, k + 1), n_neurons),
+            "token": [text[index] for index in ids],
+            "logit": top.values.flatten().cpu().numpy(),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """The first tokens of an attribute's values: what the measures tell apart.
+
+    A value is looked for by its first token, the only one that nothing before it gives away. With
+    word-level tokens that is the whole value, or tells it from all others, save for birth dates,
+    whose first token is the day: whole dates are (nearly) unique to people, and nothing could be
+    learned from one person about another.
+
+    Attributes:
+        tokens: The distinct first tokens of all values in the attribute's pool.
+        of_individual: For each person of the population, the index of theirs in `tokens`.
+        in_values: All tokens of all values, first and later, in order.
+    """
+
+    tokens: Int64[Tensor, " first_token"]
+    of_individual: Int64[Tensor, " population"]
+    in_values: Int64[Tensor, " token"]
+
+    @staticmethod
+    def of(corpus: Corpus) -> "dict[str, FirstTokens]":
+        """Those of every attribute; read once for each corpus, as pools are long."""
+        if corpus not in _first_tokens:
+            found = {}
+            for index, attribute in enumerate(ATTRIBUTES):
+                values = corpus.value_tokens(attribute)
+                distinct, place = np.unique([value[0] for value in values], return_inverse=True)
+                of_individual = place[corpus.population.values[:, index]]
+                in_values = np.unique(np.fromiter(chain.from_iterable(values), np.int64))
+                found[attribute] = FirstTokens(
+                    *map(torch.from_numpy, (distinct, of_individual, in_values))
+                )
+            _first_tokens[corpus] = found
+        return _first_tokens[corpus]
+
+
+_first_tokens: WeakKeyDictionary[Corpus, dict[str, FirstTokens]] = WeakKeyDictionary()
+
+
+def value_measures(
+    model: TransformerLensModel, corpus: Corpus, known: Harvest, seed: int = 0
+) -> pd.DataFrame:
+    """Whether neurons write attribute values, and the values of the people that fire them.
+
+    - `value_share`: the share of neurons' ten most promoted tokens that belong to a value of the
+      attribute ("all": of any attribute), mean over neurons. Control: random directions in place of
+      the output weights. It asks about the weights alone, so it is the same at both positions.
+    - `agreement`: for each neuron, the people who fire it most (the upper 5%, activations averaged
+      over wordings); the rank of their own value among the attribute's values in what the neuron
+      promotes, from 0 (last) to 1 (first); mean over people and neurons. Control: facts shuffled
+      among people, mean over five shuffles; 0.5 is chance.
+    - `layer_agreement`: the same rank in what the whole layer writes for a person beyond what it
+      writes on average: the promoted logits of all neurons weighted by activation minus its mean over
+      people. All people count. Same control and chance.
+
+    `agreement` asks for single neurons that are memories of few people; `layer_agreement` also sees a
+    memory spread over many neurons, each of which serves many people.
+
+    Args:
+        model: The model.
+        corpus: The run's corpus.
+        known: The neurons of every layer on people that training showed.
+        seed: Of the random directions and shuffles.
+
+    Returns:
+        Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
+        the mean over attributes, but for `value_share`), `value` and `control`.
+
+    Raises:
+        ConfigError: as `promoted_logits`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first = FirstTokens.of(corpus)
+    rows: list[tuple[object, ...]] = []
+    for layer, neurons in known.neurons.items():
+        weights = output_weights(model, layer)
+        random = torch.randn(weights.shape, generator=generator).to(weights.device)
+        mean = neurons.mean(dim=2)  # over draws: [position attribute individual neuron]
+        for position, path in READINGS:
+            if path == "attention" and layer == model.cfg.n_layers - 1:
+                continue
+            promoted = promoted_logits(model, layer, path)
+            shares = _value_shares(promoted, first)
+            of_random = _value_shares(_promoted(model, random, layer, path), first)
+            found: dict[str, tuple[list[float], list[float]]] = {"value_share": (shares, of_random)}
+            activations = mean[POSITIONS.index(position)]
+            agreements = [
+                _agreement(activations[index], promoted, one, known.individuals, generator)
+                for index, one in enumerate(first.values())
+            ]
+            for place, metric in enumerate(VALUE_METRICS[1:]):
+                values, controls = zip(*(pair[place] for pair in agreements), strict=True)
+                found[metric] = (
+                    [float(np.mean(values)), *values],
+                    [float(np.mean(controls)), *controls],
+                )
+            for metric, pair in found.items():
+                for line in zip(("all", *ATTRIBUTES), *pair, strict=True):
+                    rows.append((layer, position, path, metric, *line))
+    columns = ["layer", "position", "path", "metric", "attribute", "value", "control"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _value_shares(
+    promoted: Float[Tensor, "neuron vocab"], first: dict[str, FirstTokens]
+) -> list[float]:
+    """The share of top tokens that are in a value of any attribute, then of each."""
+    top = promoted.topk(min(_N_TOP_TOKENS, promoted.shape[1]), dim=-1).indices
+    of_each = [one.in_values.to(top.device) for one in first.values()]
+    return [
+        float(torch.isin(top, chosen).double().mean()) for chosen in (torch.cat(of_each), *of_each)
+    ]
+
+
+def _agreement(
+    activations: Float[Tensor, "individual neuron"],
+    promoted: Float[Tensor, "neuron vocab"],
+    first: FirstTokens,
+    individuals: Int64[Tensor, " individual"],
+    generator: torch.Generator,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(value, control) of `agreement` and of `layer_agreement` for one attribute."""
+    own = first.of_individual[individuals].to(promoted.device)
+    n_people = len(own)
+    promoted = promoted[:, first.tokens.to(promoted.device)]
+    n_top = max(1, round(_TOP_SHARE * n_people))
+    top = activations.topk(n_top, dim=0).indices.T  # [neuron top]
+    ranks = _ranks(promoted)
+    of_layer = _ranks((activations - activations.mean(dim=0)) @ promoted)
+
+    def mean_ranks(values: Tensor) -> tuple[float, float]:
+        by_neuron = ranks.gather(1, values[top])
+        by_person = of_layer.gather(1, values[:, None])
+        return float(by_neuron.double().mean()), float(by_person.double().mean())
+
+    shuffled = [
+        mean_ranks(own[torch.randperm(n_people, generator=generator).to(own.device)])
+        for _ in range(_N_SHUFFLES)
+    ]
+    of_neurons, of_the_layer = mean_ranks(own)
+    controls = np.mean(shuffled, axis=0)
+    return (of_neurons, float(controls[0])), (of_the_layer, float(controls[1]))
+
+
+def _ranks(logits: Float[Tensor, "*more value"]) -> Float[Tensor, "*more value"]:
+    """The rank of each value among all, from 0 for the least promoted to 1 for the most."""
+    n = logits.shape[-1]
+    places = torch.arange(n, device=logits.device, dtype=logits.dtype) / max(n - 1, 1)
+    order = logits.argsort(dim=-1)
+    return torch.empty_like(logits).scatter_(-1, order, places.expand_as(logits))

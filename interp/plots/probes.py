@@ -1,0 +1,129 @@
+"""What linear probes read from the residual stream, over training and at one checkpoint.
+
+Tables have the columns `step`, `site`, `layer`, `position`, `attribute`, `accuracy`, `control`,
+`selectivity` and, where probes were tested on other people than they were fitted on too,
+`accuracy_other_people`, `control_other_people`, `selectivity_other_people`. Source: Hewitt and Liang
+2019 (control tasks).
+"""
+
+from itertools import product
+from math import sqrt
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.phases import Phases
+from interp.plots.panels import (
+    COLOURS,
+    ROOT_AXIS,
+    Line,
+    Panel,
+    at_step,
+    by_step,
+    chosen,
+    in_order,
+    over_steps,
+    rows,
+)
+from interp.plots.sites import checked_maps, of_site, residual_sites, site_name, site_styles
+from interp.plots.style import describe
+
+_PROBES = (
+    "step", "site", "layer", "position", "attribute", "accuracy", "control", "selectivity",
+)  # fmt: skip
+_PEOPLE = """On the same people as fitted, a probe can learn people by heart, and so can the control;
+on other people, where measured, it can only read what is written alike for all who share a value."""
+
+
+def probe_curves(probes: pd.DataFrame, phases: Phases) -> go.Figure:
+    """Selectivity of linear probes for all attributes over training, a line for each site.
+
+    What to look for: the first site, and the phase, at which facts can be read.
+
+    Args:
+        probes: See the module; drawn are the rows of attribute "all".
+        phases: Of the run.
+
+    Raises:
+        InterpError: a column is missing, or the rows of attribute "all".
+    """
+    found = chosen(rows(probes, _PROBES, "probes"), "probes", attribute="all")
+    sites = residual_sites(found)
+    people = _people(found)
+    panels = []
+    for position in in_order(found["position"]):
+        of_position = found[found["position"] == position]
+        for suffix, words in people.items():
+            curves = [by_step(of_site(of_position, s), f"selectivity{suffix}") for s in sites]
+            lines = [
+                Line(site_name(*site), curve, style)
+                for site, curve, style in zip(sites, curves, site_styles(sites), strict=True)
+                if len(curve)
+            ]
+            title = f"{position}<br>{words}" if len(people) > 1 else position
+            panels.append(Panel(title, lines))
+    figure = over_steps(panels, phases, "selectivity", n_columns=len(people), place=sqrt)
+    figure.add_hline(y=0, line={"color": COLOURS[-1], "dash": "dot", "width": 1.5})
+    if len(people) == 1:
+        figure.update_layout(height=170 + 260 * len(panels))
+    return describe(
+        figure,
+        "What linear probes read",
+        f"""Selectivity of linear probes that read a person's values from the residual stream, as a
+        share: their accuracy in wordings they were not fitted on, less that of the control task, in
+        which facts are shuffled among people (dotted: 0, where the two are equal); mean over the six
+        attributes, against training steps, a row of panels for each position, a line for each site.
+        {_PEOPLE} {ROOT_AXIS} Look for the first site from which facts can be read at the last name
+        token, for the phase in which it happens, and for whether they can be read there before they
+        can where the value is predicted.""",
+    )
+
+
+def probe_sites(probes: pd.DataFrame, step: int | None = None) -> go.Figure:
+    """Accuracy of probes against their control at one checkpoint, for every site and attribute.
+
+    What to look for: the site at which an attribute becomes readable.
+
+    Args:
+        probes: See the module.
+        step: The checkpoint; by default the last.
+
+    Raises:
+        InterpError: a column is missing, or there is no probe at that step.
+    """
+    found, step = at_step(rows(probes, _PROBES, "probes"), step, "probes")
+    sites = residual_sites(found)
+    attributes = in_order(found["attribute"], first="all")
+    maps, people = {}, _people(found)
+    for position, suffix in product(in_order(found["position"]), people):
+        of_position = found[found["position"] == position]
+        own = [site for site in sites if len(of_site(of_position, site))]
+        grids = []
+        for column in (f"accuracy{suffix}", f"control{suffix}"):
+            cells = of_position.pivot_table(column, ["site", "layer"], "attribute", dropna=False)
+            grid = cells.reindex(index=own, columns=attributes)
+            grid.index = pd.Index([site_name(*site) for site in own])
+            grid.columns = pd.Index([a.replace("_", " ") for a in attributes])
+            grids.append(grid)
+        title = f"{position}, {people[suffix]}" if len(people) > 1 else position
+        maps[title] = (grids[0], grids[1])
+    figure = checked_maps(maps, "accuracy (control)", "attribute")
+    figure.update_xaxes(tickangle=-90)
+    return describe(
+        figure,
+        f"What linear probes read, step {step:,}",
+        f"""Accuracy of linear probes, in percent of people, at training step {step:,}, in wordings
+        they were not fitted on; in brackets the control task, in which facts are shuffled among
+        people; rows are sites of the residual stream, from first to last, columns are attributes,
+        a map for each position. {_PEOPLE} The stronger the blue, the larger the difference. Look for the site
+        from which an attribute can be read, and for sites whose control is as good: there the probe
+        has learned the people by heart, and shows nothing about the model.""",
+    )
+
+
+def _people(probes: pd.DataFrame) -> dict[str, str]:
+    """On whom probes were tested: the suffix of the columns, and what a reader is told."""
+    other = "selectivity_other_people"
+    if other in probes and probes[other].notna().any():
+        return {"": "same people", "_other_people": "other people"}
+    return {"": "same people"}

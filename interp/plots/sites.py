@@ -1,0 +1,130 @@
+"""Sites of a transformer in words, in the order of the computation, and maps of them.
+
+A site is a hook with its layer: the residual stream before a layer (`resid_pre`), between its
+attention and its MLP (`resid_mid`), behind it (`resid_post`), or what attention (`attn_out`) or the
+MLP (`mlp_out`) adds to it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.plots.panels import SIGNED
+from interp.plots.style import DASHES, INK, ramp
+
+RESIDUAL = ("resid_pre", "resid_mid", "resid_post")
+"""Sites of the residual stream, in order."""
+OUTPUTS = ("attn_out", "mlp_out")
+"""What is added to the residual stream, in order."""
+_ORDER = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+_WORDS = {
+    "resid_pre": "before layer {}",
+    "attn_out": "output of attention {}",
+    "resid_mid": "after attention {}",
+    "mlp_out": "output of MLP {}",
+    "resid_post": "after MLP {}",
+}
+
+Site = tuple[str, int]
+"""A hook and its layer."""
+
+
+def site_name(site: str, layer: int) -> str:
+    """What a reader is told a site is.
+
+    Example:
+        >>> site_name("resid_mid", 1)
+        'after attention 1'
+    """
+    return _WORDS.get(site, f"{site.replace('_', ' ')}, layer {{}}").format(layer)
+
+
+def sites_of(table: pd.DataFrame, kinds: Sequence[str]) -> list[Site]:
+    """The sites of a table in the order of the computation, each once.
+
+    What lies before a layer is what lies behind the one below: of the two, only the latter is kept.
+
+    Args:
+        table: With the columns `site` and `layer`.
+        kinds: The hooks to keep.
+    """
+    pairs = zip(table["site"], table["layer"], strict=True)
+    found = {(str(site), int(layer)) for site, layer in pairs if site in kinds}
+    distinct = [
+        (site, layer)
+        for site, layer in found
+        if site != "resid_pre" or ("resid_post", layer - 1) not in found
+    ]
+    return sorted(distinct, key=lambda pair: (pair[1], _ORDER.index(pair[0])))
+
+
+def residual_sites(table: pd.DataFrame) -> list[Site]:
+    """The sites of the residual stream that a table has; see `sites_of`."""
+    return sites_of(table, RESIDUAL)
+
+
+def of_site(table: pd.DataFrame, site: Site) -> pd.DataFrame:
+    """The rows of a site."""
+    return table[(table["site"] == site[0]) & (table["layer"] == site[1])]
+
+
+def site_styles(sites: Sequence[Site]) -> list[dict[str, object]]:
+    """Lines from blue (first site) to orange (last); neighbours differ in their dashes too."""
+    return [
+        {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
+        for i, colour in enumerate(ramp(len(sites)))
+    ]
+
+
+def checked_maps(
+    maps: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], measure: str, axis: str = ""
+) -> go.Figure:
+    """Maps of shares with their control: cells tell both in percent, colours the difference.
+
+    Args:
+        maps: By title: values and controls (shares), with the same rows and columns. The maps have
+            the same columns too.
+        measure: What the values are, for the pointer.
+        axis: Title of the columns.
+    """
+    counts = [len(values) for values, _ in maps.values()]
+    cell, space = 36.0, 40.0
+    inner = sum(counts) * cell + len(counts) * space
+    figure = make_subplots(
+        rows=len(maps), cols=1, shared_xaxes=True, row_heights=counts,
+        vertical_spacing=space / inner,
+    )  # fmt: skip
+    gains = [(v - c).abs().to_numpy(dtype=float) for v, c in maps.values()]
+    highest = max(1e-9, *(float(np.nanmax(gain, initial=0.0)) for gain in gains))
+    for row, (title, (values, controls)) in enumerate(maps.items(), start=1):
+        gain = (values - controls).astype(float)
+        shares = zip(values.to_numpy(), controls.to_numpy(), strict=True)
+        texts = [
+            [_cell(*both) for both in zip(value, control, strict=True)] for value, control in shares
+        ]
+        figure.add_heatmap(
+            z=gain.to_numpy().tolist(), x=list(values.columns), y=list(values.index), text=texts,
+            texttemplate="%{text}", textfont={"color": INK, "size": 11}, name=title,
+            zmin=-highest, zmax=highest, colorscale=SIGNED, showscale=False, xgap=2, ygap=2,
+            hovertemplate=f"{title}, %{{y}}, %{{x}}: {measure} %{{text}} percent<extra></extra>",
+            row=row, col=1,
+        )  # fmt: skip
+        figure.add_annotation(
+            text=f"<b>{title}</b>", showarrow=False, x=0, xanchor="left", y=1, yanchor="bottom",
+            font_size=12, xref="x domain", yref="y domain", row=row, col=1,
+        )  # fmt: skip
+    figure.update_xaxes(showgrid=False, type="category", tickfont_size=11)
+    figure.update_xaxes(title_text=axis, row=len(maps))
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont_size=11)
+    figure.update_layout(height=round(inner) + 150, margin_t=64)
+    return figure
+
+
+def _cell(value: float, control: float) -> str:
+    """A share and its control in percent, the latter in brackets; what is missing is left out."""
+    if pd.isna(value):
+        return ""
+    return f"<b>{100 * value:.0f}</b>" + ("" if pd.isna(control) else f"<br>({100 * control:.0f})")

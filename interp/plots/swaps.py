@@ -1,0 +1,247 @@
+"""Causal tests of the memory: activations swapped between people, MLP outputs ablated.
+
+Tables of swaps have the columns `step`, `site`, `layer`, `position`, `sentences`, `n`, `follows`,
+`kept`, `control` (shares of predictions); of ablations `step`, `layer` (NA: all), `position`,
+`loss`, `intact`, `cost` (nats). Source: Meng et al. 2022 (causal tracing).
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+from interp.phases import Phases
+from interp.plots.panels import (
+    COLOURS,
+    SYMBOLS,
+    Line,
+    Panel,
+    at_step,
+    by_step,
+    chosen,
+    over_steps,
+    rows,
+    whole_numbers,
+)
+from interp.plots.sites import (
+    OUTPUTS,
+    RESIDUAL,
+    checked_maps,
+    of_site,
+    site_name,
+    site_styles,
+    sites_of,
+)
+from interp.plots.style import PALETTE, describe
+
+_SWAPS = ("step", "site", "layer", "position", "sentences", "n", "follows", "kept", "control")
+_ABLATIONS = ("step", "layer", "position", "cost")
+_SINGLE = ("last name", "name")
+_WORDS = {
+    "first": "In first sentences, where the name was mentioned once",
+    "any": "In any sentence",
+}
+_ABLATED: dict[str, tuple[str, dict[str, object]]] = {
+    "name": ("at names", {"color": PALETTE["blue"]}),
+    "first name": ("at first names", {"color": PALETTE["green"], "dash": "dash"}),
+    "middle name": ("at middle names", {"color": PALETTE["purple"], "dash": "dashdot"}),
+    "last name": ("at last names", {"color": PALETTE["blue"], "dash": "12px,3px"}),
+    "predicts value": ("where values are predicted", {"color": PALETTE["orange"]}),
+    "control": ("control", {"color": PALETTE["grey"], "dash": "dot"}),
+}
+
+
+def swap_rows(swaps: pd.DataFrame, sentences: str | None = None) -> pd.DataFrame:
+    """The rows to show, one for each step, site and position.
+
+    Args:
+        swaps: See the module.
+        sentences: "first" or "any". By default each position in the sentences that test it: a single
+            mention of a name in first sentences, as later ones could draw on other mentions; all
+            other positions in any sentence.
+
+    Raises:
+        InterpError: a column is missing, or no row remains.
+    """
+    table = rows(swaps, _SWAPS, "swaps")
+    if sentences is None:
+        measured = table.groupby("position")["sentences"].agg(set)
+        preferred = [
+            wanted if (wanted := "first" if p in _SINGLE else "any") in measured[p] else None
+            for p in table["position"]
+        ]
+        kept = [p is None or p == s for p, s in zip(preferred, table["sentences"], strict=True)]
+    else:
+        kept = list(table["sentences"] == sentences)
+    found = table[kept]
+    if found.empty:
+        raise InterpError(
+            f"The table of swaps has no rows of sentences {sentences!r} to draw; it has "
+            f"{sorted(set(table['sentences']))}."
+        )
+    return found
+
+
+def swap_success(
+    swaps: pd.DataFrame,
+    phases: Phases,
+    sentences: str | None = None,
+    positions: Sequence[str] = (
+        "last name",
+        "every middle name",
+        "every last name",
+        "every name",
+        "predicts value",
+    ),
+) -> go.Figure:
+    """How often predictions follow an activation to another person, over training.
+
+    What to look for: the first site at the name whose swap carries the fact along, and the phase
+    from which it does.
+
+    Args:
+        swaps: See the module.
+        phases: Of the run.
+        sentences: "first" or "any"; see `swap_rows`.
+        positions: The positions to draw, as far as they were measured.
+
+    Raises:
+        InterpError: a column is missing, or there is no row to draw.
+    """
+    found = chosen(swap_rows(swaps, sentences), "swaps", position=positions)
+    columns = [
+        (words, sites_of(found, kinds))
+        for words, kinds in (("residual stream", RESIDUAL), ("what a block adds", OUTPUTS))
+    ]
+    columns = [(words, sites) for words, sites in columns if sites]
+    panels = []
+    for position in dict.fromkeys(found["position"]):
+        at_position = found[found["position"] == position]
+        for words, sites in columns:
+            lines = []
+            for site, style in zip(sites, site_styles(sites), strict=True):
+                of_line = of_site(at_position, site)
+                if len(of_line):
+                    lines.append(
+                        Line(
+                            site_name(*site),
+                            by_step(of_line, "follows"),
+                            style,
+                            level=by_step(of_line, "control"),
+                        )
+                    )
+            panels.append(Panel(f"{position}<br>{words}", lines))
+    figure = over_steps(
+        panels, phases, "share", n_columns=len(columns), place=sqrt, level="control"
+    )
+    return describe(
+        figure,
+        "Predictions that follow a swap",
+        f"""The share of predictions that change to the other person's value when an activation is
+        swapped between two people in the same sentences, against training steps (square-root scale),
+        a row of panels for each position that is swapped, a line for each site: left the residual
+        stream, right what attention or an MLP adds to it. Dots in the same colour: the control, as
+        many tokens of text swapped. {_told(found)} A swap before layer 0 exchanges the
+        tokens themselves. Look for the first site at the name whose swap carries
+        the fact along, for the MLP that does so by itself, and for the phase from which they do.""",
+    )
+
+
+def swap_sites(
+    swaps: pd.DataFrame, step: int | None = None, sentences: str | None = None
+) -> go.Figure:
+    """How often predictions follow a swap at one checkpoint, for every site and position.
+
+    What to look for: where the fact sits on its way from the name to the value.
+
+    Args:
+        swaps: See the module.
+        step: The checkpoint; by default the last.
+        sentences: "first" or "any"; see `swap_rows`.
+
+    Raises:
+        InterpError: a column is missing, or there is no swap at that step.
+    """
+    found, step = at_step(swap_rows(swaps, sentences), step, "swaps")
+    places = list(dict.fromkeys(found["position"]))
+    maps = {}
+    for title, kinds in (("residual stream", RESIDUAL), ("what a block adds", OUTPUTS)):
+        sites = sites_of(found, kinds)
+        if not sites:
+            continue
+        grids = []
+        for column in ("follows", "control"):
+            grid = found.pivot_table(column, ["site", "layer"], "position", dropna=False)
+            grid = grid.reindex(index=sites, columns=places)
+            grid.index = pd.Index([site_name(*site) for site in sites])
+            grids.append(grid)
+        maps[title] = (grids[0], grids[1])
+    figure = checked_maps(maps, "follows (control)", "position that is swapped")
+    figure.update_xaxes(tickangle=-90)
+    return describe(
+        figure,
+        f"Predictions that follow a swap, step {step:,}",
+        f"""The share of predictions that change to the other person's value when an activation is
+        swapped between two people, at training step {step:,}, in percent; in brackets the control,
+        as many tokens of text swapped; rows are sites in the order of the computation, columns the positions
+        that are swapped. The stronger the blue, the larger the difference. {_told(found)} Look for the
+        site from which a swap at the name carries the fact, and for the site at which the position
+        that predicts the value takes it over.""",
+    )
+
+
+def mlp_ablation(ablations: pd.DataFrame, phases: Phases) -> go.Figure:
+    """What ablating MLPs costs (nats) over training, all of them and each alone.
+
+    What to look for: the MLP at names that facts depend on, and the phase from which they do.
+
+    Args:
+        ablations: See the module.
+        phases: Of the run.
+
+    Raises:
+        InterpError: a column is missing, or the table is empty.
+    """
+    table = rows(ablations, _ABLATIONS, "ablations", numbers=("layer",))
+    layers: list[int | None] = [None] if table["layer"].isna().any() else []
+    layers += whole_numbers(table["layer"].dropna())
+    known = list(_ABLATED)
+    positions = sorted(
+        dict.fromkeys(str(position) for position in table["position"]),
+        key=lambda p: (p == "control", known.index(p) if p in known else len(known)),
+    )
+    panels = []
+    for layer in layers:
+        of_layer = table[table["layer"].isna() if layer is None else (table["layer"] == layer)]
+        lines = []
+        for i, position in enumerate(positions):
+            words, style = _ABLATED.get(position, (f"at {position}", {"color": COLOURS[i % 4]}))
+            curve = by_step(of_layer[of_layer["position"] == position], "cost")
+            if len(curve):
+                symbol = SYMBOLS[i % len(SYMBOLS)]
+                lines.append(Line(words, curve, {**style, "width": 2}, symbol=symbol))
+        panels.append(Panel("all MLPs" if layer is None else f"MLP {layer}", lines))
+    figure = over_steps(panels, phases, "cost (nats)", place=sqrt, unit=" nats")
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
+    figure.update_yaxes(rangemode="normal")
+    return describe(
+        figure,
+        "The cost of ablating MLPs",
+        """How much the attribute loss rises, in nats, when the output of an MLP is replaced at
+        some tokens with its mean over them, against training steps (square-root scale); above in
+        all layers at once, below in one layer at a time. Grey dots: at as many tokens of text, the
+        control. Look
+        for the MLP whose output at names costs more than the control, and for the phase from which
+        it does: facts depend on it from there on.""",
+    )
+
+
+def _told(found: pd.DataFrame) -> str:
+    """In which sentences each position is swapped."""
+    lists = {
+        told: ", ".join(dict.fromkeys(of_told["position"]))
+        for told, of_told in found.groupby("sentences", sort=False)
+    }
+    return " ".join(f"{_WORDS.get(str(told), told)}: {names}." for told, names in lists.items())
