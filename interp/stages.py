@@ -29,6 +29,7 @@ from interp.memory import (
     emergence_steps,
     measure_memory,
     mechanism_strengths,
+    recall_edges,
     swaps,
 )
 from interp.model import parameter_counts
@@ -199,6 +200,7 @@ def intervene(run: Run) -> StageResult:
     """Swaps between people and ablated MLPs over training, a grid of patches at the last step."""
     device = resolve_device(run.config.training.device)
     swapped = swaps(run, steps_around_plateau(run), device=device)
+    edges = recall_edges(run, steps_around_plateau(run), device=device)
     ablated = ablations(run, device=device)
     model = run.model(device=device)
     with run.patched(model):
@@ -215,7 +217,7 @@ def intervene(run: Run) -> StageResult:
             "ablation_cost": dict(zip(costs["position"], costs["cost"].astype(float), strict=True)),
             "attribution_correlation": float(grid["exact"].corr(grid["approximate"])),
         },
-        {"swaps": swapped, "ablations": ablated, "attribution": grid},
+        {"swaps": swapped, "edges": edges, "ablations": ablated, "attribution": grid},
     )
 
 

@@ -6,19 +6,22 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention import Spans
+from interp.attention import Spans, cut_edges
 from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError
-from interp.interventions import swapped_people
+from interp.interventions import resolve_positions, swapped_people
 from interp.interventions.sites import is_hooked
 from interp.knowledge import value_table
 from interp.memory.causal import (
     ABLATION_POSITIONS,
+    RECALL_EDGES,
     SWAP_POSITIONS,
     ablation_costs,
     ablation_mask,
     ablations,
+    edge_costs,
+    recall_edges,
     swap_success,
     swaps,
 )
@@ -158,3 +161,33 @@ def test_bad_input(smoke_run: Run, batch: Batch) -> None:
         swaps(smoke_run, steps=[3])
     with pytest.raises(ConfigError, match="names no checkpoint"):
         ablations(smoke_run, steps=[])
+
+
+def test_edges_against_cut_edges(model: TransformerBridge, corpus: Corpus) -> None:
+    """One edge by hand, as an attention knockout of the same queries and keys."""
+    pairs = swapped_people(corpus, 8)
+    found = edge_costs(model, pairs).set_index(["layer", "query", "key"])
+    masks = resolve_positions(pairs, ["predicts value", "every middle name"])
+    mask = masks["predicts value"][:, :, None] & masks["every middle name"][:, None, :]
+    rows = torch.arange(8)
+
+    def log_probability() -> Tensor:
+        with torch.no_grad():
+            logits = model(pairs.base)[rows, pairs.read].log_softmax(1)
+        return logits[rows, pairs.base_answer].mean()
+
+    intact = log_probability()
+    with cut_edges(model, mask, layers=[1]):
+        cut = log_probability()
+    cost = found.loc[(1, "predicts value", "every middle name"), "cost"]
+    assert cost == pytest.approx(float(intact - cut), abs=1e-5)
+    assert abs(cost) > 1e-3
+    # In the last layer nobody reads what name tokens gather.
+    assert (found.loc[1].loc[["every middle name", "every last name"], "cost"] == 0).all()
+    assert len(found) == 2 * len(RECALL_EDGES)
+
+
+def test_edges_of_a_run(smoke_run: Run) -> None:
+    table = recall_edges(smoke_run, steps=[0, 40], n=6)
+    assert table["step"].unique().tolist() == [0, 40]
+    assert np.isfinite(table[["cost", "kept", "control"]].to_numpy()).all()

@@ -59,7 +59,7 @@ def scores() -> pd.DataFrame:
 
 
 def test_the_unit_that_has_most_in_the_end_is_followed_back() -> None:
-    curve = strength_of(scores(), MECHANISMS["name grouping"])
+    curve = strength_of(scores(), MECHANISMS["name grouping at last name"])
     assert curve["value"].tolist() == [0.1, 0.2, 0.7]
     assert curve["control"].tolist() == [0.1, 0.1, 0.1]
 

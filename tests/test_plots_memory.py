@@ -19,7 +19,7 @@ PHASES = Phases(50, 100, 5.6, 0.05)
 STEPS = [0, 20, 50, 100, 200]
 POSITIONS = ("last name", "predicts value")
 SITES = [(site, la) for la in (0, 1) for site in ("resid_pre", "resid_mid", "resid_post")]
-MECHANISMS = ("name grouping", "probe at names", "MLP swap at names", "knowledge")
+MECHANISMS = ("name grouping at last name", "probe at names", "MLP swap at names", "knowledge")
 
 
 def level(step: int, *places: int) -> float:
@@ -92,7 +92,7 @@ def probes(stored) -> pd.DataFrame:
 
 @pytest.fixture
 def emergence(stored) -> pd.DataFrame:
-    steps = {"name grouping": (30, 50), "probe at names": (120, 90), "knowledge": (160, np.nan),
+    steps = {"name grouping at last name": (30, 50), "probe at names": (120, 90), "knowledge": (160, np.nan),
              "MLP swap at names": (np.nan, np.nan)}  # fmt: skip
     return stored(pd.DataFrame(
         [
@@ -106,7 +106,7 @@ def emergence(stored) -> pd.DataFrame:
 @pytest.fixture
 def strengths(stored) -> pd.DataFrame:
     final = {
-        "name grouping": 0.5,
+        "name grouping at last name": 0.5,
         "probe at names": 2.0,
         "MLP swap at names": 0.001,
         "knowledge": 1.0,
@@ -245,7 +245,7 @@ def test_sites_are_in_the_order_of_the_computation():
 def test_mechanisms_from_first_to_last(emergence):
     figure = plots.emergence(emergence, phases=[PHASES, Phases(60, 120, 5.6, 0.05)])
     labels = [text.replace("<br>", " ") for text in figure.layout.yaxis.ticktext]
-    assert labels == ["name grouping", "probe at names", "<b>knowledge (1 of 2)</b>",
+    assert labels == ["name grouping at last name", "probe at names", "<b>knowledge (1 of 2)</b>",
                       "MLP swap at names"]  # fmt: skip
     marks = [t for t in figure.data if t.error_x.array is not None]
     np.testing.assert_allclose(np.square([t.x[0] for t in marks]), [40, 105, 160])

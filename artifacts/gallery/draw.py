@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 
 import interp
 from interp.experiments import fit_of
@@ -50,10 +51,36 @@ def main() -> None:
             f"roles_{name}": interp.plots.head_roles(of_seed["roles"], phases),
             f"knockout_{name}": interp.plots.knockout_costs(of_seed["knockout"], phases),
         }
+    for name, folder in (("tiny", "tiny_seed0"), ("small", "small")):
+        figures |= memory(name, interp.Run.load(GALLERY.parent / folder))
+    fact = interp.trace(run, 0, "university")
+    figures["trace_tiny"] = interp.plots.fact_trace(fact)
     for name, figure in figures.items():
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
         figure.write_image(GALLERY / f"{name}.svg", width=860, height=figure.layout.height or 520)
+
+
+def memory(name: str, run: interp.Run) -> dict[str, go.Figure]:
+    """The figures of the memory study of a preset; the bands of phases are those of seed 0."""
+    folder = GALLERY / f"memory_{name}"
+    tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
+    plots = interp.plots
+    return {
+        f"memory_{name}/emergence": plots.emergence(
+            tables["emergence"], tables["strengths"], run.phases
+        ),
+        f"memory_{name}/strengths": plots.strength_curves(tables["strengths"], run.phases),
+        f"memory_{name}/keys": plots.key_selectivity(tables["keys"], run.phases),
+        f"memory_{name}/similarity": plots.key_similarity(tables["keys"], run.phases),
+        f"memory_{name}/promoted": plots.promoted_values(tables["values"], run.phases),
+        f"memory_{name}/agreement": plots.key_value_agreement(tables["values"], run.phases),
+        f"memory_{name}/probes": plots.probe_curves(tables["probes"], run.phases),
+        f"memory_{name}/swaps": plots.swap_success(tables["swaps"], run.phases),
+        f"memory_{name}/swap_sites": plots.swap_sites(tables["swaps"]),
+        f"memory_{name}/ablations": plots.mlp_ablation(tables["ablations"], run.phases),
+        f"memory_{name}/attribution": plots.attribution_error(tables["attribution"]),
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measures attention in finished runs in artifacts/ and writes the gallery's tables.
+"""Measures attention and memory in finished runs in artifacts/ and writes the gallery's tables.
 
 The runs: `tiny_seed0`, the other seeds that `interp patch` trained in `patching/runs`, and `small`.
 """
@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from interp.attention import attention_to_names, by_layer, head_roles, knockout
+from interp.experiments import memory_tables
 from interp.files import write_text
 from interp.run import Run
+from interp.stages import MEMORY_STAGES, run_stages
 
 GALLERY = Path(__file__).parent
 ARTIFACTS = GALLERY.parent
@@ -41,8 +43,21 @@ def measure(name: str) -> None:
         write_text(GALLERY / f"{kind}_{name}.csv", text)
 
 
+def memory(name: str) -> None:
+    """Writes the tables of the memory study of a preset, the means over attributes only."""
+    runs = [Run.load(ARTIFACTS / folder) for folder in RUNS[name]]
+    for run in runs:
+        run_stages(run, MEMORY_STAGES)
+    for kind, table in memory_tables(runs).items():
+        if "attribute" in table:
+            table = table[table["attribute"] == "all"]
+        text = table.to_csv(index=False, float_format="%.4g")
+        write_text(GALLERY / f"memory_{name}" / f"{kind}.csv", text)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("presets", nargs="*", default=list(RUNS))
     for chosen in parser.parse_args().presets:
         measure(chosen)
+        memory(chosen)

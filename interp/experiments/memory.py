@@ -21,6 +21,7 @@ TABLES = {
     "values": ("memory", "values"),
     "probes": ("memory", "probes"),
     "swaps": ("interventions", "swaps"),
+    "edges": ("interventions", "edges"),
     "ablations": ("interventions", "ablations"),
     "attribution": ("interventions", "attribution"),
 }

@@ -151,6 +151,88 @@ def swaps(
     return pd.concat(tables, ignore_index=True)
 
 
+RECALL_EDGES = (
+    ("every middle name", "every first name"),
+    ("every last name", "every first name"),
+    ("every last name", "every middle name"),
+    ("predicts value", "every first name"),
+    ("predicts value", "every middle name"),
+    ("predicts value", "every last name"),
+)
+"""The edges of attention between name tokens, and from where the value is predicted to them."""
+
+
+def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.DataFrame:
+    """What cutting each of the `RECALL_EDGES` in one layer costs.
+
+    The attention of all heads from the one kind of token to the other, in the sentence that tells the
+    value and those before it, is set to 0, and the rest of the row shares the whole again.
+
+    Args:
+        model: Any TransformerLens model; it is left as it was.
+        pairs: Of which the bases are measured.
+        seed: Of the control's draw.
+
+    Returns:
+        Columns `layer`, `query`, `key`, `cost` (fall of the log-probability of the first value token,
+        in nats), `kept` (share of predictions that stay right) and `control` (the cost of cutting the
+        query from as many text tokens as names have up to there).
+    """
+    control = control_positions(pairs, resolve_positions(pairs, "every name")["every name"], seed)
+    queries = list(dict.fromkeys(query for query, _ in RECALL_EDGES))
+    keys = resolve_positions(pairs, [key for _, key in RECALL_EDGES]) | {"control": control}
+    table = patch(
+        model, pairs, "pattern", queries, how="cut", keys=keys, heads="all",
+        metrics=("log_probability", "stays"),
+    )  # fmt: skip
+    table = table.assign(cost=table["unpatched"] - table["value"])
+    table[["query", "key"]] = table["position"].str.split(" → ", expand=True)
+    costs = table[table["metric"] == "log_probability"][["layer", "query", "key", "cost"]]
+    kept = table[table["metric"] == "stays"].rename(columns={"value": "kept"})
+    of_control = costs[costs["key"] == "control"].rename(columns={"cost": "control"})
+    edges = pd.DataFrame(RECALL_EDGES, columns=["query", "key"])
+    layers = pd.DataFrame({"layer": range(model.cfg.n_layers)})
+    return (
+        layers.merge(edges, how="cross")
+        .merge(costs, on=["layer", "query", "key"])
+        .merge(kept[["layer", "query", "key", "kept"]], on=["layer", "query", "key"])
+        .merge(of_control.drop(columns="key"), on=["layer", "query"])
+    )
+
+
+def recall_edges(
+    run: Run,
+    steps: Sequence[int] | None = None,
+    n: int = 96,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What cutting attention among names, and from the value to names, costs over training.
+
+    Args:
+        run: The run.
+        steps: Which checkpoints; all by default.
+        n: Known people, each asked for one attribute in an evaluation wording.
+        device: Where to compute; the CPU by default.
+        seed: Of the biographies and the control.
+
+    Returns:
+        Columns `step`, then those of `edge_costs`.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step.
+        ConfigError: no step is named.
+    """
+    pairs = swap_pairs(run, n, seed)["any"]
+    tables = []
+    for step, model in models_at(run, steps, "cpu" if device is None else device):
+        with run.patched(model, step):
+            table = edge_costs(model, pairs, seed)
+        table.insert(0, "step", step)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
 def ablation_mask(spans: Spans, position: str, seed: int = 0) -> Bool[Tensor, "batch position"]:
     """The tokens of a biography at which MLPs are ablated, by name (`ABLATION_POSITIONS`).
 

@@ -55,9 +55,14 @@ _ATTENTION = ("attention", "scores")
 _PROBES, _SITE = ("memory", "probes"), ("site", "layer")
 _SWAPS = ("interventions", "swaps")
 MECHANISMS: dict[str, Mechanism] = {
-    "name grouping": Mechanism(
+    "name grouping at last name": Mechanism(
         _ATTENTION, {"metric": "name_to_name"}, "value", "chance", _HEAD,
         "attention of one head from the last name token to the rest of the name, above chance",
+    ),
+    "name grouping at middle name": Mechanism(
+        ("interventions", "edges"), {"query": "every middle name", "key": "every first name"},
+        "cost", "control", ("layer",),
+        "cost in nats of cutting attention from middle to first names in one layer",
     ),
     "type attention": Mechanism(
         _ATTENTION, {"metric": "attribute_to_type"}, "value", "chance", _HEAD,

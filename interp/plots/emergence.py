@@ -20,7 +20,12 @@ from interp.plots.panels import COLOURS, Line, Panel, over_steps, rows, whole_nu
 from interp.plots.style import DASHES, INK, PALETTE, describe, note, see_through
 
 GROUPS = {
-    "attention": ("name grouping", "type attention", "extraction attention"),
+    "attention": (
+        "name grouping at last name",
+        "name grouping at middle name",
+        "type attention",
+        "extraction attention",
+    ),
     "memory at names": ("probe at names", "MLP swap at names"),
     "at the value": (
         "key-value agreement",
