@@ -353,3 +353,25 @@ def test_what_is_missing_is_named(keys, values, probes, emergence, strengths):
 def test_panels_without_lines_are_refused():
     with pytest.raises(InterpError, match="no measured value"):
         over_steps([Panel("empty", [Line("none", pd.Series(dtype=float), {})])], PHASES, "axis")
+
+
+def test_recall_edges_shows_every_edge_and_the_control():
+    edges = pd.DataFrame(
+        [
+            (step, layer, query, key, step * (layer + 1), 0.1)
+            for step in (0, 10, 20)
+            for layer in (0, 1)
+            for query, key in (
+                ("every middle name", "every first name"), ("predicts value", "every last name")
+            )
+        ],
+        columns=["step", "layer", "query", "key", "cost", "control"],
+    )  # fmt: skip
+    figure = plots.recall_edges(edges, PHASES)
+    for name in ("middle name → first name", "value → last name"):
+        first, second = named(figure, name)
+        assert list(first.y) == [0, 10, 20]
+        assert list(second.y) == [0, 20, 40]
+    assert list(named(figure, "value → text, control")[0].y) == [0.1] * 3
+    with pytest.raises(InterpError, match="key"):
+        plots.recall_edges(edges.drop(columns="key"), PHASES)

@@ -78,6 +78,7 @@ def memory(name: str, run: interp.Run) -> dict[str, go.Figure]:
         f"memory_{name}/probes": plots.probe_curves(tables["probes"], run.phases),
         f"memory_{name}/swaps": plots.swap_success(tables["swaps"], run.phases),
         f"memory_{name}/swap_sites": plots.swap_sites(tables["swaps"]),
+        f"memory_{name}/edges": plots.recall_edges(tables["edges"], run.phases),
         f"memory_{name}/ablations": plots.mlp_ablation(tables["ablations"], run.phases),
         f"memory_{name}/attribution": plots.attribution_error(tables["attribution"]),
     }

@@ -20,7 +20,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import Edits, cell_means
 from interp.interventions.memory_limit import budget, pairs_at_a_time
-from interp.interventions.metrics import METRICS, Answers
+from interp.interventions.metrics import METRICS, Answers, at_least_single
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import labelled, patch
 from interp.interventions.positions import Positions
@@ -151,9 +151,12 @@ def gradients_at(
     zeros: dict[Key, Tensor] = {}
 
     def add_zero(activation: Tensor, hook: Any, key: Key) -> Tensor:
-        # Hook points may show views, which keep no gradient: that of an added zero is the same.
-        activations[key] = activation.detach()
+        # Hook points may show views, which keep no gradient: that of an added zero is the same. At
+        # resid_mid it is added in place, as the stream goes past its hook point (see `Hooked`).
+        activations[key] = activation.detach().clone()
         zeros[key] = torch.zeros_like(activation, requires_grad=True)
+        if key[0] == "resid_mid":
+            return activation.add_(zeros[key])
         return activation + zeros[key]
 
     names = [site_named(site).hook_name(layer) for site, layer in keys]
@@ -167,7 +170,7 @@ def gradients_at(
         with torch.enable_grad(), _module(model).hooks(fwd_hooks=hooks):  # type: ignore[operator]
             logits = logits_at(model, pairs.base, rows, pairs.read)
             answers = Answers(pairs.base_answer, pairs.source_answer)
-            total = METRICS["logit_difference"](logits.float(), answers).sum()
+            total = METRICS["logit_difference"](at_least_single(logits), answers).sum()
             found = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
     finally:
         for weight in weights:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.biographies import TokenKind
 from interp.errors import ConfigError
 from interp.interventions.cells import Cell, How
 from interp.interventions.pairs import Pairs
@@ -162,13 +163,17 @@ def share_again(
 def cell_means(
     model: TransformerLensModel, pairs: Pairs, cells: Sequence[Cell], blocks: Sequence[slice]
 ) -> list[Tensor | None]:
-    """The mean activation of the bases over the positions of each cell, [1, unit...]."""
+    """The mean activation of the bases over the positions of each cell, [1, unit...].
+
+    Padding does not count.
+    """
+    real = ~pairs.spans.is_kind(TokenKind.PADDING)
     sums: list[Tensor | None] = [None] * len(cells)
     counts = [0] * len(cells)
     for block in blocks:
         base = read_activations(model, pairs.base[block], [cell.key for cell in cells])
         for index, cell in enumerate(cells):
-            chosen = base[cell.key][cell.mask[block]]
+            chosen = base[cell.key][(cell.mask & real)[block]]
             total = chosen.sum(dim=0, keepdim=True)
             before = sums[index]
             sums[index] = total if before is None else before + total

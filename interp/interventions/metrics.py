@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -59,3 +60,8 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
              "No metric is named.") + f" Metrics: {', '.join(METRICS)}; or give functions by label."
         )  # fmt: skip
     return {name: METRICS[name] for name in names}
+
+
+def at_least_single(logits: Float[Tensor, "cell vocab"]) -> Float[Tensor, "cell vocab"]:
+    """Logits in single precision, or in double where the model computes in that."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

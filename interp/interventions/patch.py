@@ -25,7 +25,13 @@ from interp.interventions.cells import Cell, How, Units, given_values, grid_cell
 from interp.interventions.edits import Edits, cell_means
 from interp.interventions.hooked import Hooked
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
-from interp.interventions.metrics import Answers, Metric, Metrics, resolve_metrics
+from interp.interventions.metrics import (
+    Answers,
+    Metric,
+    Metrics,
+    at_least_single,
+    resolve_metrics,
+)
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import Positions
 from interp.interventions.sites import Key, read_activations, site_named
@@ -188,8 +194,9 @@ def _measured(
     measures: Mapping[str, Metric], logits: Float[Tensor, "row vocab"], answers: Answers
 ) -> Float[np.ndarray, "metric row"]:
     found = []
+    logits = at_least_single(logits)
     for name, measure in measures.items():
-        values = measure(logits.float(), answers)
+        values = measure(logits, answers)
         if values.shape != (len(logits),):
             raise ConfigError(
                 f"The metric {name!r} returned the shape {tuple(values.shape)} for {len(logits)} rows "

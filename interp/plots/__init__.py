@@ -41,7 +41,7 @@ from interp.plots.plateau import phase_sensitivity, scaling
 from interp.plots.probes import probe_curves, probe_sites
 from interp.plots.sites import residual_sites, site_name
 from interp.plots.style import PALETTE, TEMPLATE, caption, describe, title
-from interp.plots.swaps import mlp_ablation, swap_rows, swap_sites, swap_success
+from interp.plots.swaps import mlp_ablation, recall_edges, swap_rows, swap_sites, swap_success
 from interp.plots.trace import fact_trace
 
 __all__ = [
@@ -79,6 +79,7 @@ __all__ = [
     "probe_curves",
     "probe_sites",
     "promoted_values",
+    "recall_edges",
     "residual_sites",
     "scaling",
     "sharpness",

@@ -2,7 +2,8 @@
 
 Tables of swaps have the columns `step`, `site`, `layer`, `position`, `sentences`, `n`, `follows`,
 `kept`, `control` (shares of predictions); of ablations `step`, `layer` (NA: all), `position`,
-`loss`, `intact`, `cost` (nats). Source: Meng et al. 2022 (causal tracing).
+`loss`, `intact`, `cost` (nats); of cut edges `step`, `layer`, `query`, `key`, `cost`, `kept`, `control`.
+Source: Meng et al. 2022 (causal tracing).
 """
 
 from collections.abc import Sequence
@@ -34,10 +35,16 @@ from interp.plots.sites import (
     site_styles,
     sites_of,
 )
-from interp.plots.style import PALETTE, describe
+from interp.plots.style import DASHES, PALETTE, describe
 
 _SWAPS = ("step", "site", "layer", "position", "sentences", "n", "follows", "kept", "control")
 _ABLATIONS = ("step", "layer", "position", "cost")
+_EDGES = ("step", "layer", "query", "key", "cost", "control")
+_QUERIES = {
+    "every middle name": PALETTE["blue"],
+    "every last name": PALETTE["green"],
+    "predicts value": PALETTE["orange"],
+}
 _SINGLE = ("last name", "name")
 _WORDS = {
     "first": "In first sentences, where the name was mentioned once",
@@ -235,6 +242,52 @@ def mlp_ablation(ablations: pd.DataFrame, phases: Phases) -> go.Figure:
         control. Look
         for the MLP whose output at names costs more than the control, and for the phase from which
         it does: facts depend on it from there on.""",
+    )
+
+
+def recall_edges(edges: pd.DataFrame, phases: Phases) -> go.Figure:
+    """What cutting attention among names, and from the value to names, costs over training.
+
+    What to look for: which name token the others are gathered at, and from when on.
+
+    Args:
+        edges: Columns `step`, `layer`, `query`, `key`, `cost` (nats), `control`.
+        phases: Of the run.
+
+    Raises:
+        InterpError: a column is missing, or the table is empty.
+    """
+    table = rows(edges, _EDGES, "edges", numbers=("layer",))
+    panels = []
+    for layer in whole_numbers(table["layer"]):
+        of_layer = table[table["layer"] == layer]
+        lines = []
+        pairs = dict.fromkeys(zip(of_layer["query"], of_layer["key"], strict=True))
+        for i, (query, key) in enumerate(pairs):
+            own = of_layer[(of_layer["query"] == query) & (of_layer["key"] == key)]
+            # Colour tells the query, dashes and signs the key.
+            colour = _QUERIES.get(query, PALETTE["purple"])
+            style = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
+            words = f"{query} → {key}".replace("every ", "").replace("predicts value", "value")
+            symbol = SYMBOLS[i % len(SYMBOLS)]
+            lines.append(Line(words, by_step(own, "cost"), style, symbol=symbol))
+        control = of_layer[of_layer["query"] == "predicts value"]
+        if len(control):
+            style = {"color": PALETTE["grey"], "dash": "dot", "width": 2}
+            lines.append(Line("value → text, control", by_step(control, "control"), style))
+        panels.append(Panel(f"layer {layer}", lines))
+    figure = over_steps(panels, phases, "cost (nats)", place=sqrt, unit=" nats")
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
+    figure.update_yaxes(rangemode="normal")
+    return describe(
+        figure,
+        "The edges of recall",
+        """How much the log-probability of the first value token falls, in nats, when all heads of a
+        layer are cut off from one kind of token to another, against training steps (square-root
+        scale): between the tokens of a name, and from the position that predicts the value to each
+        of them. Grey dots: the same position cut off from as many tokens of text, the control. Look
+        for the token of the name at which the others are gathered, for the one that the value is
+        read from, and for which of the two comes first.""",
     )
 
 

@@ -69,7 +69,9 @@ def memory_section(run: Run) -> Section | None:
 
 def swap_section(run: Run) -> Section | None:
     """Swapped activations and ablated MLPs; None if the stage has not run."""
-    swaps, ablations = (run.result("interventions", name) for name in ("swaps", "ablations"))
+    swaps, ablations, edges = (
+        run.result("interventions", name) for name in ("swaps", "ablations", "edges")
+    )
     if swaps is None and ablations is None:
         return None
     figures, tables = {}, []
@@ -80,6 +82,11 @@ def swap_section(run: Run) -> Section | None:
     if ablations is not None:
         figures["mlp-ablation"] = plots.mlp_ablation(ablations, run.phases)
         tables.append(_ablation_table(ablations, run.phases))
+    if edges is not None:
+        figures["recall-edges"] = plots.recall_edges(edges, run.phases)
+    grid = run.result("interventions", "attribution")
+    if grid is not None:
+        figures["attribution-error"] = plots.attribution_error(grid)
     return Section(
         "Interventions",
         "interventions",

@@ -53,6 +53,7 @@ def write_memory_report(
         figures={
             "swap-success": plots.swap_success(tables["swaps"], phases[0]),
             "swap-sites": plots.swap_sites(tables["swaps"]),
+            "recall-edges": plots.recall_edges(tables["edges"], phases[0]),
             "mlp-ablation": plots.mlp_ablation(tables["ablations"], phases[0]),
         },
         tables=[swap_table(tables["swaps"], phases[0])],

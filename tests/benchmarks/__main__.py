@@ -1,4 +1,4 @@
-"""`make bench`: the speed of training, also with patched attention, and of attention analysis.
+"""`make bench`: the speed of training, also with patched attention, of attention analysis, patching.
 
 Candidates run in turn in one process, in alternating order, so that the machine's drift meets all
 alike; medians and ratios of medians are printed, with the quartiles of each.
@@ -21,6 +21,7 @@ from interp.biographies import Corpus, Population
 from interp.config import LIST_SIZES, PopulationConfig
 from interp.model import AttentionPatch, training_loss
 from interp.run import resolve_device, resolve_precision
+from tests.benchmarks.interventions import interventions
 from tests.benchmarks.plain_gpt import PlainGPT, plain_loss
 
 
@@ -189,5 +190,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     large_population()
     attention_analysis()
+    interventions(max(3, arguments.rounds // 8))
     patched_steps(arguments.rounds // 2)
     training_steps(arguments.rounds)

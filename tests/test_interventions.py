@@ -1,0 +1,741 @@
+"""Patched models against TransformerLens' own patching functions, plain loops, and themselves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from transformer_lens import patching
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import boot_native
+
+from interp import hooked_transformer, preset
+from interp.attention import Spans, cut_edges
+from interp.biographies import Corpus, TokenKind
+from interp.config import Config
+from interp.errors import ConfigError
+from interp.interventions import (
+    SITES,
+    Answers,
+    Pairs,
+    patch,
+    read_activations,
+    resolve_positions,
+    swapped_attributes,
+    swapped_people,
+)
+from interp.interventions.hooked import Hooked
+from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
+from interp.interventions.suffix import Suffix, can_skip
+from interp.model import AttentionPatch, bridge_config, evaluating
+
+STOCK = {
+    "resid_pre": patching.get_act_patch_resid_pre,
+    "resid_mid": patching.get_act_patch_resid_mid,
+    "attn_out": patching.get_act_patch_attn_out,
+    "mlp_out": patching.get_act_patch_mlp_out,
+    "z": patching.get_act_patch_attn_head_out_by_pos,
+    "pattern": patching.get_act_patch_attn_head_pattern_by_pos,
+}
+"""TransformerLens' function for every site that it has one for."""
+STD = 0.3  # attention far from uniform, and logits not so large that single precision is short
+LOGITS = ("log_probability", "logit_difference")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "LN": {},
+    "RMS": {"model.normalization": "RMS", "model.n_layers": 3},
+    "one layer": {"model.n_layers": 1},
+    "rotary": {"model.positions": "rotary"},
+}
+
+
+def sharp_model(smoke: Config, corpus: Corpus, **settings: Any) -> TransformerBridge:
+    """Random weights, large enough that attention is far from uniform; biases and norms that matter."""
+    config = smoke.with_settings(
+        **{"model.init_std": STD, "model.n_ctx": corpus.longest, **settings}
+    )
+    model = hooked_transformer(config, corpus.tokenizer)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="module")
+def models(smoke: Config, corpus: Corpus) -> dict[str, TransformerBridge]:
+    found = {name: sharp_model(smoke, corpus, **given) for name, given in SETTINGS.items()}
+    gated = bridge_config(
+        smoke.with_settings(**{"model.init_std": STD}), d_vocab=len(corpus.tokenizer)
+    )
+    gated.gated_mlp = True
+    return found | {"gated": boot_native(gated, tokenizer=corpus.tokenizer)}
+
+
+@pytest.fixture(scope="module")
+def model(models: dict[str, TransformerBridge]) -> TransformerBridge:
+    return models["LN"]
+
+
+@pytest.fixture(scope="module")
+def people(corpus: Corpus) -> Pairs:
+    return swapped_people(corpus, n=7)
+
+
+@pytest.fixture(scope="module")
+def names(people: Pairs) -> Pairs:
+    return only_names(people)
+
+
+@pytest.fixture(scope="module")
+def short(corpus: Corpus) -> Pairs:
+    """Prompts of which the first sentences are left, with the name at least twice in some."""
+    return shortened(only_names(swapped_people(corpus, n=40)), 34)
+
+
+def shortened(pairs: Pairs, width: int) -> Pairs:
+    """The pairs that are read before the last of so many positions, cut to these."""
+    few = pairs[pairs.read < width - 1]
+    spans = Spans(few.spans.kind[:, :width], few.spans.sentence[:, :width])
+    return Pairs.of_tokens(
+        few.base[:, :width], few.source[:, :width], spans, few.read, few.base_answer,
+        few.source_answer,
+    )  # fmt: skip
+
+
+def only_names(pairs: Pairs) -> Pairs:
+    """The same bases, and sources that differ from them in the name tokens only."""
+    source = pairs.base.clone()
+    is_name = pairs.spans.kind == TokenKind.NAME
+    source[is_name] = pairs.source.gather(1, pairs.source_position.clamp(min=0))[is_name]
+    return Pairs.of_tokens(
+        pairs.base, source, pairs.spans, pairs.read, pairs.base_answer, pairs.source_answer
+    )
+
+
+@contextmanager
+def the_long_way(model: TransformerBridge) -> Iterator[None]:
+    """A hook that does nothing: what is computed must pass it."""
+
+    def idle(activation: Tensor, hook: Any) -> None:
+        return None
+
+    with model.hooks(fwd_hooks=[("blocks.0.hook_in", idle)]):
+        assert not can_skip(model)
+        yield
+
+
+def difference(logits: Tensor, pairs: Pairs) -> Tensor:
+    """The logit difference of every pair, read off the logits of all positions."""
+    rows = torch.arange(len(pairs))
+    read = logits[rows, pairs.read]
+    return read[rows, pairs.source_answer] - read[rows, pairs.base_answer]
+
+
+def stock_grid(model: TransformerBridge, pairs: Pairs, site: str) -> np.ndarray:
+    """TransformerLens' own grid of a site, with the layer first, then the head, then the position."""
+    with evaluating(model):
+        _, cache = model.run_with_cache(pairs.source)
+        found = STOCK[site](model, pairs.base, cache, lambda out: difference(out, pairs).mean())
+    grid: np.ndarray = found.numpy()
+    if site == "z":
+        grid = grid.transpose(0, 2, 1)
+    if site == "pattern":  # [layer, head, position] already
+        assert grid.shape[1] == model.cfg.n_heads
+    return grid.reshape(-1)
+
+
+@pytest.mark.parametrize("site", STOCK)
+def test_equal_to_transformer_lens(site: str, model: TransformerBridge, short: Pairs) -> None:
+    expected = stock_grid(model, short, site)
+    table = patch(model, short, site, "each", metrics="logit_difference")
+    np.testing.assert_allclose(table["value"], expected, atol=1e-5)
+    assert (table["value"] - table["unpatched"]).abs().max() > 0.1, "patching must matter"
+    if SITES[site].unit == "head":
+        rows = table[["layer", "head", "position"]].drop_duplicates()
+        assert len(rows) == len(table) == 2 * 2 * short.base.shape[1]
+    with the_long_way(model):
+        long = patch(model, short, site, "each", metrics="logit_difference")
+    np.testing.assert_allclose(long["value"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["RMS", "rotary", "gated"])
+@pytest.mark.parametrize("site", ["resid_mid", "z"])
+def test_other_models_equal_transformer_lens(
+    kind: str, site: str, models: dict[str, TransformerBridge], short: Pairs
+) -> None:
+    model, few = models[kind], short[:3]
+    assert can_skip(model) == (kind == "RMS")
+    table = patch(model, few, site, "each", metrics="logit_difference")
+    np.testing.assert_allclose(table["value"], stock_grid(model, few, site), atol=1e-5)
+    assert (table["value"] != table["unpatched"]).any()
+
+
+@pytest.mark.slow
+def test_a_tiny_model_equals_transformer_lens() -> None:
+    config = preset("tiny", **{"training.precision": "fp32", "model.init_std": 0.1})
+    corpus = Corpus.from_config(config)
+    model = hooked_transformer(config, corpus.tokenizer)
+    pairs = only_names(swapped_people(corpus, n=2, place="last"))
+    for site in ("resid_pre", "z", "mlp_out"):
+        table = patch(model, pairs, site, "each", metrics="logit_difference")
+        np.testing.assert_allclose(table["value"], stock_grid(model, pairs, site), atol=1e-5)
+        assert (table["value"] - table["unpatched"]).abs().max() > 0.01
+
+
+def random_masks(pairs: Pairs, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    masks = {
+        f"{share} at random": torch.rand(pairs.base.shape, generator=generator) < share
+        for share in (0.02, 0.3)
+    }
+    masks["one each"] = (torch.rand(len(pairs), generator=generator) * (pairs.read + 1)).long()
+    return masks | {"nowhere": torch.zeros_like(pairs.base, dtype=torch.bool)}
+
+
+def given_values(model: TransformerBridge, sites: tuple[str, ...], n: int) -> dict[Any, Tensor]:
+    """Something to add: one for all pairs in the first layer, one for each in others."""
+    cfg, generator = model.cfg, torch.Generator().manual_seed(0)
+    shapes = {"z": (cfg.n_heads, cfg.d_head), "post": (cfg.d_mlp,)}
+    return {
+        (site, layer): torch.randn(
+            *((n,) if layer else ()), *shapes.get(site, (cfg.d_model,)), generator=generator
+        )
+        for site in sites
+        for layer in range(cfg.n_layers)
+    }
+
+
+@pytest.mark.parametrize("kind", ["LN", "RMS", "one layer"])
+@pytest.mark.parametrize("how", ["replace", "add", "mean", "zero", "cut"])
+def test_both_ways_agree(
+    how: Any, kind: str, models: dict[str, TransformerBridge], corpus: Corpus
+) -> None:
+    model = models[kind]
+    pairs = swapped_people(corpus, n=5, seed=1)
+    sites = tuple(s for s in SITES if how in ("replace", "zero") or s != "pattern")
+    if how == "cut":
+        sites = ("pattern",)
+    seed = len(how)
+    masks = random_masks(pairs, seed) | resolve_positions(pairs, ["name", "predicts value"])
+    settings: dict[str, Any] = {
+        "how": how,
+        "heads": {"first": [0], "both": [0, 1]},
+        "neurons": {"some": range(0, 20), "one": [3]},
+        "keys": ("every name", "type words") if how == "cut" else None,
+        "values": given_values(model, sites, len(pairs)) if how == "add" else None,
+        "metrics": LOGITS,
+        "per_pair": True,
+    }
+    quick = patch(model, pairs, sites, masks, **settings)
+    with the_long_way(model):
+        long = patch(model, pairs, sites, masks, **settings)
+    pd.testing.assert_frame_equal(quick, long, rtol=0, atol=1e-4)
+    moved = (quick["value"] - quick["unpatched"]).abs().groupby(quick["site"]).max()
+    assert (moved > 1e-3).all()
+    assert set(moved.index) == set(sites)
+
+
+@pytest.mark.parametrize("kind", ["LN", "gated"])
+def test_the_whole_stream_of_the_source_gives_its_logits(
+    kind: str, models: dict[str, TransformerBridge], names: Pairs
+) -> None:
+    model = models[kind]
+    with evaluating(model):
+        expected = difference(model(names.source), names).numpy()
+    everywhere = {"all": torch.ones_like(names.base, dtype=torch.bool)}
+    table = patch(
+        model, names, ("resid_pre", "resid_mid", "resid_post"), everywhere,
+        metrics="logit_difference", per_pair=True,
+    )  # fmt: skip
+    for _, rows in table.groupby(["site", "layer"]):
+        np.testing.assert_allclose(rows["value"], expected, atol=2e-5)
+
+
+def test_neurons_and_heads_by_themselves(model: TransformerBridge, names: Pairs) -> None:
+    """Cells against hooks written out, unit by unit."""
+    where = resolve_positions(names, "name")["name"]
+    keys = [("post", 0), ("z", 0)]
+    with evaluating(model):
+        source = read_activations(model, names.source, keys)
+    for site, layer in keys:
+        table = patch(
+            model, names, site, {"name": where}, layers=[layer], heads="each", neurons="each",
+            metrics="logit_difference",
+        )  # fmt: skip
+        units = table["head" if site == "z" else "neurons"]
+        assert units.tolist() == [str(i) for i in range(source[site, layer].shape[2])]
+        for unit in (0, len(units) - 1):
+
+            def replace(
+                activation: Tensor, hook: Any, unit: int = unit, key: Any = (site, layer)
+            ) -> Tensor:
+                changed = activation.clone()
+                changed[:, :, unit][where] = source[key][:, :, unit][where]
+                return changed
+
+            with evaluating(model):
+                hooks = [(SITES[site].hook_name(layer), replace)]
+                logits = model.run_with_hooks(names.base, fwd_hooks=hooks)
+            expected = float(difference(logits, names).mean())
+            assert table["value"][unit] == pytest.approx(expected, abs=1e-5)
+            assert table["value"][unit] != table["unpatched"][unit]
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["quick", "long"])
+def test_a_source_equal_to_the_base_changes_no_bit(
+    long: bool, model: TransformerBridge, people: Pairs
+) -> None:
+    same = Pairs.of_tokens(
+        people.base, people.base, people.spans, people.read, people.base_answer,
+        people.source_answer,
+    )  # fmt: skip
+    with the_long_way(model) if long else evaluating(model):
+        table = patch(model, same, tuple(SITES), ("every name", "predicts value"), per_pair=True)
+    assert (table["value"] == table["unpatched"]).all()
+    with evaluating(model):
+        own = read_activations(model, people.base, [("resid_pre", 1)])["resid_pre", 1]
+        logits = model(people.base)
+    rows = torch.arange(len(people))
+    table = patch(
+        model, people, "resid_pre", "predicts value", [1], values=own[rows, people.read],
+        metrics="logit_difference", per_pair=True,
+    )  # fmt: skip
+    # Sums of another order in the last bits: the activation is read from whole passes in both.
+    np.testing.assert_allclose(table["value"], difference(logits, people), atol=1e-5)
+    np.testing.assert_allclose(table["unpatched"], difference(logits, people), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", [Suffix, Hooked])
+@pytest.mark.parametrize("kind", ["LN", "RMS", "one layer"])
+def test_the_computation_of_an_edit_that_changes_nothing(
+    way: Any, kind: str, models: dict[str, TransformerBridge], people: Pairs
+) -> None:
+    model = models[kind]
+    generator = torch.Generator().manual_seed(0)
+    row = torch.tensor([0, 3, 3, 6, 5])
+    with evaluating(model):
+        keys = [(site, layer) for site in SITES for layer in range(model.cfg.n_layers)]
+        runs = way(model, people.base, people.read, keys)
+        plain = model(people.base)[torch.arange(len(people)), people.read]
+        np.testing.assert_allclose(runs.unpatched(), plain, atol=1e-5)
+        for site, layer in keys:
+            place = (torch.rand(5, 4, generator=generator) * (people.read[row, None] + 1)).long()
+            own = runs.base[site, layer][row[:, None], place]
+            logits = runs.logits(site, layer, row, place, own)
+            np.testing.assert_allclose(logits, plain[row], atol=1e-5)
+            edited = runs.logits(site, layer, row, people.read[row, None], 0 * own[:, :1])
+            assert (edited - plain[row]).abs().max() > 1e-3
+
+
+def test_the_model_is_left_as_it_was(model: TransformerBridge, people: Pairs) -> None:
+    settings: dict[str, Any] = {"positions": ("name", "predicts value"), "metrics": LOGITS}
+    expected = patch(model.eval(), people, tuple(SITES), **settings)
+    model.train()
+    model.blocks[1].eval()
+    modes = [part.training for part in model.modules()]
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    gradients = [weight.requires_grad for weight in model.parameters()]
+    pd.testing.assert_frame_equal(patch(model, people, tuple(SITES), **settings), expected)
+
+    def wrong(logits: Tensor, answers: Answers) -> Tensor:
+        if len(calls) == 3:
+            raise RuntimeError("a metric of yours failed")
+        calls.append(1)
+        return logits[:, 0]
+
+    calls: list[int] = []
+    with pytest.raises(RuntimeError, match="of yours failed"), the_long_way(model):
+        patch(model, people, "z", "each", metrics={"mine": wrong}, max_memory_gb=1e-6)
+    assert [part.training for part in model.modules()] == modes
+    assert not any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
+    assert all(torch.equal(weights[name], now) for name, now in model.state_dict().items())
+    assert [weight.requires_grad for weight in model.parameters()] == gradients
+    assert all(weight.grad is None for weight in model.parameters())
+    assert torch.is_grad_enabled()
+    model.train()
+
+
+def test_hooks_of_others_take_effect_and_stay(model: TransformerBridge, short: Pairs) -> None:
+    calls = []
+
+    def without_mlp(activation: Tensor, hook: Any) -> Tensor:
+        calls.append(len(activation))
+        return torch.zeros_like(activation)
+
+    free = patch(model, short, "z", "name", metrics="logit_difference")
+    with model.hooks(fwd_hooks=[("blocks.0.hook_mlp_out", without_mlp)]):
+        table = patch(model, short, "z", "name", metrics="logit_difference")
+        grid = patch(model, short, "z", "each", metrics="logit_difference")
+        assert calls
+        assert len(model.hook_dict["blocks.0.hook_mlp_out"].fwd_hooks) == 1
+        np.testing.assert_allclose(grid["value"], stock_grid(model, short, "z"), atol=1e-5)
+    assert (table["value"] - free["value"]).abs().min() > 1e-3
+    assert (table["unpatched"] - free["unpatched"]).abs().min() > 1e-3
+
+
+def test_under_the_attention_of_another_model(
+    models: dict[str, TransformerBridge], names: Pairs, smoke: Config, corpus: Corpus
+) -> None:
+    model = models["LN"]
+    other = sharp_model(smoke.with_settings(**{"training.seed": 5}), corpus)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+    free = patch(model, names, "resid_post", "each", metrics="logit_difference")
+    with AttentionPatch(other).on(model):
+        table = patch(model, names, "resid_post", "each", metrics="logit_difference")
+        with evaluating(model):
+            _, cache = model.run_with_cache(names.source)
+            _, unpatched = model.run_with_cache(names.base)
+            expected = difference(unpatched["unembed.hook_out"], names).mean()
+    assert table["unpatched"][0] == pytest.approx(float(expected), abs=1e-5)
+    assert (table["value"] - free["value"]).abs().max() > 1e-2
+    with AttentionPatch(other).on(model), evaluating(model):
+        place = int(names.read[0])
+
+        def replace(activation: Tensor, hook: Any) -> Tensor:
+            changed = activation.clone()
+            changed[:, place] = cache["blocks.0.hook_out"][:, place]
+            return changed
+
+        logits = model.run_with_hooks(names.base, fwd_hooks=[("blocks.0.hook_out", replace)])
+    assert table["value"][place] == pytest.approx(float(difference(logits, names).mean()), abs=1e-5)
+
+
+def test_under_cut_edges(model: TransformerBridge, names: Pairs) -> None:
+    """A hook that fits one batch only is served as long as the edits are of that batch."""
+    masks = resolve_positions(names, ["predicts value", "every name"])
+    mask = masks["predicts value"][:, :, None] & masks["every name"][:, None]
+    with cut_edges(model, mask):
+        table = patch(model, names, "resid_pre", "name", [1], metrics="logit_difference")
+        with evaluating(model):
+            _, source = model.run_with_cache(names.source)
+
+            def replace(activation: Tensor, hook: Any) -> Tensor:
+                own = resolve_positions(names, "name")["name"][..., None]
+                return torch.where(own, source["blocks.1.hook_in"], activation)
+
+            logits = model.run_with_hooks(names.base, fwd_hooks=[("blocks.1.hook_in", replace)])
+    assert table["value"][0] == pytest.approx(float(difference(logits, names).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LN", "gated"])
+@pytest.mark.parametrize(("layer", "head"), [(0, 1), (1, 0), (1, None)])
+def test_cut_equals_cut_edges(
+    layer: int, head: int | None, kind: str, models: dict[str, TransformerBridge], people: Pairs
+) -> None:
+    model = models[kind]
+    table = patch(
+        model, people, "pattern", ("predicts value", "every last name"), [layer], how="cut",
+        heads="all" if head is None else [head], keys=("every name", "type words"),
+        metrics="logit_difference", per_pair=True,
+    )  # fmt: skip
+    masks = resolve_positions(people, ["predicts value", "every last name"])
+    keys = resolve_positions(people, ["every name", "type words"])
+    for query, queries in masks.items():
+        for key, cut in keys.items():
+            mask = queries[:, :, None] & cut[:, None]
+            heads = None if head is None else [head]
+            with evaluating(model), cut_edges(model, mask, [layer], heads):
+                expected = difference(model(people.base), people)
+            rows = table[table["position"] == f"{query} → {key}"]
+            np.testing.assert_allclose(rows["value"], expected, atol=1e-5)
+    changed = table[table["position"] == "predicts value → every name"]
+    assert (changed["value"] != changed["unpatched"]).any()
+
+
+@pytest.mark.parametrize("site", ["resid_mid", "z", "post"])
+def test_mean_against_a_loop(site: str, model: TransformerBridge, people: Pairs) -> None:
+    hook = SITES[site].hook_name(0)
+    where = resolve_positions(people, "name")["name"]
+    with evaluating(model):
+        _, cache = model.run_with_cache(people.base)
+    found = [
+        cache[hook][row, place]
+        for row in range(len(people))
+        for place in range(where.shape[1])
+        if where[row, place]
+    ]
+    mean = torch.stack(found).double().mean(0).float()
+    expected = torch.zeros(len(people))
+    for row in range(len(people)):
+
+        def replace(activation: Tensor, hook: Any, row: int = row) -> Tensor:
+            # In place: nothing else reaches the stream at resid_mid.
+            for place in where[row].nonzero()[:, 0].tolist():
+                activation[0, place] = mean
+            return activation
+
+        with evaluating(model):
+            logits = model.run_with_hooks(people.base[row : row + 1], fwd_hooks=[(hook, replace)])
+        expected[row] = difference(logits, people[row : row + 1])[0]
+    settings: dict[str, Any] = {
+        "heads": "all",
+        "metrics": "logit_difference",
+        "per_pair": True,
+        "layers": [0],
+    }
+    for how, values in (("mean", None), ("mean", mean), ("replace", mean)):
+        table = patch(model, people, site, "name", how=how, values=values, **settings)
+        np.testing.assert_allclose(table["value"], expected, atol=2e-5)
+    assert (table["value"] - table["unpatched"]).abs().min() > 1e-3
+
+
+def test_zero_and_add_by_hand(model: TransformerBridge, people: Pairs) -> None:
+    rows = torch.arange(len(people))
+    steer = torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0))
+    final = "blocks.1.hook_out"
+    for how, values in (("zero", None), ("add", steer), ("add", steer.double())):
+        table = patch(
+            model, people, "resid_post", "predicts value", [1], how=how, values=values,
+            metrics="logit_difference", per_pair=True,
+        )  # fmt: skip
+        with evaluating(model):
+            _, cache = model.run_with_cache(people.base)
+            at_read = cache[final][rows, people.read]
+            at_read = 0 * at_read if values is None else at_read + steer
+            logits = model.unembed(model.ln_final(at_read[:, None]))[:, 0]
+        expected = logits[rows, people.source_answer] - logits[rows, people.base_answer]
+        np.testing.assert_allclose(table["value"], expected, atol=2e-5)
+
+
+def test_patterns_follow_the_counterparts_of_keys(model: TransformerBridge, corpus: Corpus) -> None:
+    """Attention of the source to a token goes to the token of the base that it corresponds to."""
+    pairs = swapped_attributes(corpus, n=6)
+    table = patch(
+        model, pairs, "pattern", "predicts value", [1], heads="all",
+        metrics="logit_difference", per_pair=True,
+    )  # fmt: skip
+    rows = torch.arange(len(pairs))
+    with evaluating(model):
+        _, cache = model.run_with_cache(pairs.source)
+
+        def replace(pattern: Tensor, hook: Any) -> Tensor:
+            theirs, changed = cache["blocks.1.attn.hook_pattern"], pattern.clone()
+            for row in range(len(pairs)):
+                read, source_read = int(pairs.read[row]), int(pairs.source_read[row])
+                given = torch.zeros_like(pattern[row, :, read])
+                for key in range(read + 1):
+                    counterpart = int(pairs.source_position[row, key])
+                    if counterpart >= 0:
+                        given[:, key] = theirs[row, :, source_read, counterpart]
+                changed[row, :, read] = given / given.sum(-1, keepdim=True)
+            return changed
+
+        hooks = [("blocks.1.attn.hook_pattern", replace)]
+        logits = model.run_with_hooks(pairs.base, fwd_hooks=hooks)
+    expected = difference(logits, pairs)
+    np.testing.assert_allclose(table["value"], expected, atol=2e-5)
+    assert table["pair"].tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["quick", "long"])
+@pytest.mark.parametrize("how", ["replace", "mean", "add"])
+def test_little_memory_gives_the_same_numbers(
+    how: Any, long: bool, model: TransformerBridge, corpus: Corpus
+) -> None:
+    pairs = swapped_people(corpus, n=12, seed=2)  # with some in the first sentence
+    sites = ("resid_pre", "z", "post")
+    settings: dict[str, Any] = {
+        "how": how,
+        "positions": ("name", "earlier values", "predicts value"),
+        "values": given_values(model, sites, len(pairs)) if how == "add" else None,
+        "neurons": {"some": [0, 5]},
+    }
+    with the_long_way(model) if long else evaluating(model):
+        plenty = patch(model, pairs, sites, max_memory_gb=2, **settings)
+        little = patch(model, pairs, sites, max_memory_gb=1e-6, **settings)
+        single = patch(model, pairs, sites, per_pair=True, **settings)
+    pd.testing.assert_frame_equal(plenty, little, rtol=0, atol=1e-5)
+    cells = ["site", "layer", "head", "neurons", "position", "metric"]
+    means = single.groupby(cells, dropna=False, sort=False)[["value", "unpatched"]].mean()
+    counts = single.groupby(cells, dropna=False, sort=False).size()
+    expected = plenty.set_index(cells)
+    for column in ("value", "unpatched"):
+        np.testing.assert_allclose(means[column], expected[column], atol=1e-5)
+    assert counts.tolist() == expected["n"].tolist()
+    assert list(map(str, means.index)) == list(map(str, expected.index))
+    assert (expected["n"] < 12).any(), "some are asked for in the first sentence"
+
+
+def test_the_limit_of_memory(model: TransformerBridge, people: Pairs) -> None:
+    keys = [("post", 0), ("pattern", 1)]
+    sizes = [pairs_at_a_time(model, people, keys, limit) for limit in (1.0, 1e7, 1e9)]
+    assert sizes[0] == 1
+    assert sizes[0] < sizes[1] < sizes[2]
+    rows = [rows_at_a_time(model, 50, 60, limit, whole=False) for limit in (1.0, 1e7, 1e8)]
+    assert rows[0] == 1
+    assert rows[0] < rows[1] < rows[2]
+    assert rows_at_a_time(model, 50, 60, 1e8, whole=True) < rows[2]
+    assert budget(0.5, torch.device("cpu")) == 2**29
+    assert budget(None, torch.device("cpu")) > 0
+
+
+def test_the_table(model: TransformerBridge, people: Pairs) -> None:
+    def best(logits: Tensor, answers: Answers) -> Tensor:
+        return logits.amax(dim=1)
+
+    table = patch(model, people, ("resid_pre", "z", "post"), ("name", "earlier values"))
+    names = ["site", "layer", "head", "neurons", "position", "metric", "value", "unpatched", "n"]
+    assert list(table.columns) == names
+    assert len(table) == 2 * 2 * (1 + 2 + 1) * 4
+    assert table["head"].dtype == table["neurons"].dtype == "string"
+    assert set(table["head"].dropna()) == {"0", "1"}
+    assert table.loc[table["site"] != "z", "head"].isna().all()
+    assert table["neurons"].isna().all()
+    shares = table[table["metric"].isin(["follows", "stays"])]["value"].dropna()
+    assert shares.between(0, 1).all()
+    own = patch(model, people, metrics={"best": best}, per_pair=True)
+    assert list(own.columns) == [*names[:5], "pair", *names[5:8]]
+    assert own["metric"].unique().tolist() == ["best"]
+    assert len(own) == 2 * 2 * len(people)
+    assert own["pair"].max() == len(people) - 1
+    groups = patch(model, people, "post", "name", [0], neurons={"few": [1, 2]}, metrics="stays")
+    assert groups["neurons"].tolist() == ["few"]
+    some = patch(model, people, "z", "name", [0], heads=[1, 0], metrics="stays")
+    assert some["head"].tolist() == ["0,1"]
+    again = patch(model, people, ("resid_pre", "z", "post"), ("name", "earlier values"))
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_the_metrics(model: TransformerBridge, people: Pairs) -> None:
+    """Against probabilities and predictions computed pair by pair."""
+    all_metrics = [
+        "log_probability", "source_log_probability", "logit_difference", "follows", "stays",
+    ]  # fmt: skip
+    table = patch(model, people, "resid_post", "predicts value", [1], metrics=all_metrics)
+    by_metric = table.set_index("metric")
+    with evaluating(model):
+        base, source = model(people.base), model(people.source)
+    read = base[torch.arange(len(people)), people.read].double().log_softmax(-1)
+    source_read = source[torch.arange(len(people)), people.source_read].double().log_softmax(-1)
+    for column, read_off in (("unpatched", read), ("value", source_read)):
+        own, other, follows, stays = [], [], [], []
+        for row in range(len(people)):
+            mine, its = int(people.base_answer[row]), int(people.source_answer[row])
+            own.append(float(read_off[row, mine]))
+            other.append(float(read_off[row, its]))
+            top = int(read_off[row].argmax())
+            follows.append(top == its)
+            stays.append(top == mine)
+        expected = [own, other, np.subtract(other, own), follows, stays]
+        for name, values in zip(all_metrics, expected, strict=True):
+            assert by_metric.loc[name, column] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_a_position_that_no_pair_has(model: TransformerBridge, corpus: Corpus) -> None:
+    pairs = swapped_people(corpus, n=3, place="first")
+    table = patch(model, pairs, "resid_pre", ("earlier names", "name"), metrics="logit_difference")
+    empty = table["position"] == "earlier names"
+    assert (table.loc[empty, "n"] == 0).all()
+    assert table.loc[empty, "value"].isna().all()
+    assert (table.loc[~empty, "n"] == 3).all()
+    assert table.loc[~empty, "value"].notna().all()
+    single = patch(model, pairs, "resid_pre", "earlier names", per_pair=True)
+    assert single.empty
+    assert "pair" in single.columns
+    behind = patch(model, pairs, "resid_pre", "first value token")
+    assert (behind["value"] == behind["unpatched"]).all(), "nobody reads what comes after"
+
+
+def add_nothing(logits: Tensor, answers: Answers) -> Tensor:
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sites": "resid_pr"}, "no site 'resid_pr'.*Did you mean 'resid_pre'"),
+        ({"sites": ()}, "No site is named"),
+        ({"positions": "last nam"}, "no position 'last nam'.*Did you mean 'last name'"),
+        ({"positions": ()}, "No position is named"),
+        ({"positions": {}}, "No position is named"),
+        ({"positions": {"mine": torch.ones(3, 3, dtype=torch.bool)}}, "'mine' have the shape"),
+        ({"layers": [2]}, "there is no layer 2"),
+        ({"layers": []}, "no layer is named"),
+        ({"sites": "z", "heads": [2]}, "there is no head 2"),
+        ({"sites": "z", "heads": {}}, "no group is named"),
+        ({"sites": "z", "heads": "both"}, "heads='both': give"),
+        ({"sites": "post", "neurons": {"a": [10_000]}}, "there is no neuron 10000"),
+        ({"how": "rplace"}, "how='rplace' is none of"),
+        ({"how": "cut"}, 'how="cut" needs keys'),
+        ({"how": "cut", "keys": "name"}, "attention is cut at"),
+        ({"sites": "pattern", "how": "cut", "keys": "nam"}, "no position 'nam'"),
+        ({"keys": "name"}, 'keys are of how="cut" only'),
+        ({"sites": "pattern", "how": "mean"}, "not possible at the site 'pattern'"),
+        ({"sites": "pattern", "how": "add", "values": torch.ones(1)}, "not possible at the site"),
+        ({"how": "add"}, 'how="add" needs values'),
+        ({"how": "zero", "values": torch.ones(3)}, "takes no values"),
+        ({"how": "add", "values": {("z", 0): torch.ones(3)}}, "no entry for \\('resid_pre', 0\\)"),
+        ({"how": "add", "values": torch.ones(1, 1, 1)}, "values for .* have the shape"),
+        ({"how": "add", "values": torch.ones(3, 32)}, "values for .* have the shape"),
+        ({"how": "add", "values": torch.ones(5)}, "the activation resid_pre has"),
+        ({"how": "add", "values": torch.ones(1)}, "the activation resid_pre has"),
+        ({"metrics": "follow"}, "no metric 'follow'.*Did you mean 'follows'"),
+        ({"metrics": ()}, "No metric is named"),
+        ({"metrics": {}}, "No metric is named"),
+        ({"metrics": {"mine": add_nothing}}, "'mine' returned the shape"),
+        ({"max_memory_gb": 0}, "leaves no memory"),
+        ({"max_memory_gb": -1.5}, "leaves no memory"),
+    ],
+)
+def test_errors(
+    settings: dict[str, Any],
+    message: str,
+    model: TransformerBridge,
+    people: Pairs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In use nobody checks types before the function does.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ConfigError, match=message):
+        patch(model, people, **settings)
+    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+
+
+def test_given_patterns_of_any_width(model: TransformerBridge, people: Pairs) -> None:
+    """What attention is given over all positions, though only some of them are computed."""
+    width = people.base.shape[1]
+    pattern = torch.zeros(model.cfg.n_heads, width)
+    pattern[:, 0] = 1
+    settings: dict[str, Any] = {"values": pattern, "metrics": "logit_difference"}
+    quick = patch(model, people[:2], "pattern", "predicts value", **settings)
+    with the_long_way(model):
+        long = patch(model, people[:2], "pattern", "predicts value", **settings)
+    pd.testing.assert_frame_equal(quick, long, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="activation pattern has"):
+        patch(model, people[:2], "pattern", "predicts value", values=pattern[:, :-1])
+
+
+def test_the_quick_way_is_taken_where_it_can_be(
+    models: dict[str, TransformerBridge], people: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {"LN": True, "RMS": True, "one layer": True, "rotary": False, "gated": False}
+    assert {name: can_skip(model) for name, model in models.items()} == expected
+    passes: list[str] = []
+
+    def counted(way: type, name: str) -> Callable[..., Tensor]:
+        original = way.logits  # type: ignore[attr-defined]
+
+        def logits(*given: Any) -> Tensor:
+            passes.append(name)
+            found: Tensor = original(*given)
+            return found
+
+        return logits
+
+    monkeypatch.setattr(Suffix, "logits", counted(Suffix, "quick"))
+    monkeypatch.setattr(Hooked, "logits", counted(Hooked, "long"))
+    patch(models["LN"], people[:2])
+    assert set(passes) == {"quick"}
+    passes.clear()
+    patch(models["rotary"], people[:2])
+    with the_long_way(models["LN"]):
+        patch(models["LN"], people[:2])
+    assert set(passes) == {"long"}
