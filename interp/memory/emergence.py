@@ -53,6 +53,8 @@ class Mechanism:
 _HEAD = ("layer", "head")
 _ATTENTION = ("attention", "scores")
 _PROBES, _SITE = ("memory", "probes"), ("site", "layer")
+_VALUES = ("memory", "values")
+_AGREEMENT = {"metric": "layer_agreement", "attribute": "all"}
 _SWAPS = ("interventions", "swaps")
 MECHANISMS: dict[str, Mechanism] = {
     "name grouping at last name": Mechanism(
@@ -83,10 +85,14 @@ MECHANISMS: dict[str, Mechanism] = {
         "accuracy_other_people", "control_other_people", _SITE,
         "the same where the value is predicted",
     ),
-    "key-value agreement": Mechanism(
-        ("memory", "values"),
-        {"metric": "layer_agreement", "position": "predicts value", "path": "direct",
-         "attribute": "all"},
+    "key-value agreement at names": Mechanism(
+        _VALUES, {**_AGREEMENT, "position": "middle name", "path": "attention"},
+        "value", "control", ("layer",),
+        "rank of a person's own value in what an MLP writes at the middle name, taken through the "
+        "heads of later layers, above shuffled facts",
+    ),
+    "key-value agreement at value": Mechanism(
+        _VALUES, {**_AGREEMENT, "position": "predicts value", "path": "direct"},
         "value", "control", ("layer",),
         "rank of a person's own value in what an MLP writes where it is predicted, above shuffled "
         "facts",

@@ -26,9 +26,13 @@ GROUPS = {
         "type attention",
         "extraction attention",
     ),
-    "memory at names": ("probe at names", "MLP swap at names"),
+    "memory at names": (
+        "key-value agreement at names",
+        "probe at names",
+        "MLP swap at names",
+    ),
     "at the value": (
-        "key-value agreement",
+        "key-value agreement at value",
         "probe at value position",
         "attention swap at value",
         "MLP swap at value",

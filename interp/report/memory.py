@@ -11,12 +11,12 @@ from interp.phases import Phases
 from interp.report.elements import Section, Table
 from interp.run import Run
 
-_POSITIONS = ("last name", "predicts value")
+_POSITIONS = ("middle name", "last name", "predicts value")
 _PATHS = {"direct": "direct path", "attention": "through attention"}
 HEADLINE = (
     "extraction attention",
+    "key-value agreement at names",
     "MLP swap at names",
-    "key-value agreement",
     "knowledge",
 )
 _Point = tuple[str, int]
