@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from transformer_lens import patching
 
 import interp
-from interp.biographies import Corpus
+from interp.biographies import Corpus, TokenKind
 from interp.experiments import fit_of
+from interp.interventions import Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
 from interp.phases import PAPER_EXPONENT
 from interp.run import Run
@@ -134,7 +136,119 @@ def test_attention_to_names_falls_then_rises_through_the_plateau(tiny_run: Run) 
 def test_what_the_value_reads_is_what_it_costs_to_cut(tiny_run: Run) -> None:
     cost = summary(tiny_run)["knockout"]["cost"]
     assert cost["attribute_to_any_name"] > 5 > 10 * cost["control"]
-    assert abs(cost["name_to_name"]) < 0.05, "no grouping of names in two layers"
+    assert abs(cost["name_to_name"]) < 0.05, "no grouping at the last name token"
+
+
+def of(table: pd.DataFrame, **wanted: object) -> pd.DataFrame:
+    """The rows of a table with these values."""
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def memory_table(name: str, preset: str = "tiny") -> pd.DataFrame:
+    return pd.read_csv(GALLERY / f"memory_{preset}" / f"{name}.csv")
+
+
+def result(run: Run, stage: str, name: str) -> pd.DataFrame:
+    table = run.result(stage, name)
+    assert table is not None
+    return table
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_probes_read_facts_only_after_the_plateau(tiny_run: Run, seed: int | None) -> None:
+    """Of the run trained here (None) and in the committed tables."""
+    table = (
+        result(tiny_run, "memory", "probes")
+        if seed is None
+        else of(memory_table("probes"), seed=seed)
+    )
+    probes = of(table, attribute="all")
+    early = probes[probes["step"] <= tiny_run.phases.statistics_end]
+    assert early["selectivity"].abs().max() < 0.03
+    assert early["selectivity_other_people"].abs().max() < 0.02
+    last = of(probes, step=1500, position="predicts value", layer=1).set_index("site")
+    assert last.loc["resid_mid", "selectivity"] > 0.1
+    assert last.loc["resid_post", "selectivity_other_people"] > 0.35
+
+
+def test_what_predictions_follow(tiny_run: Run) -> None:
+    """All name tokens at MLP 0, the value position after attention 1; never the last name token."""
+    for swaps in (result(tiny_run, "interventions", "swaps"), memory_table("swaps")):
+        last = of(swaps, step=1500, sentences="any").set_index(["site", "layer", "position"])
+        means = last.groupby(level=[0, 1, 2])[["follows", "control"]].mean()
+        assert means["control"].max() < 0.05
+        assert means.loc[("mlp_out", 0, "every name"), "follows"] > 0.5
+        assert means.loc[("resid_mid", 0, "every name"), "follows"] > 0.6
+        assert means.loc[("attn_out", 1, "predicts value"), "follows"] > 0.65
+        assert means.loc[("mlp_out", 0, "every middle name"), "follows"] > 0.2
+        assert means.loc[("mlp_out", 0, "every last name"), "follows"] < 0.05
+        assert means.xs("last name", level="position")["follows"].max() < 0.1
+
+
+def test_names_are_grouped_at_the_middle_one(tiny_run: Run) -> None:
+    for edges in (result(tiny_run, "interventions", "edges"), memory_table("edges")):
+        last = of(edges, step=1500).groupby(["layer", "query", "key"])["cost"].mean()
+        assert last[(0, "every middle name", "every first name")] > 0.3
+        assert abs(last[0]["every last name"]).max() < 0.05
+        assert last[(1, "predicts value", "every middle name")] > 1.5
+        assert abs(last[(1, "predicts value", "every last name")]) < 0.05
+
+
+def test_extraction_attention_comes_before_the_memory(tiny_run: Run) -> None:
+    tables = [result(tiny_run, "emergence", "steps")]
+    tables += [of(memory_table("emergence"), seed=seed) for seed in (0, 1, 2)]
+    tables.append(memory_table("emergence", "small"))
+    for table in tables:
+        step = table.set_index("mechanism")["step"]
+        assert step["type attention"] < step["extraction attention"]
+        assert step["extraction attention"] < step["key-value agreement at names"]
+        assert step["key-value agreement at names"] < step["key-value agreement at value"]
+        assert step["key-value agreement at value"] < step["knowledge"]
+        assert pd.isna(step["name grouping at last name"])
+        assert of(table, mechanism="extraction attention")["phase"].tolist() == ["plateau"]
+
+
+def test_ablated_mlps_cost_at_middle_names_and_not_at_last_ones(tiny_run: Run) -> None:
+    for table in (result(tiny_run, "interventions", "ablations"), memory_table("ablations")):
+        cost = of(table, step=1500, layer=0).groupby("position")["cost"].mean()
+        assert cost["name"] > 2
+        assert cost["middle name"] > 1
+        assert abs(cost["last name"]) < 0.05 > abs(cost["control"])
+
+
+def test_batched_patching_equals_transformerlens(tiny_run: Run) -> None:
+    """On a trained model, cell by cell."""
+    model = tiny_run.model()
+    pairs = swapped_people(tiny_run.corpus, 8, place="last")
+    source = pairs.base.clone()
+    is_name = pairs.spans.is_kind(TokenKind.NAME)
+    source[is_name] = pairs.source.gather(1, pairs.source_position.clamp(min=0))[is_name]
+    same = Pairs.of_tokens(
+        pairs.base, source, pairs.spans, pairs.read, pairs.base_answer, pairs.source_answer
+    )
+    rows = torch.arange(len(same))
+
+    def difference(logits: torch.Tensor) -> torch.Tensor:
+        read = logits[rows, same.read]
+        return (read[rows, same.source_answer] - read[rows, same.base_answer]).mean()
+
+    stock = {
+        "resid_pre": patching.get_act_patch_resid_pre,
+        "mlp_out": patching.get_act_patch_mlp_out,
+        "z": patching.get_act_patch_attn_head_out_by_pos,
+    }
+    with torch.no_grad():
+        _, cache = model.run_with_cache(source)
+        for site, function in stock.items():
+            found = patch(model, same, site, "each", metrics="logit_difference")["value"]
+            theirs = function(model, same.base, cache, difference)
+            theirs = theirs.transpose(1, 2) if site == "z" else theirs
+            assert theirs.abs().max() > 1
+            torch.testing.assert_close(
+                torch.tensor(found.to_numpy()), theirs.flatten().double(), rtol=0, atol=1e-5
+            )
 
 
 def test_the_paper_preset_takes_a_step() -> None:
