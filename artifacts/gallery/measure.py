@@ -1,6 +1,7 @@
 """Measures attention and memory in finished runs in artifacts/ and writes the gallery's tables.
 
-The runs: `tiny_seed0`, the other seeds that `interp patch` trained in `patching/runs`, and `small`.
+The runs: `tiny_seed0`, the other seeds that `interp patch` trained in `patching/runs`, `small`, and
+variants of `tiny`.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import pandas as pd
 from interp.attention import attention_to_names, by_layer, head_roles, knockout
 from interp.experiments import memory_tables
 from interp.files import write_text
+from interp.memory import edge_costs, swap_pairs, swap_success
 from interp.run import Run
 from interp.stages import MEMORY_STAGES, run_stages
 
@@ -20,6 +22,7 @@ RUNS = {
     "tiny": ["tiny_seed0", "patching/runs/seed1_unpatched", "patching/runs/seed2_unpatched"],
     "small": ["small"],
 }
+VARIANTS = ("tiny_4layers", "late_names")
 
 
 def phases(run: Run) -> dict[str, int | None]:
@@ -55,9 +58,25 @@ def memory(name: str) -> None:
         write_text(GALLERY / f"memory_{name}" / f"{kind}.csv", text)
 
 
+def variants() -> None:
+    """Swaps and cut edges at the last step of runs that are built otherwise."""
+    tables = []
+    for name in VARIANTS:
+        run = Run.load(ARTIFACTS / name)
+        model = run.model()
+        for sentences, pairs in swap_pairs(run).items():
+            swapped, cut = swap_success(model, pairs), edge_costs(model, pairs)
+            tables += [table.assign(run=name, sentences=sentences) for table in (swapped, cut)]
+    text = pd.concat(tables).to_csv(index=False, float_format="%.4g")
+    write_text(GALLERY / "memory_variants.csv", text)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="*", default=list(RUNS))
-    for chosen in parser.parse_args().presets:
-        measure(chosen)
-        memory(chosen)
+    parser.add_argument("tables", nargs="*", default=[*RUNS, "variants"])
+    for chosen in parser.parse_args().tables:
+        if chosen == "variants":
+            variants()
+        else:
+            measure(chosen)
+            memory(chosen)
