@@ -262,7 +262,7 @@ def _memory(
         runs: Folders of finished runs, one a seed, that differ in nothing else.
         out: Folder for the tables of all runs and a report.html; by default none is written.
     """
-    from interp.experiments import memory_tables, write_memory_study
+    from interp.experiments import memory_tables, require_comparable, write_memory_study
     from interp.report.memory_study import write_memory_report
     from interp.run import Run
     from interp.stages import MEMORY_STAGES, run_stages
@@ -270,6 +270,7 @@ def _memory(
     if not runs:
         raise InterpError("No run is given; name the folder of at least one finished run.")
     opened = [Run.load(path) for path in runs]
+    require_comparable(opened)
     for run in opened:
         _announce(str(run.path))
         run_stages(run, MEMORY_STAGES, _announce)

@@ -105,11 +105,7 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
             evenly spaced ones, so that frequent and rare people are measured alike.
     """
     people = corpus.population
-    individuals = np.arange(len(people))[people.held_out if split == "held_out" else people.trained]
-    if n_individuals is not None and n_individuals < len(individuals):
-        spaced = np.arange(n_individuals) * len(individuals) // n_individuals
-        uniform = corpus.sampling.kind == "uniform"
-        individuals = individuals[:n_individuals] if uniform else individuals[spaced]
+    individuals = measured_individuals(corpus, split, n_individuals)
     if not len(individuals):
         raise ConfigError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
@@ -117,6 +113,26 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
             "split, or a population that holds people out."
         )
     return corpus.biographies(individuals, "train" if split == "train" else "evaluation")
+
+
+def measured_individuals(
+    corpus: Corpus, split: Split, n_individuals: int | None = None
+) -> Integer[np.ndarray, " individual"]:
+    """Whom a split is measured on.
+
+    Args:
+        corpus: The run's corpus.
+        split: Which people.
+        n_individuals: So many of them at most; all by default. Where all are equally likely the first,
+            else evenly spaced ones, so that frequent and rare people are measured alike.
+    """
+    people = corpus.population
+    individuals = np.arange(len(people))[people.held_out if split == "held_out" else people.trained]
+    if n_individuals is not None and n_individuals < len(individuals):
+        spaced = np.arange(n_individuals) * len(individuals) // n_individuals
+        uniform = corpus.sampling.kind == "uniform"
+        individuals = individuals[:n_individuals] if uniform else individuals[spaced]
+    return individuals
 
 
 def value_table(

@@ -19,7 +19,7 @@ import pandas as pd
 from interp.attention import attention_to_names, averaged, head_roles, knockout
 from interp.attention.checkpoints import steps_around_plateau
 from interp.config import Config, flatten
-from interp.errors import RunError
+from interp.errors import ConfigError, RunError, suggest
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
 from interp.files import folder_lock, write_json, write_text
 from interp.interventions import attribution, swapped_people
@@ -172,13 +172,14 @@ def read_memory(run: Run) -> StageResult:
     )
     last = found.probes["step"] == found.probes["step"].max()
     probes = found.probes[last & (found.probes["attribute"] == "all")]
-    best = probes.loc[probes.groupby("position")["selectivity"].idxmax()]
+    column = "selectivity_other_people"
+    best = probes.loc[probes.groupby("position")[column].idxmax()]
     return StageResult(
         {
             "step": int(probes["step"].max()),
             "probe_selectivity": {
                 position: float(value)
-                for position, value in zip(best["position"], best["selectivity"], strict=True)
+                for position, value in zip(best["position"], best[column], strict=True)
             },
         },
         {"keys": found.keys, "values": found.values, "probes": found.probes},
@@ -215,10 +216,15 @@ def intervene(run: Run) -> StageResult:
             "step": int(last["step"].max()),
             "follows": dict(zip(best["position"], best["follows"].astype(float), strict=True)),
             "ablation_cost": dict(zip(costs["position"], costs["cost"].astype(float), strict=True)),
-            "attribution_correlation": float(grid["exact"].corr(grid["approximate"])),
+            "attribution_correlation": _or_none(grid["exact"].corr(grid["approximate"])),
         },
         {"swaps": swapped, "edges": edges, "ablations": ablated, "attribution": grid},
     )
+
+
+def _or_none(number: float) -> float | None:
+    """A number as JSON knows it."""
+    return None if isnan(number) else float(number)
 
 
 def order_of_emergence(run: Run) -> StageResult:
@@ -228,7 +234,7 @@ def order_of_emergence(run: Run) -> StageResult:
     steps.insert(1, "seed", run.config.seed)
     found = zip(steps["mechanism"], steps["step"], strict=True)
     return StageResult(
-        {"half_strength_step": {name: None if isnan(step) else step for name, step in found}},
+        {"half_strength_step": {name: _or_none(step) for name, step in found}},
         {"steps": steps, "strengths": strengths},
     )
 
@@ -290,8 +296,15 @@ def run_stages(
         announce: Called with each stage's title as it begins.
 
     Raises:
+        ConfigError: an unknown stage.
         RunError: training has not finished.
     """
+    known = [stage.name for stage in STAGES]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"There is no stage {name!r}.{suggest(name, known)} Stages: {', '.join(known)}."
+            )
     if not run.finished:
         raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
     with folder_lock(run.path):

@@ -10,12 +10,13 @@ from interp.attention import Spans, cut_edges
 from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError
-from interp.interventions import resolve_positions, swapped_people
+from interp.interventions import patch, resolve_positions, swapped_people
 from interp.interventions.sites import is_hooked
 from interp.knowledge import value_table
 from interp.memory.causal import (
     ABLATION_POSITIONS,
     RECALL_EDGES,
+    SWAP_COLUMNS,
     SWAP_POSITIONS,
     ablation_costs,
     ablation_mask,
@@ -24,6 +25,7 @@ from interp.memory.causal import (
     recall_edges,
     swap_success,
     swaps,
+    whole_effect,
 )
 from interp.model import hooked_transformer
 from interp.run import Run
@@ -55,6 +57,7 @@ def test_swaps_of_a_run(smoke_run: Run) -> None:
     # 2 steps, 2 contexts, 2 layers, all positions
     assert len(table) == 2 * 2 * 2 * len(SWAP_POSITIONS)
     assert table[["follows", "kept", "unpatched", "control"]].stack().between(0, 1).all()
+    assert list(table.columns) == ["step", "sentences", *SWAP_COLUMNS]
     again = swaps(smoke_run, steps=[0, 40], n=6, sites=("mlp_out",))
     assert table.equals(again)
 
@@ -191,3 +194,31 @@ def test_edges_of_a_run(smoke_run: Run) -> None:
     table = recall_edges(smoke_run, steps=[0, 40], n=6)
     assert table["step"].unique().tolist() == [0, 40]
     assert np.isfinite(table[["cost", "kept", "control"]].to_numpy()).all()
+
+
+def test_shares_are_of_what_all_names_do(model: TransformerBridge, corpus: Corpus) -> None:
+    pairs = swapped_people(corpus, 24, seed=1)
+    table = swap_success(model, pairs, ("resid_pre", "mlp_out")).set_index(
+        ["site", "layer", "position"]
+    )
+    whole = whole_effect(model, pairs, "logit_difference")
+    own = patch(model, pairs, "resid_pre", "every name", [0], metrics="logit_difference")
+    assert whole == pytest.approx(float((own["value"] - own["unpatched"])[0]), abs=1e-6) or (
+        np.isnan(whole)
+    )
+    if np.isnan(whole):
+        assert table["share"].isna().all()
+    else:
+        assert table.loc[("resid_pre", 0, "every name"), "share"] == pytest.approx(1, abs=1e-5)
+        ratio = table["effect"] / table["share"]
+        assert ratio.dropna().to_numpy() == pytest.approx(whole, rel=1e-6)
+
+
+def test_an_effect_within_its_error_is_none(smoke: Config, corpus: Corpus) -> None:
+    """Of a model that ignores what it reads."""
+    model = hooked_transformer(smoke, corpus.tokenizer)
+    with torch.no_grad():
+        model.embed.weight.zero_()
+    pairs = swapped_people(corpus, 12)
+    assert np.isnan(whole_effect(model, pairs, "logit_difference"))
+    assert swap_success(model, pairs, ("mlp_out",))["share"].isna().all()

@@ -59,7 +59,10 @@ def scores() -> pd.DataFrame:
 
 
 def test_the_unit_that_has_most_in_the_end_is_followed_back() -> None:
-    curve = strength_of(scores(), MECHANISMS["name grouping at last name"])
+    mechanism = Mechanism(
+        ("attention", "scores"), {}, "value", "chance", ("layer", "head"), "one head"
+    )
+    curve = strength_of(scores(), mechanism)
     assert curve["value"].tolist() == [0.1, 0.2, 0.7]
     assert curve["control"].tolist() == [0.1, 0.1, 0.1]
 
@@ -82,3 +85,35 @@ def test_steps_of_all_mechanisms_with_phase() -> None:
     assert np.isnan(found["step"].iloc[1])
     assert found["phase"].tolist() == ["plateau", ""]
     assert found["final"].tolist() == [1.0, 0.01]
+
+
+def test_of_a_layer_the_mean_over_heads_is_followed() -> None:
+    curve = strength_of(scores(), MECHANISMS["name grouping at last name"])
+    assert curve["value"].tolist() == pytest.approx([0.1, 0.55, 0.5])
+
+
+def test_other_rows_can_be_the_control() -> None:
+    keys = pd.DataFrame(
+        [
+            (step, layer, "middle name", split, "selectivity", value * (layer + 1))
+            for step, known, others in ((0, 0.4, 0.4), (10, 0.45, 0.3))
+            for layer in (0, 1)
+            for split, value in (("evaluation", known), ("held_out", others))
+        ],
+        columns=["step", "layer", "position", "split", "metric", "value"],
+    )
+    curve = strength_of(keys, MECHANISMS["key selectivity"])
+    assert curve["value"].tolist() == [0.8, 0.9]
+    assert curve["control"].tolist() == [0.8, 0.6]
+
+
+def test_what_could_not_be_measured_is_left_out() -> None:
+    swaps = pd.DataFrame(
+        [
+            (step, 0, "mlp_out", "every name", "any", share, 0.01)
+            for step, share in ((0, math.nan), (10, 0.2), (20, 0.6))
+        ],
+        columns=["step", "layer", "site", "position", "sentences", "share", "control_share"],
+    )
+    curve = strength_of(swaps, MECHANISMS["MLP share at names"])
+    assert curve["step"].tolist() == [10, 20]

@@ -1,7 +1,7 @@
 """Studies: grids of runs, and what they show."""
 
 from interp.experiments.grid import run_grid
-from interp.experiments.memory import memory_tables, write_memory_study
+from interp.experiments.memory import memory_tables, require_comparable, write_memory_study
 from interp.experiments.patching import comparison, default_reference_steps, patching, write_study
 from interp.experiments.scaling import fit_of, scaling, scaling_fits, scaling_table
 
@@ -11,6 +11,7 @@ __all__ = [
     "fit_of",
     "memory_tables",
     "patching",
+    "require_comparable",
     "run_grid",
     "scaling",
     "scaling_fits",

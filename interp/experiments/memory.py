@@ -38,7 +38,7 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
         ConfigError: no run, or twice the same seed.
         RunError: a stage of a run has not finished, or the runs differ in more than their seed.
     """
-    _require_alike(runs)
+    require_comparable(runs)
     found: dict[str, pd.DataFrame] = {}
     for name, (stage, table) in TABLES.items():
         parts = []
@@ -46,7 +46,9 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
             of_run = run.result(stage, table)
             if of_run is None:
                 raise RunError(
-                    f"{run.path} has no result of the stage {stage!r}. Run `interp memory` on it."
+                    f"{run.path} has no table {table!r} of the stage {stage!r}. Run `interp memory` on "
+                    f"it; if it does not help, the stage was run by an older version: delete "
+                    f"{run.results_path / stage} first."
                 )
             if "seed" not in of_run:
                 of_run.insert(0, "seed", run.config.seed)
@@ -68,7 +70,13 @@ def write_memory_study(runs: Sequence[Run], out: Path) -> dict[str, pd.DataFrame
     return tables
 
 
-def _require_alike(runs: Sequence[Run]) -> None:
+def require_comparable(runs: Sequence[Run]) -> None:
+    """Checks that runs make a study: different seeds, finished, and alike otherwise.
+
+    Raises:
+        ConfigError: no run, or twice the same seed.
+        RunError: a run is not finished, or they differ in more than their seed.
+    """
     if not runs:
         raise ConfigError("No run is given; give at least one finished run.")
     seeds = [run.config.seed for run in runs]
@@ -76,5 +84,10 @@ def _require_alike(runs: Sequence[Run]) -> None:
         raise ConfigError(
             f"The runs have the seeds {seeds}; each may be there once. Leave one of them out."
         )
+    for run in runs:
+        if not run.finished:
+            raise RunError(
+                f"{run.path} has not been trained to its end; `interp train --resume` does."
+            )
     for run in runs[1:]:
         require_same_but_seed(run, runs[0])

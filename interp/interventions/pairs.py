@@ -13,6 +13,7 @@ from interp.attention.spans import Spans
 from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
 from interp.errors import ConfigError, suggest
+from interp.knowledge import measured_individuals
 
 Place = Literal["first", "last", "any"]
 """Which sentence of its biography tells the fact that is asked for."""
@@ -180,8 +181,8 @@ def swapped_people(
 
     Args:
         corpus: Of the run.
-        n: So many pairs; one for each known person by default. More than there are people repeats
-            them, in other sentences.
+        n: So many pairs; one for each known person by default (see `knowledge.measured_individuals`).
+            More than there are people repeats them, in other sentences.
         individuals: Whom the bases are about, in place of `n`; the known people in order by default.
         others: Whom the sources are about; by default another person drawn for each base, whose
             value begins with another token.
@@ -281,9 +282,9 @@ def _people(
 ) -> Integer[np.ndarray, " pair"]:
     population = corpus.population
     if individuals is None:
-        known = np.arange(len(population))[population.trained]
         if n is not None and n < 1:
             raise ConfigError(f"n={n}: there must be at least one pair.")
+        known = measured_individuals(corpus, "evaluation", n)
         return known if n is None else np.resize(known, n)
     chosen = np.asarray(individuals, dtype=np.int64)
     if n is not None and n != len(chosen):

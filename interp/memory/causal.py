@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
@@ -48,6 +49,11 @@ SWAP_POSITIONS = (
 """Where activations are swapped: at the last name token or all name tokens of the sentence that tells
 the value; at one name token, or all, of this sentence and those before it; at the last word that tells
 the attribute; where the value is predicted."""
+SWAP_COLUMNS = (
+    "site", "layer", "position", "n", "follows", "kept", "unpatched", "control", "effect", "share",
+    "control_share",
+)  # fmt: skip
+"""The columns of `swap_success`."""
 SWAP_SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """What is swapped."""
 ABLATION_POSITIONS = (
@@ -89,28 +95,55 @@ def swap_success(
     Returns:
         Columns `site`, `layer`, `position` (`SWAP_POSITIONS`), `n` (pairs), `follows` (share of the
         predictions that become the other person's first value token), `kept` (share that stays the
-        own one), `unpatched` (share that is the own one without a swap) and `control` (share that
-        follows a swap at as many text tokens as names have up to there).
+        own one), `unpatched` (share that is the own one without a swap), `control` (share that
+        follows a swap at as many text tokens as names have up to there), `effect` (change of the
+        logit difference between the two values, in logits), `share` (of the effect of swapping all
+        names before layer 0, which is all that tells people apart; NaN while that is less than two
+        standard errors above 0) and `control_share`.
+
+        Predictions can follow no more often than the model knows the other person: `follows` cannot
+        rise before knowledge does. `share` has no such bound.
     """
     masks = resolve_positions(pairs, SWAP_POSITIONS)
     masks["control"] = control_positions(pairs, masks["every name"], seed)
-    table = patch(model, pairs, sites, masks, metrics=("follows", "stays"))
+    table = patch(model, pairs, sites, masks, metrics=("follows", "stays", "logit_difference"))
     keys = ["site", "layer", "position"]
-    wide = table.pivot(index=keys, columns="metric", values="value")
-    found = wide.reset_index().rename(columns={"stays": "kept"}).rename_axis(columns=None)
-    of_metric = table[table["metric"] == "stays"][[*keys, "n", "unpatched"]]
-    found = found.merge(of_metric, on=keys)
-    control = found[found["position"] == "control"][["site", "layer", "follows"]]
-    found = found[found["position"] != "control"].merge(
-        control.rename(columns={"follows": "control"}), on=["site", "layer"]
+    wide = table.pivot(index=keys, columns="metric", values="value").reset_index()
+    before = table.pivot(index=keys, columns="metric", values="unpatched").reset_index()
+    counts = table[table["metric"] == "stays"][[*keys, "n"]]
+    found = wide.merge(counts, on=keys).rename(columns={"stays": "kept"}).rename_axis(columns=None)
+    found = found.assign(
+        unpatched=before["stays"], effect=wide["logit_difference"] - before["logit_difference"]
     )
+    found["share"] = found["effect"] / whole_effect(model, pairs, "logit_difference")
+    control = found[found["position"] == "control"].set_index(["site", "layer"])
+    cell = pd.MultiIndex.from_frame(found[["site", "layer"]])
+    found["control"] = control["follows"].reindex(cell).to_numpy()
+    found["control_share"] = control["share"].reindex(cell).to_numpy()
+    found = found[found["position"] != "control"]
     # In the order of the network, not of the alphabet.
     ranks = {name: rank for names in (sites, SWAP_POSITIONS) for rank, name in enumerate(names)}
     found = found.sort_values(
         ["layer", "site", "position"], key=lambda c: c.map(ranks) if c.dtype == object else c
     )
-    columns = ["site", "layer", "position", "n", "follows", "kept", "unpatched", "control"]
-    return found[columns].reset_index(drop=True)
+    return found[list(SWAP_COLUMNS)].reset_index(drop=True)
+
+
+def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> float:
+    """What swapping all name tokens before layer 0 changes: all that names do for an answer.
+
+    Args:
+        model: Any TransformerLens model; it is left as it was.
+        pairs: Two people in the same sentences.
+        metric: A name out of `interventions.METRICS`.
+
+    Returns:
+        The mean change of the metric; NaN where it is less than two standard errors from 0.
+    """
+    table = patch(model, pairs, "resid_pre", "every name", [0], metrics=metric, per_pair=True)
+    change = (table["value"] - table["unpatched"]).to_numpy()
+    error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else np.inf
+    return float(change.mean()) if abs(change.mean()) > 2 * error else float("nan")
 
 
 def swaps(
@@ -175,29 +208,36 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
 
     Returns:
         Columns `layer`, `query`, `key`, `cost` (fall of the log-probability of the first value token,
-        in nats), `kept` (share of predictions that stay right) and `control` (the cost of cutting the
-        query from as many text tokens as names have up to there).
+        in nats), `kept` (share of predictions that stay right), `control` (the cost of cutting the
+        query from as many text tokens as the key has in that biography), and `share` and
+        `control_share` (of what swapping all names before layer 0 costs: what names do for the
+        answer; NaN while that is less than two standard errors above 0).
     """
-    control = control_positions(pairs, resolve_positions(pairs, "every name")["every name"], seed)
+    kinds = list(dict.fromkeys(key for _, key in RECALL_EDGES))
+    keys = resolve_positions(pairs, kinds)
+    keys |= {f"as many as {kind}": control_positions(pairs, keys[kind], seed) for kind in kinds}
     queries = list(dict.fromkeys(query for query, _ in RECALL_EDGES))
-    keys = resolve_positions(pairs, [key for _, key in RECALL_EDGES]) | {"control": control}
     table = patch(
         model, pairs, "pattern", queries, how="cut", keys=keys, heads="all",
         metrics=("log_probability", "stays"),
     )  # fmt: skip
-    table = table.assign(cost=table["unpatched"] - table["value"])
-    table[["query", "key"]] = table["position"].str.split(" → ", expand=True)
-    costs = table[table["metric"] == "log_probability"][["layer", "query", "key", "cost"]]
-    kept = table[table["metric"] == "stays"].rename(columns={"value": "kept"})
-    of_control = costs[costs["key"] == "control"].rename(columns={"cost": "control"})
-    edges = pd.DataFrame(RECALL_EDGES, columns=["query", "key"])
-    layers = pd.DataFrame({"layer": range(model.cfg.n_layers)})
-    return (
-        layers.merge(edges, how="cross")
-        .merge(costs, on=["layer", "query", "key"])
-        .merge(kept[["layer", "query", "key", "kept"]], on=["layer", "query", "key"])
-        .merge(of_control.drop(columns="key"), on=["layer", "query"])
-    )
+    names = zip(table["metric"], table["layer"], table["position"], strict=True)
+    values = zip(table["value"].astype(float), table["unpatched"].astype(float), strict=True)
+    cells = dict(zip(names, values, strict=True))
+    rows: list[tuple[object, ...]] = []
+    for layer in range(model.cfg.n_layers):
+        for query, key in RECALL_EDGES:
+            edge, control = f"{query} → {key}", f"{query} → as many as {key}"
+            cost, of_control = (
+                before - after
+                for after, before in (
+                    cells["log_probability", layer, position] for position in (edge, control)
+                )
+            )
+            rows.append((layer, query, key, cost, cells["stays", layer, edge][0], of_control))
+    found = pd.DataFrame(rows, columns=["layer", "query", "key", "cost", "kept", "control"])
+    whole = -whole_effect(model, pairs, "log_probability")
+    return found.assign(share=found["cost"] / whole, control_share=found["control"] / whole)
 
 
 def recall_edges(

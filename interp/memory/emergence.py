@@ -3,15 +3,20 @@
 Every *mechanism* has a *strength* at each checkpoint: what it has beyond its control. It emerges at
 the step from which its strength stays at half of its final one or above, interpolated between
 checkpoints. A mechanism whose final strength is below `FAINT` is absent: half of nothing is reached at
-any time. What a mechanism is, is fixed at the last checkpoint (which head, site or layer has most of
-it) and then followed back, so that a curve is of one thing; that favours no step, but a head that did
-it early and something else at the end is not seen.
+any time. What a mechanism is, is fixed at the last checkpoint (which site or layer has most of it) and
+then followed back, so that a curve is of one thing; what another layer did before is not seen.
+
+Dates of different measures have to be compared with care. A prediction cannot follow a swap before the
+model knows the other person, and nats and accuracies grow with knowledge: such a mechanism cannot be
+dated before knowledge, whatever it does. Shares of what names do for the answer are free of that, but
+are not defined before names do anything. Ranks saturate and rise before accuracies. Attention weights
+are bounded by nothing.
 
 The question is the protocol's (Zucchet et al. 2025 argue from patching that attention comes first);
 the measure by half-strength is this package's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,39 +45,64 @@ class Mechanism:
         unit: The columns that tell candidates apart (heads, layers, sites), of which that with most
             strength at the last step is followed; none: their mean.
         meaning: What its strength is, for people.
+        control_rows: Rows whose value is the control, where it is not a column.
     """
 
     table: tuple[str, str]
-    rows: dict[str, object]
+    rows: Mapping[str, object]
     value: str
     control: str | None
     unit: tuple[str, ...]
     meaning: str
+    control_rows: Mapping[str, object] | None = None
 
 
-_HEAD = ("layer", "head")
-_ATTENTION = ("attention", "scores")
-_PROBES, _SITE = ("memory", "probes"), ("site", "layer")
-_VALUES = ("memory", "values")
+_LAYER, _SITE = ("layer",), ("site", "layer")
+_ATTENTION, _PROBES = ("attention", "scores"), ("memory", "probes")
+_KEYS, _VALUES = ("memory", "keys"), ("memory", "values")
+_SWAPS, _EDGES = ("interventions", "swaps"), ("interventions", "edges")
 _AGREEMENT = {"metric": "layer_agreement", "attribute": "all"}
-_SWAPS = ("interventions", "swaps")
+_AT_NAMES = {"site": "mlp_out", "position": "every name", "sentences": "any"}
+_AT_VALUE = {"position": "predicts value", "sentences": "any"}
 MECHANISMS: dict[str, Mechanism] = {
     "name grouping at last name": Mechanism(
-        _ATTENTION, {"metric": "name_to_name"}, "value", "chance", _HEAD,
-        "attention of one head from the last name token to the rest of the name, above chance",
+        _ATTENTION, {"metric": "name_to_name"}, "value", "chance", _LAYER,
+        "attention from the last name token to the rest of the name, above chance; mean over the "
+        "heads of a layer",
     ),
     "name grouping at middle name": Mechanism(
-        ("interventions", "edges"), {"query": "every middle name", "key": "every first name"},
-        "cost", "control", ("layer",),
-        "cost in nats of cutting attention from middle to first names in one layer",
+        _EDGES, {"query": "every middle name", "key": "every first name"},
+        "share", "control_share", _LAYER,
+        "share of what names do for the answer that is lost when middle names are cut off from first "
+        "names in a layer",
     ),
     "type attention": Mechanism(
-        _ATTENTION, {"metric": "attribute_to_type"}, "value", "chance", _HEAD,
-        "attention of one head from the value position to type words, above chance",
+        _ATTENTION, {"metric": "attribute_to_type"}, "value", "chance", _LAYER,
+        "attention from the value position to type words, above chance; mean over the heads of a layer",
     ),
     "extraction attention": Mechanism(
-        _ATTENTION, {"metric": "attribute_to_any_name"}, "value", "chance", _HEAD,
-        "attention of one head from the value position to name tokens, above chance",
+        _ATTENTION, {"metric": "attribute_to_any_name"}, "value", "chance", _LAYER,
+        "attention from the value position to name tokens of its sentence and those before, above "
+        "chance; mean over the heads of a layer",
+    ),
+    "key selectivity": Mechanism(
+        _KEYS, {"metric": "selectivity", "position": "middle name", "split": "evaluation"},
+        "value", None, _LAYER,
+        "share of the variance of a layer's neurons at the middle name that is between people, above "
+        "that of held-out people",
+        control_rows={"metric": "selectivity", "position": "middle name", "split": "held_out"},
+    ),
+    "key-value agreement at names": Mechanism(
+        _VALUES, {**_AGREEMENT, "position": "middle name", "path": "attention"},
+        "value", "control", _LAYER,
+        "rank of a person's own value in what an MLP writes at the middle name, taken through the "
+        "heads of later layers, above shuffled facts",
+    ),
+    "key-value agreement at value": Mechanism(
+        _VALUES, {**_AGREEMENT, "position": "predicts value", "path": "direct"},
+        "value", "control", _LAYER,
+        "rank of a person's own value in what an MLP writes where it is predicted (its direct effect "
+        "on the logits), above shuffled facts",
     ),
     "probe at names": Mechanism(
         _PROBES, {"position": "middle name", "attribute": "all"},
@@ -85,31 +115,21 @@ MECHANISMS: dict[str, Mechanism] = {
         "accuracy_other_people", "control_other_people", _SITE,
         "the same where the value is predicted",
     ),
-    "key-value agreement at names": Mechanism(
-        _VALUES, {**_AGREEMENT, "position": "middle name", "path": "attention"},
-        "value", "control", ("layer",),
-        "rank of a person's own value in what an MLP writes at the middle name, taken through the "
-        "heads of later layers, above shuffled facts",
-    ),
-    "key-value agreement at value": Mechanism(
-        _VALUES, {**_AGREEMENT, "position": "predicts value", "path": "direct"},
-        "value", "control", ("layer",),
-        "rank of a person's own value in what an MLP writes where it is predicted, above shuffled "
-        "facts",
+    "MLP share at names": Mechanism(
+        _SWAPS, _AT_NAMES, "share", "control_share", _LAYER,
+        "share of what names do for the answer that a swap of one MLP's output at all name tokens "
+        "brings along",
     ),
     "MLP swap at names": Mechanism(
-        _SWAPS, {"site": "mlp_out", "position": "every name", "sentences": "any"},
-        "follows", "control", ("layer",),
-        "predictions that follow a swap of one MLP's output at all name tokens",
+        _SWAPS, _AT_NAMES, "follows", "control", _LAYER,
+        "predictions that follow that swap",
     ),
     "attention swap at value": Mechanism(
-        _SWAPS, {"site": "attn_out", "position": "predicts value", "sentences": "any"},
-        "follows", "control", ("layer",),
+        _SWAPS, {"site": "attn_out", **_AT_VALUE}, "follows", "control", _LAYER,
         "predictions that follow a swap of one layer's attention output at the value position",
     ),
     "MLP swap at value": Mechanism(
-        _SWAPS, {"site": "mlp_out", "position": "predicts value", "sentences": "any"},
-        "follows", "control", ("layer",),
+        _SWAPS, {"site": "mlp_out", **_AT_VALUE}, "follows", "control", _LAYER,
         "predictions that follow a swap of one MLP's output at the value position",
     ),
 }  # fmt: skip
@@ -134,10 +154,16 @@ def mechanism_strengths(run: Run) -> pd.DataFrame:
         table = run.result(*mechanism.table)
         if table is None:
             raise RunError(
-                f"{run.path} has no result of the stage {mechanism.table[0]!r}, which {name!r} is "
-                "read from. Run `interp memory` on it, which runs what is missing."
+                f"{run.path} has no table {mechanism.table[1]!r} of the stage {mechanism.table[0]!r}, "
+                f"which {name!r} is read from. Run `interp memory` on it; if it does not help, the "
+                f"stage was run by an older version: delete {run.results_path / mechanism.table[0]} "
+                "first."
             )
-        parts.append(strength_of(table, mechanism).assign(mechanism=name))
+        curve = strength_of(table, mechanism)
+        if curve.empty:  # never measurable: listed all the same
+            last = int(table["step"].max())
+            curve = pd.DataFrame({"step": [last], "value": [np.nan], "control": [np.nan]})
+        parts.append(curve.assign(mechanism=name))
     accuracy = run.curve("attribute_accuracy")
     knowledge = pd.DataFrame({"step": accuracy.index, "value": accuracy.to_numpy(), "control": 0.0})
     parts.append(knowledge.assign(mechanism="knowledge"))
@@ -148,20 +174,31 @@ def mechanism_strengths(run: Run) -> pd.DataFrame:
 
 def strength_of(table: pd.DataFrame, mechanism: Mechanism) -> pd.DataFrame:
     """One mechanism's curve in its table: columns `step`, `value`, `control`."""
-    chosen = table
-    for column, wanted in mechanism.rows.items():
-        chosen = chosen[chosen[column] == wanted]
+    chosen = _rows(table, mechanism.rows)
     control = 0.0 if mechanism.control is None else chosen[mechanism.control]
     chosen = chosen.assign(_control=control, _value=chosen[mechanism.value])
+    if mechanism.control_rows is not None:
+        keys = ["step", *mechanism.unit]
+        others = _rows(table, mechanism.control_rows)[[*keys, mechanism.value]]
+        others = others.rename(columns={mechanism.value: "_control"})
+        chosen = chosen.drop(columns="_control").merge(others, on=keys)
     chosen = chosen[chosen["_value"].notna()]
     if mechanism.unit and len(chosen):
         units = list(mechanism.unit)
-        last = chosen[chosen["step"] == chosen["step"].max()]
-        best = last.loc[(last["_value"] - last["_control"]).idxmax()]
+        chosen = chosen.groupby(["step", *units], as_index=False)[["_value", "_control"]].mean()
+        last = chosen[chosen["step"] == chosen["step"].max()].reset_index(drop=True)
+        strength = (last["_value"] - last["_control"]).fillna(-np.inf)
+        best = last.loc[int(strength.argmax())]
         for unit in units:
             chosen = chosen[chosen[unit] == best[unit]]
     means = chosen.groupby("step", as_index=False)[["_value", "_control"]].mean()
     return means.rename(columns={"_value": "value", "_control": "control"})
+
+
+def _rows(table: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame:
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
 
 
 def half_strength_step(

@@ -262,12 +262,17 @@ def value_measures(
         weights = output_weights(model, layer)
         random = torch.randn(weights.shape, generator=generator).to(weights.device)
         mean = neurons.mean(dim=2)  # over draws: [position attribute individual neuron]
-        for position, path in READINGS:
+        of_path = {}
+        for path in PATHS:
             if path == "attention" and layer == model.cfg.n_layers - 1:
                 continue
             promoted = promoted_logits(model, layer, path)
-            shares = _value_shares(promoted, first)
             of_random = _value_shares(_promoted(model, random, layer, path), first)
+            of_path[path] = promoted, _value_shares(promoted, first), of_random
+        for position, path in READINGS:
+            if path not in of_path:
+                continue
+            promoted, shares, of_random = of_path[path]
             found: dict[str, tuple[list[float], list[float]]] = {"value_share": (shares, of_random)}
             activations = mean[POSITIONS.index(position)]
             agreements = [

@@ -27,8 +27,10 @@ GROUPS = {
         "extraction attention",
     ),
     "memory at names": (
+        "key selectivity",
         "key-value agreement at names",
         "probe at names",
+        "MLP share at names",
         "MLP swap at names",
     ),
     "at the value": (
