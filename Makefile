@@ -11,8 +11,8 @@ READY := $(VENV)/.ready
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
 
-test: $(READY)  ## the fast tests
-	$(BIN)/pytest
+test: $(READY)  ## the fast tests, two at a time
+	$(BIN)/pytest -n 2
 
 test-slow: $(READY)  ## tests that train at the tiny preset, and re-check the committed tables
 	$(BIN)/pytest -m slow
@@ -26,7 +26,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## speed: training, batch assembly, population
+bench: $(READY)  ## speed: training, patching, attention analysis, interventions
 	$(BIN)/python -m tests.benchmarks
 
 $(READY): pyproject.toml constraints.txt

@@ -1,5 +1,7 @@
 """The trace of one fact, against sums, caches and loops written from scratch."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -381,7 +383,7 @@ def test_a_patched_run_is_read_with_the_attention_it_was_given(
     total = one.components.loc[one.components["at"] == VALUE, "contribution"].sum()
     assert total == pytest.approx(one.logit_difference, abs=1e-4)
     assert one.logit_difference != pytest.approx(reference.logit_difference, abs=1e-3)
-    assert trace_section(patched) is not None
+    assert trace_section(measured(patched, tmp_path / "copy")) is not None
 
 
 def test_a_value_told_earlier_is_flagged(smoke_run: Run) -> None:
@@ -479,7 +481,19 @@ def test_figure_of_large_and_of_shallow_models(smoke: Config, tmp_path: Any) -> 
         assert repr(one)
 
 
-def test_section(smoke_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def measured(run: Run, to: Path) -> Run:
+    """A copy of a run whose memory stage has finished."""
+    shutil.copytree(run.path, to)
+    folder = to / "results" / "memory"
+    folder.mkdir(parents=True)
+    (folder / "probes.csv").write_text("step\n0\n")
+    (folder / "summary.json").write_text("{}")
+    return Run.load(to)
+
+
+def test_section(smoke_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert trace_section(smoke_run) is None, "its memory was not measured"
+    smoke_run = measured(smoke_run, tmp_path / "copy")
     phases = Phases(10, 20, 5.0, 0.05)
     monkeypatch.setattr(Run, "phases", phases)
     section = trace_section(smoke_run)
@@ -497,7 +511,10 @@ def test_section(smoke_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert again.tables == section.tables
 
 
-def test_no_section_without_checkpoints(smoke_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_section_without_checkpoints(
+    smoke_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    smoke_run = measured(smoke_run, tmp_path / "copy")
     monkeypatch.setattr(Run, "steps", [])
     assert trace_section(smoke_run) is None
     with pytest.raises(RunError, match="no checkpoint yet"):

@@ -14,12 +14,12 @@ _N_HISTORY = 20  # checkpoints that the probability is drawn from, besides those
 
 
 def trace_section(run: Run) -> Section | None:
-    """Where a few facts of the first person sit, phase by phase; None without checkpoints.
+    """Where a few facts of the first person sit, phase by phase; None if memory was not measured.
 
     None also where the run was trained with the attention of a reference that is no longer where it
     was: it cannot be read with the attention it was trained with.
     """
-    if not run.steps or run.metrics.empty:
+    if run.result("memory", "probes") is None or not run.steps or run.metrics.empty:
         return None
     try:
         _ = run.reference
