@@ -134,7 +134,9 @@ def emergence(
         their mean), with strips from the earliest to the latest boundary. Absent: no stronger than its
         control in the end; in brackets, in how many seeds it is there. The axis goes with the square
         root of steps. Look for whether attention to names is above the memory, which means earlier,
-        or below it; rows whose whiskers overlap have no order.""",
+        or below it; rows whose whiskers overlap have no order. Predictions follow a swap only where
+        there is knowledge, so that swaps and probes cannot come before it; shares, of what names do
+        for the answer at that step, can.""",
     )
 
 
