@@ -13,7 +13,7 @@ from interp.errors import CheckpointError, ConfigError
 from interp.interventions import patch, resolve_positions, swapped_people
 from interp.interventions.sites import is_hooked
 from interp.knowledge import value_table
-from interp.memory.causal import (
+from interp.memory import (
     ABLATION_POSITIONS,
     RECALL_EDGES,
     SWAP_COLUMNS,

@@ -1,7 +1,8 @@
 """One model, moved from checkpoint to checkpoint of its run; and which checkpoints tell most."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -33,6 +34,34 @@ def models_at(
         if index:
             load_checkpoint(run.path, step, model, run.config)
         yield step, model
+
+
+def table_over_steps(
+    run: Run,
+    measure: Callable[[TransformerBridge], pd.DataFrame],
+    steps: Sequence[int] | None = None,
+    device: torch.device | str | None = None,
+) -> pd.DataFrame:
+    """What is measured of a run's models, one table below the other, with `step` in front.
+
+    A run that was trained with patched attention is measured with the attention it was trained with.
+
+    Args:
+        run: The run.
+        measure: From a model to a table.
+        steps: Which checkpoints; all by default.
+        device: Where to compute; the CPU by default.
+
+    Raises:
+        CheckpointError, ConfigError, RunError: as `models_at`.
+    """
+    tables = []
+    for step, model in models_at(run, steps, "cpu" if device is None else device):
+        with run.patched(model, step):
+            table = measure(model)
+        table.insert(0, "step", step)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def steps_around_plateau(run: Run) -> list[int]:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import models_at
+from interp.attention.checkpoints import table_over_steps
 from interp.attention.spans import Spans
 from interp.biographies import ATTRIBUTES, Batch, TokenKind
 from interp.errors import ConfigError, RunError, suggest
@@ -215,13 +215,9 @@ def knockout(
     batch = split_batch(run.corpus, "evaluation", n_individuals)
     masks = _masks(batch, edges, seed)
     chosen = informative_steps(run) if steps is None else steps
-    tables = []
-    for step, model in models_at(run, chosen, "cpu" if device is None else device):
-        with run.patched(model, step):
-            table = _costs(model, batch, masks, batch_size)
-        table.insert(0, "step", step)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return table_over_steps(
+        run, lambda model: _costs(model, batch, masks, batch_size), chosen, device
+    )
 
 
 def informative_steps(run: Run) -> list[int]:

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import models_at
+from interp.attention.checkpoints import table_over_steps
 from interp.attention.spans import Spans
 from interp.biographies import TokenKind
 from interp.errors import ConfigError
@@ -196,13 +196,7 @@ def attention_to_names(
     prepared = [
         _Occurrences.of(part.tokens, Spans.of(part)).to(place) for part in batch.split(batch_size)
     ]
-    tables = []
-    for step, model in models_at(run, steps, place):
-        with run.patched(model, step):
-            table = _scores(model, prepared)
-        table.insert(0, "step", step)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return table_over_steps(run, lambda model: _scores(model, prepared), steps, place)
 
 
 def by_layer(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,18 +1,7 @@
 """MLP layers as key-value memory: keys, values, and what probes read from the residual stream."""
 
-from interp.memory.causal import (
-    ABLATION_POSITIONS,
-    RECALL_EDGES,
-    SWAP_POSITIONS,
-    SWAP_SITES,
-    ablation_costs,
-    ablations,
-    edge_costs,
-    recall_edges,
-    swap_pairs,
-    swap_success,
-    swaps,
-)
+from interp.memory.ablation import ABLATION_POSITIONS, ablation_costs, ablation_mask, ablations
+from interp.memory.edges import RECALL_EDGES, edge_costs, recall_edges
 from interp.memory.emergence import (
     MECHANISMS,
     emergence_steps,
@@ -30,6 +19,15 @@ from interp.memory.harvest import (
 from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
 from interp.memory.measure import MemoryTables, measure_memory
 from interp.memory.probes import STRENGTHS, RidgeProbe, probe_accuracies, sums_of_inputs
+from interp.memory.swap import (
+    SWAP_COLUMNS,
+    SWAP_POSITIONS,
+    SWAP_SITES,
+    swap_pairs,
+    swap_success,
+    swaps,
+    whole_effect,
+)
 from interp.memory.trace import Trace, traces
 from interp.memory.values import (
     PATHS,
@@ -51,6 +49,7 @@ __all__ = [
     "READINGS",
     "RECALL_EDGES",
     "STRENGTHS",
+    "SWAP_COLUMNS",
     "SWAP_POSITIONS",
     "SWAP_SITES",
     "VALUE_METRICS",
@@ -60,6 +59,7 @@ __all__ = [
     "RidgeProbe",
     "Trace",
     "ablation_costs",
+    "ablation_mask",
     "ablations",
     "draw_batches",
     "edge_costs",
@@ -84,4 +84,5 @@ __all__ = [
     "top_tokens",
     "traces",
     "value_measures",
+    "whole_effect",
 ]

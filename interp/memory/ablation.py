@@ -1,0 +1,176 @@
+"""Mean-ablation: what is lost when an MLP writes the same at all tokens of a kind.
+
+The output of an MLP at some tokens is replaced by its mean over them, so that it no longer tells those
+tokens apart; what is lost is what it told. Source: Wang et al. 2022, section 2.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.attention import Spans, informative_steps
+from interp.attention.checkpoints import table_over_steps
+from interp.biographies import ATTRIBUTES, Batch, TokenKind
+from interp.errors import ConfigError, suggest
+from interp.knowledge import ValuePositions, split_batch, summed_loss
+from interp.model import evaluating
+from interp.model.patterns import require_hooks
+from interp.run import Run
+
+ABLATION_POSITIONS = (
+    "name",
+    "first name",
+    "middle name",
+    "last name",
+    "predicts value",
+    "control",
+)
+"""Where MLPs are ablated, in all sentences: at all tokens of names, at the first, those between, the
+last; at positions that predict a token of a value; and at as many tokens as names have, drawn from
+those that hold neither names nor type words."""
+
+
+def ablation_mask(spans: Spans, position: str, seed: int = 0) -> Bool[Tensor, "batch position"]:
+    """The tokens of a biography at which MLPs are ablated, by name (`ABLATION_POSITIONS`).
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if position not in ABLATION_POSITIONS:
+        raise ConfigError(
+            f"There is no position {position!r}.{suggest(position, ABLATION_POSITIONS)} Positions: "
+            f"{', '.join(ABLATION_POSITIONS)}."
+        )
+    name = spans.is_kind(TokenKind.NAME)
+    if position == "name":
+        return name
+    if position == "predicts value":
+        return spans.predicts_value
+    if position != "control":
+        before, after = torch.zeros_like(name), torch.zeros_like(name)
+        same = spans.sentence[:, 1:] == spans.sentence[:, :-1]
+        before[:, 1:], after[:, :-1] = name[:, :-1] & same, name[:, 1:] & same
+        parts = {"first name": ~before, "middle name": before & after, "last name": ~after}
+        return name & parts[position]
+    possible = spans.is_kind(TokenKind.TEXT, TokenKind.PUNCTUATION) & ~spans.predicts_value
+    draw = torch.rand(possible.shape, generator=torch.Generator().manual_seed(seed))
+    rank = draw.to(possible.device).masked_fill(~possible, -1).argsort(1, descending=True)
+    return possible & (rank.argsort(1) < name.sum(1, keepdim=True))
+
+
+def ablation_costs(
+    model: TransformerLensModel,
+    batch: Batch,
+    positions: Sequence[str] = ABLATION_POSITIONS,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What it costs to replace MLP outputs at some tokens by their mean over these tokens.
+
+    Args:
+        model: Any TransformerLens model over the corpus's tokens; it is left as it was.
+        batch: The biographies.
+        positions: At which tokens, names out of `ABLATION_POSITIONS`.
+        batch_size: Biographies per forward pass.
+        seed: Of the control's draw.
+
+    Returns:
+        Columns `layer` (NA: all layers), `position`, `loss` (attribute loss with the ablation, in
+        nats), `intact` (without) and `cost` (loss - intact).
+
+    Raises:
+        ConfigError: an unknown position, or a model without the hook points.
+    """
+    layers = range(model.cfg.n_layers)
+    hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
+    require_hooks(model, list(hooks.values()))
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    spans = Spans.of(batch)
+    masks = {position: ablation_mask(spans, position, seed) for position in positions}
+    parts = [
+        (slice(start, start + batch_size), batch[start : start + batch_size].to(device))
+        for start in range(0, len(batch), batch_size)
+    ]
+    n_values = len(batch) * len(ATTRIBUTES)
+    sums: dict[tuple[str, int], Tensor] = {}
+    rows: list[tuple[int | None, str, float]] = []
+    handle = cast(Any, model)
+
+    def loss(hooks_of: Any) -> float:
+        total = 0.0
+        for rows_of, part in parts:
+            with handle.hooks(fwd_hooks=hooks_of(rows_of, part)):
+                total += summed_loss(model, part, ValuePositions.of(part))
+        return total / n_values
+
+    def mask_of(position: str, rows_of: slice, part: Batch) -> Bool[Tensor, "batch position"]:
+        return masks[position][rows_of, : part.tokens.shape[1]].to(device)
+
+    def summing(rows_of: slice, part: Batch) -> list[tuple[str, Any]]:
+        def add(activation: Tensor, hook: Any, layer: int) -> None:
+            for position in positions:
+                chosen = activation[mask_of(position, rows_of, part)]
+                before = sums.get((position, layer), torch.zeros((), device=device))
+                sums[position, layer] = before + chosen.sum(dim=0)
+
+        return [(name, partial(add, layer=layer)) for layer, name in hooks.items()]
+
+    def ablating(
+        rows_of: slice, part: Batch, position: str, chosen: Sequence[int]
+    ) -> list[tuple[str, Any]]:
+        mask = mask_of(position, rows_of, part)[..., None]
+
+        def replace(
+            activation: Tensor, hook: Any, layer: int
+        ) -> Float[Tensor, "batch pos d_model"]:
+            mean = sums[position, layer] / max(int(masks[position].sum()), 1)
+            return torch.where(mask, mean.to(activation.dtype), activation)
+
+        return [(hooks[layer], partial(replace, layer=layer)) for layer in chosen]
+
+    with evaluating(model):
+        intact = loss(summing)
+        for position in positions:
+            for layer in (None, *layers):
+                chosen = list(layers) if layer is None else [layer]
+                ablated = loss(partial(ablating, position=position, chosen=chosen))
+                rows.append((layer, position, ablated))
+    table = pd.DataFrame(rows, columns=["layer", "position", "loss"])
+    table = table.assign(intact=intact, cost=table["loss"] - intact)
+    return table.astype({"layer": "Int64"})
+
+
+def ablations(
+    run: Run,
+    steps: Sequence[int] | None = None,
+    n_individuals: int | None = 128,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What mean-ablating MLPs costs over a run's training, on evaluation biographies.
+
+    Args:
+        run: The run.
+        steps: Which checkpoints; by default those of `attention.informative_steps`.
+        n_individuals: On biographies of so many people; None for all.
+        device: Where to compute; the CPU by default.
+        seed: Of the control's draw.
+
+    Returns:
+        Columns `step`, then those of `ablation_costs`.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step.
+        ConfigError: no step is named.
+    """
+    batch = split_batch(run.corpus, "evaluation", n_individuals)
+    chosen = informative_steps(run) if steps is None else steps
+    return table_over_steps(
+        run, lambda model: ablation_costs(model, batch, seed=seed), chosen, device
+    )

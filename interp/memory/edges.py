@@ -1,0 +1,103 @@
+"""Cut edges: what recall costs when attention among names, or from the value to names, is cut.
+
+As `attention.knockout`, but between kinds of name tokens, and of the first value token alone. Source:
+Geva et al. 2023, section 5.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.attention.checkpoints import table_over_steps
+from interp.interventions import (
+    Pairs,
+    control_positions,
+    patch,
+    resolve_positions,
+)
+from interp.memory.swap import swap_pairs, whole_effect
+from interp.run import Run
+
+RECALL_EDGES = (
+    ("every middle name", "every first name"),
+    ("every last name", "every first name"),
+    ("every last name", "every middle name"),
+    ("predicts value", "every first name"),
+    ("predicts value", "every middle name"),
+    ("predicts value", "every last name"),
+)
+"""The edges of attention between name tokens, and from where the value is predicted to them."""
+
+
+def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.DataFrame:
+    """What cutting each of the `RECALL_EDGES` in one layer costs.
+
+    The attention of all heads from the one kind of token to the other, in the sentence that tells the
+    value and those before it, is set to 0, and the rest of the row shares the whole again.
+
+    Args:
+        model: Any TransformerLens model; it is left as it was.
+        pairs: Of which the bases are measured.
+        seed: Of the control's draw.
+
+    Returns:
+        Columns `layer`, `query`, `key`, `cost` (fall of the log-probability of the first value token,
+        in nats), `kept` (share of predictions that stay right), `control` (the cost of cutting the
+        query from as many text tokens as the key has in that biography), and `share` and
+        `control_share` (of what swapping all names before layer 0 costs: what names do for the
+        answer; NaN while that is less than two standard errors above 0).
+    """
+    kinds = list(dict.fromkeys(key for _, key in RECALL_EDGES))
+    keys = resolve_positions(pairs, kinds)
+    keys |= {f"as many as {kind}": control_positions(pairs, keys[kind], seed) for kind in kinds}
+    queries = list(dict.fromkeys(query for query, _ in RECALL_EDGES))
+    table = patch(
+        model, pairs, "pattern", queries, how="cut", keys=keys, heads="all",
+        metrics=("log_probability", "stays"),
+    )  # fmt: skip
+    names = zip(table["metric"], table["layer"], table["position"], strict=True)
+    values = zip(table["value"].astype(float), table["unpatched"].astype(float), strict=True)
+    cells = dict(zip(names, values, strict=True))
+    rows: list[tuple[object, ...]] = []
+    for layer in range(model.cfg.n_layers):
+        for query, key in RECALL_EDGES:
+            edge, control = f"{query} → {key}", f"{query} → as many as {key}"
+            cost, of_control = (
+                before - after
+                for after, before in (
+                    cells["log_probability", layer, position] for position in (edge, control)
+                )
+            )
+            rows.append((layer, query, key, cost, cells["stays", layer, edge][0], of_control))
+    found = pd.DataFrame(rows, columns=["layer", "query", "key", "cost", "kept", "control"])
+    whole = -whole_effect(model, pairs, "log_probability")
+    return found.assign(share=found["cost"] / whole, control_share=found["control"] / whole)
+
+
+def recall_edges(
+    run: Run,
+    steps: Sequence[int] | None = None,
+    n: int = 96,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What cutting attention among names, and from the value to names, costs over training.
+
+    Args:
+        run: The run.
+        steps: Which checkpoints; all by default.
+        n: Known people, each asked for one attribute in an evaluation wording.
+        device: Where to compute; the CPU by default.
+        seed: Of the biographies and the control.
+
+    Returns:
+        Columns `step`, then those of `edge_costs`.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step.
+        ConfigError: no step is named.
+    """
+    pairs = swap_pairs(run, n, seed)["any"]
+    return table_over_steps(run, lambda model: edge_costs(model, pairs, seed), steps, device)
