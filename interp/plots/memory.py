@@ -78,7 +78,8 @@ def key_selectivity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
         f"""Selectivity of the MLP's neurons: the share of a neuron's variance that is between people
         and not between sentences about one person (1: it depends on the person alone, 0: it does not
         tell people apart), mean over neurons, against training steps, a row of panels for each
-        layer, at the last name token and at the position that predicts the first token of a value.
+        layer, at the middle and the last name token and at the position that predicts the first token of a
+        value.
         Where there is a right column: among people with the same last name, so that the name token
         alone explains nothing. Dashes: held-out people; dots in the same colour: the control, people
         shuffled. {ROOT_AXIS} Look for the phase in which known people part from held-out ones, whose

@@ -73,7 +73,7 @@ def probe_curves(probes: pd.DataFrame, phases: Phases) -> go.Figure:
         share: their accuracy in wordings they were not fitted on, less that of the control task, in
         which facts are shuffled among people (dotted: 0, where the two are equal); mean over the six
         attributes, against training steps, a row of panels for each position, a line for each site.
-        {_PEOPLE} {ROOT_AXIS} Look for the first site from which facts can be read at the last name
+        {_PEOPLE} {ROOT_AXIS} Look for the first site from which facts can be read at a name
         token, for the phase in which it happens, and for whether they can be read there before they
         can where the value is predicted.""",
     )
