@@ -197,21 +197,20 @@ def test_edges_of_a_run(smoke_run: Run) -> None:
 
 
 def test_shares_are_of_what_all_names_do(model: TransformerBridge, corpus: Corpus) -> None:
-    pairs = swapped_people(corpus, 24, seed=1)
+    pairs = swapped_people(corpus, 24, seed=4)  # of these the effect is beyond its error
     table = swap_success(model, pairs, ("resid_pre", "mlp_out")).set_index(
         ["site", "layer", "position"]
     )
-    whole = whole_effect(model, pairs, "logit_difference")
     own = patch(model, pairs, "resid_pre", "every name", [0], metrics="logit_difference")
-    assert whole == pytest.approx(float((own["value"] - own["unpatched"])[0]), abs=1e-6) or (
-        np.isnan(whole)
+    whole = float((own["value"] - own["unpatched"])[0])
+    assert whole_effect(model, pairs, "logit_difference") == pytest.approx(whole, abs=1e-6)
+    assert table.loc[("resid_pre", 0, "every name"), "share"] == pytest.approx(1, abs=1e-5)
+    assert table["share"].to_numpy() == pytest.approx(table["effect"].to_numpy() / whole, rel=1e-5)
+    changes = patch(
+        model, pairs, "resid_pre", "every name", [0], metrics="logit_difference", per_pair=True
     )
-    if np.isnan(whole):
-        assert table["share"].isna().all()
-    else:
-        assert table.loc[("resid_pre", 0, "every name"), "share"] == pytest.approx(1, abs=1e-5)
-        ratio = table["effect"] / table["share"]
-        assert ratio.dropna().to_numpy() == pytest.approx(whole, rel=1e-6)
+    change = changes["value"] - changes["unpatched"]
+    assert abs(change.mean()) > 2 * change.std() / np.sqrt(len(change))
 
 
 def test_an_effect_within_its_error_is_none(smoke: Config, corpus: Corpus) -> None:

@@ -29,7 +29,6 @@ class _View:
 
     def __init__(self, pairs: Pairs) -> None:
         spans = pairs.spans
-        rows = torch.arange(len(pairs), device=pairs.read.device)
         self.places = torch.arange(pairs.base.shape[1], device=pairs.read.device)[None]
         self.read = pairs.read[:, None]
         answer = (self.read + 1).clamp(max=pairs.base.shape[1] - 1)
@@ -40,7 +39,6 @@ class _View:
         self.own = (spans.sentence == own) & (own >= 0)
         self.earlier = (spans.sentence >= 0) & (spans.sentence < own)
         self.is_kind = spans.is_kind
-        self.rows = rows
         self.spans = spans
 
     def kind(self, *kinds: TokenKind) -> PositionMask:

@@ -5,12 +5,12 @@ a neuron as [pair, position, neuron], an attention pattern as [pair, query, head
 second axis is always a position and the third, where there is one, the unit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
@@ -79,57 +79,34 @@ def by_position(activation: Tensor, site: str) -> Tensor:
     return activation.transpose(1, 2) if site == "pattern" else activation
 
 
-def run_hooked(
-    model: TransformerLensModel,
-    tokens: Int[Tensor, "batch position"],
-    hooks: Sequence[tuple[str, Any]],
-) -> Float[Tensor, "batch position d_model"] | None:
-    """A forward pass with hooks, no further than it has to go: for models of ours to the unembedding.
-
-    Returns:
-        What the unembedding would read, for models of ours; None for others, whose logits are not
-        kept.
-    """
-    if is_walkable(model):
-        bridge = cast(TransformerBridge, model)
-        with bridge.hooks(fwd_hooks=list(hooks)):
-            return final_residual(bridge, tokens, bridge.W_E.dtype)
-    model.run_with_hooks(tokens, return_type=None, fwd_hooks=list(hooks))
-    return None
-
-
 def read_activations(
     model: TransformerLensModel, tokens: Int[Tensor, "batch position"], keys: Iterable[Key]
 ) -> dict[Key, Tensor]:
     """The activations of some sites and layers, position second and unit third, without gradient.
 
-    Modes are the caller's (see `evaluating`).
+    Models of ours are not run further than to the unembedding. Modes are the caller's (see
+    `evaluating`).
 
     Raises:
         ConfigError: the model has no such hook point.
     """
     found: dict[Key, Tensor] = {}
-    run_hooked(model, tokens, reading_hooks(model, keys, found))
-    return found
-
-
-def reading_hooks(
-    model: TransformerLensModel, keys: Iterable[Key], into: dict[Key, Tensor]
-) -> list[tuple[str, Any]]:
-    """Hooks that keep the activations of some sites and layers.
-
-    Raises:
-        ConfigError: the model has no such hook point.
-    """
 
     def keep(activation: Tensor, hook: Any, key: Key) -> None:
         # Hook points may show views of buffers: what is kept is a copy of its own.
-        into[key] = by_position(activation.detach(), key[0]).clone()
+        found[key] = by_position(activation.detach(), key[0]).clone()
 
     wanted = list(dict.fromkeys(keys))
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
-    return [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
+    hooks = [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
+    if is_walkable(model):
+        bridge = cast(TransformerBridge, model)
+        with bridge.hooks(fwd_hooks=hooks):
+            final_residual(bridge, tokens, bridge.W_E.dtype)
+    else:
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    return found
 
 
 def is_hooked(model: TransformerLensModel) -> bool:

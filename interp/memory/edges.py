@@ -11,12 +11,7 @@ import torch
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.attention.checkpoints import table_over_steps
-from interp.interventions import (
-    Pairs,
-    control_positions,
-    patch,
-    resolve_positions,
-)
+from interp.interventions import Pairs, control_positions, patch, resolve_positions
 from interp.memory.swap import swap_pairs, whole_effect
 from interp.run import Run
 
@@ -47,7 +42,7 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
         in nats), `kept` (share of predictions that stay right), `control` (the cost of cutting the
         query from as many text tokens as the key has in that biography), and `share` and
         `control_share` (of what swapping all names before layer 0 costs: what names do for the
-        answer; NaN while that is less than two standard errors above 0).
+        answer; NaN while that is less than two standard errors from 0).
     """
     kinds = list(dict.fromkeys(key for _, key in RECALL_EDGES))
     keys = resolve_positions(pairs, kinds)

@@ -9,7 +9,8 @@ then followed back, so that a curve is of one thing; what another layer did befo
 Dates of different measures have to be compared with care. A prediction cannot follow a swap before the
 model knows the other person, and nats and accuracies grow with knowledge: such a mechanism cannot be
 dated before knowledge, whatever it does. Shares of what names do for the answer are free of that, but
-are not defined before names do anything. Ranks saturate and rise before accuracies. Attention weights
+mean little while names do little: they are ratios to a small effect, and the share of their control
+shows how noisy. Ranks saturate and rise before accuracies. Attention weights
 are bounded by nothing.
 
 The question is the protocol's (Zucchet et al. 2025 argue from patching that attention comes first);
@@ -28,9 +29,7 @@ from interp.run import Run
 FAINT = 0.05
 """Final strengths below this count as absent."""
 STRENGTH_COLUMNS = ("mechanism", "step", "value", "control", "strength")
-
-Tables = dict[tuple[str, str], pd.DataFrame]
-"""The tables of stages that mechanisms are read from, by stage and name."""
+"""The columns of `mechanism_strengths`."""
 
 
 @dataclass(frozen=True)

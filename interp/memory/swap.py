@@ -76,7 +76,8 @@ def swap_success(
         follows a swap at as many text tokens as names have up to there), `effect` (change of the
         logit difference between the two values, in logits), `share` (of the effect of swapping all
         names before layer 0, which is all that tells people apart; NaN while that is less than two
-        standard errors above 0) and `control_share`.
+        standard errors from 0) and `control_share` (by which early shares, of a small effect, are to
+        be judged).
 
         Predictions can follow no more often than the model knows the other person: `follows` cannot
         rise before knowledge does. `share` has no such bound.

@@ -5,6 +5,7 @@ kind is escaped before it becomes part of a figure.
 """
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import sqrt
 from typing import Any, cast
@@ -100,16 +101,16 @@ def fact_trace(trace: Trace) -> go.Figure:
     )
 
 
-class _Panel:
+class _Panel(ABC):
     """One panel: its size, its title, and how it is drawn on a pair of axes."""
 
     height: int
     title: str
     below = _GAP
 
+    @abstractmethod
     def draw(self, figure: go.Figure, axis: str) -> list[dict[str, Any]]:
         """Adds everything to the figure but texts beside the data, which it returns."""
-        raise NotImplementedError
 
 
 class _Attention(_Panel):
