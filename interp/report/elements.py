@@ -1,7 +1,8 @@
-"""What a report is made of: sections with texts, results, figures, tables and listings."""
+"""What a report is made of: sections with findings, texts, figures, tables, views and listings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -32,6 +33,56 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """An interactive view that is not a plotly figure.
+
+    It is drawn by `interpViews[view](element, settings, unpack)` when it comes near the window, and
+    at once if the page is opened at its anchor; `unpack(key)` gives a Promise of a Uint8Array.
+    To offer files, a view calls `interpPage.download(name, blob)`.
+
+    Attributes:
+        anchor: The id of its heading: letters, digits and hyphens.
+        title: Its heading.
+        caption: What to look for, plain text.
+        view: Name of the JavaScript function in `interpViews` that draws it.
+        settings: What that function is given; anything that JSON knows.
+        packed: Bytes by key (letters, digits and hyphens), which the page holds deflated.
+        script: JavaScript that defines the function; the same text is inlined once.
+        style: CSS; the same text is inlined once.
+        fallback: Text shown without JavaScript.
+    """
+
+    anchor: str
+    title: str
+    caption: str
+    view: str
+    settings: Mapping[str, Any]
+    packed: Mapping[str, bytes]
+    script: str
+    style: str = ""
+    fallback: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result in one sentence, with the figure that supports it.
+
+    Attributes:
+        title: Its heading.
+        sentence: What was found, with units; for a stage that has not run, that it has not.
+        anchor: The anchor of the section that tells more; None if there is none.
+        figure: The anchor of one of that section's figures; None if there is none.
+        command: What to type to have the result, where it is missing.
+    """
+
+    title: str
+    sentence: str
+    anchor: str | None = None
+    figure: str | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of a report, shown in the order of its attributes. All text is plain text.
 
@@ -40,8 +91,10 @@ class Section:
         anchor: Its id in the page: letters, digits and hyphens.
         text: Paragraphs.
         results: Results to show large: name, value with unit, remark.
+        findings: Results in a sentence each, with figures that other sections show too.
         figures: Figures by their anchor. Title and caption are the figure's own
             (see `interp.plots.describe`).
+        embeds: Interactive views.
         tables: Tables.
         listings: Texts to fold away.
         terms: Terms with their definitions.
@@ -51,7 +104,9 @@ class Section:
     anchor: str
     text: Sequence[str] = ()
     results: Sequence[tuple[str, str, str]] = ()
+    findings: Sequence[Finding] = ()
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    embeds: Sequence[Embed] = ()
     tables: Sequence[Table] = ()
     listings: Sequence[Listing] = ()
     terms: Mapping[str, str] = field(default_factory=dict)

@@ -11,29 +11,11 @@ from interp.report.attention import attention_section, knockout_section, patchin
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
 from interp.report.memory import emergence_section, memory_section, swap_section
-from interp.report.summary import (
-    final,
-    key_results,
-    measured_on,
-    measured_splits,
-    phase_rows,
-)
+from interp.report.summary import final, measured_on, measured_splits
 from interp.report.trace import trace_section
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
-
-
-def summary(run: Run) -> Section:
-    """What came out: the phases and the final numbers."""
-    phases = run.phases
-    table = Table(
-        f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "
-        f"({phases.baseline:.2f} nats).",
-        ("phase", "steps", "what happens"),
-        phase_rows(run),
-    )
-    return Section("Summary", "summary", results=key_results(run), tables=[table])
 
 
 def learning(run: Run) -> Section:
@@ -117,7 +99,6 @@ def glossary(run: Run) -> Section:
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (
-    summary,
     learning,
     hallucination,
     attributes,
@@ -131,4 +112,4 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     configuration,
     glossary,
 )
-"""The sections of a run's report, in order."""
+"""The sections of a run's report after the overview, in order."""

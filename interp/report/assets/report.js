@@ -1,29 +1,213 @@
 "use strict";
-// Draws each figure from the JSON beside it. Colours follow the style sheet, in light and dark.
-(() => {
+// Brings the page to life: draws figures and views as they come near the window, saves what it shows.
+// Views put their functions into `interpViews`; `interpPage` is what they may use of this page.
+globalThis.interpViews ??= {};
+globalThis.interpPage = (() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const json = (id) => JSON.parse(document.getElementById(id).textContent);
+
+  // ---- What lies deflated in the page
+
+  const tooOld =
+    "This browser cannot unpack what the page holds (it has no DecompressionStream; Chrome 80, " +
+    "Firefox 113 and Safari 16.4 and later have). The tables show the results without it.";
+
+  /** The bytes of a packed element, as a Promise of a Uint8Array. */
+  async function unpack(id) {
+    if (typeof DecompressionStream === "undefined") throw new Error(tooOld);
+    const packed = document.getElementById(id);
+    if (packed === null) throw new Error(`The page holds no packed data “${id}”.`);
+    const bytes = Uint8Array.from(atob(packed.textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  /** Runs plotly.js as an inline script, whose hash the page's policy names. */
+  async function startPlotly() {
+    const script = document.createElement("script");
+    script.textContent = new TextDecoder().decode(await unpack("plotly-js"));
+    document.head.append(script);
+    if (typeof Plotly === "undefined") throw new Error("The library that draws figures did not start.");
+    document.getElementById("plotly-js").remove(); // 2 MB of text
+  }
+
+  function show(element, error) {
+    const notice = document.createElement("p");
+    notice.className = "notice";
+    notice.setAttribute("role", "alert");
+    notice.textContent = error.message;
+    element.replaceChildren(notice);
+    element.style.minHeight = "";
+    if (error.message !== tooOld) console.error(error);
+  }
+
+  // ---- Figures
+
   const config = {
     responsive: true,
     displaylogo: false,
     // No button that would send a figure away.
     showSendToCloud: false,
+    // The buttons of the page save figures with a background and a title.
+    modeBarButtonsToRemove: ["toImage"],
     plotlyServerURL: "",
   };
-  const plots = [...document.querySelectorAll("[data-figure]")];
-  for (const plot of plots) {
-    const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-    Plotly.newPlot(plot, data, layout, config);
+  const plots = all("[data-figure]");
+  const plotly = plots.length ? startPlotly() : Promise.resolve();
+  plotly.catch(() => {}); // shown where a figure would be
+
+  /** Data and layout of a figure, as new objects: plotly writes into what it is given. */
+  function figureOf(plot) {
+    const { data, layout } = json(plot.dataset.figure);
+    layout.template ??= json("figure-template");
+    return { data, layout };
   }
-  // Paper has a width of its own, and folded texts should be on it.
+
+  /** Draws a figure; once plotly.js runs, before this returns. */
+  function draw(plot) {
+    if (plot.dataset.drawn) return;
+    plot.dataset.drawn = "true";
+    const { data, layout } = figureOf(plot);
+    Plotly.newPlot(plot, data, layout, config).catch((error) => show(plot, error));
+  }
+
+  // ---- Views
+
+  const views = all("[data-view]");
+
+  async function start(view) {
+    if (view.dataset.drawn) return;
+    view.dataset.drawn = "true";
+    const { view: name, anchor } = view.dataset;
+    try {
+      if (!(name in interpViews)) throw new Error(`The page has no view “${name}”.`);
+      view.replaceChildren();
+      await interpViews[name](view, json(`${anchor}-settings`), (key) => unpack(`${anchor}-${key}`));
+    } catch (error) {
+      show(view, error);
+    }
+  }
+
+  // ---- When to draw
+
+  const begin = (element) =>
+    element.dataset.view
+      ? start(element)
+      : plotly.then(() => draw(element)).catch((error) => show(element, error));
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        begin(target);
+      }
+    },
+    { rootMargin: "600px 0px" },
+  );
+  const startAtHash = () => {
+    for (const view of views) if (location.hash === `#${view.dataset.anchor}`) start(view);
+  };
+  addEventListener("DOMContentLoaded", () => {
+    for (const element of [...plots, ...views]) near.observe(element);
+    startAtHash();
+  });
+  addEventListener("hashchange", startAtHash);
+
+  // ---- Printing: everything is drawn, folded texts are open, figures have the paper's width
+
   const printWidth = 660;
-  const folded = [...document.querySelectorAll("details")];
+  const folded = all("details");
   let wereOpen = [];
   addEventListener("beforeprint", () => {
     wereOpen = folded.map((item) => item.open);
     for (const item of folded) item.open = true;
-    for (const plot of plots) Plotly.relayout(plot, { width: printWidth });
+    if (typeof Plotly === "undefined") return;
+    for (const plot of plots) {
+      draw(plot);
+      Plotly.relayout(plot, { width: printWidth });
+    }
   });
   addEventListener("afterprint", () => {
     folded.forEach((item, i) => { item.open = wereOpen[i] ?? item.open; });
+    if (typeof Plotly === "undefined") return;
     for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
   });
+
+  // ---- Saving
+
+  /** Words as a part of a file name: letters and digits of any language, and hyphens. */
+  const slug = (words) => words.toLowerCase().match(/[\p{L}\p{N}]+/gu)?.join("-") ?? "report";
+
+  /** Offers a file; its name is that of the page and `name`, such as "attention.png". */
+  function download(name, blob) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${slug(document.title)}-${name}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+
+  /** A figure as it is saved: on white, with dark ink, and with its title. */
+  function figureToSave(plot) {
+    const { data, layout } = figureOf(plot);
+    const title = document.getElementById(plot.id.replace(/-plot$/, "")).textContent;
+    const space = 40;
+    const height = (layout.height ?? plot.clientHeight) + space;
+    Object.assign(layout, { height, width: 1000, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" });
+    layout.title = { ...layout.title, text: title };
+    layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 12) + space };
+    layout.font = { ...layout.font, color: "#1c2126" };
+    return { data, layout };
+  }
+
+  async function savePlot(plot, format) {
+    await plotly;
+    const { data, layout } = figureToSave(plot);
+    const { width, height } = layout;
+    const options = { format, width, height, scale: format === "png" ? 2 : 1, imageDataOnly: true };
+    const content = await Plotly.toImage({ data, layout, config }, options);
+    const blob =
+      format === "svg"
+        ? new Blob([content], { type: "image/svg+xml" })
+        : new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], { type: "image/png" });
+    download(`${plot.id.replace(/-plot$/, "")}.${format}`, blob);
+  }
+
+  /** A table as CSV (RFC 4180). */
+  function csv(table) {
+    const cell = ({ textContent }) =>
+      /[",\r\n]/.test(textContent) ? `"${textContent.replaceAll('"', '""')}"` : textContent;
+    return [...table.rows].map((row) => [...row.cells].map(cell).join(",") + "\r\n").join("");
+  }
+
+  for (const buttons of all(".save")) buttons.hidden = false;
+  for (const button of all("[data-save]")) {
+    const plot = button.closest("figure").querySelector(".plot");
+    button.addEventListener("click", () =>
+      savePlot(plot, button.dataset.save).catch((error) => show(plot, error)),
+    );
+  }
+  for (const button of all("[data-table]")) {
+    const id = button.dataset.table;
+    button.addEventListener("click", () =>
+      download(`${id}.csv`, new Blob([csv(document.getElementById(id))], { type: "text/csv" })),
+    );
+  }
+
+  // ---- The list of sections, which folds away where it would not fit
+
+  const nav = document.querySelector("nav");
+  const menu = nav.querySelector(".menu");
+  document.documentElement.classList.add("scripted");
+  menu.hidden = false;
+  const unfold = (open) => menu.setAttribute("aria-expanded", String(open));
+  menu.addEventListener("click", () => unfold(menu.getAttribute("aria-expanded") !== "true"));
+  nav.querySelector("ul").addEventListener("click", () => unfold(false));
+  addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape" || menu.getAttribute("aria-expanded") !== "true") return;
+    unfold(false);
+    menu.focus();
+  });
+
+  return { download, unpack };
 })();
