@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interp import plots
     from interp.config import Config
     from interp.errors import InterpError
+    from interp.maps.widget import explore
     from interp.memory.trace import trace
     from interp.model import hooked_transformer
     from interp.presets import preset
@@ -24,6 +25,7 @@ _HOMES = {
     "Config": "interp.config",
     "InterpError": "interp.errors",
     "Run": "interp.run",
+    "explore": "interp.maps.widget",
     "hooked_transformer": "interp.model",
     "plots": "",
     "preset": "interp.presets",
@@ -35,6 +37,7 @@ __all__ = [
     "Config",
     "InterpError",
     "Run",
+    "explore",
     "hooked_transformer",
     "plots",
     "preset",

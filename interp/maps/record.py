@@ -1,0 +1,268 @@
+"""The attention of a run on one biography, checkpoint by checkpoint, in one byte a weight.
+
+A post-softmax weight a is kept as q = round(255 √a) and shown as (q / 255)²: the root gives small
+weights, of which there are many, finer steps. The error is below 0.004 everywhere, and below 0.0009
+for weights up to 0.05. Only weights that causal attention allows are kept (key ≤ query), and of each
+checkpoint the difference from the one before, modulo 256: late in training little changes, and
+differences of nearly zero take little room once compressed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8, UInt16
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.attention.checkpoints import models_at
+from interp.biographies import Batch, Wordings
+from interp.errors import ConfigError
+from interp.model import evaluating, logits_at, pattern_hook
+from interp.phases import Phases
+from interp.run import Run
+
+BUDGET = 24_000_000
+"""Bytes that the maps of one page may take before compression, by default."""
+
+
+@dataclass(frozen=True)
+class MapText:
+    """A biography as the view shows it.
+
+    Attributes:
+        individual: Whom it is about.
+        name: Their full name.
+        held_out: Whether training never showed this person.
+        wordings: "evaluation" or "train".
+        batch: The biography's tokens and spans, a batch of one.
+        tokens: The tokens as text.
+    """
+
+    individual: int
+    name: str
+    held_out: bool
+    wordings: str
+    batch: Batch
+    tokens: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class MapRecord:
+    """What a run's models do with one biography, at some checkpoints.
+
+    Attributes:
+        text: The biography.
+        steps: The checkpoints, increasing.
+        patterns: Attention weights in one byte each (see the module): differences from the checkpoint
+            before, by checkpoint, layer, head and place in the lower triangle, row by row.
+        own: Probability of the token that comes next, in steps of 1/255, at every position; 0 at the
+            last, which nothing follows.
+        top: The token that is predicted to come next at every position, as its id.
+        top_probability: Its probability, in steps of 1/255.
+    """
+
+    text: MapText
+    steps: tuple[int, ...]
+    patterns: UInt8[np.ndarray, "step layer head triangle"]
+    own: UInt8[np.ndarray, "step position"]
+    top: Int64[np.ndarray, "step position"]
+    top_probability: UInt8[np.ndarray, "step position"]
+
+    def packed(self, words: Sequence[int]) -> dict[str, bytes]:
+        """The bytes that the view reads.
+
+        Args:
+            words: Token ids of the view's list of words, in its order; with every id of `top`.
+
+        Returns:
+            `patterns` as they are; `predictions`: of every checkpoint one after the other `own`,
+            `top_probability` (a byte a position) and `top` as places in `words` (two bytes a
+            position, the lower first).
+        """
+        place = {token: index for index, token in enumerate(words)}
+        top = np.vectorize(place.__getitem__, otypes=[np.uint16])(self.top)
+        parts = []
+        for own, probability, word in zip(self.own, self.top_probability, top, strict=True):
+            parts += [own.tobytes(), probability.tobytes(), _low_byte_first(word)]
+        return {"patterns": self.patterns.tobytes(), "predictions": b"".join(parts)}
+
+
+def map_text(run: Run, individual: int, wordings: str = "evaluation", draw: int = 0) -> MapText:
+    """One biography of a person.
+
+    Args:
+        run: The run.
+        individual: Whom it is about; held-out people are allowed.
+        wordings: "evaluation" for sentences from templates never seen with this person, "train" for
+            those of training.
+        draw: Another number gives other sentences in another order.
+
+    Raises:
+        ConfigError: no such individual or wordings, or a draw below 0.
+    """
+    people = run.population
+    if not 0 <= individual < len(people):
+        raise ConfigError(
+            f"There is no individual {individual}; this population has 0 to {len(people) - 1}."
+        )
+    if wordings not in ("train", "evaluation"):
+        raise ConfigError(f"There are no wordings {wordings!r}; give 'train' or 'evaluation'.")
+    if draw < 0:
+        raise ConfigError(f"draw={draw}: draws are numbered from 0.")
+    batch = run.corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
+    return MapText(
+        individual,
+        people.name(individual),
+        bool(people.is_held_out[individual]),
+        wordings,
+        batch,
+        tuple(run.tokenizer.convert_ids_to_tokens(batch.tokens[0].tolist())),
+    )
+
+
+def map_steps(run: Run, texts: Sequence[MapText], budget: int = BUDGET) -> list[int]:
+    """The checkpoints whose maps fit into a number of bytes.
+
+    All of them if they do. Otherwise the first, the last, those nearest to the ends of the phases,
+    and of the others as many as fit, evenly spaced in their order.
+
+    Args:
+        run: The run.
+        texts: The biographies that are to be recorded.
+        budget: Bytes that all maps together may take, before compression. At least those checkpoints
+            that are always kept are returned, even if they take more.
+    """
+    steps, model = run.steps, run.config.model
+    triangles = sum(len(text) * (len(text) + 1) // 2 for text in texts)
+    fit = budget // max(1, triangles * model.n_layers * model.n_heads)
+    if fit >= len(steps):
+        return steps
+    kept = {steps[0], steps[-1], *_phase_ends(run, steps)}
+    spaced = np.linspace(0, len(steps) - 1, max(2, fit)).round().astype(int)
+    for step in (steps[place] for place in spaced):
+        if len(kept) < fit:
+            kept.add(step)
+    return sorted(kept)
+
+
+def record_maps(
+    run: Run,
+    texts: Sequence[MapText],
+    steps: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> list[MapRecord]:
+    """Reads a run's attention and predictions on some biographies, at some checkpoints.
+
+    A run that was trained with patched attention is read with the attention it was trained with.
+
+    Args:
+        run: The run.
+        texts: The biographies.
+        steps: The checkpoints; all by default.
+        device: Where to compute.
+
+    Returns:
+        One record a text, in their order.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step.
+        ConfigError: no step is named.
+        RunError: the run has no checkpoint.
+    """
+    chosen: list[int] = []
+    readings: list[list[_Reading]] = [[] for _ in texts]
+    for step, model in models_at(run, steps, device):
+        chosen.append(step)
+        with run.patched(model, step), evaluating(model):
+            for text, found in zip(texts, readings, strict=True):
+                found.append(_read(model, text.batch.tokens.to(device)))
+    return [
+        MapRecord(
+            text,
+            tuple(chosen),
+            _differences(np.stack([one.pattern for one in found])),
+            np.stack([one.own for one in found]),
+            np.stack([one.top for one in found]),
+            np.stack([one.top_probability for one in found]),
+        )
+        for text, found in zip(texts, readings, strict=True)
+    ]
+
+
+def unpack_maps(record: MapRecord) -> Float[np.ndarray, "step layer head query key"]:
+    """The attention weights of a record, as the view shows them; 0 above the diagonal.
+
+    Example:
+        ```python
+        maps = unpack_maps(record_maps(run, [map_text(run, 0)])[0])
+        ```
+    """
+    n = len(record.text)
+    levels = np.cumsum(record.patterns, axis=0, dtype=np.uint8)
+    maps = np.zeros((*levels.shape[:-1], n, n))
+    maps[..., *np.tril_indices(n)] = (levels / 255) ** 2
+    return maps
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What one model does with one text."""
+
+    pattern: UInt8[np.ndarray, "layer head triangle"]
+    own: UInt8[np.ndarray, " position"]
+    top: Int64[np.ndarray, " position"]
+    top_probability: UInt8[np.ndarray, " position"]
+
+
+def _read(model: TransformerBridge, tokens: Int64[Tensor, "1 position"]) -> _Reading:
+    n_layers, n = model.cfg.n_layers, tokens.shape[1]
+    names = [pattern_hook(layer) for layer in range(n_layers)]
+    patterns: list[Tensor] = []
+
+    def keep(pattern: Tensor, hook: Any) -> None:
+        patterns.append(pattern[0].float())
+
+    places = torch.arange(n, device=tokens.device)
+    with model.hooks(fwd_hooks=[(name, keep) for name in names]):
+        logits = logits_at(model, tokens, torch.zeros_like(places), places)
+    probabilities = logits.float().softmax(-1)
+    own = torch.zeros(n, device=tokens.device)
+    own[:-1] = probabilities[places[:-1], tokens[0, 1:]]
+    best = probabilities.max(-1)
+    stacked = torch.stack(patterns).cpu().numpy()
+    return _Reading(
+        _levels(np.sqrt(stacked[..., *np.tril_indices(n)])),
+        _levels(own.cpu().numpy()),
+        best.indices.cpu().numpy(),
+        _levels(best.values.cpu().numpy()),
+    )
+
+
+def _levels(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Shares from 0 to 1 in steps of 1/255; bf16 attention may exceed 1 by rounding."""
+    rounded: UInt8[np.ndarray, "*shape"] = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    return rounded
+
+
+def _differences(levels: UInt8[np.ndarray, "step *more"]) -> UInt8[np.ndarray, "step *more"]:
+    """The first, then every one's difference from the one before, modulo 256."""
+    found = levels.copy()
+    found[1:] -= levels[:-1]
+    return found
+
+
+def _low_byte_first(words: UInt16[np.ndarray, " position"]) -> bytes:
+    return words.astype("<u2").tobytes()
+
+
+def _phase_ends(run: Run, steps: Sequence[int]) -> list[int]:
+    """The checkpoints nearest to where the phases meet; none if nothing was measured."""
+    phases: Phases | None = None if run.metrics.empty else run.phases
+    ends = [phases.statistics_end, phases.plateau_end] if phases else []
+    return [min(steps, key=lambda step: (abs(step - end), step)) for end in ends if end is not None]

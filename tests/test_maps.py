@@ -1,0 +1,243 @@
+"""Attention maps: packed bytes hold the model's attention, and the widget answers what it is asked."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.biographies import ATTRIBUTES, TokenKind
+from interp.errors import CheckpointError, ConfigError, InterpError, RunError
+from interp.maps import (
+    MapRecord,
+    map_steps,
+    map_text,
+    record_maps,
+    unpack_maps,
+    view_settings,
+    view_text,
+    words_of,
+)
+from interp.run import Run
+
+
+@pytest.fixture(scope="module")
+def records(smoke_run: Run) -> list[MapRecord]:
+    texts = [map_text(smoke_run, individual) for individual in (3, 24)]
+    return record_maps(smoke_run, texts)
+
+
+def weights(run: Run, step: int, tokens: torch.Tensor) -> np.ndarray:
+    """Attention by TransformerLens' own cache: layer, head, query, key."""
+    _, cache = run.model(step).run_with_cache(tokens)
+    layers = range(run.config.model.n_layers)
+    return np.stack([cache[f"blocks.{i}.attn.hook_pattern"][0].numpy() for i in layers])
+
+
+def test_maps_are_the_model_s_attention(smoke_run: Run, records: list[MapRecord]) -> None:
+    for record in records:
+        maps = unpack_maps(record)
+        assert record.steps == tuple(smoke_run.steps)
+        for place, step in enumerate(record.steps):
+            exact = weights(smoke_run, step, record.text.batch.tokens)
+            error = np.abs(maps[place] - exact)
+            assert error.max() < 0.004
+            assert error[exact < 0.05].max() < 0.0009
+        assert not np.triu(maps[0, 0, 0], 1).any()
+    assert not np.allclose(unpack_maps(records[0])[0], unpack_maps(records[0])[-1], atol=0.01)
+
+
+def test_predictions_are_the_model_s(smoke_run: Run, records: list[MapRecord]) -> None:
+    record = records[0]
+    tokens = record.text.batch.tokens
+    for place, step in enumerate(record.steps):
+        probabilities = smoke_run.model(step)(tokens)[0].softmax(-1).detach()
+        own = probabilities[:-1].gather(1, tokens[0, 1:, None])[:, 0].numpy()
+        np.testing.assert_allclose(record.own[place, :-1] / 255, own, atol=0.5 / 255 + 1e-6)
+        assert record.own[place, -1] == 0
+        top = probabilities.max(-1)
+        assert (record.top[place] == top.indices.numpy()).mean() > 0.95  # near ties may flip
+        np.testing.assert_allclose(record.top_probability[place] / 255, top.values, atol=0.003)
+
+
+def test_packed_bytes_are_what_the_view_reads(smoke_run: Run, records: list[MapRecord]) -> None:
+    words = words_of(records)
+    record = records[1]
+    packed = record.packed(words)
+    n, n_steps = len(record.text), len(record.steps)
+    model = smoke_run.config.model
+    triangle = n * (n + 1) // 2
+    assert len(packed["patterns"]) == n_steps * model.n_layers * model.n_heads * triangle
+    # As the view reads it: undo the differences, then the place of (step, layer, head, query, key).
+    levels = np.frombuffer(packed["patterns"], np.uint8).reshape(n_steps, -1).cumsum(0, np.uint8)
+    layer, head, query, key = 1, 0, n - 2, 5
+    at = (layer * model.n_heads + head) * triangle + query * (query + 1) // 2 + key
+    exact = weights(smoke_run, record.steps[-1], record.text.batch.tokens)
+    assert (levels[-1, at] / 255) ** 2 == pytest.approx(exact[layer, head, query, key], abs=0.004)
+    predictions = np.frombuffer(packed["predictions"], np.uint8).reshape(n_steps, 4 * n)
+    assert (predictions[:, :n] == record.own).all()
+    assert (predictions[:, n : 2 * n] == record.top_probability).all()
+    places = predictions[:, 2 * n :].astype(int).reshape(n_steps, n, 2) @ [1, 256]
+    assert (np.array(words)[places] == record.top).all()
+
+
+def test_words_that_are_known_keep_their_place(records: list[MapRecord]) -> None:
+    first = words_of(records[:1])
+    both = words_of(records, first)
+    assert both[: len(first)] == first
+    assert set(both) == set(words_of(records))
+    assert len(set(both)) == len(both)
+
+
+def test_what_the_view_is_told_of_a_text(smoke_run: Run) -> None:
+    text = map_text(smoke_run, 24, "train", draw=2)
+    told = view_text(smoke_run, text)
+    assert told["held_out"] is True
+    assert told["name"] == smoke_run.population.name(24)
+    facts = smoke_run.population.facts(24)
+    assert {f["attribute"]: f["value"] for f in told["facts"]} == {
+        name.replace("_", " "): value for name, value in facts.items()
+    }
+    assert len(told["facts"]) == len(ATTRIBUTES)
+    for fact in told["facts"]:
+        after = fact["position"] + 1
+        assert told["marks"][after] == "value"
+        assert told["parts"][after] == "first token"
+        assert fact["value"].split()[0] == told["tokens"][after]
+    kinds = text.batch.kind[0].tolist()
+    names = [
+        part for part, kind in zip(told["parts"], kinds, strict=True) if kind == TokenKind.NAME
+    ]
+    assert names == ["first name", "middle name", "last name"] * 6
+
+
+def test_settings_of_the_view(smoke_run: Run, records: list[MapRecord]) -> None:
+    settings = view_settings(smoke_run, smoke_run.steps, records, words_of(records))
+    loss = smoke_run.curve()
+    measured = [
+        None if s not in loss.index else pytest.approx(loss[s], abs=1e-4) for s in smoke_run.steps
+    ]
+    assert settings["attribute_loss"] == measured
+    assert any(value is not None for value in settings["attribute_loss"])
+    assert settings["roles"] is None  # the stage of attention has not run
+    assert settings["phases"][0]["name"] == "statistics"
+    assert len(settings["words"]) == len(words_of(records))
+
+
+def test_a_patched_run_is_shown_with_the_attention_it_was_trained_with(
+    smoke_run: Run, smoke, tmp_path
+) -> None:
+    step = smoke_run.steps[-1]
+    config = smoke.with_settings(
+        **{
+            "patching.reference": str(smoke_run.path), "patching.reference_step": step,
+            "patching.start": 0, "training.stop_at": 10,
+        }
+    )  # fmt: skip
+    patched = interp.train(config, tmp_path / "patched", progress=False)
+    record = record_maps(patched, [map_text(patched, 0)], [patched.steps[-1]])[0]
+    exact = weights(smoke_run, step, record.text.batch.tokens)
+    # Layer 0 reads the same tokens; the reference's pattern of layer 1 is the reference's own too.
+    assert np.abs(unpack_maps(record)[0] - exact).max() < 0.004
+    own = weights(patched, patched.steps[-1], record.text.batch.tokens)
+    assert np.abs(own - exact).max() > 0.004
+
+
+def test_checkpoints_that_fit(smoke_run: Run) -> None:
+    texts = [map_text(smoke_run, 0)]
+    steps, model = smoke_run.steps, smoke_run.config.model
+    n = len(texts[0])
+    one = n * (n + 1) // 2 * model.n_layers * model.n_heads
+    assert map_steps(smoke_run, texts) == steps
+    assert map_steps(smoke_run, texts, budget=one * len(steps)) == steps
+    fewer = map_steps(smoke_run, texts, budget=one * 4)
+    assert len(fewer) <= 4
+    assert fewer[0] == steps[0]
+    assert fewer[-1] == steps[-1]
+    assert fewer == sorted(set(fewer))
+    assert set(map_steps(smoke_run, texts, budget=1)) >= {steps[0], steps[-1]}
+
+
+def test_bad_input(smoke_run: Run) -> None:
+    with pytest.raises(ConfigError, match="There is no individual 99; this population has 0 to 31"):
+        map_text(smoke_run, 99)
+    with pytest.raises(ConfigError, match="wordings 'spoken'"):
+        map_text(smoke_run, 0, "spoken")
+    with pytest.raises(ConfigError, match="draw=-1"):
+        map_text(smoke_run, 0, draw=-1)
+    with pytest.raises(CheckpointError, match="no checkpoint at step 7"):
+        record_maps(smoke_run, [map_text(smoke_run, 0)], [7])
+    with pytest.raises(ConfigError, match="names no checkpoint"):
+        record_maps(smoke_run, [map_text(smoke_run, 0)], [])
+
+
+def test_the_same_run_gives_the_same_bytes(smoke_run: Run, records: list[MapRecord]) -> None:
+    again = record_maps(Run.load(smoke_run.path), [map_text(smoke_run, 3)])[0]
+    words = words_of(records)
+    assert again.packed(words) == records[0].packed(words)
+    assert len(zlib.compress(again.packed(words)["patterns"])) < len(
+        again.packed(words)["patterns"]
+    )
+
+
+class TestWidget:
+    """What the kernel's side of the widget does; the browser's side is tested in a browser."""
+
+    @pytest.fixture
+    def sent(self, smoke_run: Run, monkeypatch: pytest.MonkeyPatch):
+        view = interp.explore(smoke_run, person=3)
+        messages: list[tuple[dict, list]] = []
+        monkeypatch.setattr(
+            view, "send", lambda content, buffers=None: messages.append((content, buffers))
+        )
+        return view, messages
+
+    def test_it_begins_with_the_person_asked_for(self, smoke_run: Run) -> None:
+        name = smoke_run.population.name(5)
+        for person in (5, np.int64(5), "5", name):
+            view = interp.explore(smoke_run, person, step=20)
+            assert [text["person"] for text in view.settings["texts"]] == [5]
+            assert view.state == {"step": 20}
+
+    def test_a_person_is_sent_when_asked_for(self, smoke_run: Run, sent) -> None:
+        view, messages = sent
+        view._answer(view, {"question": 1, "person": 7}, [])
+        view._answer(view, {"question": 2, "person": 3}, [])
+        (seventh, buffers), (third, _) = messages
+        assert seventh["question"] == 1
+        assert seventh["text"]["person"] == 7
+        record = record_maps(smoke_run, [map_text(smoke_run, 7)])[0]
+        assert buffers[0] == record.packed(words_of([record]))["patterns"]
+        # The list of words only grows, so that what was sent before stays right.
+        assert third["words"][: len(seventh["words"])] == seventh["words"]
+        assert seventh["words"][: len(view.settings["words"])] == view.settings["words"]
+
+    @pytest.mark.parametrize("person", ["99", "Nobody At All"])
+    def test_an_unknown_person_is_answered_with_the_reason(self, sent, person: str) -> None:
+        view, messages = sent
+        view._answer(view, {"question": 1, "person": person}, [])
+        content, buffers = messages[0]
+        assert buffers is None
+        assert "99" in content["error"] or "Nobody" in content["error"]
+
+    def test_show_moves_the_view(self, smoke_run: Run) -> None:
+        view = interp.explore(smoke_run)
+        view.show(step=20, head="1.mean")
+        view.show(person=smoke_run.population.name(2), compare=0)
+        assert view.state == {"step": 20, "head": "1.mean", "person": 2, "compare": 0}
+        for head in ("2.0", "0.9", "mean", "1", "x.0"):
+            with pytest.raises(ConfigError, match=f"There is no head '{head}'"):
+                view.show(head=head)
+        with pytest.raises(RunError, match="Nobody"):
+            view.show(person="Nobody")
+
+    def test_bad_input(self, smoke_run: Run) -> None:
+        with pytest.raises(CheckpointError):
+            interp.explore(smoke_run, steps=[7])
+        with pytest.raises(InterpError):
+            interp.explore(smoke_run, person=99)
+
+    def test_some_steps_only(self, smoke_run: Run) -> None:
+        view = interp.explore(smoke_run, steps=[40, 0])
+        assert view.settings["steps"] == [0, 40]
