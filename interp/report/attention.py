@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from interp import plots
+from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots import SCORE_NAMES
 from interp.report.elements import Section, Table
@@ -130,6 +131,37 @@ def reference_table(
         ("reference", "its phase", *(f"at step {step:,}" for step in at)),
         rows,
     )
+
+
+def reference_changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame, int]:
+    """Loss minus the unpatched loss of the same seed (seeds by references), and the step of that.
+
+    Counted are runs patched from step 0 in all layers and heads. The step is the measured one nearest
+    to 1.5 times the end of the plateau; the last common one if the plateau does not end.
+
+    Raises:
+        InterpError: no seed has an unpatched run and one that is patched throughout.
+    """
+    steps = plots.fixed_steps(table, phases)
+    end = phases.plateau_end
+    step = steps[-1] if end is None else min(steps, key=lambda other: abs(other - 1.5 * end))
+    rows = plots.patching_rows(table)
+    rows = rows[rows["step"] == step]
+    unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
+    throughout = rows[
+        rows["reference_step"].notna()
+        & (rows["start"] == 0)
+        & (rows["layers"] == "all")
+        & (rows["heads"] == "all")
+    ]
+    losses = throughout.pivot_table("value", "seed", "reference_step")
+    changes = losses.sub(unpatched, axis=0).dropna(how="all")
+    if changes.empty:
+        raise InterpError(
+            "The study needs, for at least one seed, the unpatched run and a run patched from "
+            "step 0 in all layers and heads; the table has no such pair."
+        )
+    return changes, step
 
 
 def _score_table(scores: pd.DataFrame, phases: Phases) -> Table:

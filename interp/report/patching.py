@@ -5,11 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from interp import plots
-from interp.errors import InterpError
 from interp.files import write_text
 from interp.phases import Phases
 from interp.plots.bands import NAMES
-from interp.report.attention import reference_table
+from interp.report.attention import reference_changes, reference_table
 from interp.report.elements import Section, Table
 from interp.report.html import render
 
@@ -37,42 +36,18 @@ def write_patching_report(table: pd.DataFrame, phases: Phases, path: Path | str)
         InterpError: the unpatched run, or every run patched throughout, is missing.
         StorageError: the file cannot be written.
     """
-    changes, step = _changes(table, phases)
+    change, step = reference_changes(table, phases)
     section = Section(
         "Attention patterns and the plateau",
         "patching",
         text=[_RULE],
         figures=plots.patching_figures(table, phases),
-        tables=[reference_table(table, phases), _agreement(changes, phases, step)],
+        tables=[reference_table(table, phases), _agreement(change, phases, step)],
     )
-    headline = _headline(changes, phases, step)
+    headline = _headline(change, phases, step)
     page = render("Learning with the attention of a reference checkpoint", headline, [section])
     write_text(Path(path), page)
     return Path(path)
-
-
-def _changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame, int]:
-    """Loss minus the unpatched loss of the same seed (seeds by references), and the step of that."""
-    steps = plots.fixed_steps(table, phases)
-    end = phases.plateau_end
-    step = steps[-1] if end is None else min(steps, key=lambda other: abs(other - 1.5 * end))
-    rows = plots.patching_rows(table)
-    rows = rows[rows["step"] == step]
-    unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
-    throughout = rows[
-        rows["reference_step"].notna()
-        & (rows["start"] == 0)
-        & (rows["layers"] == "all")
-        & (rows["heads"] == "all")
-    ]
-    losses = throughout.pivot_table("value", "seed", "reference_step")
-    changes = losses.sub(unpatched, axis=0).dropna(how="all")
-    if changes.empty:
-        raise InterpError(
-            "The study needs, for at least one seed, the unpatched run and a run patched from "
-            "step 0 in all layers and heads; the table has no such pair."
-        )
-    return changes, step
 
 
 def _headline(changes: pd.DataFrame, phases: Phases, step: int) -> str:

@@ -93,15 +93,11 @@ def key_results(run: Run) -> list[tuple[str, str, str]]:
     if "held_out" in measured_splits(run):
         unknown = final(run, "attribute_loss", "held_out")
         ratio = unknown / run.phase_baseline
-        if phases.plateau_end is None:
-            meaning = "the plateau has not ended"
-        else:
-            meaning = "confident and wrong" if ratio > 1 + phases.delta else "no hallucination"
         results.append(
             (
                 "Held-out attribute loss",
                 f"{unknown:.2f} nats",
-                f"{ratio:.2f} times the baseline of {run.phase_baseline:.2f}: {meaning}",
+                f"{ratio:.2f} times the baseline of {run.phase_baseline:.2f}: {meaning_of_held_out(run)}",
             )
         )
     if phases.plateau_length is not None:
@@ -110,6 +106,15 @@ def key_results(run: Run) -> list[tuple[str, str, str]]:
     else:
         results.append(("Plateau length", "not reached", f"no end by step {last:,}"))
     return results
+
+
+def meaning_of_held_out(run: Run) -> str:
+    """What the final loss on held-out people says: hallucination is a loss above the baseline."""
+    if run.phases.plateau_end is None:
+        return "the plateau has not ended"
+    unknown = final(run, "attribute_loss", "held_out")
+    above = unknown > (1 + run.phases.delta) * run.phase_baseline
+    return "confident and wrong" if above else "no hallucination"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -105,7 +105,9 @@ globalThis.interpPage = (() => {
     { rootMargin: "600px 0px" },
   );
   const startAtHash = () => {
-    for (const view of views) if (location.hash === `#${view.dataset.anchor}`) start(view);
+    // A view may keep its state behind its anchor: #anchor?state.
+    const [anchor] = location.hash.slice(1).split("?");
+    for (const view of views) if (view.dataset.anchor === anchor) start(view);
   };
   addEventListener("DOMContentLoaded", () => {
     for (const element of [...plots, ...views]) near.observe(element);
