@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8, UInt16
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.attention.checkpoints import models_at
@@ -172,16 +173,23 @@ def record_maps(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no step is named.
+        ConfigError: no text is given, or no step is named.
         RunError: the run has no checkpoint.
     """
+    if not texts:
+        raise ConfigError("There is no biography to read attention on; give at least one.")
     chosen: list[int] = []
     readings: list[list[_Reading]] = [[] for _ in texts]
+    # Padding on the right is seen by no token of the text.
+    rows = [text.batch.tokens[0] for text in texts]
+    tokens = pad_sequence(rows, True, run.tokenizer.pad_token_id).to(device)
+    lengths = [len(row) for row in rows]
     for step, model in models_at(run, steps, device):
         chosen.append(step)
         with run.patched(model, step), evaluating(model):
-            for text, found in zip(texts, readings, strict=True):
-                found.append(_read(model, text.batch.tokens.to(device)))
+            read = _read(model, tokens, lengths)
+        for found, reading in zip(readings, read, strict=True):
+            found.append(reading)
     return [
         MapRecord(
             text,
@@ -220,28 +228,38 @@ class _Reading:
     top_probability: UInt8[np.ndarray, " position"]
 
 
-def _read(model: TransformerBridge, tokens: Int64[Tensor, "1 position"]) -> _Reading:
-    n_layers, n = model.cfg.n_layers, tokens.shape[1]
-    names = [pattern_hook(layer) for layer in range(n_layers)]
+def _read(
+    model: TransformerBridge, tokens: Int64[Tensor, "batch position"], lengths: Sequence[int]
+) -> list[_Reading]:
     patterns: list[Tensor] = []
 
     def keep(pattern: Tensor, hook: Any) -> None:
-        patterns.append(pattern[0].float())
+        patterns.append(pattern.float())
 
-    places = torch.arange(n, device=tokens.device)
+    row = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    position = torch.cat([torch.arange(length) for length in lengths])
+    row, position = row.to(tokens.device), position.to(tokens.device)
+    names = [pattern_hook(layer) for layer in range(model.cfg.n_layers)]
     with model.hooks(fwd_hooks=[(name, keep) for name in names]):
-        logits = logits_at(model, tokens, torch.zeros_like(places), places)
-    probabilities = logits.float().softmax(-1)
-    own = torch.zeros(n, device=tokens.device)
-    own[:-1] = probabilities[places[:-1], tokens[0, 1:]]
-    best = probabilities.max(-1)
-    stacked = torch.stack(patterns).cpu().numpy()
-    return _Reading(
-        _levels(np.sqrt(stacked[..., *np.tril_indices(n)])),
-        _levels(own.cpu().numpy()),
-        best.indices.cpu().numpy(),
-        _levels(best.values.cpu().numpy()),
-    )
+        probabilities = logits_at(model, tokens, row, position).float().softmax(-1)
+    following = torch.roll(tokens, -1, dims=1)[row, position, None]
+    own = probabilities.gather(1, following)[:, 0].cpu().numpy()
+    top = probabilities.max(-1)
+    top_value, top_token = top.values.cpu().numpy(), top.indices.cpu().numpy()
+    stacked = torch.stack(patterns, dim=1).cpu().numpy()  # batch layer head query key
+    readings = []
+    for index, (end, length) in enumerate(zip(np.cumsum(lengths), lengths, strict=True)):
+        of_text = slice(end - length, end)
+        own[end - 1] = 0  # nothing follows
+        readings.append(
+            _Reading(
+                _levels(np.sqrt(stacked[index][..., *np.tril_indices(length)])),
+                _levels(own[of_text]),
+                top_token[of_text],
+                _levels(top_value[of_text]),
+            )
+        )
+    return readings
 
 
 def _levels(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

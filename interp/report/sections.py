@@ -10,6 +10,7 @@ from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
+from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.summary import final, measured_on, measured_splits
 from interp.report.trace import trace_section
@@ -102,6 +103,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     learning,
     hallucination,
     attributes,
+    maps_section,
     attention_section,
     knockout_section,
     patching_section,

@@ -306,6 +306,10 @@
         token: null, compare: null, ...this.fromFragment(),
       };
       this.build();
+      // The browser knows no element of the name of such a link.
+      if (Object.keys(this.fromFragment()).length) {
+        this.drawn.then(() => (root.closest("figure") ?? root).scrollIntoView());
+      }
     }
 
     build() {
