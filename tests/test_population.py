@@ -105,12 +105,55 @@ def test_find(people: Population) -> None:
     assert people.find(people.name(13)) == 13
 
 
+def test_find_by_a_part_of_the_name(people: Population) -> None:
+    names = [people.name(i) for i in range(len(people))]
+    for individual, name in enumerate(names):
+        first, middle, last = name.split()
+        assert people.find(f"  {name.upper()} ") == individual
+        for part in (f"{first} {middle}", f"{first} {last}", f"{middle} {last}", name[2:-2]):
+            holders = [
+                i for i, other in enumerate(names)
+                if set(part.split()) <= set(other.split()) or part in other
+            ]  # fmt: skip
+            if len(holders) == 1:
+                assert people.find(part) == individual
+
+
+def test_a_whole_name_goes_before_letters() -> None:
+    config = PopulationConfig(n_individuals=60, n_held_out=0, **SMALL_POOLS)
+    population = Population.draw(config, seed=0)
+    object.__setattr__(population, "full_names", ["Ann Bo Li", "Joann Cy Lind", "Dee Annabel Ko"])
+    assert population.find("ann") == 0
+    assert population.find("li") == 0
+    assert population.find("annabel") == 2
+    assert population.find("joann lind") == 1
+    assert population.find("y l") == 1
+    with pytest.raises(RunError, match="3 people of this population have 'nn' in their name"):
+        population.find("nn")
+
+
+def test_an_ambiguous_part_names_who_has_it(people: Population, crowd: Population) -> None:
+    first = crowd.name(0).split()[0]
+    holders = [i for i in range(len(crowd)) if first in crowd.name(i).split()]
+    with pytest.raises(RunError, match="more of the name") as caught:
+        crowd.find(first)
+    message = str(caught.value)
+    assert f"{len(holders):,} people" in message
+    assert f"{crowd.name(holders[0])} ({holders[0]})" in message
+    assert f"and {len(holders) - 8:,} more" in message
+    with pytest.raises(RunError, match=f"{len(people)} people"):
+        people.find("")
+
+
 def test_find_suggests_a_name(people: Population) -> None:
-    wrong = people.name(5)[:-1]
+    wrong = people.name(5)[:-1] + "qq"
     with pytest.raises(RunError, match="Did you mean") as caught:
         people.find(wrong)
     assert repr(wrong) in str(caught.value)
     assert repr(people.name(5)) in str(caught.value)
+    first = people.name(7).split()[0]
+    with pytest.raises(RunError, match=f"Did you mean .*'{first}'"):
+        people.find(first + "q")
 
 
 @pytest.mark.parametrize("part", ["names", "values", "wordings"])

@@ -318,6 +318,10 @@ def test_people_by_name_by_number_and_held_out(smoke_run: Run) -> None:
     unseen = trace(smoke_run, people.config.n_individuals, "major")
     assert unseen.held_out
     assert "held out" in repr(unseen)
+    middle_and_last = people.name(4).split(" ", 1)[1]
+    assert trace(smoke_run, middle_and_last.lower(), "Major").individual == 4
+    for spelled in ("birth place", "birth-place", "Birth_Place"):
+        assert trace(smoke_run, 4, spelled).attribute == "birth_place"
     assert trace(smoke_run, 4, "major", wordings="train").text != by_name.text
 
 
@@ -327,6 +331,7 @@ def test_people_by_name_by_number_and_held_out(smoke_run: Run) -> None:
         ({"person": 10_000}, ConfigError, "individuals 0 to"),
         ({"person": -1}, ConfigError, "no individual -1"),
         ({"person": "Nobody At All"}, RunError, "Nobody in this population"),
+        ({"person": "a"}, RunError, "people of this population have 'a' in their name"),
         ({"attribute": "birthplace"}, ConfigError, "Did you mean 'birth_place'"),
         ({"step": 41}, CheckpointError, "no checkpoint at step 41"),
         ({"wordings": "evaluating"}, ConfigError, "Did you mean 'evaluation'"),

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -11,9 +14,10 @@ from jaxtyping import Bool, Integer, UInt8
 from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, templates
 from interp.config import PopulationConfig
-from interp.errors import RunError, suggest
+from interp.errors import RunError
 
 _POPULATION_STREAM = 0x706F70  # keeps this random stream apart from those of batches
+_N_LISTED = 8  # people that an error names
 
 
 @dataclass(frozen=True)
@@ -84,36 +88,56 @@ class Population:
         pools = name_pools(self.config)
         return " ".join(pool[i] for pool, i in zip(pools, self.names[individual], strict=True))
 
+    @cached_property
+    def full_names(self) -> list[str]:
+        """Everybody's full name, by individual."""
+        pools = name_pools(self.config)
+        parts = [np.array(pool, dtype=object)[self.names[:, i]] for i, pool in enumerate(pools)]
+        return [" ".join(name) for name in zip(*parts, strict=True)]
+
     def facts(self, individual: int) -> dict[str, str]:
         """A person's six attribute values."""
         pools = value_pools(self.config)
         return {a: pools[a][i] for a, i in zip(ATTRIBUTES, self.values[individual], strict=True)}
 
     def find(self, name: str) -> int:
-        """The individual with this full name.
+        """The individual with this name.
+
+        A full name, or any part of one that nobody else has: single names in their order ("Wim
+        Vasiliev"), or some letters. Upper and lower case are alike; whole names go before letters.
 
         Raises:
-            RunError: nobody has that name.
+            RunError: nobody has that name, or several people have; the message names them.
         """
-        names = [self.name(i) for i in range(len(self))]
-        if name not in names:
-            raise RunError(
-                f"Nobody in this population is called {name!r}.{suggest(name, names)} "
-                "population.table() lists everybody."
-            )
-        return names.index(name)
+        everybody = self.full_names
+        wanted = name.casefold().split()
+        text = " ".join(wanted)
+        lowered = [other.casefold() for other in everybody]
+        for fits in (
+            lambda other: other == text,
+            lambda other: _in_order(wanted, other.split()),
+            lambda other: text in other,
+        ):
+            found = [individual for individual, other in enumerate(lowered) if fits(other)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                listed = "; ".join(f"{everybody[i]} ({i})" for i in found[:_N_LISTED])
+                more = f"; and {len(found) - _N_LISTED:,} more" if len(found) > _N_LISTED else ""
+                raise RunError(
+                    f"{len(found):,} people of this population have {name!r} in their name: "
+                    f"{listed}{more}. Give more of the name, or the index in brackets."
+                )
+        raise RunError(
+            f"Nobody in this population is called {name!r}.{_nearest(wanted, everybody)} "
+            "population.table() (`interp people RUN`) lists everybody."
+        )
 
     def table(self) -> pd.DataFrame:
         """Everybody, one row each: `individual`, `name`, `held_out` and the six attributes."""
-        names = np.array(
-            [
-                np.array(pool, dtype=object)[self.names[:, part]]
-                for part, pool in enumerate(name_pools(self.config))
-            ]
-        )
         columns: dict[str, object] = {
             "individual": np.arange(len(self)),
-            "name": [" ".join(parts) for parts in names.T],
+            "name": self.full_names,
             "held_out": self.is_held_out,
         }
         for index, (attribute, pool) in enumerate(value_pools(self.config).items()):
@@ -129,3 +153,19 @@ class Population:
         for array in (self.names, self.values, self.wordings):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _in_order(parts: Sequence[str], of_name: Sequence[str]) -> bool:
+    """Whether these names stand in a full name, in this order, maybe with others between them."""
+    rest = iter(of_name)
+    return all(part in rest for part in parts)
+
+
+def _nearest(wanted: Sequence[str], names: Sequence[str]) -> str:
+    """A question that names the full names, or else the single names, most like the one wanted."""
+    full = {name.casefold(): name for name in names}
+    single = {part.casefold(): part for part in sorted({p for name in names for p in name.split()})}
+    near = [full[found] for found in get_close_matches(" ".join(wanted), full, n=3, cutoff=0.7)]
+    for word in wanted if not near else ():
+        near += [single[found] for found in get_close_matches(word, single, n=2)]
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

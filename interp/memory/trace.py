@@ -292,8 +292,9 @@ def trace(
 
     Args:
         run: The run.
-        person: Their index, or their full name. Held-out people are allowed: `Trace.held_out`.
-        attribute: One of `interp.biographies.ATTRIBUTES`.
+        person: Their index, their full name, or a part of it that nobody else has (see
+            `Population.find`). Held-out people are allowed: `Trace.held_out`.
+        attribute: One of `interp.biographies.ATTRIBUTES`, with _, - or spaces between words.
         step: The checkpoint; the last by default.
         wordings: "evaluation" for a template never seen with this person, "train" for one of the 20.
         draw: Another number gives another of these templates, and another order of sentences.
@@ -303,7 +304,7 @@ def trace(
         top: How many predictions, and how many neurons of each layer.
 
     Raises:
-        RunError: nobody has that name, or the run has no checkpoint.
+        RunError: nobody has that name, several people have, or the run has no checkpoint.
         ConfigError: no such individual, attribute, wordings or context, or `top` or `draw` out of
             range.
         CheckpointError: there is no checkpoint at that step.
@@ -409,11 +410,7 @@ class _Text:
         cls, run: Run, person: SupportsIndex | str, attribute: str, wordings: str, draw: int,
         context: str,
     ) -> "_Text":  # fmt: skip
-        if attribute not in ATTRIBUTES:
-            raise ConfigError(
-                f"There is no attribute {attribute!r}.{suggest(attribute, ATTRIBUTES)} "
-                f"Attributes: {', '.join(ATTRIBUTES)}."
-            )
+        index = _attribute_index(attribute)
         people = run.population
         individual = people.find(person) if isinstance(person, str) else operator.index(person)
         if not 0 <= individual < len(people):
@@ -421,7 +418,7 @@ class _Text:
                 f"There is no individual {individual}; this population has individuals 0 to "
                 f"{len(people) - 1} (from {people.config.n_individuals} on, held out)."
             )
-        corpus, index = run.corpus, ATTRIBUTES.index(attribute)
+        corpus = run.corpus
         batch = corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
         if context == "first":
             others = [other for other in range(len(ATTRIBUTES)) if other != index]
@@ -429,11 +426,11 @@ class _Text:
                 np.array([individual]), np.array([[index, *others]]), batch.templates.numpy()
             )
         start, length = batch.value_start[0, index], batch.value_length[0, index]
-        firsts = {tokens[0] for tokens in corpus.value_tokens(attribute)}
+        firsts = {tokens[0] for tokens in corpus.value_tokens(ATTRIBUTES[index])}
         rivals = sorted(firsts - {int(batch.tokens[0, start])})
         if not rivals:
             raise ConfigError(
-                f"All values of {attribute} begin with the same token: there is nothing to compare "
+                f"All values of {ATTRIBUTES[index]} begin with the same token: there is nothing to compare "
                 "the true value with. Trace another attribute."
             )
         return cls(individual, index, batch, int(start), int(length), tuple(rivals))
@@ -516,6 +513,17 @@ class _Text:
             else:
                 found.append("type_words" if kind == TokenKind.TYPE and mine else "other")
         return found
+
+
+def _attribute_index(attribute: str) -> int:
+    """The place of an attribute, whichever way its words are joined."""
+    name = "_".join(attribute.casefold().replace("-", " ").replace("_", " ").split())
+    if name not in ATTRIBUTES:
+        raise ConfigError(
+            f"There is no attribute {attribute!r}.{suggest(name, ATTRIBUTES)} "
+            f"Attributes: {', '.join(ATTRIBUTES)}."
+        )
+    return ATTRIBUTES.index(name)
 
 
 _NAME_PARTS = ("first", "middle", "last")
