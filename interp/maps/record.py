@@ -25,7 +25,7 @@ from interp.model import evaluating, logits_at, pattern_hook
 from interp.phases import Phases
 from interp.run import Run
 
-BUDGET = 24_000_000
+BUDGET = 16_000_000
 """Bytes that the maps of one page may take before compression, by default."""
 
 

@@ -371,6 +371,12 @@
     searchField() {
       const field = make("input", { type: "search", placeholder: "name or number", "aria-label": "Another person, by name or number" });
       const form = make("form", { class: "av-search" }, field, make("button", { type: "submit" }, "Show"));
+      // JupyterLab keeps the key from submitting the form.
+      field.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") return;
+        event.preventDefault();
+        form.requestSubmit();
+      });
       form.addEventListener("submit", async (event) => {
         event.preventDefault();
         if (!field.value.trim()) return;

@@ -4,6 +4,8 @@ export default {
     const settings = model.get("settings");
     const root = document.createElement("div");
     el.append(root);
+    // JupyterLab would take arrow keys and Enter for its own.
+    el.setAttribute("data-lm-suppress-shortcuts", "true");
     const waiting = new Map(); // number of a question => what to do with its answer
     const kept = new Map(); // key => bytes, of people that the kernel has sent
     let asked = 0;
