@@ -6,7 +6,7 @@ PRESET ?= tiny
 OUT ?= artifacts/$(PRESET)
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-slow check format bench clean
+.PHONY: reproduce test test-slow check format bench notebooks clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -25,6 +25,9 @@ check: $(READY)  ## format, lint and types
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+notebooks: $(READY)  ## execute the notebooks at tiny and save them with their outputs
+	$(BIN)/python notebooks/execute.py
 
 bench: $(READY)  ## speed: training, patching, attention analysis, interventions
 	$(BIN)/python -m tests.benchmarks

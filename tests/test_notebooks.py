@@ -1,0 +1,245 @@
+"""The notebooks run from start to end, and what is committed of them is what they showed at tiny."""
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/svg+xml"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@cache
+def read(path: Path) -> NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(path: Path) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def outputs(path: Path) -> list[NotebookNode]:
+    return [output for cell in code_cells(path) for output in cell.outputs]
+
+
+def shown(output: NotebookNode) -> str:
+    """The text of an output."""
+    return str(output.get("text") or output.get("data", {}).get("text/plain", ""))
+
+
+def prose(path: Path) -> str:
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+# Execution
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the notebooks' run lies: the first to come trains it."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def execute(
+    path: Path, preset: str, runs: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[NotebookNode]:
+    """Executes a notebook; papermill raises the error of a cell that fails. Returns all outputs."""
+    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    done = papermill.execute_notebook(
+        path,
+        out / path.name,
+        {"PRESET": preset, "RUNS": str(runs)},
+        cwd=FOLDER,
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    return [o for cell in done.cells if cell.cell_type == "code" for o in cell.outputs]
+
+
+@every_notebook
+def test_it_runs_from_start_to_end(
+    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = execute(path, "smoke", runs, tmp_path, monkeypatch)
+    assert any("preset smoke" in shown(output) for output in found), "parameters are heeded"
+    assert not [output.text for output in found if output.get("name") == "stderr"], "no warnings"
+    committed = outputs(path)
+    drawn = [output for output in found if PLOTLY in output.get("data", {})]
+    assert len(drawn) == sum(PLOTLY in output.get("data", {}) for output in committed)
+
+
+@pytest.mark.slow
+@every_notebook
+def test_it_runs_at_tiny(
+    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    found = execute(path, "tiny", runs, tmp_path, monkeypatch)
+    assert any("preset tiny" in shown(output) for output in found)
+    assert not [output.text for output in found if output.get("name") == "stderr"]
+
+
+# What is committed
+
+
+def test_they_are_numbered_and_listed() -> None:
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"0{n}_" for n in range(1, 6)]
+    for number, path in enumerate(NOTEBOOKS, 1):
+        assert read(path).cells[0].source.startswith(f"# {number} · ")
+    index = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((0\d_\w+\.ipynb)\)", index) == [path.name for path in NOTEBOOKS]
+
+
+@every_notebook
+def test_it_says_what_it_is_about_and_where_to_go_next(path: Path) -> None:
+    cells = read(path).cells
+    assert "*Time:*" in cells[0].source
+    assert "## Where to go next" in cells[-1].source
+    assert re.findall(r"\((0\d_\w+\.ipynb)\)", cells[-1].source), "a link to another notebook"
+
+
+@every_notebook
+def test_links_resolve(path: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", prose(path))
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = FOLDER / name
+        assert target.is_file(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, link
+
+
+@every_notebook
+def test_it_was_executed_once_from_top_to_bottom(path: Path) -> None:
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every_notebook
+def test_every_cell_that_shows_something_has_it_saved(path: Path) -> None:
+    for cell in code_cells(path):
+        body = ast.parse(cell.source).body
+        calls = [
+            node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)
+        ]
+        shows = isinstance(body[-1], ast.Expr) or any(
+            isinstance(call, ast.Name) and call.id == "print" for call in calls
+        )
+        # A widget without its kernel would be dead: it is not saved.
+        is_widget = any(
+            isinstance(call, ast.Attribute) and call.attr == "explore" for call in calls
+        )
+        assert bool(cell.outputs) == (shows and not is_widget), cell.source
+
+
+@every_notebook
+def test_outputs_are_those_of_tiny(path: Path) -> None:
+    parameters = [
+        cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])
+    ]
+    assert len(parameters) == 1
+    values: dict[str, Any] = {}
+    exec(parameters[0].source, values)
+    assert (values["PRESET"], values["RUNS"]) == ("tiny", "../artifacts")
+    run = code_cells(path)[1].outputs[-1]
+    assert "preset tiny, seed 0, 512 individuals" in shown(run)
+    assert "step 1500, finished" in shown(run)
+
+
+@every_notebook
+def test_outputs_hold_no_error_and_no_warning(path: Path) -> None:
+    for output in outputs(path):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        assert WIDGET not in output.get("data", {})
+
+
+@every_notebook
+def test_figures_are_saved_as_pictures_on_white(path: Path) -> None:
+    figures = [o.data for o in outputs(path) if PLOTLY in o.get("data", {})]
+    assert len(figures) >= 2
+    for data in figures:
+        svg = data[PICTURE]
+        assert svg.startswith("<svg")
+        paper = re.search(r'<rect[^>]*style="fill: rgb\((\d+, \d+, \d+)\); fill-opacity: 1;"', svg)
+        assert paper is not None
+        assert paper[1] == "255, 255, 255"
+        assert svg.count("<text") > 5, "axes and labels"
+
+
+@every_notebook
+def test_nothing_of_a_machine_is_saved(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|tmp|work|mnt|Users|var|opt)/", text)
+    assert not re.search(r"0x[0-9a-f]{8,}", text), "no address of an object"
+    notebook = read(path)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert set(notebook.metadata.language_info) == {"name"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells), "no timings"
+
+
+def test_they_are_small_enough_to_read_online() -> None:
+    sizes = [path.stat().st_size for path in NOTEBOOKS]
+    assert max(sizes) < 1.5e6
+    assert sum(sizes) < 5e6
+
+
+@pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=["lint", "format"])
+def test_code_is_clean(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--no-cache", *NOTEBOOKS],
+        cwd=FOLDER.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+# How they are saved
+
+
+@pytest.fixture(scope="module")
+def saving() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_saving_adds_pictures_and_drops_dead_widgets(
+    saving: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "picture", lambda figure: f"<svg>{json.dumps(figure)}</svg>")
+    text = nbformat.v4.new_output("stream", name="stdout", text="0.5\n")
+    figure = nbformat.v4.new_output("display_data", {PLOTLY: {"data": [], "layout": {}}})
+    widget = nbformat.v4.new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "w"})
+    kept = list(saving.saved_outputs([text, figure, widget]))
+    assert kept == [text, figure]
+    assert kept[1].data[PICTURE].startswith("<svg>")
+
+
+def test_saving_refuses_warnings(saving: ModuleType) -> None:
+    warning = nbformat.v4.new_output("stream", name="stderr", text="careful\n")
+    with pytest.raises(RuntimeError, match="careful"):
+        list(saving.saved_outputs([warning]))
