@@ -149,7 +149,8 @@
       this.list.setAttribute("aria-label", `Biography of ${text.name}: choose a token`);
       this.chips = text.facts.map((fact) => {
         const chip = make("button", { type: "button", class: "av-fact" },
-          make("span", {}, fact.attribute), make("strong", {}, fact.value), make("em"));
+          make("span", {}, fact.attribute), " ", make("strong", {}, fact.value), " ", make("em"));
+        chip.setAttribute("aria-description", "Choose the position that predicts it");
         chip.addEventListener("click", () => this.view.set({ token: fact.position }));
         return chip;
       });
@@ -223,8 +224,6 @@
         const { own } = predictions.at(step, fact.position);
         chip.querySelector("em").textContent = percent(own);
         chip.style.setProperty("--own", own.toFixed(3));
-        chip.setAttribute("aria-label",
-          `${fact.attribute}: ${fact.value}, ${percent(own)}. Choose the position that predicts it`);
         chip.setAttribute("aria-pressed", String(fact.position === state.token));
       });
       drawWeights(this.canvas, weights, n);
@@ -485,6 +484,8 @@
 
     // Changes the state, draws it, and keeps it in the fragment.
     set(change, quiet = false) {
+      // The pointer may rest on another token than the one that keys have just chosen.
+      if ("token" in change) this.hovered = { query: null, key: null };
       this.state = { ...this.state, ...change };
       this.drawn = this.refresh(quiet);
       return this.drawn;
@@ -560,7 +561,7 @@
         role.textContent = name === "none" ? "" : name;
         button.setAttribute("aria-checked", String(chosen));
         button.setAttribute("aria-label",
-          `${head === MEAN ? `mean of layer ${layer}` : `head ${layer}.${head}`}${role.textContent ? `, ${role.textContent}` : ""}`);
+          `${head === MEAN ? `mean of layer ${layer} (${layer}.mean)` : `head ${layer}.${head}`}${role.textContent ? `, ${role.textContent}` : ""}`);
         button.tabIndex = chosen ? 0 : -1;
       }
     }
