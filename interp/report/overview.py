@@ -151,7 +151,7 @@ def memory_sentence(values: pd.DataFrame) -> str:
     """
     own = values[(values["metric"] == "layer_agreement") & (values["attribute"] == "all")]
     own = own[(own["step"] == own["step"].max()) & own["value"].notna()]
-    parts = []
+    parts: list[str] = []
     at_value = own["position"] == "predicts value"
     for rows in (own[~at_value], own[at_value]):
         if rows.empty:

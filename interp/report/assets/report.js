@@ -211,5 +211,23 @@ globalThis.interpPage = (() => {
     menu.focus();
   });
 
+  // The section that is being read is marked in the list.
+  const links = new Map(all("a", nav).map((link) => [link.hash.slice(1), link]));
+  const headings = [...links.keys()].map((id) => document.getElementById(id));
+  const mark = () => {
+    const read = headings.findLast((heading) => heading.getBoundingClientRect().top < 160) ?? headings[0];
+    for (const [id, link] of links) {
+      if (id === read.id) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  };
+  mark();
+  let asked = false;
+  addEventListener("scroll", () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => { asked = false; mark(); });
+  }, { passive: true });
+
   return { download, unpack };
 })();
