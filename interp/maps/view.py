@@ -33,7 +33,7 @@ def view_settings(
         words: Token ids that predictions point to (see `words_of`).
 
     Returns:
-        `title`, `steps`, `n_layers`, `n_heads`; `phases` (`name`, `start`, `end` in steps);
+        `title`, `steps`, `n_layers`, `n_heads`; `phases` (`name`, `number`, `start`, `end` in steps);
         `attribute_loss` and `attribute_accuracy` (evaluation, per checkpoint; null where it was not
         measured); `roles` (checkpoint, layer, head; null without the attention stage); `words`
         (as text); and `texts` (see `view_text`).
@@ -102,7 +102,10 @@ def _phases(run: Run, steps: Sequence[int]) -> list[dict[str, Any]]:
     if run.metrics.empty:
         return []
     bands = phase_bands(run.phases, steps[0], steps[-1])
-    return [{"name": band.name, "start": band.start, "end": band.end} for band in bands]
+    return [
+        {"name": band.name, "number": band.number, "start": band.start, "end": band.end}
+        for band in bands
+    ]
 
 
 def _measured(run: Run, metric: str, steps: Sequence[int]) -> list[float | None]:

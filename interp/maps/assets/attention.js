@@ -269,8 +269,8 @@
         const index = settings.steps.findIndex((one) => one >= step);
         return last > 0 ? (100 * (index < 0 ? last : index)) / last : 0;
       };
-      for (const { name, start, end } of settings.phases) {
-        const band = make("span", { class: `av-phase av-phase-${name}` }, name);
+      for (const { name, number, start, end } of settings.phases) {
+        const band = make("span", { class: `av-phase av-phase-${name}` }, `${number} ${name}`);
         band.style.left = `${place(start)}%`;
         band.style.width = `${place(end) - place(start)}%`;
         band.title = `${name}: from step ${whole(start)}`;

@@ -1,0 +1,442 @@
+"""The attention view in a browser: in the report's page, and as a widget with a kernel that is played."""
+
+import base64
+import json
+import re
+import struct
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from interp.maps import (
+    asset,
+    map_text,
+    record_maps,
+    unpack_maps,
+    view_settings,
+    view_text,
+    words_of,
+)
+from interp.report import Section, render
+from interp.report.maps import maps_section
+from interp.run import Run
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
+STEP = ".av-times .av-step"
+CHOSEN = ".av-panel:first-child .av-chosen"
+
+
+@pytest.fixture(scope="module")
+def section(finished: Run) -> Section:
+    found = maps_section(finished)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def maps_page(section: Section, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "page.html"
+    path.write_text(render("Maps", "A page with maps alone.", [section]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(finished: Run) -> np.ndarray:
+    """What the view has to show of the first person: step, layer, head, query, key."""
+    return unpack_maps(record_maps(finished, [map_text(finished, 0)])[0])
+
+
+@pytest.fixture
+def view(open_page, maps_page: Path):
+    def open_(**how) -> Page:
+        page = open_page(maps_page, **how)
+        page.locator(".attention-view").scroll_into_view_if_needed()
+        expect(page.locator(".av-panel-title").first).not_to_be_empty()
+        return page
+
+    return open_
+
+
+def token(page: Page, position: int):
+    return page.locator(f".av-panel:first-child .av-token[data-position='{position}']")
+
+
+def attends_to(page: Page) -> list[tuple[str, float]]:
+    """The readout of the chosen token: tokens and weights, the strongest first."""
+    items = page.locator(".av-panel:first-child li.av-from").all()
+    return [
+        (li.locator("span").first.inner_text(), float(li.locator("b").inner_text())) for li in items
+    ]
+
+
+def expected(weights: np.ndarray, tokens: list[str], step: int, head: tuple[int, int], query: int):
+    row = weights[step, head[0], head[1], query]
+    order = np.argsort(-row, kind="stable")[:5]
+    return [
+        (tokens[key], pytest.approx(row[key], abs=0.0051)) for key in order if row[key] >= 0.005
+    ]
+
+
+def test_the_text_is_there_with_its_marks(view, finished: Run) -> None:
+    page, text = view(), map_text(finished, 0)
+    tokens = page.locator(".av-panel:first-child .av-text .av-token")
+    assert tokens.all_inner_texts() == list(text.tokens)
+    assert page.locator(".av-panel:first-child .av-text .av-name").count() == 18
+    assert token(page, 1).get_attribute("class")
+    names = page.locator(".av-person option").all_inner_texts()
+    assert names[0] == finished.population.name(0)
+    assert names[-1].startswith(finished.population.name(24))
+    assert "held out" in names[-1]
+
+
+def test_the_slider_moves_with_arrow_keys(view, finished: Run) -> None:
+    page, steps = view(), finished.steps
+    slider = page.get_by_role("slider", name="Checkpoint", exact=True)
+    expect(page.locator(STEP)).to_contain_text(f"step {steps[-1]}")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(STEP)).to_contain_text(f"step {steps[-2]}")
+    page.keyboard.press("Home")
+    expect(page.locator(STEP)).to_contain_text("step 0 (statistics)")
+    assert slider.get_attribute("aria-valuetext") == "step 0 (statistics)"
+    expect(page.locator(".av-panel-title").first).to_contain_text("Step 0 (statistics)")
+    assert page.locator(".av-times .av-phase-statistics").count() == 1
+
+
+def test_the_step_changes_what_is_shown(view, finished: Run, weights: np.ndarray) -> None:
+    page, tokens = view(), list(map_text(finished, 0).tokens)
+    page.get_by_role("radio", name="head 1.0").click()
+    token(page, 30).click()
+    last = len(finished.steps) - 1
+    assert attends_to(page) == expected(weights, tokens, last, (1, 0), 30)
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(STEP)).to_contain_text("step 0")
+    assert attends_to(page) == expected(weights, tokens, 0, (1, 0), 30)
+
+
+def test_play_runs_through_training_and_stops(view, finished: Run) -> None:
+    page = view()
+    page.get_by_role("button", name="Play through training").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    expect(page.locator(STEP)).to_contain_text("step 0")
+    expect(page.locator(STEP)).to_contain_text(f"step {finished.steps[-1]}", timeout=20_000)
+    expect(page.get_by_role("button", name="Play through training")).to_be_visible()
+
+
+def test_hovering_shows_a_token_and_leaving_brings_the_chosen_back(
+    view, finished: Run, weights: np.ndarray
+) -> None:
+    page, tokens = view(), list(map_text(finished, 0).tokens)
+    page.get_by_role("radio", name="head 0.1").click()
+    token(page, 12).click()
+    token(page, 40).hover()
+    assert attends_to(page) == expected(weights, tokens, -1, (0, 1), 40)
+    assert page.locator(CHOSEN).get_attribute("data-position") == "40"
+    shade = token(page, 40).evaluate("e => getComputedStyle(e).backgroundColor")
+    alpha = float(re.search(r"([\d.]+)\)$", shade)[1])
+    assert alpha == pytest.approx(0.78 * np.sqrt(weights[-1, 0, 1, 40, 40]), abs=0.01)
+    page.locator("h1").hover()
+    assert page.locator(CHOSEN).get_attribute("data-position") == "12"
+    assert attends_to(page) == expected(weights, tokens, -1, (0, 1), 12)
+
+
+def test_later_tokens_show_what_attends_to_the_chosen_one(view, weights: np.ndarray) -> None:
+    page = view()
+    page.get_by_role("radio", name="head 0.0").click()
+    token(page, 1).click()
+    to = page.locator(".av-panel:first-child li.av-to b").all_inner_texts()
+    column = np.sort(weights[-1, 0, 0, 2:, 1])[::-1][: len(to)]
+    assert [float(one) for one in to] == pytest.approx(list(column), abs=0.0051)
+    last = page.locator(".av-panel:first-child .av-token").count() - 1
+    token(page, last).click()
+    expect(page.locator(".av-panel:first-child .av-strongest").last).to_contain_text(
+        "nothing above"
+    )
+
+
+def test_tokens_are_chosen_with_the_keyboard(view) -> None:
+    page = view()
+    token(page, 5).click()
+    token(page, 5).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.position") == "6"
+    assert token(page, 6).get_attribute("aria-selected") == "true"
+    page.keyboard.press("Home")
+    assert page.locator(CHOSEN).get_attribute("data-position") == "0"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(CHOSEN).get_attribute("data-position") == "0"
+    page.keyboard.press("End")
+    last = page.locator(".av-panel:first-child .av-token").count() - 1
+    assert page.locator(CHOSEN).get_attribute("data-position") == str(last)
+    stops = page.locator(".av-panel:first-child .av-token[tabindex='0']")
+    assert stops.count() == 1  # one stop of the Tab key for the whole text
+
+
+def test_heads_are_chosen_with_the_keyboard_and_have_their_roles(view, finished: Run) -> None:
+    page = view()
+    page.get_by_role("radio", name="head 0.0").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    checked = page.locator(".av-head[aria-checked='true']")
+    assert checked.count() == 1
+    assert checked.locator("span").inner_text() == "1.1"
+    page.keyboard.press("ArrowRight")
+    assert checked.locator("span").inner_text() == "1.mean"
+    roles = finished.result("attention", "roles")
+    of_last = (
+        roles[roles["step"] == finished.steps[-1]]
+        .set_index(["layer", "head"])["role"]
+        .fillna("none")
+    )
+    for (layer, head), role in of_last.items():
+        shown = page.locator(".av-head", has_text=f"{layer}.{head}").locator("small").inner_text()
+        assert shown == ("" if role == "none" else role)
+
+
+def test_facts_lead_to_where_they_are_predicted(view, finished: Run) -> None:
+    page, record = view(), record_maps(finished, [map_text(finished, 0)])[0]
+    told = view_text(finished, record.text)["facts"]
+    chips = page.locator(".av-panel:first-child .av-fact")
+    assert chips.count() == 6
+    for chip, fact in zip(chips.all(), told, strict=True):
+        chip.click()
+        assert page.locator(CHOSEN).get_attribute("data-position") == str(fact["position"])
+        own = record.own[-1, fact["position"]] / 255
+        words = "<1%" if 0 < own < 0.01 else f"{100 * own:.0f}%"
+        assert chip.locator("em").inner_text() == words
+        assert chip.locator("strong").inner_text() == fact["value"]
+
+
+def test_two_checkpoints_side_by_side(view, finished: Run, weights: np.ndarray) -> None:
+    page, tokens = view(), list(map_text(finished, 0).tokens)
+    assert not page.locator(".av-panel").nth(1).is_visible()
+    page.get_by_label("Compare with another checkpoint").check()
+    panels = page.locator(".av-panel")
+    assert panels.nth(1).is_visible()
+    boxes = [panels.nth(i).bounding_box() for i in (0, 1)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    page.get_by_role("slider", name="Compared with").focus()
+    page.keyboard.press("Home")
+    expect(panels.nth(1).locator(".av-panel-title")).to_contain_text("Step 0")
+    page.get_by_role("radio", name="head 1.1").click()
+    panels.nth(1).locator(".av-token[data-position='20']").click()
+    assert attends_to(page) == expected(weights, tokens, -1, (1, 1), 20)
+    other = [float(b) for b in panels.nth(1).locator("li.av-from b").all_inner_texts()]
+    assert other == pytest.approx(list(np.sort(weights[0, 1, 1, 20])[::-1][:5]), abs=0.0051)
+    page.get_by_label("Compare with another checkpoint").uncheck()
+    assert not panels.nth(1).is_visible()
+
+
+def test_a_link_opens_the_same_view(view, open_page, maps_page: Path, finished: Run) -> None:
+    page = view()
+    assert "#" not in page.url  # a page that is merely read keeps its address
+    page.locator(".av-person").select_option(index=2)
+    page.get_by_role("radio", name="mean of layer 0").click()
+    page.get_by_label("Compare with another checkpoint").check()
+    page.get_by_role("slider", name="Checkpoint", exact=True).focus()
+    page.keyboard.press("ArrowLeft")
+    token(page, 17).click()
+    fragment = "#" + page.url.split("#")[1]
+    assert f"step={finished.steps[-2]}" in fragment
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".av-message")).to_contain_text("link to this view")
+
+    again = open_page(maps_page, at=fragment, height=500)
+    expect(again.locator(".av-panel-title").first).to_contain_text(f"Step {finished.steps[-2]}")
+    for selector, count in {
+        ".av-panel": 2,
+        ".av-chosen": 2,
+        ".av-head[aria-checked='true']": 1,
+    }.items():
+        ours, theirs = (p.locator(selector) for p in (page, again))
+        assert theirs.count() == count
+        assert theirs.all_inner_texts() == ours.all_inner_texts()
+    assert again.locator(".av-person").input_value() == page.locator(".av-person").input_value()
+    expect(again.locator("#attention-maps")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?", "?step=-1&head=9.9&token=x&person=77", "?head=0&compare=", "?step=1e99&token=99999"],
+)
+def test_links_that_make_no_sense_show_what_they_can(view, query: str) -> None:
+    page = view(at=f"#attention-maps{query}")
+    assert page.locator(CHOSEN).count() == 1
+    assert page.locator(".av-head[aria-checked='true']").count() == 1
+    assert not page.locator(".av-panel").nth(1).is_visible()
+
+
+def test_maps_are_saved(view, finished: Run, tmp_path: Path) -> None:
+    page = view(dark=True)
+    page.get_by_label("Compare with another checkpoint").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the attention map as SVG").click()
+    assert download.value.suggested_filename.endswith(".svg")
+    root = ElementTree.fromstring(Path(download.value.path()).read_bytes())
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert finished.population.name(0) in texts[0]
+    assert sum(text == "<bos>" for text in texts) == 4  # rows and columns of two maps
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the attention map as PNG").click()
+    data = Path(download.value.path()).read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    assert (width, height) == (2 * int(root.attrib["width"]), 2 * int(root.attrib["height"]))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_cut_off_and_axe_agrees(view, axe, width: int, dark: bool) -> None:
+    page = view(width=width, height=800, dark=dark)
+    page.get_by_label("Compare with another checkpoint").check()
+    token(page, 3).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = page.evaluate("""() => [...document.querySelectorAll(".attention-view *")]
+        .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1
+            && !e.closest(".av-slider, .av-cross")).map((e) => e.className)""")
+    assert cut == []
+    assert axe(page) == []
+
+
+def test_the_longest_weight_leaves_text_readable(view, axe) -> None:
+    """Position 0 attends to itself alone: the strongest shade there is."""
+    for dark in (False, True):
+        page = view(dark=dark)
+        token(page, 0).click()
+        assert attends_to(page) == [("<bos>", 1.0)]
+        assert axe(page) == []
+
+
+def test_print_shows_the_view_without_its_tools(view) -> None:
+    page = view()
+    page.emulate_media(media="print")
+    assert not page.locator(".av-play").is_visible()
+    assert not page.locator(".av-tools").is_visible()
+    assert page.locator(".av-text").first.is_visible()
+
+
+def test_hostile_texts_stay_texts(open_page, section: Section, tmp_path: Path) -> None:
+    embed = section.embeds[0]
+    settings = json.loads(json.dumps(embed.settings))
+    text = settings["texts"][0]
+    text["name"] = HOSTILE
+    text["tokens"][1] = HOSTILE
+    text["facts"][0]["value"] = HOSTILE
+    settings["words"] = [HOSTILE] * len(settings["words"])
+    path = tmp_path / "hostile.html"
+    page_of = [replace(section, embeds=[replace(embed, settings=settings)])]
+    path.write_text(render("Maps", "h", page_of), encoding="utf-8")
+    page = open_page(path, at="#attention-maps?token=1")
+    expect(token(page, 1)).to_have_text(HOSTILE)
+    expect(page.locator(".av-person option").first).to_have_text(HOSTILE)
+    assert page.locator(".attention-view img, .attention-view script").count() == 0
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the attention map as SVG").click()
+    root = ElementTree.fromstring(Path(download.value.path()).read_bytes())
+    assert not [e for e in root.iter() if e.tag.endswith(("img", "script"))]
+
+
+def test_damaged_maps_are_reported(open_page, section: Section, tmp_path: Path) -> None:
+    embed = section.embeds[0]
+    packed = {key: data[:-1] if key == "patterns-0" else data for key, data in embed.packed.items()}
+    path = tmp_path / "damaged.html"
+    page_of = [replace(section, embeds=[replace(embed, packed=packed)])]
+    path.write_text(render("Maps", "h", page_of), encoding="utf-8")
+    page = open_page(path, at="#attention-maps")
+    expect(page.locator(".av-message")).to_contain_text("are incomplete")
+
+
+WIDGET = """<!doctype html><html lang="en"><meta charset="utf-8"><title>w</title><style>{style}</style>
+<div id="cell"></div><script>
+const listeners = {{}}, sent = [], people = {people};
+const values = {{ settings: {settings}, state: {state} }};
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+globalThis.model = {{
+  get: (name) => values[name],
+  set: (name, value) => {{ values[name] = value; }},
+  save_changes: () => sent.push({{ ...values.state }}),
+  on: (event, f) => {{ (listeners[event] ??= []).push(f); }},
+  off: (event, f) => {{ listeners[event] = (listeners[event] ?? []).filter((one) => one !== f); }},
+  tell: (event, ...given) => (listeners[event] ?? []).forEach((f) => f(...given)),
+  count: () => Object.values(listeners).flat().length,
+  send: ({{ person, question }}) => setTimeout(() => {{
+    const found = people[person];
+    if (!found) return model.tell("msg:custom", {{ question, error: `Nobody is called ${{person}}.` }}, []);
+    const {{ text, words, patterns, predictions }} = found;
+    model.tell("msg:custom", {{ question, text, words, keys: ["patterns", "predictions"] }},
+      [patterns, predictions].map((one) => new DataView(bytes(one).buffer)));
+  }}, 5),
+}};
+globalThis.sent = sent;
+const source = new Blob([{esm}], {{ type: "text/javascript" }});
+import(URL.createObjectURL(source)).then((module) => {{
+  globalThis.cleanup = module.default.render({{ model, el: document.getElementById("cell") }});
+}});
+</script></html>"""
+
+
+@pytest.fixture
+def widget(open_page, finished: Run, tmp_path: Path):
+    """The widget's page, with a kernel that is played: it knows the people 3 and 7."""
+
+    def open_(**state) -> Page:
+        words: list[int] = []
+        people = {}
+        records = record_maps(finished, [map_text(finished, one) for one in (3, 7)])
+        for record in records:
+            words = words_of([record], words)
+            packed = record.packed(words)
+            people[record.text.individual] = {
+                "text": view_text(finished, record.text),
+                "words": finished.tokenizer.convert_ids_to_tokens(words),
+                **{key: base64.b64encode(data).decode() for key, data in packed.items()},
+            }
+        first = words_of(records[:1])
+        settings = view_settings(finished, finished.steps, records[:1], first)
+        path = tmp_path / "widget.html"
+        esm = asset("attention.js") + asset("widget.js")
+        fields = {"people": people, "settings": settings, "state": state, "esm": esm}
+        inlined = {name: json.dumps(value).replace("</", "<\\/") for name, value in fields.items()}
+        path.write_text(WIDGET.format(style=asset("attention.css"), **inlined), encoding="utf-8")
+        page = open_page(path)
+        expect(page.locator(".av-panel-title").first).not_to_be_empty()
+        return page
+
+    return open_
+
+
+def test_the_widget_shows_who_is_asked_for(widget, finished: Run) -> None:
+    page = widget(step=20)
+    expect(page.locator(STEP)).to_contain_text("step 20")
+    assert "#" not in page.url
+    page.locator(".av-search input").fill("7")
+    page.locator(".av-search input").press("Enter")
+    expect(page.locator(".av-person option:checked")).to_have_text(finished.population.name(7))
+    page.locator(".av-search input").fill("Nobody")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(".av-message")).to_have_text("Nobody is called Nobody.")
+    tokens = page.locator(".av-panel:first-child .av-text .av-token")
+    assert tokens.all_inner_texts() == list(map_text(finished, 7).tokens)
+
+
+def test_the_widget_and_the_kernel_share_the_state(widget, finished: Run) -> None:
+    page = widget()
+    page.get_by_role("radio", name="head 0.1").click()
+    page.wait_for_function("sent.at(-1)?.head === '0.1'")
+    assert page.evaluate("sent.at(-1).person") == 3
+    page.evaluate(
+        "model.set('state', { person: 7, step: 0, head: '1.mean', compare: 40 }); model.tell('change:state')"
+    )
+    expect(page.locator(".av-panel-title").first).to_have_text(
+        "Step 0 (statistics), mean of layer 1's heads"
+    )
+    expect(page.locator(".av-person option:checked")).to_have_text(finished.population.name(7))
+    assert page.locator(".av-panel").nth(1).is_visible()
+    page.evaluate("cleanup()")
+    assert page.evaluate("model.count()") == 0
