@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ import pytest
 import interp
 from interp import plots
 from interp.errors import InterpError, RunError
-from interp.report import SECTIONS, Section, Table, render, write_report
+from interp.report import SECTIONS, Embed, Finding, Section, Table, render, write_report
 from interp.run import Run
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
@@ -48,6 +49,17 @@ class Page(HTMLParser):
             self.scripts[-1] += data
         else:
             self.text += data
+
+    def code(self) -> list[str]:
+        """The scripts that run."""
+        return [text for text, attrs in self._scripts() if "type" not in attrs]
+
+    def data(self, kind: str = "application/json") -> dict[str, str]:
+        """The text of elements that hold data, by id."""
+        return {a["id"]: text for text, a in self._scripts() if a.get("type") == kind}
+
+    def _scripts(self) -> list[tuple[str, dict[str, str]]]:
+        return list(zip(self.scripts, self.all("script"), strict=True))
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attrs for name, attrs in self.elements if name == tag]
@@ -103,8 +115,47 @@ def test_hostile_figures_and_sections_stay_text():
     )  # fmt: skip
     page = Page(render(HOSTILE, HOSTILE, [section]))
     assert "img" not in {tag for tag, _ in page.elements}
-    assert len(page.scripts) == 3
-    assert json.loads(page.scripts[0])["data"][0]["name"] == HOSTILE
+    assert len(page.code()) == 1
+    assert json.loads(page.data()["f-data"])["data"][0]["name"] == HOSTILE
+
+
+def view(**changes) -> Embed:
+    settings = {
+        "anchor": "v", "title": "V", "caption": "c", "view": "v", "settings": {"text": HOSTILE},
+        "packed": {"bytes": b"\x00\xff" * 500}, "script": "interpViews.v = () => {};",
+    }  # fmt: skip
+    return Embed(**{**settings, **changes})
+
+
+def test_views_are_packed_and_their_scripts_allowed():
+    two = [view(style="p{}"), view(anchor="w", style="p{}", script="interpViews.w = () => {};")]
+    text = render("t", "h", [Section("A", "a", embeds=two)])
+    page = Page(text)
+    assert json.loads(page.data()["v-settings"]) == {"text": HOSTILE}
+    packed = page.data("application/octet-stream")
+    assert set(packed) == {"v-bytes", "w-bytes"}
+    assert zlib.decompress(base64.b64decode(packed["v-bytes"])) == b"\x00\xff" * 500
+    assert len(page.code()) == 3
+    assert allowed(page) == [digest(script) for script in page.code()]
+    assert text.count("p{}") == 1
+    same = Page(render("t", "h", [Section("A", "a", embeds=[view(), view(anchor="w")])]))
+    assert len(same.code()) == 2
+
+
+def test_a_view_cannot_end_its_element():
+    for changes in ({"script": "'</SCRIPT>'"}, {"script": "<!--"}, {"style": "</style>"}):
+        with pytest.raises(InterpError, match="must"):
+            render("t", "h", [Section("A", "a", embeds=[view(**changes)])])
+
+
+def digest(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def allowed(page: Page) -> list[str]:
+    policy = page.all("meta")[1]["content"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    return rules["script-src"].split(" ")
 
 
 def test_policy_forbids_the_network_and_unknown_scripts(page):
@@ -116,14 +167,10 @@ def test_policy_forbids_the_network_and_unknown_scripts(page):
     assert rules["default-src"] == "'none'"
     assert rules["img-src"] == "data: blob:"
     assert "connect-src" not in rules
-    code = [
-        text
-        for text, attrs in zip(page.scripts, page.all("script"), strict=True)
-        if attrs.get("type") != "application/json"
-    ]
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in code]
-    assert len(hashes) == 2
-    assert rules["script-src"] == " ".join(f"'sha256-{h}'" for h in hashes)
+    packed = base64.b64decode(page.data("application/octet-stream")["plotly-js"])
+    plotly = zlib.decompress(packed).decode()
+    assert "plotly.js v" in plotly[:200]
+    assert allowed(page) == [digest(script) for script in (*page.code(), plotly)]
 
 
 def test_nothing_is_loaded(source, page):
@@ -133,9 +180,9 @@ def test_nothing_is_loaded(source, page):
         if tag == "link":
             assert attrs["href"] == "data:,"
     styles = re.findall(r"<style>(.*?)</style>", source, flags=re.DOTALL)
-    assert len(styles) == 1
-    assert "url(" not in styles[0]
-    assert "@import" not in styles[0]
+    assert styles
+    assert "url(" not in "".join(styles)
+    assert "@import" not in "".join(styles)
     links = [a["href"] for a in page.all("a")]
     assert [link for link in links if not link.startswith("#")] == [
         "https://arxiv.org/abs/2503.21676"
@@ -143,24 +190,27 @@ def test_nothing_is_loaded(source, page):
 
 
 def test_no_button_sends_figures_away(page):
-    assert "showSendToCloud: false" in page.scripts[-1]  # plotly's default is true
-    assert 'plotlyServerURL: ""' in page.scripts[-1]
+    assert "showSendToCloud: false" in page.code()[0]  # plotly's default is true
+    assert 'plotlyServerURL: ""' in page.code()[0]
 
 
 def test_figures_are_in_the_page_with_their_captions(run, page):
-    data = {
-        attrs["id"]: json.loads(text)
-        for text, attrs in zip(page.scripts, page.all("script"), strict=True)
-        if attrs.get("type") == "application/json"
-    }
-    plotted = [a["data-figure"] for a in page.all("div") if "data-figure" in a]
-    assert plotted == list(data)
-    assert plotted == [
+    data = {name: json.loads(text) for name, text in page.data().items()}
+    places = {a["id"]: a["data-figure"] for a in page.all("div") if "data-figure" in a}
+    assert set(places.values()) == {name for name in data if name.endswith("-data")}
+    own = {place: name for place, name in places.items() if not place.startswith("overview-")}
+    assert own == {name.replace("-data", "-plot"): name for name in own.values()}
+    assert list(own.values()) == [
         "learning-curves-data",
         "phase-sensitivity-data",
         "known-and-held-out-data",
         "attribute-curves-data",
     ]
+    # The overview draws figures of other sections from the same data.
+    assert places["overview-learning-curves-plot"] == "learning-curves-data"
+    # So do all figures with the template of the house style.
+    assert not [name for name in own.values() if "template" in data[name]["layout"]]
+    assert data["figure-template"] == plots.TEMPLATE.to_plotly_json()
     figure = plots.learning_curves(run)
     assert len(data["learning-curves-data"]["data"]) == len(figure.data)
     assert data["learning-curves-data"]["layout"]["title"]["text"] == ""
@@ -186,7 +236,7 @@ def test_structure_for_assistive_technology(page):
             assert link["href"][1:] in ids
     assert all(attrs.get("scope") in ("row", "col") for attrs in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
-    assert len(page.all("figure")) == len(page.all("figcaption")) == 4
+    assert len(page.all("figure")) == len(page.all("figcaption")) >= 6
 
 
 def test_numbers_of_the_run(run, page):
@@ -205,11 +255,23 @@ def test_sections_can_be_added_and_left_out(run, tmp_path):
     def more(run: Run) -> Section:
         return Section("Attention to names", "names", text=[f"Seed {run.config.seed}."])
 
-    path = write_report(run, tmp_path / "r.html", [SECTIONS[0], lambda run: None, more])
+    path = write_report(run, tmp_path / "r.html", [SECTIONS[-1], lambda run: None, more])
     page = Page(path.read_text(encoding="utf-8"))
-    assert [a["href"] for a in page.all("a")][1:3] == ["#summary", "#names"]
-    assert page.scripts == []  # without figures, no scripts
+    assert [a["href"] for a in page.all("a")][1:4] == ["#overview", "#glossary", "#names"]
+    assert len(page.code()) == 1  # without figures, no plotly.js
+    assert page.data("application/octet-stream") == {}
+
+
+def test_a_page_of_text_has_no_scripts():
+    page = Page(render("t", "h", [Section("A", "a", text=["b"])]))
+    assert page.scripts == []
     assert "script-src 'none'" in page.all("meta")[1]["content"]
+
+
+def test_findings_point_into_the_page():
+    for finding in (Finding("t", "s", "nowhere"), Finding("t", "s", "a", "no-figure")):
+        with pytest.raises(InterpError, match="not in the page"):
+            render("t", "h", [Section("A", "a", findings=[finding])])
 
 
 def test_anchors_must_differ():

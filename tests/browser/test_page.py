@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import plotly.graph_objects as go
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from interp import plots
 from interp.report import Embed, Finding, Listing, Section, Table, render
@@ -158,10 +158,9 @@ def test_printing_draws_everything(open_page, report, tmp_path):
 def test_hostile_text_stays_text(open_page, tmp_path):
     page = open_page(small_page(tmp_path, HOSTILE))
     scroll_through(page)
-    page.wait_for_function("document.querySelector('.view').textContent.endsWith('7 0 255')")
+    expect(page.locator(".view")).to_have_text(f"{HOSTILE}: 7 0 255")
     assert page.locator("img").count() == 0
     assert page.locator("h1").text_content() == HOSTILE
-    assert page.locator(".view").text_content() == f"{HOSTILE}: 7 0 255"
     assert page.locator("figcaption").first.text_content() == HOSTILE
     with page.expect_download() as download:
         page.locator("[data-save=svg]").first.click()
@@ -184,7 +183,7 @@ def test_a_view_starts_at_its_address(open_page, tmp_path):
     page.wait_for_timeout(200)
     assert page.locator(".view").text_content() == ""
     page.evaluate("location.hash = '#far'")
-    page.wait_for_function("document.querySelector('.view').textContent === 'w: 1'")
+    expect(page.locator(".view")).to_have_text("w: 1")
 
 
 def test_a_failing_view_says_so(open_page, tmp_path):
