@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from interp.config import Config, flatten
 from interp.errors import InterpError
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 _OUT = Console()
 _ERR = Console(stderr=True)
+_PIPE_WIDTH = 240
 
 Settings = Annotated[Config, tyro.conf.arg(name="")]
-RunPath = Annotated[Path, tyro.conf.Positional]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPaths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
 
 _HELP = """\
 interp: watch a language model learn facts.
@@ -34,6 +37,9 @@ interp: watch a language model learn facts.
   interp train     [PRESET] --out DIR   train only
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
+  interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
+  interp people    RUN                  who is in it, with their six facts: names to trace
+  interp trace     RUN PERSON ATTRIBUTE where one fact sits in the model
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp patch     RUN ... --out DIR    train with attention patterns of a run's checkpoints
@@ -131,6 +137,8 @@ def _scaling(base: Config) -> Callable[..., None]:
 def _phases(run: RunPath, *, delta: float = DELTA) -> None:
     """The three phases of a run, and how they move with the tolerance delta.
 
+    Example: interp phases runs/tiny --delta 0.1
+
     Args:
         run: Folder of the run.
         delta: The plateau ends where the loss stays below (1 - delta) times the baseline.
@@ -150,20 +158,116 @@ def _phases(run: RunPath, *, delta: float = DELTA) -> None:
     _OUT.print(_frame(opened.phase_sensitivity(), "Sensitivity to delta"))
 
 
-def _report(run: RunPath) -> None:
-    """Write the run's report.html: one file that opens with the network off.
+def _report(runs: RunPaths, *, out: Path | None = None) -> None:
+    """Write a run's report.html, or one page that compares several runs.
+
+    Every page is one file that opens with the network off. Compared can be seeds, patched runs, runs
+    of other sizes: what they have in common is put on one axis, what only some have is said.
+
+    Example: interp report runs/seed0 runs/seed1 runs/seed2 --out runs/seeds.html
+
+    Args:
+        runs: Folders of one run or more, each with measurements; training need not have ended.
+        out: The file. Default: RUN/report.html; of several runs, comparison.html in the folder that
+            holds the first.
+    """
+    from interp.report import write_comparison, write_report
+    from interp.run import Run
+
+    if not runs:
+        raise InterpError("No run is given; name the folder of at least one run.")
+    opened = [Run.load(path) for path in runs]
+    if len(opened) == 1:
+        page = write_report(opened[0], out)
+    else:
+        beside_first = opened[0].path.resolve().parent / "comparison.html"
+        page = write_comparison(opened, beside_first if out is None else out)
+    _OUT.print(str(page), soft_wrap=True, markup=False)
+
+
+def _people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = False) -> None:
+    """A run's people with their six facts: whom `interp trace` can be asked about.
+
+    Example: interp people runs/tiny --search physics --limit 5
 
     Args:
         run: Folder of the run.
+        search: Show only people whose name or facts hold this text, in upper or lower case.
+        limit: Show at most so many; 0 for all.
+        held_out: Show only people who are never trained on.
     """
-    from interp.report import write_report
+    from interp.biographies import ATTRIBUTES
     from interp.run import Run
 
-    _OUT.print(str(write_report(Run.load(run))), soft_wrap=True, markup=False)
+    if limit < 0:
+        raise InterpError(f"--limit {limit}: give 0 for all, or how many people to show.")
+    everybody = Run.load(run).population.table()
+    shown = everybody[everybody["held_out"]] if held_out else everybody
+    words = shown[["name", *ATTRIBUTES]].agg("\n".join, axis=1).str.casefold()
+    found = shown[words.str.contains(search.casefold(), regex=False)]
+    listed = found.head(limit) if limit else found
+    n_held_out = int(everybody["held_out"].sum())
+    table = Table(
+        title=f"{len(listed):,} of {len(found):,} people found, of {len(everybody):,} in all "
+        f"({n_held_out:,} held out)"
+    )
+    table.add_column("index", justify="right")
+    for name in ("name", *ATTRIBUTES):
+        # A name is there to be copied: never cut off, and broken between its parts only.
+        longest = max((len(p) for n in listed["name"] for p in n.split()), default=0)
+        table.add_column(
+            name.replace("_", " "), overflow="fold", min_width=longest if name == "name" else None
+        )
+    for row in listed.itertuples(index=False):
+        index = f"{row.individual}{' (held out)' if row.held_out else ''}"
+        # Text, not strings: brackets in a name are no markup.
+        table.add_row(*(Text(str(cell)) for cell in (index, row.name, *row[3:])))
+    # Into a file or a pipe every person goes on one line.
+    (_OUT if _OUT.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
 
 
-def _summary(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, csv: Path) -> None:
+def _trace(
+    run: RunPath,
+    person: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PERSON")],
+    attribute: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ATTRIBUTE")],
+    *,
+    step: int | None = None,
+    wordings: Literal["evaluation", "train"] = "evaluation",
+    context: Literal["first", "biography"] = "first",
+    out: Path | None = None,
+) -> None:
+    """Where one fact of a person sits: which heads and MLPs bring it, and from which token.
+
+    Example: interp trace runs/tiny 12 university --step 300 --out fact.html
+
+    Args:
+        run: Folder of the run.
+        person: A full name, an index, or a part of a name that nobody else has (`interp people RUN`
+            lists them).
+        attribute: birth place, birth date, current location, university, major or company; words
+            joined by _ or -, or in quotation marks.
+        step: A step with a checkpoint; the last by default.
+        wordings: evaluation: a sentence never seen with this person; train: one seen in training.
+        context: first: the fact is told first; biography: after the sentences that come before it.
+        out: A file for the figure: .html (opens with the network off), .svg or .png.
+    """
+    from interp.memory.trace import trace
+    from interp.report.one_fact import require_format, write_fact
+    from interp.run import Run
+
+    if out is not None:
+        require_format(out)  # before a model is read
+    whom = int(person) if person.isdecimal() else person
+    found = trace(Run.load(run), whom, attribute, step, wordings, context=context)
+    _OUT.print(repr(found), highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        _OUT.print(str(write_fact(found, out)), soft_wrap=True, markup=False)
+
+
+def _summary(runs: RunPaths, *, csv: Path) -> None:
     """One table of the summaries of several finished runs, e.g. of several seeds.
+
+    Example: interp summary runs/seed0 runs/seed1 --csv seeds.csv
 
     Args:
         runs: Folders of runs that `interp reproduce` has finished.
@@ -181,6 +285,8 @@ def _summary(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, csv: Pa
 def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
     """Export a checkpoint in the property format of TransformerLens 2 and 3.
 
+    Example: interp export runs/tiny --out exported --step 500
+
     Args:
         run: Folder of the run.
         out: Folder to write.
@@ -196,7 +302,7 @@ def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
 
 
 def _patch(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    runs: RunPaths,
     *,
     out: Path,
     reference_steps: tuple[int, ...] | None = None,
@@ -248,9 +354,7 @@ def _patch(
     _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
-def _memory(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path | None = None
-) -> None:
+def _memory(runs: RunPaths, *, out: Path | None = None) -> None:
     """MLP layers as key-value memory: keys, values, probes, causal tests, order of emergence.
 
     Runs the stages that a run has not finished yet (their tables are in RUN/results), shows the step
@@ -305,6 +409,8 @@ _WITH_PRESET = {"train": _train, "reproduce": _reproduce, "scaling": _scaling}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": _phases,
     "report": _report,
+    "people": _people,
+    "trace": _trace,
     "export": _export,
     "patch": _patch,
     "memory": _memory,
@@ -316,6 +422,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 on bad input, 130 when interrupted."""
     # A link to pydantic's manual helps nobody who mistyped a flag.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
+    # Threads that wait for each other by spinning stand still for long where other programs want the
+    # cores too. It is read when torch is first imported, and changes no result.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(words)

@@ -36,6 +36,11 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["train", "smoke", "--out", "x", "--model.n-ctx", "20"], "Set model.n_ctx to"),
         (["train", "smoke", "--out", "x", "--training.device", "abacus"], "cannot be used here"),
         (["phases", "nowhere"], "There is no folder nowhere"),
+        (["report"], "name the folder of at least one run"),
+        (["report", "nowhere", "elsewhere"], "There is no folder nowhere"),
+        (["people", "nowhere"], "There is no folder nowhere"),
+        (["trace", "nowhere", "Ann", "major"], "There is no folder nowhere"),
+        (["trace", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
         (["scaling", "smoke", "--out", "x", "--sizes", "8", "16"], "at least 3 different sizes"),
     ],
 )
@@ -58,8 +63,22 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("--help") == 0
     printed = capsys.readouterr().out
-    for command in ("reproduce", "train", "phases", "report", "export", "scaling"):
-        assert command in printed
+    for command in ("reproduce", "train", "phases", "report", "export", "scaling", "people"):
+        assert f"interp {command}" in printed
+    assert "RUN1 RUN2 ..." in printed
+    assert "RUN PERSON ATTRIBUTE" in printed
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["phases", "report", "people", "trace", "export", "summary", "patch", "memory", "scaling"],
+)
+def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: interp {command}")
+    assert f"Example: interp {command} " in printed
+    assert "PATH" not in printed.split("\n")[0].split("--")[0], "what is meant has a name"
 
 
 def test_help_of_a_command_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,3 +149,115 @@ def test_summary_of_several_runs(
     rows = table.read_text().splitlines()
     assert len(rows) == 3
     assert "knowledge.held_out.attribute_loss" in rows[0]
+
+
+def test_report_of_one_run_and_of_several(
+    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("report", run_copy) == 0
+    assert (run_copy / "report.html").exists()
+    assert run_cli("report", run_copy, "--out", tmp_path / "elsewhere.html") == 0
+    assert (tmp_path / "elsewhere.html").read_bytes() == (run_copy / "report.html").read_bytes()
+    other = shutil.copytree(run_copy, tmp_path / "other")
+    assert run_cli("report", run_copy, other) == 0
+    page = tmp_path / "comparison.html"
+    assert "2 runs compared" in page.read_text(encoding="utf-8")
+    assert str(page) in capsys.readouterr().out
+    assert run_cli("report", run_copy, other, "--out", tmp_path / "both.html") == 0
+    assert (tmp_path / "both.html").read_bytes() == page.read_bytes()
+
+
+def test_report_of_the_same_run_twice(
+    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*.html"))
+    assert run_cli("report", run_copy, run_copy) == 2
+    error = capsys.readouterr().err
+    assert "is given twice" in error
+    assert error.count("error:") == 1
+    assert sorted(tmp_path.rglob("*.html")) == before
+
+
+def test_people(smoke_run, capsys: pytest.CaptureFixture[str]) -> None:
+    people = smoke_run.population
+
+    def printed(*flags: object) -> str:
+        assert run_cli("people", smoke_run.path, *flags) == 0
+        return capsys.readouterr().out
+
+    everybody = printed("--limit", 0)
+    assert "32 of 32 people found, of 32 in all (8 held out)" in everybody
+    for i in range(len(people)):
+        assert people.name(i) in everybody
+        assert all(value in everybody for value in people.facts(i).values())
+    assert "20 of 32" in printed()
+    unseen = printed("--held-out")
+    assert people.name(24) in unseen
+    assert people.name(23) not in unseen
+    major = people.facts(3)["major"]
+    having = sum(major in (people.name(i) + str(people.facts(i))) for i in range(len(people)))
+    few = printed("--search", major.upper(), "--limit", 1)
+    assert f"1 of {having} people found" in few
+    assert "0 of 0 people found" in printed("--search", "[nobody]")
+    assert run_cli("people", smoke_run.path, "--limit", -1) == 2
+    assert "give 0 for all" in capsys.readouterr().err
+
+
+def test_trace(smoke_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import interp
+
+    name = smoke_run.population.name(5)
+    page = tmp_path / "fact.html"
+    for person in (name, name.upper(), "5"):
+        assert run_cli("trace", smoke_run.path, person, "birth-place", "--out", page) == 0
+        printed = capsys.readouterr().out
+        assert printed == f"{interp.trace(smoke_run, 5, 'birth_place')!r}\n{page}\n"
+    text = page.read_text(encoding="utf-8")
+    assert name in text
+    assert 'id="trace-' in text
+    step, flags = smoke_run.steps[1], ["--wordings", "train", "--context", "biography"]
+    assert run_cli("trace", smoke_run.path, name, "birth place", "--step", step, *flags) == 0
+    found = interp.trace(smoke_run, 5, "birth_place", step, "train", context="biography")
+    assert capsys.readouterr().out == f"{found!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a", "major"], "people of this population have 'a' in their name"),
+        (["Nobody At All", "major"], "Nobody in this population"),
+        (["99", "major"], "There is no individual 99"),
+        (["0", "birth-plac"], "Did you mean 'birth_place'"),
+        (["0", "major", "--step", "41"], "no checkpoint at step 41"),
+        (["0", "major", "--context", "last"], "biography"),
+    ],
+)
+def test_trace_refuses(
+    smoke_run, tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fact.html"
+    assert run_cli("trace", smoke_run.path, *arguments, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+def test_a_picture_without_a_browser(
+    smoke_run, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import plotly.graph_objects as go
+
+    def fail(self: go.Figure, **settings: object) -> bytes:
+        raise RuntimeError("Kaleido requires Google Chrome to be installed.")
+
+    monkeypatch.setattr(go.Figure, "to_image", fail)
+    out = tmp_path / "fact.svg"
+    assert run_cli("trace", smoke_run.path, 0, "major", "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "Kaleido requires Google Chrome" in error
+    assert ".html" in error
+    assert not out.exists()
+    monkeypatch.setattr(go.Figure, "to_image", lambda self, **settings: b"<svg/>")
+    assert run_cli("trace", smoke_run.path, 0, "major", "--out", out) == 0
+    assert out.read_bytes() == b"<svg/>"

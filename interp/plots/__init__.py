@@ -18,6 +18,12 @@ from interp.plots.attention import (
     sharpness,
 )
 from interp.plots.bands import phase_bands
+from interp.plots.comparison import (
+    compared_curves,
+    compared_gains,
+    compared_panels,
+    compared_rows,
+)
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
 from interp.plots.emergence import emergence, strength_curves
 from interp.plots.interventions import attribution_error, patch_heatmap
@@ -53,6 +59,10 @@ __all__ = [
     "attribute_curves",
     "attribution_error",
     "caption",
+    "compared_curves",
+    "compared_gains",
+    "compared_panels",
+    "compared_rows",
     "describe",
     "emergence",
     "fact_trace",

@@ -148,7 +148,7 @@ def by_step(table: pd.DataFrame, column: str = "value") -> pd.Series:
 
 def over_steps(
     panels: Sequence[Panel],
-    phases: Phases,
+    phases: Phases | None,
     axis: str,
     *,
     n_columns: int = 1,
@@ -161,7 +161,7 @@ def over_steps(
 
     Args:
         panels: Row by row. With one column their titles stand at the y axes, else above them.
-        phases: Of the run.
+        phases: Of the run; None where lines are of several runs, whose phases differ.
         axis: Title of the y axes, with the unit.
         n_columns: Columns of panels; those of a row share their y axis.
         place: Where a step stands on the x axis: as it is, or `math.sqrt` (see `spread_steps`).
@@ -189,7 +189,7 @@ def over_steps(
     for i, panel in enumerate(panels):
         at = {"row": i // n_columns + 1, "col": i % n_columns + 1}
         for line in panel.lines:
-            _add_line(figure, line, shown, place, (level, band, unit), at)
+            add_line(figure, line, shown, place, (level, band, unit), at)
         if titled:
             figure.add_annotation(
                 text=f"<b>{panel.title}</b>", showarrow=False, x=0, xanchor="left", y=1,
@@ -205,24 +205,26 @@ def over_steps(
     if place is float:
         share_steps(figure, steps)
     else:
-        spread_steps(figure, _few(steps, phases) if titled else steps, phases)
+        ends = phases or Phases(None, None, 0.0, 0.0)
+        spread_steps(figure, _few(steps, ends) if titled else steps, ends)
         unit_of_axis = unit_of_axis if titled else "training (steps, square-root scale)"
     figure.update_xaxes(title_text=unit_of_axis, row=n_rows)
-    shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns, place)
+    if phases is not None:
+        shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns, place)
     if titled:
         for row in range(1, n_rows + 1):
             headroom(figure, row, n_columns)
-        # The titles of the first panels stand between them and the list of phases.
-        figure.update_layout(
-            height=round(inner) + 210, margin_t=96 + title, legend2_y=1 + (6 + title) / inner
-        )
+        figure.update_layout(height=round(inner) + 210, margin_t=96 + title)
+        if phases is not None:
+            # The titles of the first panels stand between them and the list of phases.
+            figure.update_layout(legend2_y=1 + (6 + title) / inner)
     else:
         headroom(figure)
         figure.update_layout(height=170 + 215 * n_rows, margin_t=68)
     return figure
 
 
-def _add_line(
+def add_line(
     figure: go.Figure,
     line: Line,
     shown: set[str],

@@ -6,6 +6,7 @@ those of Okabe and Ito, which colour-blind readers can tell apart, slightly shif
 contrast; lines that share a panel differ in their dashes too.
 """
 
+import html
 from typing import Any
 
 import plotly.graph_objects as go
@@ -146,3 +147,9 @@ def title(figure: go.Figure) -> str:
 def note(figure: go.Figure, text: str) -> None:
     """Writes a remark into the middle of a figure, for one that has nothing else to show."""
     figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+
+
+def plain(text: str) -> str:
+    """Text that plotly shows as it is: no HTML, no formula between dollar signs, no placeholder."""
+    escaped = html.escape(text, quote=False)
+    return escaped.replace("$", "&#36;").replace("%{", "%&#123;")

@@ -4,7 +4,6 @@ Names, tokens and values come from data. Plotly reads some HTML in texts, so tha
 kind is escaped before it becomes part of a figure.
 """
 
-import html
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import sqrt
@@ -15,7 +14,7 @@ import plotly.graph_objects as go
 
 from interp.memory.trace import NAME, NAME_TOKENS, VALUE, Trace
 from interp.plots.bands import shade_phases, spread_steps
-from interp.plots.style import INK, PALETTE, describe, see_through
+from interp.plots.style import INK, PALETTE, describe, plain, see_through
 
 _MOST_HEADS = 16  # rows of a heatmap; models with more show those that contribute most
 _MOST_PARTS = 14
@@ -126,7 +125,7 @@ class _Attention(_Panel):
         self._columns = _columns(trace)
         if at == VALUE:
             self.title = (
-                f"{_plain(trace.name)} → <b>{_plain(trace.value)}</b>"
+                f"{plain(trace.name)} → <b>{plain(trace.value)}</b>"
                 "<br>Attention where the value is predicted"
             )
         else:
@@ -153,7 +152,7 @@ class _Attention(_Panel):
             )
             words.append(
                 [
-                    f"head {name} → {_plain(label)}: {0 if share is None else share:.3f}"
+                    f"head {name} → {plain(label)}: {0 if share is None else share:.3f}"
                     for (label, _, _), share in zip(self._columns, of_row, strict=True)
                 ]
             )
@@ -291,7 +290,7 @@ class _Neurons(_Panel):
         shares = [float(share) for share in self._neurons["contribution"]]
         for row in self._neurons.itertuples():
             where = "" if self._at else f" ({str(row.at).split()[0]})"
-            promoted = [_plain(token) for token in cast(tuple[str, ...], row.promotes)]
+            promoted = [plain(token) for token in cast(tuple[str, ...], row.promotes)]
             line = f"{row.layer}.{row.neuron}{where} {_signed(cast(float, row.contribution))}: "
             lines.append(line + _fitting(cast(tuple[str, ...], row.promotes), len(line)))
             hover.append(
@@ -424,7 +423,7 @@ def _short(share: float) -> str:
 
 def _marked(label: str, kind: str) -> str:
     """A token as the label of a column; names and words that tell the attribute stand out."""
-    text = _plain(label if len(label) <= 14 else label[:13] + "…")
+    text = plain(label if len(label) <= 14 else label[:13] + "…")
     if kind not in _INKS:
         return text
     style = "b" if kind == "name" else "i"
@@ -439,10 +438,5 @@ def _fitting(tokens: Sequence[str], used: int) -> str:
         taken += len(token) + 3
         if chosen and taken > room:
             break
-        chosen.append(_plain(token if len(token) <= room else token[: max(room - 1, 1)] + "…"))
+        chosen.append(plain(token if len(token) <= room else token[: max(room - 1, 1)] + "…"))
     return " · ".join(chosen)
-
-
-def _plain(text: str) -> str:
-    """Text that plotly shows as it is: no HTML, and no formula between dollar signs."""
-    return html.escape(text, quote=False).replace("$", "&#36;")

@@ -1,5 +1,6 @@
-"""The report of a run: one HTML file that opens with the network off."""
+"""The report of a run, or a page that compares several: one HTML file, opens with the network off."""
 
+from interp.report.comparison import write_comparison
 from interp.report.elements import Embed, Finding, Listing, Section, SectionBuilder, Table
 from interp.report.html import render, write_report
 from interp.report.sections import SECTIONS
@@ -13,5 +14,6 @@ __all__ = [
     "SectionBuilder",
     "Table",
     "render",
+    "write_comparison",
     "write_report",
 ]
