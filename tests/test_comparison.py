@@ -253,7 +253,7 @@ def test_every_stage_of_two_runs(make: MakeRun) -> None:
     assert dates["extraction attention"] == {"n_layers 2": "3", "n_layers 1": "3"}
     assert dates["knowledge"] == {"n_layers 2": "absent", "n_layers 1": "absent"}
     swaps = table(found["swaps"], "Share of predictions")
-    assert swaps["every name"]["n_layers 2"].startswith("39.1% (output of MLP 0, step 12")
+    assert swaps["every name"]["n_layers 2"] == "39.1%, control 0.0% (output of MLP 0, step 12)"
     gains = table(found["patching"], "Gain in attribute loss at step 6")
     assert gains["step 6"] == {"n_layers 2": "+0.500", "n_layers 1": "+0.625"}
 
@@ -397,7 +397,7 @@ def test_a_dozen_runs_look_different() -> None:
     )
     phases = {label: Phases(2, 4 if label != "run 3" else None, 5.0, 0.05) for label in labels}
     figure = plots.compared_curves({"loss": curve}, phases)
-    lines = [t for t in figure.data if t.name in labels and t.showlegend]
+    lines = [t for t in figure.data if t.name in labels and t.yaxis == "y"]
     assert len({(t.line.color, t.line.dash) for t in lines}) == 12
     ends = [t for t in figure.data if t.name and t.name.endswith(", end of the plateau")]
     assert len(ends) == 11

@@ -39,6 +39,13 @@ _ENDS = (
 )
 
 
+_LISTED = 6
+"""So many runs stand in the legend of curves too; more are named by their strips alone."""
+_AVERAGED = (
+    "The wide grey line is the mean of the seeds of one configuration, the band their range."
+)
+
+
 def run_styles(labels: Sequence[str]) -> dict[str, dict[str, object]]:
     """The line of each run: five colours and four dashes go round, so that twenty runs differ.
 
@@ -64,8 +71,8 @@ def compared_curves(
         panels: Tables by the title of their y axis, from the top; columns `run`, `step`, `value`.
         phases: Of each run, in the order of the runs.
         levels: For a panel, each run's own level to hold its curve against.
-        groups: Runs that are seeds of one configuration; of each group of two or more the mean is
-            drawn as well, with the range as a band.
+        groups: Runs that are seeds of one configuration. Of a single group the mean is drawn as well,
+            with the range as a band; several would hide the lines.
 
     Raises:
         InterpError: there is nothing to draw.
@@ -78,6 +85,7 @@ def compared_curves(
         raise InterpError("No run has a measured value to draw a curve of.")
     labels = list(phases)
     styles = run_styles(labels)
+    averaged = list(groups[0]) if len(groups) == 1 and len(groups[0]) > 1 else []
     strip = _STRIP * len(labels) + 12
     heights = [230.0] + [170.0] * (len(tables) - 1) + [strip]
     figure = make_subplots(
@@ -89,17 +97,16 @@ def compared_curves(
     for row, (title, table) in enumerate(tables.items(), start=1):
         at = {"row": row, "col": 1}
         of_run = {label: by_step(table[table["run"] == label]) for label in labels}
-        for group in groups:
-            if len(group) > 1:
-                add_line(figure, _mean_line(of_run, group), shown, sqrt, words, at)
+        if averaged:
+            add_line(figure, _mean_line(of_run, averaged), shown, sqrt, words, at)
         for label, curve in of_run.items():
             style = styles[label]
-            if any(label in group for group in groups if len(group) > 1):
+            if label in averaged:
                 style = {**style, "width": 1.3}
             name, level = plain(label), (levels or {}).get(title, {}).get(label)
             of_level = None if level is None else pd.Series(level, index=[steps[0], steps[-1]])
             if len(curve):
-                line = Line(name, curve, style, level=of_level)
+                line = Line(name, curve, style, level=of_level, legend=len(labels) <= _LISTED)
                 add_line(figure, line, shown, sqrt, words, at)
         figure.update_yaxes(title_text=title, rangemode="tozero", nticks=6, **at)
         if table["value"].max() <= 1:
@@ -107,15 +114,15 @@ def compared_curves(
     _add_strips(figure, phases, tables, len(heights))
     spread_steps(figure, steps, _NO_PHASES)
     figure.update_xaxes(title_text="training (steps, square-root scale)", row=len(heights), col=1)
-    legend = 24 * -(-(len(labels) + 3) // 2)
+    legend = _legend_height(labels if len(labels) <= _LISTED else [], 3)
     figure.update_layout(height=round(sum(heights)) + 36 * len(heights) + 70 + legend, margin_t=48)
     return describe(
         figure,
         "Learning curves of all runs",
         f"""Evaluation biographies (known people, new wordings), a line for each run, against training
-        steps. {ROOT_AXIS} Dotted: the no-knowledge baseline of each run's own people. Where several
-        runs are seeds of one configuration, the wide grey line is their mean and the band their
-        range. Below, a strip for each run, as long as it was measured: the diamond is the end of
+        steps. {ROOT_AXIS} Dotted: the no-knowledge baseline of each run's own people.
+        {_AVERAGED if averaged else ""} Below, a strip for each run, with its name, as long as it was
+        measured: the diamond is the end of
         its statistics phase, the circle the end of its plateau; a missing mark was not reached.
         Look for how far apart the circles are, and whether runs that leave the plateau first are
         ahead in the end.""",
@@ -167,8 +174,7 @@ def compared_panels(
             lines.append(Line("chance", level, style))
         drawn.append(Panel(name, lines))
     figure = over_steps(drawn, None, axis, n_columns=n_columns, place=sqrt, unit=unit)
-    n_entries = len(labels) + bool(levels)
-    height = int(figure.layout.height) + 24 * -(-n_entries // 2) - 40
+    height = int(figure.layout.height) + _legend_height(labels, bool(levels)) - 40
     top = int(figure.layout.margin.t) - 30
     figure.update_layout(height=height, margin_t=top)
     return describe(figure, title, f"{look} {ROOT_AXIS}")
@@ -236,7 +242,7 @@ def compared_rows(
         range=[len(places) - 0.5, -0.5], showgrid=False, tickfont_size=12,
     )  # fmt: skip
     row = max(40, 9 * len(labels) + 14)
-    figure.update_layout(height=150 + row * len(places) + 24 * -(-len(labels) // 2))
+    figure.update_layout(height=150 + row * len(places) + _legend_height(labels))
     return describe(figure, title, look)
 
 
@@ -273,7 +279,7 @@ def compared_gains(gains: pd.DataFrame, labels: Sequence[str], step: int) -> go.
     spread_steps(figure, whole_numbers(table["reference_step"]), _NO_PHASES, margin=0.04)
     figure.update_xaxes(title_text="reference checkpoint (steps, square-root scale)")
     figure.update_yaxes(title_text="gain (nats)", zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_layout(height=400 + 24 * -(-len(labels) // 2))
+    figure.update_layout(height=400 + _legend_height(labels))
     return describe(
         figure,
         f"What attention of a reference checkpoint gains, step {step:,}",
@@ -289,7 +295,7 @@ def _mean_line(curves: Mapping[str, pd.Series], group: Sequence[str]) -> Line:
     """The mean of a group at the steps that all of its runs have, with the range."""
     table = pd.concat([curves[label] for label in group], axis=1).dropna()
     return Line(
-        "mean" if len(group) == len(curves) else f"mean of {plain(group[0])} and its seeds",
+        "mean" if len(group) == len(curves) else f"mean of {len(group)} seeds",
         table.mean(axis=1),
         {"color": PALETTE["grey"], "width": 4},
         low=table.min(axis=1),
@@ -337,6 +343,12 @@ def _add_strips(
         range=[len(phases) - 0.5, -0.95], showticklabels=False, ticks="", showgrid=False,
         title_text="phases", **at,
     )  # fmt: skip
+
+
+def _legend_height(labels: Sequence[str], n_others: int = 0) -> int:
+    """Pixels of a legend below a figure on a phone, where one or two entries go on a line."""
+    on_a_line = 1 if max(map(len, labels), default=0) > 14 else 2
+    return 23 * (-(-len(labels) // on_a_line) + n_others)
 
 
 def _broken(name: str) -> str:

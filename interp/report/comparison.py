@@ -20,6 +20,7 @@ from interp.files import write_text
 from interp.knowledge import SPLITS
 from interp.phases import DELTA, Phases
 from interp.plots import SCORE_NAMES
+from interp.plots.sites import OUTPUTS
 from interp.presets import PRESETS
 from interp.report.elements import Listing, Section, Table
 from interp.report.html import render
@@ -432,9 +433,9 @@ def swaps(compared: Compared) -> Section | None:
         "Predictions that follow a swap, in all runs",
         """The share of predictions that change to the other person's value when an activation is
         swapped between two people in the same sentences, against training steps, a panel for each
-        position, a line for each run: of the site, behind the embedding, that most predictions of
-        that run follow in the end. The table names the sites. Look for runs in which the fact sits
-        elsewhere.""",
+        position, a line for each run: of the attention or MLP output that most predictions of that
+        run follow in the end. The table names it, with the control: as many tokens of text swapped.
+        Look for runs in which the fact sits elsewhere.""",
         n_columns=1,
         marks=True,
     )
@@ -446,7 +447,10 @@ def swaps(compared: Compared) -> Section | None:
                 cells.append("")
                 continue
             site, curve = own[position]
-            cells.append(f"{curve['value'].iloc[-1]:.1%} ({site}, step {curve['step'].iloc[-1]:,})")
+            end = curve.iloc[-1]
+            cells.append(
+                f"{end['value']:.1%}, control {end['control']:.1%} ({site}, step {end['step']:,.0f})"
+            )
         rows.append((position, *cells))
     return Section(
         "Swaps",
@@ -694,7 +698,10 @@ def _role_tables(roles: Mapping[str, pd.DataFrame]) -> list[Table]:
         for label, rows in last.items()
     }
     heads = sorted({place for own in cells.values() for place in own})
-    titles = [f"{label} (step {int(rows['step'].iloc[0]):,})" for label, rows in last.items()]
+    ends = {label: int(rows["step"].iloc[0]) for label, rows in last.items()}
+    same = len(set(ends.values())) == 1
+    titles = [label if same else f"{label} (step {end:,})" for label, end in ends.items()]
+    when = f"at step {max(ends.values()):,}" if same else "at each run's last checkpoint"
     by_head = [
         (
             f"{layer}.{head}",
@@ -718,13 +725,13 @@ def _role_tables(roles: Mapping[str, pd.DataFrame]) -> list[Table]:
     ]
     return [
         Table(
-            "How many heads of each layer have which role at each run's last checkpoint.",
+            f"How many heads of each layer have which role {when}.",
             ("layer", *titles),
             counted,
         ),
         Table(
-            "The role of every head (layer.head). Heads of runs with other initial weights are not "
-            "the same heads: between seeds compare the numbers above.",
+            f"The role of every head (layer.head) {when}. Heads of runs with other initial weights are "
+            "not the same heads: between seeds compare the numbers above.",
             ("head", *titles),
             by_head,
         ),
@@ -738,8 +745,9 @@ def _signed_role(role: str | None) -> str:
 def _best_swaps(swaps: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     """For each position, the site that most predictions follow in the end, and its curve."""
     rows = plots.swap_rows(swaps)
-    # Before layer 0 a swap exchanges the tokens themselves, which says nothing about the model.
-    rows = rows[(rows["site"] != "resid_pre") | (rows["layer"] != 0)]
+    # The residual stream at a position holds all that the model has there: that predictions follow it
+    # where they are made is no news. What a block adds is.
+    rows = rows[rows["site"].isin(OUTPUTS)]
     found = {}
     for position in _SWAPPED:
         own = rows[(rows["position"] == position) & rows["follows"].notna()]
@@ -748,7 +756,7 @@ def _best_swaps(swaps: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
         last = own[own["step"] == own["step"].max()]
         best = last.loc[last["follows"].idxmax()]
         of_site = own[(own["site"] == best["site"]) & (own["layer"] == best["layer"])]
-        curve = of_site.groupby("step", as_index=False)["follows"].mean()
+        curve = of_site.groupby("step")[["follows", "control"]].mean().reset_index()
         name = plots.site_name(str(best["site"]), int(best["layer"]))
         found[position] = (name, curve.rename(columns={"follows": "value"}))
     return found
