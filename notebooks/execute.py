@@ -35,6 +35,7 @@ WIDTH = 900
 def main() -> None:
     """Executes the notebooks that are named, all of them by default, one after the other."""
     os.environ.update(ENVIRONMENT)
+    picture({"data": [], "layout": {}})  # without a browser this fails now and not after minutes
     for path in map(Path, sys.argv[1:] or sorted(HERE.glob("*.ipynb"))):
         print(f"{path.name} …", flush=True)
         write_text(path, nbformat.writes(executed(path)) + "\n")
