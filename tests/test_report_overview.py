@@ -151,7 +151,7 @@ def test_fact():
         ("company: A", "20 (last)", "0.500", "1", "+5.00", "+1.00", "+4.00", "+0.10", "+0.20", ""),
     ]  # fmt: skip
     found = fact_sentence(Table("Facts of Ada B. Probability of.", header, rows))
-    assert found.startswith("Ada B, major: Law: at step 20 the model gives it 99%")
+    assert found.startswith("Ada B, major Law: at step 20 the model gives it 99%")
     assert "heads add +1.00 and MLPs +8.00" in found
     assert "most from last name (+0.90)" in found
 

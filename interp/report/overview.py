@@ -234,7 +234,7 @@ def fact_sentence(table: Table) -> str:
     most = max(carried, key=lambda name: float(carried[name]))
     person = table.caption.split(".")[0].removeprefix("Facts of ")
     return (
-        f"{person}, {row['fact']}: at step {row['step'].split(' ')[0]} the model gives it "
+        f"{person}, {row['fact'].replace(': ', ' ', 1)}: at step {row['step'].split(' ')[0]} the model gives it "
         f"{float(row['probability']):.0%}; of a logit difference of {row['logit difference']} nats "
         f"to the attribute's other values, heads add {row['heads']} and MLPs {row['MLPs']} where "
         f"it is predicted, and heads carry over most {most} ({carried[most]})."

@@ -4,7 +4,7 @@
 globalThis.interpViews ??= {};
 globalThis.interpPage = (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const json = (id) => JSON.parse(document.getElementById(id).textContent);
+  const json = (id, reviver) => JSON.parse(document.getElementById(id).textContent, reviver);
 
   // ---- What lies deflated in the page
 
@@ -57,9 +57,9 @@ globalThis.interpPage = (() => {
   plotly.catch(() => {}); // shown where a figure would be
 
   /** Data and layout of a figure, as new objects: plotly writes into what it is given. */
-  function figureOf(plot) {
-    const { data, layout } = json(plot.dataset.figure);
-    layout.template ??= json("figure-template");
+  function figureOf(plot, reviver) {
+    const { data, layout } = json(plot.dataset.figure, reviver);
+    layout.template ??= json("figure-template", reviver);
     return { data, layout };
   }
 
@@ -123,6 +123,7 @@ globalThis.interpPage = (() => {
   addEventListener("beforeprint", () => {
     wereOpen = folded.map((item) => item.open);
     for (const item of folded) item.open = true;
+    for (const view of views) start(view);
     if (typeof Plotly === "undefined") return;
     for (const plot of plots) {
       draw(plot);
@@ -151,14 +152,15 @@ globalThis.interpPage = (() => {
 
   /** A figure as it is saved: on white, with dark ink, and with its title. */
   function figureToSave(plot) {
-    const { data, layout } = figureOf(plot);
+    // The ink of figures suits white and black pages alike; here it may be as dark as on paper.
+    const ink = json("figure-template").layout.font.color;
+    const { data, layout } = figureOf(plot, (_, value) => (value === ink ? "#1c2126" : value));
     const title = document.getElementById(plot.id.replace(/-plot$/, "")).textContent;
     const space = 40;
     const height = (layout.height ?? plot.clientHeight) + space;
     Object.assign(layout, { height, width: 1000, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" });
     layout.title = { ...layout.title, text: title };
     layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 12) + space };
-    layout.font = { ...layout.font, color: "#1c2126" };
     return { data, layout };
   }
 
