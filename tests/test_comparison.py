@@ -324,6 +324,8 @@ def test_patched_runs(short_run: Run, tmp_path: Path) -> None:
     assert str(short_run.path) not in str(settings), "the fingerprint tells a reference"
     assert "held-out" not in found
     assert list(table(found["learning"], "Attribute loss at steps")["unpatched"])[-1] == "step 8"
+    page = write_comparison([short_run, patched], tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "Accuracy at step 8, the last that all of them have, is" in page
     assert "Attention patching: a patched run has none" in found["not-compared"].text[-1]
 
 

@@ -54,7 +54,8 @@ _NUMBERS = {
 _RULE = (
     "The first sentence follows a rule, the same for any runs: the earliest and the latest step at which "
     f"the plateau ends (δ = {DELTA}), with the number of runs that have left it; the lowest and the "
-    "highest accuracy at the end. Where all runs are seeds of one configuration, the mean is given too."
+    "highest accuracy at the end, or, if runs end at different steps, at the last step that all have. "
+    "Where all runs are seeds of one configuration, the mean is given too."
 )
 
 
@@ -561,11 +562,21 @@ def _headline(compared: Compared) -> str:
             f"{len(ends)} of the {n_runs} {what} {'leaves' if len(ends) == 1 else 'leave'}"
         )  # fmt: skip
         left = f"{who} the plateau {_spread(ends, 'step {:,.0f}', mean=compared.one_configuration)}"
-    accuracies = {
-        n: v for n in compared.labels if (v := compared.final(n, "attribute_accuracy")) is not None
-    }
+    when, accuracies = _accuracies(compared)
     known = _spread(accuracies, "{:.1%}", mean=compared.one_configuration, preposition="is")
-    return f"{left}. Accuracy in the end {known}."
+    return f"{left}. Accuracy {when} {known}."
+
+
+def _accuracies(compared: Compared) -> tuple[str, dict[str, float]]:
+    """Accuracies that can be held against each other, and when they were measured."""
+    table = compared.curves("attribute_accuracy")
+    common = _common_steps(table)
+    if common and table.groupby("run")["step"].max().nunique() > 1:
+        at = table[table["step"] == common[-1]].groupby("run")["value"].mean()
+        when = f"at step {common[-1]:,}, the last that all of them have,"
+        return when, {label: float(at[label]) for label in compared.labels}
+    ends = {label: compared.final(label, "attribute_accuracy") for label in compared.labels}
+    return "in the end", {label: value for label, value in ends.items() if value is not None}
 
 
 def _spread(values: Mapping[str, float], form: str, *, mean: bool, preposition: str = "at") -> str:
