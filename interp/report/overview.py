@@ -232,12 +232,13 @@ def fact_sentence(table: Table) -> str:
     row = [row for row in rows if row["fact"] == rows[0]["fact"]][-1]
     carried = {name: row[name] for name in row if name.startswith("from ")}
     most = max(carried, key=lambda name: float(carried[name]))
-    person = table.caption.split(".")[0].removeprefix("Facts of ")
+    person = table.caption.partition(". ")[0].removeprefix("Facts of ")
+    fact, step = row["fact"].replace(": ", " ", 1), row["step"].split(" ")[0]
     return (
-        f"{person}, {row['fact'].replace(': ', ' ', 1)}: at step {row['step'].split(' ')[0]} the model gives it "
-        f"{float(row['probability']):.0%}; of a logit difference of {row['logit difference']} nats "
-        f"to the attribute's other values, heads add {row['heads']} and MLPs {row['MLPs']} where "
-        f"it is predicted, and heads carry over most {most} ({carried[most]})."
+        f"{person}, {fact}: at step {step} the model gives it {float(row['probability']):.0%}; of a "
+        f"logit difference of {row['logit difference']} nats to the attribute's other values, heads "
+        f"add {row['heads']} and MLPs {row['MLPs']} where it is predicted, and heads carry over most "
+        f"{most} ({carried[most]})."
     )
 
 
