@@ -6,7 +6,7 @@ from interp.errors import ConfigError, InterpError
 from interp.files import write_bytes, write_text
 from interp.memory.trace import Trace
 from interp.plots.trace import fact_trace
-from interp.report.elements import Section
+from interp.report.elements import Listing, Section
 from interp.report.html import render
 
 PICTURES = (".svg", ".png")
@@ -46,7 +46,13 @@ def write_fact(trace: Trace, path: Path | str) -> Path:
         write_bytes(target, _picture(trace, target.suffix.lower().removeprefix(".")))
         return target
     title, *lines = repr(trace).split("\n")
-    section = Section("The fact", "fact", text=lines, figures={"trace": fact_trace(trace)})
+    section = Section(
+        "The fact",
+        "fact",
+        text=lines[:2],
+        figures={"trace": fact_trace(trace)},
+        listings=[Listing("The trace in words", repr(trace))],
+    )
     write_text(target, render(title, f"{trace.name}: {trace.value}.", [section]))
     return target
 
