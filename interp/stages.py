@@ -6,14 +6,15 @@ and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pandas as pd
 
 from interp.attention import attention_to_names, averaged, head_roles, knockout
@@ -33,9 +34,12 @@ from interp.memory import (
     swaps,
 )
 from interp.model import parameter_counts
-from interp.report import write_report
+from interp.progress import Job, Progress, counted, part, parts, silent
+from interp.report import SECTIONS, write_report
+from interp.report.sections import Section, SectionBuilder
 from interp.run import Run, resolve_device
 from interp.training import train
+from interp.training.loop import expected_seconds
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,33 @@ class Stage:
     Attributes:
         name: Its folder in `results/` and its key in `summary.json`.
         title: What a person is told it does.
-        compute: From a trained run to its result.
+        compute: From a trained run to its result; reports its progress.
+        seconds: About how long it takes on 2 CPU cores at `tiny`.
+        grows: How much longer it takes with other settings.
     """
 
     name: str
     title: str
-    compute: Callable[[Run], StageResult]
+    compute: Callable[[Run, Progress], StageResult]
+    seconds: float
+    grows: Callable[[Config], float] = lambda config: 1.0
+
+    def expected_seconds(self, config: Config) -> float:
+        """About how long it takes: a first guess, until this machine's pace is seen."""
+        return self.seconds * self.grows(config)
 
     def finished(self, run: Run) -> bool:
         """Whether the run holds this stage's result."""
         return (run.results_path / self.name / "summary.json").exists()
 
-    def execute(self, run: Run) -> None:
+    def execute(self, run: Run, progress: Progress = silent) -> None:
         """Computes and writes the result, the summary last.
 
         Raises:
             StorageError: a file could not be written.
         """
         started = time.perf_counter()
-        result = self.compute(run)
+        result = self.compute(run, progress)
         folder = run.results_path / self.name
         for name, table in result.tables.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
@@ -84,7 +96,17 @@ class Stage:
         write_json(folder / "summary.json", {**result.summary, "seconds": seconds})
 
 
-def find_phases(run: Run) -> StageResult:
+def _workers(run: Run) -> int:
+    """How many processes measure a run's checkpoints, each with one thread.
+
+    Tables do not depend on it. Small runs are measured before worker processes have begun.
+    """
+    if resolve_device(run.config.training.device).type != "cpu":
+        return 1
+    return min(joblib.cpu_count(), 4) if expected_seconds(run.config) > 20 else 1
+
+
+def find_phases(run: Run, progress: Progress = silent) -> StageResult:
     """The three phases, and how they move with δ."""
     phases = run.phases
     return StageResult(
@@ -101,12 +123,15 @@ def find_phases(run: Run) -> StageResult:
     )
 
 
-def measure_knowledge(run: Run) -> StageResult:
+def measure_knowledge(run: Run, progress: Progress = silent) -> StageResult:
     """What the last checkpoint knows of everybody: known people and held-out ones."""
     model = run.model(device=resolve_device(run.config.training.device))
     splits = [s for s in SPLITS if s != "held_out" or run.config.population.n_held_out]
     with run.patched(model):
-        tables = [measure(model, run.corpus, split) for split in splits]
+        tables = [
+            measure(model, run.corpus, split)
+            for split in counted(splits, len(splits), "group of people", progress)
+        ]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "step", run.steps[-1])
     overall = table[table["attribute"] == "all"]
@@ -127,9 +152,10 @@ def measure_knowledge(run: Run) -> StageResult:
 _SUMMARISED = ("name_to_name", "attribute_to_any_name", "attribute_to_type", "attribute_sharpness")
 
 
-def measure_attention(run: Run) -> StageResult:
+def measure_attention(run: Run, progress: Progress = silent) -> StageResult:
     """Attention to names, and the heads' roles, at every checkpoint."""
-    scores = attention_to_names(run, device=resolve_device(run.config.training.device))
+    device = resolve_device(run.config.training.device)
+    scores = attention_to_names(run, device=device, workers=_workers(run), progress=progress)
     roles = head_roles(scores)
     means = averaged(scores).pivot_table("value", "step", "metric")
     phases = run.phases
@@ -156,20 +182,20 @@ def measure_attention(run: Run) -> StageResult:
     )
 
 
-def measure_knockouts(run: Run) -> StageResult:
+def measure_knockouts(run: Run, progress: Progress = silent) -> StageResult:
     """What cutting the edges of attention costs, at some checkpoints."""
     device = resolve_device(run.config.training.device)
-    costs = knockout(run, n_individuals=64, device=device)
+    costs = knockout(run, n_individuals=64, device=device, workers=_workers(run), progress=progress)
     whole = costs[costs["layer"].isna() & (costs["step"] == costs["step"].max())]
     found = dict(zip(whole["edge"], whole["cost"].astype(float), strict=True))
     return StageResult({"step": int(costs["step"].max()), "cost": found}, {"costs": costs})
 
 
-def read_memory(run: Run) -> StageResult:
+def read_memory(run: Run, progress: Progress = silent) -> StageResult:
     """Keys, values and probes of the MLP layers, at a part of the checkpoints."""
-    found = measure_memory(
-        run, steps_around_plateau(run), device=resolve_device(run.config.training.device)
-    )
+    device = resolve_device(run.config.training.device)
+    steps = steps_around_plateau(run)
+    found = measure_memory(run, steps, device=device, workers=_workers(run), progress=progress)
     last = found.probes["step"] == found.probes["step"].max()
     probes = found.probes[last & (found.probes["attribute"] == "all")]
     column = "selectivity_other_people"
@@ -197,12 +223,15 @@ _GRID_POSITIONS = (
 )
 
 
-def intervene(run: Run) -> StageResult:
+def intervene(run: Run, progress: Progress = silent) -> StageResult:
     """Swaps between people and ablated MLPs over training, a grid of patches at the last step."""
-    device = resolve_device(run.config.training.device)
-    swapped = swaps(run, steps_around_plateau(run), device=device)
-    edges = recall_edges(run, steps_around_plateau(run), device=device)
-    ablated = ablations(run, device=device)
+    device, workers = resolve_device(run.config.training.device), _workers(run)
+    steps = steps_around_plateau(run)
+    of_swaps, of_edges, of_ablations, of_grid = parts(progress, (60, 20, 15, 5))
+    swapped = swaps(run, steps, device=device, workers=workers, progress=of_swaps)
+    edges = recall_edges(run, steps, device=device, workers=workers, progress=of_edges)
+    ablated = ablations(run, device=device, workers=workers, progress=of_ablations)
+    of_grid(0.0, "a grid of patches")
     model = run.model(device=device)
     with run.patched(model):
         grid = attribution(model, swapped_people(run.corpus, 64), _GRID_SITES, _GRID_POSITIONS)
@@ -227,7 +256,7 @@ def _or_none(number: float) -> float | None:
     return None if isnan(number) else float(number)
 
 
-def order_of_emergence(run: Run) -> StageResult:
+def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
     """The step at which each mechanism reaches half of its final strength."""
     strengths = mechanism_strengths(run)
     steps = emergence_steps(strengths, run.phases.at)
@@ -239,7 +268,7 @@ def order_of_emergence(run: Run) -> StageResult:
     )
 
 
-def patch_attention(run: Run) -> StageResult:
+def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
     """The run again, with the attention of its own checkpoints: one for each phase, and the last.
 
     The study with more reference steps and several seeds is `interp patch`.
@@ -252,9 +281,9 @@ def patch_attention(run: Run) -> StageResult:
         steps = tuple(s for s in steps if s in (steps[0], steps[-1]) or early <= s <= end)
     on_cpu = resolve_device(run.config.training.device).type == "cpu"
     long = until * len(steps) > 1000  # shorter ones are done before worker processes have begun
-    workers = min(len(steps), os.cpu_count() or 1, 4) if on_cpu and long else 1
+    workers = min(len(steps), joblib.cpu_count(), 4) if on_cpu and long else 1
     out = run.results_path / "patching"
-    table = patching([run], out, steps, until=until, workers=workers, progress=workers == 1)
+    table = patching([run], out, steps, until=until, workers=workers, progress=progress)
     last = comparison(table)
     last = last[last["step"] == last["step"].max()]
     names = last["reference_step"].astype(str)
@@ -268,15 +297,74 @@ def patch_attention(run: Run) -> StageResult:
     )
 
 
+def _by_model(config: Config) -> float:
+    """How much larger the model is than at `tiny`, by the work of a token."""
+    model = config.model
+    return model.n_layers * model.d_model * (4 * model.d_model + 2 * model.d_mlp) / 393_216
+
+
+def _by_checkpoints(config: Config) -> float:
+    """The same, times how many more checkpoints there are of how many more people, up to 512."""
+    people = config.population.n_individuals + config.population.n_held_out
+    return (
+        _by_model(config) * len(config.training.checkpoint_steps()) / 41 * min(people, 1024) / 640
+    )
+
+
+def _by_everybody(config: Config) -> float:
+    population = config.population
+    return _by_model(config) * (population.n_individuals + population.n_held_out) / 640
+
+
+def _by_cells(config: Config) -> float:
+    """The same as `_by_model`, times how many more heads and layers there are to cut."""
+    model = config.model
+    return _by_model(config) * (1 + model.n_layers * (1 + model.n_heads)) / 11
+
+
+def _by_training(config: Config) -> float:
+    return expected_seconds(config) / expected_seconds(Config())
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("phases", "Find the three phases", find_phases),
-    Stage("knowledge", "Measure what is known, and of held-out people", measure_knowledge),
-    Stage("attention", "Measure attention to names and the roles of heads", measure_attention),
-    Stage("knockout", "Cut edges of attention", measure_knockouts),
-    Stage("memory", "Read the memory of the MLPs: keys, values, probes", read_memory),
-    Stage("interventions", "Swap activations between people, ablate MLPs", intervene),
-    Stage("emergence", "Find the order in which mechanisms emerge", order_of_emergence),
-    Stage("patching", "Train again with the attention of checkpoints", patch_attention),
+    Stage("phases", "Find the three phases", find_phases, 0.2),
+    Stage(
+        "knowledge",
+        "Measure what is known, and of held-out people",
+        measure_knowledge,
+        1.0,
+        _by_everybody,
+    ),
+    Stage(
+        "attention",
+        "Measure attention to names and the roles of heads",
+        measure_attention,
+        11.0,
+        _by_checkpoints,
+    ),
+    Stage("knockout", "Cut edges of attention", measure_knockouts, 8.0, _by_cells),
+    Stage(
+        "memory",
+        "Read the memory of the MLPs: keys, values, probes",
+        read_memory,
+        45.0,
+        _by_checkpoints,
+    ),
+    Stage(
+        "interventions",
+        "Swap activations between people, ablate MLPs",
+        intervene,
+        40.0,
+        _by_checkpoints,
+    ),
+    Stage("emergence", "Find the order in which mechanisms emerge", order_of_emergence, 0.3),
+    Stage(
+        "patching",
+        "Train again with the attention of checkpoints",
+        patch_attention,
+        100.0,
+        _by_training,
+    ),
 )
 """The stages between training and the report, in their order."""
 
@@ -286,7 +374,11 @@ MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
 
 
 def run_stages(
-    run: Run, names: Sequence[str], announce: Callable[[str], None] = lambda title: None
+    run: Run,
+    names: Sequence[str],
+    announce: Callable[[str], None] = lambda title: None,
+    *,
+    progress: bool | Progress = True,
 ) -> None:
     """Runs some stages on a finished run; those that are finished are kept as they are.
 
@@ -294,6 +386,7 @@ def run_stages(
         run: A run that has been trained to its end.
         names: Stages, in the order of `STAGES`.
         announce: Called with each stage's title as it begins.
+        progress: Show progress on standard error; or where to report that of the whole to.
 
     Raises:
         ConfigError: an unknown stage.
@@ -308,10 +401,15 @@ def run_stages(
     if not run.finished:
         raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
     with folder_lock(run.path):
-        for stage in STAGES:
-            if stage.name in names and not stage.finished(run):
-                announce(stage.title)
-                stage.execute(run)
+        chosen = [s for s in STAGES if s.name in names and not s.finished(run)]
+        expected = {stage.name: stage.expected_seconds(run.config) for stage in chosen}
+        with Job(expected, progress) as job:
+            for stage in chosen:
+                with job.task(stage.name, partial(announce, stage.title)) as report:
+                    stage.execute(run, report)
+
+
+_REPORT_SECONDS = 12.0
 
 
 def reproduce(
@@ -320,7 +418,7 @@ def reproduce(
     *,
     overwrite: bool = False,
     announce: Callable[[str], None] = lambda title: None,
-    progress: bool = True,
+    progress: bool | Progress = True,
 ) -> Run:
     """The main job: train, run every stage, write `summary.json` and `report.html`.
 
@@ -331,25 +429,53 @@ def reproduce(
         out: The run's folder.
         overwrite: Delete the run in `out` first.
         announce: Called with each stage's title as it begins.
-        progress: Show a progress bar while training.
+        progress: Show on standard error how far the stage and the whole job are, and the time that
+            is left; or where to report the share of the whole job to.
 
     Raises:
         InterpError: as `train` does.
     """
     n_stages = len(STAGES) + 2
-    announce(f"[1/{n_stages}] Train the {config.preset} model")
-    run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=progress)
-    with folder_lock(run.path):
-        for number, stage in enumerate(STAGES, 2):
-            if stage.finished(run):
-                announce(f"[{number}/{n_stages}] {stage.title}: done before")
-                continue
-            announce(f"[{number}/{n_stages}] {stage.title}")
-            stage.execute(run)
-        announce(f"[{n_stages}/{n_stages}] Write the report")
-        write_json(run.path / "summary.json", summary(run))
-        write_report(run)
+    expected = {"training": expected_seconds(config)}
+    expected |= {stage.name: stage.expected_seconds(config) for stage in STAGES}
+    expected["report"] = _REPORT_SECONDS
+    before = Run(Path(out))
+    with Job(expected, progress) as job:
+        if not overwrite:
+            for stage in STAGES:
+                if stage.finished(before):
+                    job.skip(stage.name)
+        title = f"[1/{n_stages}] Train the {config.preset} model"
+        with job.task("training", partial(announce, title)) as report:
+            if before.finished and not overwrite:
+                report(1.0, "done before")
+            run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
+        with folder_lock(run.path):
+            for number, stage in enumerate(STAGES, 2):
+                title = f"[{number}/{n_stages}] {stage.title}"
+                if stage.finished(run):
+                    announce(f"{title}: done before")
+                    continue
+                with job.task(stage.name, partial(announce, title)) as report:
+                    stage.execute(run, report)
+            title = f"[{n_stages}/{n_stages}] Write the report"
+            with job.task("report", partial(announce, title)) as report:
+                write_json(run.path / "summary.json", summary(run))
+                write_report(run, sections=_reporting(SECTIONS, part(report, 0.0, 0.7)))
     return run
+
+
+def _reporting(sections: Sequence[SectionBuilder], progress: Progress) -> list[SectionBuilder]:
+    """The same sections, which report as they are built."""
+
+    def reporting(count: int, build: SectionBuilder) -> SectionBuilder:
+        def built(run: Run) -> Section | None:
+            progress(count / len(sections), f"section {count + 1} of {len(sections)}")
+            return build(run)
+
+        return built
+
+    return [reporting(count, build) for count, build in enumerate(sections)]
 
 
 def summary(run: Run) -> dict[str, Any]:

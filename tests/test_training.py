@@ -48,7 +48,7 @@ def test_logging_to_the_screen_changes_nothing(
 ) -> None:
     run = interp.train(short, tmp_path, progress=True)
     assert contents(run.path) == contents(short_run.path)
-    assert "12/12" in capsys.readouterr().err
+    assert "step 12 of 12" in capsys.readouterr().err
 
 
 def test_another_seed_gives_other_losses(short: Config, short_run: Run, tmp_path: Path) -> None:

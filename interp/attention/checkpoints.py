@@ -1,13 +1,21 @@
 """One model, moved from checkpoint to checkpoint of its run; and which checkpoints tell most."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ConfigError, RunError
+from interp.progress import Progress, counted, silent
 from interp.run import Run, load_checkpoint
+
+T = TypeVar("T")
+_CHUNKS = 4  # of checkpoints for each worker: few models are built, and none waits long at the end
 
 
 def models_at(
@@ -36,32 +44,118 @@ def models_at(
         yield step, model
 
 
+def over_steps(
+    run: Run,
+    measure: Callable[[TransformerBridge], T],
+    steps: Sequence[int] | None = None,
+    device: torch.device | str | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[tuple[int, T]]:
+    """What is measured of a run's models, in the order of the steps.
+
+    A run that was trained with patched attention is measured with the attention it was trained with.
+
+    Args:
+        run: The run.
+        measure: From a model to what is measured; sent to the workers.
+        steps: Which checkpoints; all by default.
+        device: Where to compute; the CPU by default.
+        workers: So many processes, each with one thread; the result does not depend on their number,
+            to the last bit. By default this process, with the threads that it has. Small models gain
+            little from a second thread, and nearly twice the speed from a second process.
+        progress: Told after each checkpoint.
+
+    Raises:
+        CheckpointError, ConfigError, RunError: as `models_at`.
+    """
+    place = "cpu" if device is None else device
+    chosen = list(run.steps if steps is None else sorted(set(steps)))
+    if workers is None:
+        found = _measured(run, measure, steps, place)
+        return list(counted(found, len(chosen), "checkpoint", progress))
+    if workers == 1 or len(chosen) < 2:
+        with _one_thread():
+            found = _measured(run, measure, steps, place)
+            return list(counted(found, len(chosen), "checkpoint", progress))
+    unknown = set(chosen) - set(run.steps)
+    if unknown:
+        run.model(min(unknown), place)  # says what is missing
+    size = max(1, len(chosen) // (_CHUNKS * workers))
+    chunks = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    progress(0.0)
+    jobs = (delayed(_measured_alone)(run, measure, chunk, place) for chunk in chunks)
+    tables: list[tuple[int, T]] = []
+    with warnings.catch_warnings():
+        # A worker that has grown is replaced by a fresh one, and nothing is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        for chunk in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            tables += chunk
+            progress(len(tables) / len(chosen), f"checkpoint {len(tables):,} of {len(chosen):,}")
+    return sorted(tables, key=lambda found: found[0])
+
+
 def table_over_steps(
     run: Run,
     measure: Callable[[TransformerBridge], pd.DataFrame],
     steps: Sequence[int] | None = None,
     device: torch.device | str | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """What is measured of a run's models, one table below the other, with `step` in front.
-
-    A run that was trained with patched attention is measured with the attention it was trained with.
 
     Args:
         run: The run.
         measure: From a model to a table.
         steps: Which checkpoints; all by default.
         device: Where to compute; the CPU by default.
+        workers: Processes of one thread each; see `over_steps`.
+        progress: Told after each checkpoint.
 
     Raises:
         CheckpointError, ConfigError, RunError: as `models_at`.
     """
-    tables = []
-    for step, model in models_at(run, steps, "cpu" if device is None else device):
-        with run.patched(model, step):
-            table = measure(model)
+    found = over_steps(run, measure, steps, device, workers=workers, progress=progress)
+    for step, table in found:
         table.insert(0, "step", step)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([table for _, table in found], ignore_index=True)
+
+
+def _measured(
+    run: Run,
+    measure: Callable[[TransformerBridge], T],
+    steps: Sequence[int] | None,
+    device: torch.device | str,
+) -> Iterator[tuple[int, T]]:
+    for step, model in models_at(run, steps, device):
+        with run.patched(model, step):
+            found = measure(model)
+        yield step, found
+
+
+def _measured_alone(
+    run: Run,
+    measure: Callable[[TransformerBridge], T],
+    steps: Sequence[int],
+    device: torch.device | str,
+) -> list[tuple[int, T]]:
+    """In a worker process."""
+    with _one_thread():
+        return list(_measured(run, measure, steps, device))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While this lasts, this process computes with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def steps_around_plateau(run: Run) -> list[int]:

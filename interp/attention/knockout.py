@@ -28,6 +28,7 @@ from interp.errors import ConfigError, RunError, suggest
 from interp.knowledge import ValuePositions, split_batch, summed_loss
 from interp.model import evaluating, pattern_hook, valid_indices
 from interp.model.patterns import require_hooks
+from interp.progress import Progress, silent
 from interp.run import Run
 
 EDGES = ("attribute_to_name", "attribute_to_any_name", "name_to_name", "control")
@@ -190,6 +191,9 @@ def knockout(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """What cutting edges costs over a run's training, on evaluation biographies.
 
@@ -204,6 +208,8 @@ def knockout(
         batch_size: Biographies per forward pass.
         device: Where to compute; the CPU by default.
         seed: Of the control's draw.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, then those of `knockout_costs`.
@@ -216,7 +222,12 @@ def knockout(
     masks = _masks(batch, edges, seed)
     chosen = informative_steps(run) if steps is None else steps
     return table_over_steps(
-        run, lambda model: _costs(model, batch, masks, batch_size), chosen, device
+        run,
+        lambda model: _costs(model, batch, masks, batch_size),
+        chosen,
+        device,
+        workers=workers,
+        progress=progress,
     )
 
 

@@ -42,6 +42,7 @@ from interp.biographies import TokenKind
 from interp.errors import ConfigError
 from interp.knowledge import Split, split_batch
 from interp.model import evaluating, read_patterns
+from interp.progress import Progress, silent
 from interp.run import Run
 
 NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
@@ -170,6 +171,9 @@ def attention_to_names(
     split: Split = "evaluation",
     batch_size: int = 64,
     device: torch.device | str | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """The attention scores of a run's heads over training.
 
@@ -182,6 +186,8 @@ def attention_to_names(
         split: Which people, in which wordings.
         batch_size: Biographies per forward pass.
         device: Where to compute; the CPU by default.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, then those of `attention_scores`.
@@ -196,7 +202,14 @@ def attention_to_names(
     prepared = [
         _Occurrences.of(part.tokens, Spans.of(part)).to(place) for part in batch.split(batch_size)
     ]
-    return table_over_steps(run, lambda model: _scores(model, prepared), steps, place)
+    return table_over_steps(
+        run,
+        lambda model: _scores(model, prepared),
+        steps,
+        place,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def by_layer(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,9 @@ from interp.errors import ConfigError, RunError
 from interp.experiments.grid import require_same_but_seed, run_grid
 from interp.files import write_text
 from interp.model import valid_indices
+from interp.progress import Progress, parts, showing
 from interp.run import Run
+from interp.training.loop import expected_seconds
 
 METRICS = ("attribute_loss", "attribute_accuracy")
 """What the study's table holds: nats, share."""
@@ -183,7 +185,7 @@ def patching(
     until: int | None = None,
     workers: int = 1,
     *,
-    progress: bool = True,
+    progress: bool | Progress = True,
 ) -> pd.DataFrame:
     """Runs the study: a grid of patched runs against unpatched ones; finished runs are kept.
 
@@ -202,7 +204,7 @@ def patching(
             seeds of the runs.
         until: Step at which patched runs end; by default twice the end of the first run's plateau.
         workers: Runs at a time.
-        progress: Show progress bars.
+        progress: Show progress on standard error; or where to report it to.
 
     Returns:
         The table of `patching_table`.
@@ -229,13 +231,21 @@ def patching(
         )
     for step in chosen:
         first.model(step)  # a missing one is better found before hours of training
-    references = _references(runs, out, seeds, workers, progress=progress)
-    configs = {
-        cell.name(seed, until): patched_config(reference, cell, until)
-        for seed, reference in references.items()
-        for cell in cells
-    }
-    patched = run_grid(configs, out / "runs", workers, progress=progress)
+    n_missing = len(set(seeds or ()) - {run.config.seed for run in runs})
+    n_patched = len(cells) * len(runs if seeds is None else set(seeds))
+    work = [
+        n_missing * expected_seconds(first.config),
+        n_patched * expected_seconds(patched_config(first, cells[0], until)),
+    ]
+    with showing("patching", sum(work) / max(workers, 1) ** 0.8, progress) as report:
+        of_references, of_patched = parts(report, work)
+        references = _references(runs, out, seeds, workers, of_references)
+        configs = {
+            cell.name(seed, until): patched_config(reference, cell, until)
+            for seed, reference in references.items()
+            for cell in cells
+        }
+        patched = run_grid(configs, out / "runs", workers, progress=of_patched)
     return patching_table([*references.values(), *patched.values()])
 
 
@@ -271,7 +281,11 @@ def _first(runs: Sequence[Run]) -> Run:
 
 
 def _references(
-    runs: Sequence[Run], out: Path, seeds: Sequence[int] | None, workers: int, *, progress: bool
+    runs: Sequence[Run],
+    out: Path,
+    seeds: Sequence[int] | None,
+    workers: int,
+    progress: Progress,
 ) -> dict[int, Run]:
     """The reference run of every seed, in the order of the seeds."""
     by_seed: dict[int, Run] = {}

@@ -22,6 +22,7 @@ from interp.phases import (
     PowerLawFit,
     fit_power_law,
 )
+from interp.progress import Progress
 from interp.run import Run
 
 SIZES = (256, 512, 1024, 2048, 4096)
@@ -114,7 +115,7 @@ def scaling(
     seeds: Sequence[int] = (0, 1, 2),
     workers: int = 1,
     *,
-    progress: bool = True,
+    progress: bool | Progress = True,
 ) -> pd.DataFrame:
     """Runs the study; finished runs are kept.
 
@@ -124,7 +125,7 @@ def scaling(
         sizes: Numbers of individuals, at least three.
         seeds: One run for each size and seed.
         workers: Runs at a time.
-        progress: Show progress bars.
+        progress: Show progress on standard error; or where to report it to.
 
     Returns:
         The table of `scaling_table`.

@@ -21,6 +21,7 @@ from interp.errors import ConfigError, suggest
 from interp.knowledge import ValuePositions, split_batch, summed_loss
 from interp.model import evaluating
 from interp.model.patterns import require_hooks
+from interp.progress import Progress, silent
 from interp.run import Run
 
 ABLATION_POSITIONS = (
@@ -152,6 +153,9 @@ def ablations(
     n_individuals: int | None = 128,
     device: torch.device | str | None = None,
     seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """What mean-ablating MLPs costs over a run's training, on evaluation biographies.
 
@@ -161,6 +165,8 @@ def ablations(
         n_individuals: On biographies of so many people; None for all.
         device: Where to compute; the CPU by default.
         seed: Of the control's draw.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, then those of `ablation_costs`.
@@ -172,5 +178,10 @@ def ablations(
     batch = split_batch(run.corpus, "evaluation", n_individuals)
     chosen = informative_steps(run) if steps is None else steps
     return table_over_steps(
-        run, lambda model: ablation_costs(model, batch, seed=seed), chosen, device
+        run,
+        lambda model: ablation_costs(model, batch, seed=seed),
+        chosen,
+        device,
+        workers=workers,
+        progress=progress,
     )

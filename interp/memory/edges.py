@@ -13,6 +13,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.attention.checkpoints import table_over_steps
 from interp.interventions import Pairs, control_positions, patch, resolve_positions
 from interp.memory.swap import swap_pairs, whole_effect
+from interp.progress import Progress, silent
 from interp.run import Run
 
 RECALL_EDGES = (
@@ -77,6 +78,9 @@ def recall_edges(
     n: int = 96,
     device: torch.device | str | None = None,
     seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """What cutting attention among names, and from the value to names, costs over training.
 
@@ -86,6 +90,8 @@ def recall_edges(
         n: Known people, each asked for one attribute in an evaluation wording.
         device: Where to compute; the CPU by default.
         seed: Of the biographies and the control.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, then those of `edge_costs`.
@@ -95,4 +101,11 @@ def recall_edges(
         ConfigError: no step is named.
     """
     pairs = swap_pairs(run, n, seed)["any"]
-    return table_over_steps(run, lambda model: edge_costs(model, pairs, seed), steps, device)
+    return table_over_steps(
+        run,
+        lambda model: edge_costs(model, pairs, seed),
+        steps,
+        device,
+        workers=workers,
+        progress=progress,
+    )

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
+from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention.checkpoints import models_at
+from interp.attention.checkpoints import over_steps
+from interp.biographies import Batch, Corpus
 from interp.knowledge import split_batch
 from interp.memory.harvest import draw_batches, harvest
 from interp.memory.keys import key_measures
 from interp.memory.probes import probe_accuracies
 from interp.memory.values import value_measures
+from interp.progress import Progress, silent
 from interp.run import Run
 
 
@@ -39,6 +43,9 @@ def measure_memory(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> MemoryTables:
     """Keys, values and probes over a run's training.
 
@@ -56,6 +63,8 @@ def measure_memory(
         batch_size: Biographies per forward pass.
         device: Where to compute; the CPU by default.
         seed: Of all controls.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
@@ -69,24 +78,43 @@ def measure_memory(
     if run.config.population.n_held_out:
         people = split_batch(corpus, "held_out", n_individuals).individuals.numpy()
         held_out = draw_batches(corpus, people, "evaluation", range(draws))
-    tables: dict[str, list[pd.DataFrame]] = {"keys": [], "values": [], "probes": []}
-    for step, model in models_at(run, steps, "cpu" if device is None else device):
-        with run.patched(model, step):
-            fitted = harvest(model, training, layers=[], batch_size=batch_size)
-            tested = harvest(model, evaluation, batch_size=batch_size)
-            foreign = (
-                None
-                if held_out is None
-                else harvest(model, held_out, sites=[], batch_size=batch_size)
-            )
-        found = {
-            "keys": key_measures(corpus, tested, foreign, seed),
-            "values": value_measures(model, corpus, tested, seed),
-            "probes": probe_accuracies(corpus, fitted, tested, seed=seed),
-        }
-        for name, table in found.items():
-            table.insert(0, "step", step)
-            tables[name].append(table)
-    return MemoryTables(
-        **{name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    measure = partial(
+        _tables,
+        corpus=corpus,
+        training=training,
+        evaluation=evaluation,
+        held_out=held_out,
+        batch_size=batch_size,
+        seed=seed,
     )
+    found = over_steps(run, measure, steps, device, workers=workers, progress=progress)
+    for step, tables in found:
+        for table in tables.values():
+            table.insert(0, "step", step)
+    keys, values, probes = (
+        pd.concat([tables[name] for _, tables in found], ignore_index=True)
+        for name in ("keys", "values", "probes")
+    )
+    return MemoryTables(keys, values, probes)
+
+
+def _tables(
+    model: TransformerBridge,
+    corpus: Corpus,
+    training: Sequence[Batch],
+    evaluation: Sequence[Batch],
+    held_out: Sequence[Batch] | None,
+    batch_size: int,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """The three tables of one checkpoint."""
+    fitted = harvest(model, training, layers=[], batch_size=batch_size)
+    tested = harvest(model, evaluation, batch_size=batch_size)
+    foreign = None
+    if held_out is not None:
+        foreign = harvest(model, held_out, sites=[], batch_size=batch_size)
+    return {
+        "keys": key_measures(corpus, tested, foreign, seed),
+        "values": value_measures(model, corpus, tested, seed),
+        "probes": probe_accuracies(corpus, fitted, tested, seed=seed),
+    }

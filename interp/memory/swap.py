@@ -6,7 +6,8 @@ activation comes from. It says that the activation decides whose value comes out
 is stored there. Source: Geiger et al. 2021 (interchange interventions), Meng et al. 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from interp.interventions import (
     resolve_positions,
     swapped_people,
 )
+from interp.progress import Progress, silent
 from interp.run import Run
 
 SWAP_POSITIONS = (
@@ -131,6 +133,9 @@ def swaps(
     sites: Sequence[str] = SWAP_SITES,
     device: torch.device | str | None = None,
     seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """How often predictions follow a swap between two people, over a run's training.
 
@@ -141,6 +146,8 @@ def swaps(
         sites: What is swapped.
         device: Where to compute; the CPU by default.
         seed: Of the pairs and the control.
+        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, `sentences` ("first": the value is told in the first sentence of its
@@ -150,13 +157,16 @@ def swaps(
         CheckpointError: there is no checkpoint at a step.
         ConfigError: no step is named, or nobody to swap with.
     """
-    pairs = swap_pairs(run, n, seed)
+    measure = partial(_swaps_of, pairs=swap_pairs(run, n, seed), sites=sites, seed=seed)
+    return table_over_steps(run, measure, steps, device, workers=workers, progress=progress)
 
-    def measure(model: TransformerBridge) -> pd.DataFrame:
-        tables = [
-            swap_success(model, of_place, sites, seed).assign(sentences=sentences)
-            for sentences, of_place in pairs.items()
-        ]
-        return pd.concat(tables, ignore_index=True)[["sentences", *SWAP_COLUMNS]]
 
-    return table_over_steps(run, measure, steps, device)
+def _swaps_of(
+    model: TransformerBridge, pairs: Mapping[str, Pairs], sites: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """The swaps of one checkpoint, in biographies of every kind."""
+    tables = [
+        swap_success(model, of_place, sites, seed).assign(sentences=sentences)
+        for sentences, of_place in pairs.items()
+    ]
+    return pd.concat(tables, ignore_index=True)[["sentences", *SWAP_COLUMNS]]
