@@ -12,13 +12,20 @@ globalThis.interpPage = (() => {
     "This browser cannot unpack what the page holds (it has no DecompressionStream; Chrome 80, " +
     "Firefox 113 and Safari 16.4 and later have). The tables show the results without it.";
 
+  function bytesOf(base64) {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    return bytes;
+  }
+
   /** The bytes of a packed element, as a Promise of a Uint8Array. */
   async function unpack(id) {
     if (typeof DecompressionStream === "undefined") throw new Error(tooOld);
     const packed = document.getElementById(id);
     if (packed === null) throw new Error(`The page holds no packed data “${id}”.`);
-    const bytes = Uint8Array.from(atob(packed.textContent), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const stream = new Blob([bytesOf(packed.textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
@@ -173,7 +180,7 @@ globalThis.interpPage = (() => {
     const blob =
       format === "svg"
         ? new Blob([content], { type: "image/svg+xml" })
-        : new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], { type: "image/png" });
+        : new Blob([bytesOf(content)], { type: "image/png" });
     download(`${plot.id.replace(/-plot$/, "")}.${format}`, blob);
   }
 
