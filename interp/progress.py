@@ -5,6 +5,7 @@ Work that consists of parts gives each part a `part` of its own progress. Who ca
 becomes of it: nothing (`silent`, the default everywhere), or a line on the screen (`Job`).
 """
 
+import os
 import sys
 import threading
 import time
@@ -193,6 +194,9 @@ class Stream(Protocol):
     def isatty(self) -> bool:
         """Whether it is a terminal."""
 
+    def fileno(self) -> int:
+        """The file's number, if it is a terminal."""
+
 
 @runtime_checkable
 class Screen(Protocol):
@@ -220,7 +224,7 @@ class LiveLine:
         self._bar: tqdm[Any] = tqdm(
             total=1000,
             file=stream,
-            bar_format="{percentage:3.0f}% |{bar:20}| {desc}",
+            bar_format="{percentage:3.0f}% |{bar:12}| {desc}",
             dynamic_ncols=True,
             leave=False,
             delay=1e-9,  # drawn for the first time when there is something to say
@@ -262,9 +266,11 @@ class LogLines:
 
 def screen_for(stream: Stream) -> Screen:
     """A line that moves where there is somebody to see it move, or lines of a log."""
-    if stream.isatty() or "ipykernel" in sys.modules:
-        return LiveLine(None if "ipykernel" in sys.modules else stream)
-    return LogLines(stream)
+    if "ipykernel" in sys.modules:
+        return LiveLine()
+    # A terminal that does not say how large it is cannot be drawn on.
+    drawable = stream.isatty() and os.get_terminal_size(stream.fileno()).lines > 0
+    return LiveLine(stream) if drawable else LogLines(stream)
 
 
 class Job:
@@ -348,13 +354,15 @@ class Job:
             if self._screen is None or not self._running:
                 return
             forecast = self._forecast
-            words = [self._note] if self._note else []
+            # A narrow terminal cuts off the end, which is the least of it.
+            words = []
             if forecast.share_of_task < 1:
                 words.append(f"{in_words(forecast.left_of_task)} left")
-            text = ", ".join(words)
             if len(self._places) > 1:
-                text += f" | whole job {forecast.share:.0%}, {in_words(forecast.left)} left"
-            self._screen.draw(forecast.share_of_task, text)
+                words.append(f"whole job {forecast.share:.0%}, {in_words(forecast.left)} left")
+            if self._note:
+                words.append(self._note)
+            self._screen.draw(forecast.share_of_task, " | ".join(words))
 
     def _report(self, share: float | int, note: str = "") -> None:
         with self._lock:

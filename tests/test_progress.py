@@ -1,8 +1,12 @@
 """Progress: what is left of a job, how it is shown, and that everything long reports from start to end."""
 
+import fcntl
 import io
+import os
 import re
 import shutil
+import struct
+import termios
 import time
 from pathlib import Path
 
@@ -196,7 +200,7 @@ def test_a_job_shows_the_stage_and_the_whole() -> None:
         job.draw()
     assert paper.drawn[0] == (
         0.5,
-        "step 5 of 10, about 50 s left | whole job 12%, about 6 min left",
+        "about 50 s left | whole job 12%, about 6 min left | step 5 of 10",
     )
     assert paper.drawn[1][1].startswith("about 3 min left | whole job 25%")
     assert len(paper.drawn) == 2, "between tasks there is nothing to show"
@@ -236,9 +240,19 @@ def test_a_log_gets_lines_without_control_characters() -> None:
         job.draw()
     line = log.getvalue()
     assert re.fullmatch(
-        r"   25%  checkpoint 1 of 4, about \d+ s left \| whole job 25%, about \d+ s left\n", line
+        r"   25%  about \d+ s left \| whole job 25%, about \d+ s left \| checkpoint 1 of 4\n", line
     )
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", line)
+
+
+@pytest.mark.parametrize(("rows", "screen"), [(0, LogLines), (24, LiveLine)])
+def test_a_terminal_is_drawn_on_if_it_says_how_large_it_is(rows: int, screen: type) -> None:
+    main, other = os.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
+    with os.fdopen(main), os.fdopen(other, "w") as terminal:
+        found = screen_for(terminal)
+        found.close()
+    assert isinstance(found, screen)
 
 
 def test_the_line_is_drawn_in_time_without_a_report() -> None:
