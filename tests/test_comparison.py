@@ -16,7 +16,7 @@ from interp import plots
 from interp.config import Config
 from interp.errors import ConfigError, InterpError, RunError
 from interp.phases import Phases
-from interp.report.comparison import SECTIONS, compare, write_comparison
+from interp.report.comparison import SECTIONS, attention_maps, compare, write_comparison
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 from interp.training import train
@@ -28,8 +28,15 @@ MakeRun = Callable[..., Run]
 
 
 @pytest.fixture
-def make(short_run: Run, tmp_path: Path) -> MakeRun:
-    """Copies of one trained run under other names, settings changed in their file only."""
+def make(short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
+    """Copies of one trained run under other names, settings changed in their file only.
+
+    Their weights are the trained run's, so a copy with other settings has no maps to show.
+    """
+    own = short_run.config.identity()
+    monkeypatch.setattr(
+        "interp.report.comparison.has_maps", lambda run: run.config.identity() == own
+    )
 
     def copy(name: str, **settings: object) -> Run:
         folder = Path(shutil.copytree(short_run.path, tmp_path / name))
@@ -206,7 +213,7 @@ def test_numbers_are_the_runs_own(make: MakeRun) -> None:
     shifted = [json.dumps({**row, "value": row["value"] + 0.25}) for row in map(json.loads, lines)]
     b.metrics_path.write_text("\n".join(shifted) + "\n")
     found = sections(a, b)
-    assert list(found) == ["overview", "learning", "held-out", "not-compared"]
+    assert list(found) == ["overview", "learning", "held-out", "maps", "not-compared"]
     final = table(found["overview"], "What each run knows")
     phases = table(found["overview"], "Phases of each run")
     losses = table(found["learning"], "Attribute loss at steps")
@@ -241,7 +248,7 @@ def test_every_stage_of_two_runs(make: MakeRun) -> None:
     fill(b, 0.125, steps=(0, 6))
     found = sections(a, b)
     assert list(found) == [
-        "overview", "learning", "held-out", "attention", "knockout", "emergence", "swaps", "patching",
+        "overview", "learning", "held-out", "attention", "maps", "knockout", "emergence", "swaps", "patching",
     ]  # fmt: skip
     assert found["overview"].results == [], "no mean over different configurations"
     roles = table(found["attention"], "The role of every head")
@@ -416,3 +423,22 @@ def test_a_dozen_runs_look_different() -> None:
         plots.compared_gains(pd.DataFrame(columns=["run", "reference_step", "gain"]), ["a"], 1)
     with pytest.raises(InterpError, match="curve of"):
         plots.compared_curves({"loss": curve[:0]}, phases)
+
+
+def test_attention_maps_of_runs_that_have_checkpoints(make: MakeRun) -> None:
+    runs = [make("a"), make("b"), make("without", seed=7)]
+    section = attention_maps(compare(runs))
+    assert section is not None
+    assert [view.anchor for view in section.embeds] == ["attention-maps-1", "attention-maps-2"]
+    assert section.embeds[0].settings["fragment"] == "attention-maps-1"
+    assert section.embeds[0].packed == section.embeds[1].packed  # the same weights
+    assert "Not shown" in section.text[-1]
+    assert attention_maps(compare([*runs[2:], make("too", seed=8)])) is None
+
+
+def test_the_maps_of_many_runs_share_the_room(make: MakeRun) -> None:
+    section = attention_maps(compare([make(f"r{number}") for number in range(8)]))
+    assert section is not None
+    assert len(section.embeds) == 6
+    assert "r6" in section.text[-1]
+    assert "r7" in section.text[-1]

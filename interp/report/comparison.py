@@ -18,12 +18,14 @@ from interp.errors import ConfigError, RunError
 from interp.experiments.patching import comparison
 from interp.files import write_text
 from interp.knowledge import SPLITS
+from interp.maps import BUDGET
 from interp.phases import DELTA, Phases
 from interp.plots import SCORE_NAMES
 from interp.plots.sites import OUTPUTS
 from interp.presets import PRESETS
 from interp.report.elements import Listing, Section, Table
 from interp.report.html import render
+from interp.report.maps import has_maps, maps_embed
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 
@@ -45,6 +47,8 @@ _ATTENTION = (
 _SIGNS = {"name grouping": "●", "extraction": "■", "type propagation": "◆", "positional": "▲"}
 _SWAPPED = ("every middle name", "every name", "predicts value")
 _N_COMMON = 5
+_N_MAPPED = 6
+"""Runs whose attention maps are shown."""
 _MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
 _NUMBERS = {
     "attribute_accuracy": ("accuracy", ".1%"),
@@ -317,6 +321,29 @@ def attention(compared: Compared) -> Section | None:
     )
 
 
+def attention_maps(compared: Compared) -> Section | None:
+    """The attention maps of the first person of each run, each at its own checkpoints."""
+    shown = {label: run for label, run in compared.runs.items() if has_maps(run)}
+    shown = dict(list(shown.items())[:_N_MAPPED])
+    if not shown:
+        return None
+    views = [
+        maps_embed(run, [0], f"attention-maps-{number}", label, BUDGET // len(shown))
+        for number, (label, run) in enumerate(shown.items(), 1)
+    ]
+    text = [
+        "What the heads of each run look at in a biography of its first person. Runs of one "
+        "population read the same sentences; runs with other seeds have other people."
+    ]
+    left_out = [label for label in compared.labels if label not in shown]
+    if left_out:
+        text.append(
+            f"Not shown: {', '.join(left_out)} (the maps of at most {_N_MAPPED} runs with checkpoints "
+            "fit here; each run's own report has its maps)."
+        )
+    return Section("Attention maps", "maps", text=text, embeds=views)
+
+
 def knockout(compared: Compared) -> Section | None:
     """What cutting attention costs in each run, at the last step that all of them have."""
     costs = compared.results("knockout", "costs")
@@ -542,6 +569,7 @@ SECTIONS: tuple[Callable[[Compared], Section | None], ...] = (
     learning,
     held_out,
     attention,
+    attention_maps,
     knockout,
     emergence,
     swaps,
