@@ -100,10 +100,10 @@ def glossary(run: Run) -> Section:
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (
+    maps_section,
     learning,
     hallucination,
     attributes,
-    maps_section,
     attention_section,
     knockout_section,
     patching_section,
