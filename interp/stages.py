@@ -409,7 +409,7 @@ def run_stages(
                     stage.execute(run, report)
 
 
-_REPORT_SECONDS = 12.0
+_REPORT_SECONDS = 5.0
 
 
 def reproduce(
