@@ -422,9 +422,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 on bad input, 130 when interrupted."""
     # A link to pydantic's manual helps nobody who mistyped a flag.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
-    # Threads that wait for each other by spinning stand still for long where other programs want the
-    # cores too. It is read when torch is first imported, and changes no result.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for each other spin for a while before they sleep. Where other programs want the
+    # cores too, long spinning makes everything stand still; this little costs a quiet machine nothing.
+    # It is read when torch is first imported, and changes no result.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(words)

@@ -97,6 +97,8 @@ class MapRecord:
 def map_text(run: Run, individual: int, wordings: str = "evaluation", draw: int = 0) -> MapText:
     """One biography of a person.
 
+    With the same wordings and draw, everybody's sentences come in the same order.
+
     Args:
         run: The run.
         individual: Whom it is about; held-out people are allowed.
@@ -145,10 +147,10 @@ def map_steps(run: Run, texts: Sequence[MapText], budget: int = BUDGET) -> list[
     if fit >= len(steps):
         return steps
     kept = {steps[0], steps[-1], *_phase_ends(run, steps)}
-    spaced = np.linspace(0, len(steps) - 1, max(2, fit)).round().astype(int)
-    for step in (steps[place] for place in spaced):
-        if len(kept) < fit:
-            kept.add(step)
+    others = [step for step in steps if step not in kept]
+    n_more = max(0, min(len(others), fit - len(kept)))
+    places = np.linspace(0, len(others) - 1, n_more + 2)[1:-1].round().astype(int)
+    kept |= {others[place] for place in places}
     return sorted(kept)
 
 

@@ -18,7 +18,6 @@ _MARKS = {
     TokenKind.TYPE: "type",
     TokenKind.PUNCTUATION: "punctuation",
 }
-_CURVES = ("attribute_loss", "attribute_accuracy")
 
 
 def view_settings(
@@ -34,9 +33,9 @@ def view_settings(
 
     Returns:
         `title`, `steps`, `n_layers`, `n_heads`; `phases` (`name`, `number`, `start`, `end` in steps);
-        `attribute_loss` and `attribute_accuracy` (evaluation, per checkpoint; null where it was not
-        measured); `roles` (checkpoint, layer, head; null without the attention stage); `words`
-        (as text); and `texts` (see `view_text`).
+        `curves` (of known people, `evaluation`, and `held_out` ones: attribute `loss` in nats and
+        `accuracy`, per checkpoint; null where it was not measured); `roles` (checkpoint, layer,
+        head; null without the attention stage); `words` (as text); and `texts` (see `view_text`).
     """
     config = run.config
     return {
@@ -45,7 +44,7 @@ def view_settings(
         "n_layers": config.model.n_layers,
         "n_heads": config.model.n_heads,
         "phases": _phases(run, steps),
-        **{name: _measured(run, name, steps) for name in _CURVES},
+        "curves": {split: _curves(run, split, steps) for split in ("evaluation", "held_out")},
         "roles": _roles(run, steps),
         "words": run.tokenizer.convert_ids_to_tokens(list(words)),
         "texts": [view_text(run, record.text) for record in records],
@@ -58,10 +57,12 @@ def view_text(run: Run, text: MapText) -> dict[str, Any]:
     Returns:
         `person` (their number), `name`, `held_out`, `wordings`; per token `tokens`, `marks` (what it
         is) and `parts` (of a name or value); `facts`: in the order of the text the `attribute`, its
-        `value` and the `position` that predicts the value's first token.
+        `value`, the `position` that predicts the value's first token, and the value's `length` in
+        tokens.
     """
     batch, values = text.batch, run.population.facts(text.individual)
-    told = sorted(zip(batch.value_start[0].tolist(), ATTRIBUTES, strict=True))
+    starts, lengths = batch.value_start[0].tolist(), batch.value_length[0].tolist()
+    told = sorted(zip(starts, lengths, ATTRIBUTES, strict=True))
     kinds = [TokenKind(kind) for kind in batch.kind[0].tolist()]
     return {
         "person": text.individual,
@@ -74,8 +75,13 @@ def view_text(run: Run, text: MapText) -> dict[str, Any]:
             _part(kind, part) for kind, part in zip(kinds, batch.part[0].tolist(), strict=True)
         ],
         "facts": [
-            {"attribute": name.replace("_", " "), "value": values[name], "position": start - 1}
-            for start, name in told
+            {
+                "attribute": name.replace("_", " "),
+                "value": values[name],
+                "position": start - 1,
+                "length": length,
+            }
+            for start, length, name in told
         ],
     }
 
@@ -108,12 +114,17 @@ def _phases(run: Run, steps: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(run: Run, metric: str, steps: Sequence[int]) -> list[float | None]:
-    """A curve at the checkpoints; None where nothing was measured."""
-    if run.metrics.empty:
-        return [None] * len(steps)
-    curve = run.curve(metric)
-    return [round(float(curve[step]), 4) if step in curve.index else None for step in steps]
+def _curves(run: Run, split: str, steps: Sequence[int]) -> dict[str, list[float | None]]:
+    """Loss and accuracy at the checkpoints; None where nothing was measured."""
+    table = run.metrics
+    found = {}
+    for name in ("loss", "accuracy"):
+        chosen = (table["metric"] == f"attribute_{name}") & (table["split"] == split)
+        curve = table[chosen & (table["attribute"] == "all")].set_index("step")["value"]
+        found[name] = [
+            round(float(curve[step]), 4) if step in curve.index else None for step in steps
+        ]
+    return found
 
 
 def _roles(run: Run, steps: Sequence[int]) -> list[list[list[str]]] | None:

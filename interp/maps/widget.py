@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
 
@@ -19,6 +19,10 @@ except ImportError as error:
         f"The attention browser needs the package {error.name!r}. Install the extra for notebooks: "
         "pip install 'interp[notebooks]'"
     ) from error
+
+
+_N_KEPT = 8
+"""People whose maps the kernel keeps; the view keeps all that it was sent."""
 
 
 class AttentionBrowser(anywidget.AnyWidget):
@@ -63,21 +67,25 @@ class AttentionBrowser(anywidget.AnyWidget):
         step: int | None = None,
         head: str | None = None,
         token: int | None = None,
-        compare: int | None = None,
+        compare: int | Literal["off"] | None = None,
     ) -> None:
-        """Moves the view.
+        """Moves the view; what is not given stays as it is.
 
         Args:
             person: A number or a full name.
             step: A checkpoint; the nearest one is shown.
             head: "LAYER.HEAD", e.g. "1.2", or "LAYER.mean".
-            token: Position of the token to choose.
-            compare: A second checkpoint, beside the first.
+            token: Position of the token to choose; for another person, by default the one that predicts
+                the university.
+            compare: A second checkpoint, beside the first; "off" shows one alone.
 
         Raises:
-            ConfigError: there is no such individual or head.
+            ConfigError: there is no such individual or head, or a step or token below 0.
             RunError: nobody has that name.
         """
+        for name, value in (("step", step), ("token", token), ("compare", compare)):
+            if isinstance(value, int) and value < 0:
+                raise ConfigError(f"{name}={value}: {name}s are numbered from 0.")
         change: dict[str, Any] = {
             "person": None if person is None else _individual(self._run, person),
             "step": step,
@@ -86,12 +94,19 @@ class AttentionBrowser(anywidget.AnyWidget):
             "compare": compare,
         }
         given = {name: value for name, value in change.items() if value is not None}
-        self.state = {**self.state, **given}
+        kept = dict(self.state)
+        if person is not None:
+            kept.pop("token", None)
+        if compare == "off":
+            given["compare"] = None
+        self.state = kept | given
 
     def _record(self, individual: int) -> MapRecord:
         if individual not in self._records:
             text = map_text(self._run, individual, self._wordings, self._draw)
             record = record_maps(self._run, [text], self._steps, self._device)[0]
+            if len(self._records) == _N_KEPT:
+                del self._records[next(iter(self._records))]
             self._records[individual] = record
             self._words = words_of([record], self._words)
         return self._records[individual]
@@ -101,8 +116,10 @@ class AttentionBrowser(anywidget.AnyWidget):
         number = content.get("question")
         try:
             record = self._record(_individual(self._run, content["person"]))
-        except InterpError as error:
+        except Exception as error:  # whatever it is, the view must not wait for ever
             self.send({"question": number, "error": str(error)})
+            if not isinstance(error, InterpError):
+                raise
             return
         packed = record.packed(self._words)
         words = self._run.tokenizer.convert_ids_to_tokens(self._words)
@@ -134,13 +151,13 @@ def explore(
         run: The run.
         person: Whom to begin with: a number or a full name; held-out people are allowed.
         step: The checkpoint to begin with; the last by default.
-        head: "LAYER.HEAD" or "LAYER.mean"; by default the head of the last layer that looks most at
-            the name.
+        head: "LAYER.HEAD" or "LAYER.mean"; by default the head of the last layer that at the last
+            checkpoint looks most at names, where the university is predicted.
         token: Position of the token to begin with; by default the one that predicts the university.
         compare: A second checkpoint to show beside the first.
         steps: The checkpoints on the slider; by default all, or as many as fit (see `map_steps`).
         wordings: "evaluation" for sentences never seen with a person, "train" for those of training.
-        draw: Another number gives other sentences in another order.
+        draw: Another number gives other sentences in another order, the same order for everybody.
         device: Where to compute.
 
     Raises:
@@ -163,17 +180,20 @@ def explore(
 def _individual(run: Run, person: SupportsIndex | str) -> int:
     """A person's number, from a number or a name (a number may come as text)."""
     if not isinstance(person, str):
-        return operator.index(person)
+        try:
+            return operator.index(person)
+        except TypeError as error:
+            raise ConfigError(f"person={person!r}: give a number or a name.") from error
     return int(person) if person.isdecimal() else run.population.find(person)
 
 
 def _require_head(run: Run, head: str) -> str:
     model = run.config.model
-    layer, _, number = head.partition(".")
+    layer, _, number = str(head).partition(".")
     known = layer.isdecimal() and int(layer) < model.n_layers
     if not known or not (number == "mean" or (number.isdecimal() and int(number) < model.n_heads)):
         raise ConfigError(
             f"There is no head {head!r}. Give LAYER.HEAD or LAYER.mean: layers 0 to "
             f"{model.n_layers - 1}, heads 0 to {model.n_heads - 1}, e.g. '0.mean'."
         )
-    return head
+    return str(head)

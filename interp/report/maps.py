@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from interp.errors import RunError
+from interp.errors import CheckpointError, ConfigError, RunError
+from interp.knowledge import measured_individuals
 from interp.maps import (
     BUDGET,
     asset,
@@ -15,14 +16,15 @@ from interp.maps import (
 from interp.report.elements import Embed, Section
 from interp.run import Run
 
-_KNOWN, _HELD_OUT = 3, 1
+_N_KNOWN, _N_HELD_OUT = 3, 1
 _ANCHOR = "attention-maps"
 _CAPTION = (
     "Choose a fact below the text: the token that predicts it is chosen then, and the fact shows how "
-    "likely the model holds its first token. Look for heads of the last layer that come to attend to "
-    "the name there while the plateau lasts, and for heads of layer 0 that tie the tokens of a name "
-    "together or carry the type word along. Compare the end of the plateau with the last step. Attention "
-    "shows where a head looks, not what it uses of it."
+    "probable its value is, each token given those before. Look for heads of the last layer that come "
+    "to attend to the name there while the plateau lasts, and for heads of layer 0 that tie the tokens "
+    "of a name together or carry the type word along. Compare the end of the plateau with the last "
+    "step. The slider goes by checkpoints, which are closer together early in training; everybody's "
+    "sentences come in the same order. Attention shows where a head looks, not what it uses of it."
 )
 
 
@@ -30,10 +32,11 @@ def maps_section(run: Run) -> Section | None:
     """Attention maps of a few people; None if the run has none (see `has_maps`)."""
     if not has_maps(run):
         return None
-    people = run.config.population
-    known = range(min(_KNOWN, people.n_individuals))
-    held_out = range(people.n_individuals, people.n_individuals + min(_HELD_OUT, people.n_held_out))
-    view = maps_embed(run, [*known, *held_out], _ANCHOR, "Attention, token by token")
+    individuals = [*measured_individuals(run.corpus, "evaluation", _N_KNOWN)]
+    if run.config.population.n_held_out:
+        individuals += [*measured_individuals(run.corpus, "held_out", _N_HELD_OUT)]
+    people = [int(individual) for individual in individuals]
+    view = maps_embed(run, people, _ANCHOR, "Attention, token by token")
     n_shown, n_all = len(view.settings["steps"]), len(run.steps)
     every = f"all {n_all}" if n_shown == n_all else f"{n_shown} of {n_all}"
     return Section(
@@ -53,11 +56,12 @@ def has_maps(run: Run) -> bool:
     """Whether a run's attention can be shown.
 
     It cannot without a checkpoint, or where the run was trained with the attention of a reference that
-    is no longer where it was.
+    is no longer where it was, or damaged.
     """
     try:
-        _ = run.reference
-    except RunError:
+        if run.reference is not None:
+            _ = run.reference.model(run.config.patching.reference_step)
+    except (RunError, ConfigError, CheckpointError):
         return False
     return bool(run.steps)
 

@@ -16,7 +16,7 @@
 
   const opacity = (weight) => STRONGEST * Math.sqrt(weight);
   const shade = ([r, g, b], weight) => `rgba(${r},${g},${b},${opacity(weight).toFixed(3)})`;
-  const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.round(100 * share)}%`);
+  const percent = (share) => (share < 0.01 ? "<1%" : `${Math.round(100 * share)}%`);
   const whole = (number) => number.toLocaleString("en-US");
   const clamp = (number, low, high) => Math.min(high, Math.max(low, number));
 
@@ -43,7 +43,7 @@
       if (bytes.length !== this.size * steps.length) {
         throw new Error(`attention maps of ${text.name} are incomplete`);
       }
-      this.levels = new Uint8Array(bytes);
+      this.levels = bytes; // ours alone: unpack gives every caller an array of its own
       for (let i = this.size; i < bytes.length; i++) this.levels[i] += this.levels[i - this.size];
     }
 
@@ -66,6 +66,13 @@
     constructor(bytes, text) {
       this.bytes = bytes;
       this.n = text.tokens.length;
+    }
+
+    // Of a whole value, each of its tokens given those before.
+    ofValue(step, { position, length }) {
+      let product = 1;
+      for (let i = 0; i < length; i++) product *= this.at(step, position + i).own;
+      return product;
     }
 
     at(step, position) {
@@ -101,7 +108,7 @@
       for (let key = 0; key <= query; key++) {
         const place = 4 * (query * n + key);
         [image.data[place], image.data[place + 1], image.data[place + 2]] = BLUE;
-        image.data[place + 3] = 255 * Math.sqrt(weights[at(query, key)]);
+        image.data[place + 3] = 255 * opacity(weights[at(query, key)]);
       }
     }
     context.putImageData(image, 0, 0);
@@ -114,7 +121,8 @@
       this.tokens = [];
       this.title = make("h4", { class: "av-panel-title" });
       this.list = make("div", { class: "av-text", role: "listbox", "aria-orientation": "horizontal" });
-      this.readout = make("div", { class: "av-readout" });
+      this.readout = make("div", { class: "av-readout", id: `av-readout-${(Panel.count = (Panel.count ?? 0) + 1)}` });
+      this.list.setAttribute("aria-describedby", this.readout.id);
       this.facts = make("ul", { class: "av-facts", "aria-label": "Facts, and how likely the model holds them" });
       this.canvas = make("canvas", { role: "img" });
       this.cross = make("div", { class: "av-cross", "aria-hidden": "true" }, make("i"), make("i"));
@@ -188,7 +196,7 @@
       else if (event.key === "End") next = last;
       if (next === null) return;
       event.preventDefault();
-      this.view.set({ token: next });
+      this.view.set({ token: next }).then(() => this.view.announce(this));
       this.tokens[next].focus();
     }
 
@@ -217,18 +225,18 @@
           chosen === n - 1 ? "" : `, next: ${settings.words[next.word]} ${percent(next.probability)}`,
           chosen === n - 1 || settings.words[next.word] === this.text.tokens[chosen + 1] ? ""
             : `; true: ${this.text.tokens[chosen + 1]} ${percent(next.own)}`),
-        this.strongest("attends to", "av-from", from),
+        this.strongest(`attends to (uniform: ${(1 / (chosen + 1)).toFixed(2)})`, "av-from", from),
         this.strongest("is attended to by", "av-to", to));
       this.chips.forEach((chip, i) => {
         const fact = this.text.facts[i];
-        const { own } = predictions.at(step, fact.position);
+        const own = predictions.ofValue(step, fact);
         chip.querySelector("em").textContent = percent(own);
         chip.style.setProperty("--own", own.toFixed(3));
         chip.setAttribute("aria-pressed", String(fact.position === state.token));
       });
       drawWeights(this.canvas, weights, n);
       this.canvas.setAttribute("aria-label",
-        `Attention map of ${name} at ${stepWords(settings, step)}: rows attend, columns are attended to. The tokens of the text give the same numbers.`);
+        `Attention map of ${name} at ${stepWords(settings, step)}: rows attend, columns are attended to. Choose tokens of the text to read the weights.`);
       const [row, column] = this.cross.children;
       row.style.top = `${(100 * (chosen + 0.5)) / n}%`;
       column.style.left = `${(100 * ((hovered.key ?? chosen) + 0.5)) / n}%`;
@@ -248,7 +256,7 @@
         const bar = make("i");
         bar.style.width = `${(100 * weight).toFixed(1)}%`;
         return make("li", { class: kind }, make("span", {}, this.text.tokens[position]),
-          make("span", { class: "av-bar", "aria-hidden": "true" }, bar), make("b", {}, weight.toFixed(2)));
+          make("small", { title: "position in the text" }, String(position)), make("span", { class: "av-bar", "aria-hidden": "true" }, bar), make("b", {}, weight.toFixed(2)));
       });
       return make("div", { class: "av-strongest" }, make("p", {}, title),
         rows.length ? make("ol", {}, ...rows) : make("p", { class: "av-none" }, "nothing above 0.005"));
@@ -263,7 +271,7 @@
       this.field = field;
       const last = settings.steps.length - 1;
       this.range = make("input", { type: "range", min: "0", max: String(last), step: "1", "aria-label": label });
-      this.output = make("output", { class: "av-step" });
+      this.output = make("span", { class: "av-step" });
       const bands = make("div", { class: "av-phases", "aria-hidden": "true" });
       const place = (step) => {
         const index = settings.steps.findIndex((one) => one >= step);
@@ -282,10 +290,12 @@
       this.range.addEventListener("input", () => view.set({ [field]: Number(this.range.value) }));
     }
 
-    draw(index) {
+    draw(index, text) {
       const { settings } = this.view;
-      const loss = settings.attribute_loss[index], accuracy = settings.attribute_accuracy[index];
-      const measured = loss === null ? "" : ` · loss ${loss.toFixed(2)} nats · accuracy ${percent(accuracy)}`;
+      const { loss, accuracy } = settings.curves[text.held_out ? "held_out" : "evaluation"];
+      const who = text.held_out ? "held-out" : "known";
+      const measured = loss[index] === null ? ""
+        : ` · all ${who} people: loss ${loss[index].toFixed(2)} nats, accuracy ${percent(accuracy[index])}`;
       this.range.value = String(index);
       this.range.setAttribute("aria-valuetext", stepWords(settings, index));
       this.output.textContent = `${stepWords(settings, index)}${measured}`;
@@ -306,9 +316,7 @@
       };
       this.build();
       // The browser knows no element of the name of such a link.
-      if (Object.keys(this.fromFragment()).length) {
-        this.drawn.then(() => (root.closest("figure") ?? root).scrollIntoView());
-      }
+      if (Object.keys(this.fromFragment()).length) this.drawn.then(() => this.reveal());
     }
 
     build() {
@@ -343,6 +351,7 @@
       this.thumbs.addEventListener("keydown", (event) => this.headKey(event));
       this.panels = [new Panel(this, "Attention at the checkpoint"), new Panel(this, "Attention at the compared checkpoint")];
       this.message = make("p", { class: "av-message", role: "status" });
+      this.live = make("p", { class: "av-hidden", "aria-live": "polite" });
       const head = make("div", { class: "av-bar-top" }, make("label", {}, make("span", { class: "av-label" }, "Biography"), this.people));
       if (this.options.find) head.append(this.searchField());
       this.body = make("div", { class: "av-body" },
@@ -352,19 +361,24 @@
         this.other.element,
         this.thumbs, this.legend(),
         make("div", { class: "av-panels" }, ...this.panels.map((panel) => panel.element)),
-        tools, this.message);
+        tools, this.message, this.live);
       this.root.classList.add("attention-view");
       this.root.replaceChildren(this.body);
       if (this.options.fragment) addEventListener("hashchange", () => {
         const found = this.fromFragment();
-        if (Object.keys(found).length) this.set({ compare: null, ...found }, true);
+        if (!Object.keys(found).length) return;
+        this.set({ compare: null, ...found }, true).then(() => this.reveal());
       });
       this.set({});
     }
 
+    reveal() {
+      (this.root.closest("figure") ?? this.root).scrollIntoView();
+    }
+
     listPeople() {
       this.people.replaceChildren(...this.settings.texts.map((text) => make("option", { value: String(text.person) },
-        `${text.name}${text.held_out ? " (held out: never trained on)" : ""}`)));
+        `${text.name}${text.held_out ? " (held out: never trained on)" : ""}${text.wordings === "train" ? ", training wordings" : ""}`)));
     }
 
     searchField() {
@@ -405,13 +419,13 @@
       return make("div", { class: "av-legend" },
         swatch("av-from", "what the chosen token attends to"),
         swatch("av-to", "what attends to it (later tokens)"),
-        make("span", {}, "weight ", scale),
+        make("span", {}, "weight (opacity goes with its root) ", scale),
         make("span", {}, "tokens: ", marked("name", "name"), " ", marked("value", "value"), " ", marked("type", "type word")));
     }
 
     tools() {
       const button = (words, label, action) => {
-        const made = make("button", { type: "button", "aria-label": label }, words);
+        const made = make("button", { type: "button", "aria-label": label, disabled: true }, words);
         made.addEventListener("click", action);
         return made;
       };
@@ -472,6 +486,13 @@
       this.play.setAttribute("aria-label", this.playing ? "Pause" : "Play through training");
     }
 
+    // For those who hear the page: what the readout of a panel says.
+    announce(panel) {
+      const items = (kind) => [...panel.readout.querySelectorAll(`li.${kind}`)].slice(0, 3)
+        .map((item) => `${item.firstChild.textContent} ${item.lastChild.textContent}`).join(", ") || "nothing";
+      this.live.textContent = `attends to ${items("av-from")}; is attended to by ${items("av-to")}`;
+    }
+
     say(words) {
       this.message.textContent = words;
     }
@@ -479,13 +500,13 @@
     hover(query, key = null) {
       if (this.hovered.query === query && this.hovered.key === key) return;
       this.hovered = { query, key };
-      if (this.current) this.drawPanels();
+      if (this.current && this.shown === this.state) this.drawPanels();
     }
 
     // Changes the state, draws it, and keeps it in the fragment.
     set(change, quiet = false) {
       // The pointer may rest on another token than the one that keys have just chosen.
-      if ("token" in change) this.hovered = { query: null, key: null };
+      if ("token" in change || "person" in change) this.hovered = { query: null, key: null };
       this.state = { ...this.state, ...change };
       this.drawn = this.refresh(quiet);
       return this.drawn;
@@ -500,22 +521,28 @@
       state.compare = state.compare === null ? null : clamp(state.compare, 0, last);
       state.token = state.token === null ? this.defaultToken(text) : clamp(state.token, 0, text.tokens.length - 1);
       let found;
+      if (!this.read.has(text.person)) this.say("Reading the checkpoints …");
       try {
         found = await this.load(text);
       } catch (error) {
+        this.read.delete(text.person); // another try may succeed
+        if (this.state !== state) return;
         this.say(`This biography cannot be shown: ${error.message}`);
         return;
       }
-      if (this.state.person !== text.person) return; // another one has been chosen meanwhile
+      if (this.state !== state) return; // changed meanwhile: that change draws
+      this.say("");
+      this.shown = state;
       this.current = found;
+      for (const button of this.body.querySelectorAll(".av-tools button")) button.disabled = false;
       state.head ??= this.defaultHead(text, found.maps);
       this.people.value = String(state.person);
       for (const panel of this.panels) if (panel.text !== text) panel.setText(text);
       this.compare.checked = state.compare !== null;
       this.other.element.hidden = this.panels[1].element.hidden = state.compare === null;
       this.body.classList.toggle("av-two", state.compare !== null);
-      this.time.draw(state.step);
-      if (state.compare !== null) this.other.draw(state.compare);
+      this.time.draw(state.step, text);
+      if (state.compare !== null) this.other.draw(state.compare, text);
       this.drawHeads();
       this.drawPanels();
       this.drawPlay();
@@ -528,10 +555,10 @@
       return fact ? fact.position : text.tokens.length - 1;
     }
 
-    // Of the last layer, the head that looks most at the name where the fact is predicted.
+    // Of the last layer, the head that in the end looks most at names where the fact is predicted.
     defaultHead(text, maps) {
       const share = (head) => {
-        const weights = maps.weights(this.state.step, this.state.layer, head);
+        const weights = maps.weights(this.settings.steps.length - 1, this.state.layer, head);
         return [...Array(this.state.token + 1).keys()]
           .filter((key) => text.marks[key] === "name")
           .reduce((sum, key) => sum + weights[at(this.state.token, key)], 0);
@@ -554,10 +581,13 @@
     drawHeads() {
       const { settings, state } = this;
       const { maps } = this.current;
+      const shown = `${state.person} ${state.step}`; // choosing a token or a head changes no picture
+      const redraw = this.headsShown !== shown;
+      this.headsShown = shown;
       for (const { layer, head, button, canvas, role } of this.heads) {
         const chosen = layer === state.layer && head === state.head;
         const name = head === MEAN ? "" : settings.roles?.[state.step][layer][head] ?? "";
-        drawWeights(canvas, maps.weights(state.step, layer, head), maps.n);
+        if (redraw) drawWeights(canvas, maps.weights(state.step, layer, head), maps.n);
         role.textContent = name === "none" ? "" : name;
         button.setAttribute("aria-checked", String(chosen));
         button.setAttribute("aria-label",
@@ -587,8 +617,11 @@
     fromPublic(given) {
       const { settings } = this;
       const found = {};
-      const index = (step) => settings.steps.reduce((best, one, i) =>
-        (Math.abs(one - step) < Math.abs(settings.steps[best] - step) ? i : best), 0);
+      const index = (step) => {
+        const wanted = Math.min(step, settings.steps.at(-1));
+        return settings.steps.reduce((best, one, i) =>
+          (Math.abs(one - wanted) < Math.abs(settings.steps[best] - wanted) ? i : best), 0);
+      };
       const number = (value) => (value === null || value === undefined || value === "" ? NaN : Number(value));
       if (settings.texts.some(({ person }) => person === number(given.person))) found.person = number(given.person);
       if (number(given.step) >= 0) found.step = index(number(given.step));
@@ -618,13 +651,25 @@
     toFragment() {
       // Only once the reader has changed something: a page that is merely read keeps its address.
       if (!this.options.fragment) return;
-      if (this.touched) history.replaceState(null, "", this.fragmentText());
+      if (this.touched) {
+        clearTimeout(this.addressing); // browsers refuse many changes in a short time
+        this.addressing = setTimeout(() => this.address(), 150);
+      }
       this.touched = true;
+    }
+
+    // Pages inside other pages may have no address to change.
+    address() {
+      try {
+        history.replaceState(null, "", this.fragmentText());
+      } catch {
+        // The link can still be copied.
+      }
     }
 
     async copyLink() {
       const link = location.href.split("#")[0] + this.fragmentText();
-      history.replaceState(null, "", this.fragmentText());
+      this.address();
       try {
         await navigator.clipboard.writeText(link);
         this.say("The link to this view is copied.");
@@ -646,7 +691,7 @@
       const words = (x, y, size, content, more = "") =>
         parts.push(`<text x="${x}" y="${y}" font-size="${size}" fill="#1c2126" ${more}>${escape(content)}</text>`);
       words(10, 22, 15, `Attention of ${this.headWords().name}: ${text.name}`, 'font-weight="bold"');
-      words(10, 40, 12, "Rows attend to columns; post-softmax weight, darker is more.");
+      words(10, 40, 12, `Rows attend to columns. Opacity grows with the square root of the weight, to ${STRONGEST} at weight 1. Run ${settings.title}.`);
       steps.forEach((step, i) => {
         const left = margin + i * (side + margin);
         const weights = current.maps.weights(step, state.layer, state.head);
@@ -661,10 +706,10 @@
           for (let key = 0; key <= query; key++) {
             const weight = weights[at(query, key)];
             if (weight < 0.002) continue;
-            parts.push(`<rect x="${left + key * DOWNLOADED_CELL}" y="${top + query * DOWNLOADED_CELL}" width="${DOWNLOADED_CELL}" height="${DOWNLOADED_CELL}" fill="rgb(${BLUE})" fill-opacity="${Math.sqrt(weight).toFixed(3)}"><title>${escape(text.tokens[query])} → ${escape(text.tokens[key])}: ${weight.toFixed(3)}</title></rect>`);
+            parts.push(`<rect x="${left + key * DOWNLOADED_CELL}" y="${top + query * DOWNLOADED_CELL}" width="${DOWNLOADED_CELL}" height="${DOWNLOADED_CELL}" fill="rgb(${BLUE})" fill-opacity="${opacity(weight).toFixed(3)}"><title>${escape(text.tokens[query])} → ${escape(text.tokens[key])}: ${weight.toFixed(3)}</title></rect>`);
           }
         }
-        parts.push(`<path d="M${left},${top}v${side}h${side}z" fill="none" stroke="#888"/>`);
+        parts.push(`<path d="M${left},${top}v${side}h${side}v${-side}z" fill="none" stroke="#888"/>`);
       });
       return { width, height, source: `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif">${parts.join("")}</svg>` };
     }
@@ -672,7 +717,9 @@
     async save(kind) {
       const { width, height, source } = this.svg();
       const vector = new Blob([source], { type: "image/svg+xml" });
-      const name = `attention-${this.publicState().head}-step-${this.publicState().step}.${kind}`;
+      const { person, head, step, compare } = this.publicState();
+      const steps = compare === null ? step : `${step}-and-${compare}`;
+      const name = `attention-person-${person}-head-${head}-step-${steps}.${kind}`;
       if (kind === "svg") return this.download(name, vector);
       const address = URL.createObjectURL(vector);
       const image = new Image();

@@ -1,7 +1,8 @@
 // The attention view in Jupyter: maps come from the kernel as messages, and the state is shared with it.
 export default {
   render({ model, el }) {
-    const settings = model.get("settings");
+    const settings = structuredClone(model.get("settings")); // views of one model must not share it
+    const me = crypto.getRandomValues(new Uint32Array(1))[0];
     const root = document.createElement("div");
     el.append(root);
     // JupyterLab would take arrow keys and Enter for its own.
@@ -19,22 +20,30 @@ export default {
     };
     model.on("msg:custom", answered);
     const ask = (question) => new Promise((resolve, reject) => {
-      asked += 1;
-      waiting.set(asked, { resolve, reject });
-      model.send({ ...question, question: asked });
+      const name = `${me}-${(asked += 1)}`;
+      waiting.set(name, { resolve, reject });
+      model.send({ ...question, question: name });
     });
-    const read = async (person) => {
+    const receive = async (person) => {
       const { message, buffers } = await ask({ person });
-      settings.words = message.words;
+      if (message.words.length > settings.words.length) settings.words = message.words; // it only grows
       buffers.forEach((buffer, i) => kept.set(
         `${message.keys[i]}-${message.text.person}`,
         new Uint8Array(buffer.buffer ?? buffer, buffer.byteOffset ?? 0, buffer.byteLength),
       ));
       return message.text;
     };
+    const reading = new Map();
+    const read = (person) => {
+      const key = String(person);
+      if (!reading.has(key)) reading.set(key, receive(person).finally(() => reading.delete(key)));
+      return reading.get(key);
+    };
     const unpack = async (key) => {
       if (!kept.has(key)) await read(Number(key.split("-")[1]));
-      return kept.get(key);
+      const bytes = kept.get(key);
+      kept.delete(key); // the view keeps what it has read
+      return bytes;
     };
 
     let heard = null; // the last state that came from, or went to, the kernel
@@ -51,10 +60,17 @@ export default {
     const told = async () => {
       const state = model.get("state");
       if (JSON.stringify(state) === heard) return;
-      heard = JSON.stringify(state);
-      if (state.person !== undefined && !settings.texts.some(({ person }) => person === state.person)) {
-        settings.texts.push(await read(state.person));
+      const news = (heard = JSON.stringify(state));
+      const known = () => settings.texts.some(({ person }) => person === state.person);
+      if (state.person !== undefined && !known()) {
+        try {
+          const text = await read(state.person);
+          if (!known()) settings.texts.push(text);
+        } catch (error) {
+          return view.say(error.message);
+        }
         view.listPeople();
+        if (heard !== news) return; // told, or done, something else meanwhile
       }
       view.set({ token: null, ...view.fromPublic(state) });
     };
