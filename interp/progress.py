@@ -266,11 +266,17 @@ class LogLines:
 
 def screen_for(stream: Stream) -> Screen:
     """A line that moves where there is somebody to see it move, or lines of a log."""
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         return LiveLine()
     # A terminal that does not say how large it is cannot be drawn on.
     drawable = stream.isatty() and os.get_terminal_size(stream.fileno()).lines > 0
     return LiveLine(stream) if drawable else LogLines(stream)
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this; importing one's packages alone makes no notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class Job:

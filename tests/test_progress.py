@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import struct
+import sys
 import termios
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -401,3 +403,15 @@ def test_the_memory_stages_report(smoke_run: Run, tmp_path: Path) -> None:
 def test_recorders_are_progress() -> None:
     assert isinstance(silent, Progress)
     assert isinstance(Recorder(), Progress)
+
+
+def test_a_notebook_is_drawn_in_and_a_mere_import_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shell:
+        kernel = object()
+
+    for shell, screen in ((Shell(), LiveLine), (object(), LogLines), (None, LogLines)):
+        ipython = ModuleType("IPython")
+        ipython.get_ipython = lambda shell=shell: shell  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+        assert isinstance(screen_for(io.StringIO()), screen)

@@ -149,7 +149,7 @@ def _measure_block(
         runs = Hooked(model, pairs.base, pairs.read, keys)
     source: dict[Key, Tensor] = {}
     if how == "replace" and any(value is None for value in given):
-        source = read_activations(model, pairs.source, keys)
+        source = _read_sources(model, pairs, keys, runs.base)
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = _measured(measures, runs.unpatched(), answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
@@ -172,6 +172,24 @@ def _measure_block(
             found = _measured(measures, logits, Answers(answers.base[pair], answers.source[pair]))
             outcome[:, number[edits.cell[rows]].cpu().numpy(), pair.cpu().numpy()] = found
     return plain, outcome
+
+
+def _read_sources(
+    model: TransformerLensModel, pairs: Pairs, keys: Sequence[Key], base: Mapping[Key, Tensor]
+) -> dict[Key, Tensor]:
+    """The activations of the sources; of a source that is its base, those of the base.
+
+    The bases are run no further than to the position that is read, and on some processors products of
+    other widths differ in their last bits; an identity patch has to change none.
+    """
+    source = read_activations(model, pairs.source, keys)
+    if pairs.source.shape != pairs.base.shape:
+        return source
+    same = (pairs.source == pairs.base).all(dim=1)
+    for key, activation in source.items():
+        region: tuple[Any, ...] = (same, *(slice(length) for length in base[key].shape[1:]))
+        activation[region] = base[key][same]
+    return source
 
 
 def _batches(

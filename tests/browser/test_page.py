@@ -245,7 +245,7 @@ def test_keyboard(open_page, report):
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
-    assert _focused(page) == "Learning"
+    assert _focused(page) == "Attention maps"
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#learning"
     assert not first.is_visible()
