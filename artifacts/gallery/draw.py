@@ -1,13 +1,18 @@
 """Draws the gallery's figures from finished runs in artifacts/ (needs a Chrome or Chromium)."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import plotly.graph_objects as go
+from playwright.sync_api import sync_playwright
 
 import interp
 from interp.experiments import fit_of
 from interp.phases import DELTA, Phases
+from interp.report import render
+from interp.report.maps import maps_section
 
 GALLERY = Path(__file__).parent
 
@@ -59,6 +64,26 @@ def main() -> None:
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
         figure.write_image(GALLERY / f"{name}.svg", width=860, height=figure.layout.height or 520)
+    attention_maps(run)
+
+
+def attention_maps(run: interp.Run) -> None:
+    """A picture of the attention maps in the report, at the end of the plateau and at the last step."""
+    section = maps_section(run)
+    assert section is not None
+    view = f"#attention-maps?person=2&step={run.phases.plateau_end}&compare={run.steps[-1]}"
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = Path(folder) / "maps.html"
+        page.write_text(render("Attention maps", "", [section]), encoding="utf-8")
+        # Chromium's sandbox does not work for root, as which containers run.
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(viewport={"width": 1060, "height": 900}, device_scale_factor=1)
+        tab.goto(page.as_uri() + view)
+        tab.locator(".av-panel-title", has_text="head").nth(1).wait_for()
+        tab.locator(".attention-view").screenshot(path=GALLERY / "attention_maps.png")
+        browser.close()
 
 
 def memory(name: str, run: interp.Run) -> dict[str, go.Figure]:

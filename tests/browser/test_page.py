@@ -247,7 +247,7 @@ def test_keyboard(open_page, report):
     page.keyboard.press("Tab")
     assert _focused(page) == "Attention maps"
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#learning"
+    assert page.evaluate("location.hash") == "#maps"
     assert not first.is_visible()
 
 
