@@ -257,8 +257,7 @@ def _trace(
 
     if out is not None:
         require_format(out)  # before a model is read
-    whom = int(person) if person.isdecimal() else person
-    found = trace(Run.load(run), whom, attribute, step, wordings, context=context)
+    found = trace(Run.load(run), person, attribute, step, wordings, context=context)
     _OUT.print(repr(found), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         _OUT.print(str(write_fact(found, out)), soft_wrap=True, markup=False)

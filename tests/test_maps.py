@@ -182,7 +182,9 @@ def test_checkpoints_that_fit_are_spread_and_hold_the_ends_of_phases(smoke_run: 
 
 
 def test_bad_input(smoke_run: Run) -> None:
-    with pytest.raises(ConfigError, match="There is no individual 99; this population has 0 to 31"):
+    with pytest.raises(
+        ConfigError, match="There is no individual 99; this population has individuals 0 to 31"
+    ):
         map_text(smoke_run, 99)
     with pytest.raises(ConfigError, match="wordings 'spoken'"):
         map_text(smoke_run, 0, "spoken")
@@ -267,8 +269,7 @@ class TestWidget:
         view, messages = sent
         with pytest.raises(KeyError):
             view._answer(view, {"question": 1}, [])
-        with pytest.raises(ValueError, match="digits"):  # Python reads no number of that length
-            view._answer(view, {"question": 2, "person": "9" * 5000}, [])
+        view._answer(view, {"question": 2, "person": "9" * 5000}, [])  # no number that Python reads
         assert [content["question"] for content, _ in messages] == [1, 2]
         assert all("error" in content for content, _ in messages)
 

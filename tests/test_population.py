@@ -230,3 +230,15 @@ def test_values_are_independent_of_names(crowd: Population) -> None:
     table = np.zeros((60, 8), dtype=int)
     np.add.at(table, (crowd.names[:, 2], crowd.values[:, ATTRIBUTES.index("major")]), 1)
     assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_a_person_is_meant_by_index_or_name(people: Population) -> None:
+    name = people.name(3)
+    for person in (3, np.int64(3), "3", name, name.upper()):
+        assert people.individual(person) == 3
+    last = len(people) - 1
+    for wrong in (-1, last + 1, str(last + 1)):
+        with pytest.raises(ConfigError, match=f"individuals 0 to {last}"):
+            people.individual(wrong)
+    with pytest.raises(RunError, match="Nobody"):
+        people.individual("9" * 5000)

@@ -19,6 +19,7 @@ import pytest
 import interp
 from interp.attention import attention_to_names, knockout
 from interp.config import Config
+from interp.errors import ConfigError
 from interp.experiments import patching, run_grid
 from interp.experiments.grid import far
 from interp.memory import ablations, measure_memory, recall_edges, swaps
@@ -324,6 +325,8 @@ def test_workers_leave_the_number_of_threads(smoke_run: Run) -> None:
     torch.set_num_threads(2)
     try:
         attention_to_names(smoke_run, [0], workers=1)
+        with pytest.raises(ConfigError, match="workers=0"):
+            attention_to_names(smoke_run, [0], workers=0)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -68,8 +68,11 @@ def over_steps(
         progress: Told after each checkpoint.
 
     Raises:
-        CheckpointError, ConfigError, RunError: as `models_at`.
+        CheckpointError, RunError: as `models_at`.
+        ConfigError: as `models_at`, or no worker.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers}: at least one process has to work.")
     place = "cpu" if device is None else device
     chosen = list(run.steps if steps is None else sorted(set(steps)))
     if workers is None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from typing import SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from jaxtyping import Bool, Integer, UInt8
 from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, templates
 from interp.config import PopulationConfig
-from interp.errors import RunError
+from interp.errors import ConfigError, RunError
 
 _POPULATION_STREAM = 0x706F70  # keeps this random stream apart from those of batches
 _N_LISTED = 8  # people that an error names
@@ -99,6 +101,26 @@ class Population:
         """A person's six attribute values."""
         pools = value_pools(self.config)
         return {a: pools[a][i] for a, i in zip(ATTRIBUTES, self.values[individual], strict=True)}
+
+    def individual(self, person: SupportsIndex | str) -> int:
+        """The individual that is meant: by index (also as text, "12"), or by name (see `find`).
+
+        Raises:
+            ConfigError: there is no such index, or this is neither an index nor a name.
+            RunError: nobody has that name, or several people have.
+        """
+        if isinstance(person, str) and not (person.isdecimal() and len(person) <= 12):
+            return self.find(person)
+        try:
+            index = int(person) if isinstance(person, str) else operator.index(person)
+        except TypeError as error:
+            raise ConfigError(f"person={person!r}: give an index or a name.") from error
+        if not 0 <= index < len(self):
+            raise ConfigError(
+                f"There is no individual {index}; this population has individuals 0 to "
+                f"{len(self) - 1} (from {self.config.n_individuals} on, held out)."
+            )
+        return index
 
     def find(self, name: str) -> int:
         """The individual with this name.

@@ -110,10 +110,7 @@ def map_text(run: Run, individual: int, wordings: str = "evaluation", draw: int 
         ConfigError: no such individual or wordings, or a draw below 0.
     """
     people = run.population
-    if not 0 <= individual < len(people):
-        raise ConfigError(
-            f"There is no individual {individual}; this population has 0 to {len(people) - 1}."
-        )
+    individual = people.individual(individual)
     if wordings not in ("train", "evaluation"):
         raise ConfigError(f"There are no wordings {wordings!r}; give 'train' or 'evaluation'.")
     if draw < 0:

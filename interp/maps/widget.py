@@ -1,6 +1,5 @@
 """The attention view as a Jupyter widget: any person of a run, read from its checkpoints on demand."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Literal, SupportsIndex
 
@@ -51,7 +50,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         self._run, self._wordings, self._draw, self._device = run, wordings, draw, device
         self._words: list[int] = []
         self._records: dict[int, MapRecord] = {}
-        text = map_text(run, _individual(run, person), wordings, draw)
+        text = map_text(run, run.population.individual(person), wordings, draw)
         if not run.steps:
             raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
         self._steps = list(steps) if steps is not None else map_steps(run, [text])
@@ -87,7 +86,7 @@ class AttentionBrowser(anywidget.AnyWidget):
             if isinstance(value, int) and value < 0:
                 raise ConfigError(f"{name}={value}: {name}s are numbered from 0.")
         change: dict[str, Any] = {
-            "person": None if person is None else _individual(self._run, person),
+            "person": None if person is None else self._run.population.individual(person),
             "step": step,
             "head": None if head is None else _require_head(self._run, head),
             "token": token,
@@ -115,7 +114,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         """Sends the maps of a person that the view asks for, or says why not."""
         number = content.get("question")
         try:
-            record = self._record(_individual(self._run, content["person"]))
+            record = self._record(self._run.population.individual(content["person"]))
         except Exception as error:  # whatever it is, the view must not wait for ever
             self.send({"question": number, "error": str(error)})
             if not isinstance(error, InterpError):
@@ -175,16 +174,6 @@ def explore(
     view = AttentionBrowser(run, person, steps, wordings, draw, device)
     view.show(step=step, head=head, token=token, compare=compare)
     return view
-
-
-def _individual(run: Run, person: SupportsIndex | str) -> int:
-    """A person's number, from a number or a name (a number may come as text)."""
-    if not isinstance(person, str):
-        try:
-            return operator.index(person)
-        except TypeError as error:
-            raise ConfigError(f"person={person!r}: give a number or a name.") from error
-    return int(person) if person.isdecimal() else run.population.find(person)
 
 
 def _require_head(run: Run, head: str) -> str:

@@ -20,7 +20,6 @@ enrichment at the last name token, extraction by later heads).
 """
 
 import html
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, cast
@@ -411,13 +410,7 @@ class _Text:
         context: str,
     ) -> "_Text":  # fmt: skip
         index = _attribute_index(attribute)
-        people = run.population
-        individual = people.find(person) if isinstance(person, str) else operator.index(person)
-        if not 0 <= individual < len(people):
-            raise ConfigError(
-                f"There is no individual {individual}; this population has individuals 0 to "
-                f"{len(people) - 1} (from {people.config.n_individuals} on, held out)."
-            )
+        individual = run.population.individual(person)
         corpus = run.corpus
         batch = corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
         if context == "first":
