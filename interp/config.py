@@ -134,6 +134,10 @@ class ModelConfig(Settings):
     seed: int | None = Field(default=None, ge=0)
     """Seed of the initial weights; by default the run's seed."""
 
+    recurrence: Literal["rg_lru"] | None = None
+    """None: attention. "rg_lru": RecurrentGemma's recurrent block in place of attention, which brings a
+    gated MLP and RMSNorm and needs no positions: `normalization` and `positions` mean nothing then."""
+
     @property
     def d_head(self) -> int:
         """Width of one head."""
@@ -145,6 +149,11 @@ class ModelConfig(Settings):
             raise ConfigError(
                 f"model: d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; "
                 "choose values where it is."
+            )
+        if self.recurrence is not None and self.positions == "rotary":
+            raise ConfigError(
+                f"model: recurrence={self.recurrence!r} with positions='rotary'; rotary positions are a "
+                "part of attention, which it replaces. Leave one of them out."
             )
         if self.positions == "rotary" and self.d_head % 2:
             raise ConfigError(
@@ -343,6 +352,11 @@ class Config(Settings):
                 raise ConfigError(
                     f"patching: {what} {wrong} do not exist; the model has {what} 0 to {count - 1}."
                 )
+        if self.patching.on and self.model.recurrence is not None:
+            raise ConfigError(
+                f"patching: model.recurrence={self.model.recurrence!r} has no attention to patch; leave "
+                "patching.reference or model.recurrence out."
+            )
         start = self.patching.start
         if start is not None and start >= self.training.last_step:
             raise ConfigError(

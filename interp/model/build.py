@@ -54,7 +54,9 @@ def hooked_transformer(
 
     Returns:
         A `TransformerBridge` with the familiar hooks (`blocks.0.attn.hook_pattern`,
-        `blocks.0.mlp.hook_post`, ...) and weights (`W_Q`, `W_out`, ...), in train mode.
+        `blocks.0.mlp.hook_post`, ...) and weights (`W_Q`, `W_out`, ...), in train mode. With
+        `config.model.recurrence` it is a recurrent model (see `interp.model.recurrent`), which has the
+        hooks on the residual stream and the MLPs, and none on attention.
 
     Example:
         >>> from interp import hooked_transformer, preset
@@ -64,6 +66,10 @@ def hooked_transformer(
     """
     if tokenizer is None:
         tokenizer = build_tokenizer(config.population, config.tokenizer)
+    if config.model.recurrence is not None:
+        from interp.model.recurrent import recurrent_transformer  # the one user of these imports
+
+        return recurrent_transformer(config, tokenizer, device)
     model = boot_native(
         bridge_config(config, d_vocab=len(tokenizer)), tokenizer=tokenizer, device=device
     )
@@ -71,11 +77,17 @@ def hooked_transformer(
     return model
 
 
+_EMBEDDINGS = {
+    "embed", "pos_embed", "unembed", "tok_embed", "pos", "head", "embed_tokens", "lm_head",
+}  # fmt: skip
+"""What holds the embeddings, by TransformerLens' names or by those of the model inside."""
+
+
 def parameter_counts(model: nn.Module) -> dict[str, int]:
     """Number of parameters: `total`, `embedding` (tokens, positions, unembedding), `non_embedding`."""
     total = embedding = 0
     for name, parameter in model.named_parameters():
         total += parameter.numel()
-        if name.split(".")[0] in ("embed", "pos_embed", "unembed", "tok_embed", "pos", "head"):
+        if _EMBEDDINGS & set(name.split(".")[:2]):
             embedding += parameter.numel()
     return {"total": total, "embedding": embedding, "non_embedding": total - embedding}
