@@ -1,0 +1,157 @@
+"""A trained associative memory on disk.
+
+Folder layout:
+
+    config.yaml                the settings
+    metrics.jsonl              one observation a line
+    pretrained.safetensors     weights after pre-training
+    finetuned.safetensors      weights after fine-tuning
+    finished.json              written last: present once training has ended
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from interp.associative_memory.config import AssociativeMemoryConfig
+from interp.associative_memory.model import AssociativeMemory
+from interp.associative_memory.pairs import Pairs
+from interp.errors import CheckpointError, ConfigError, RunError
+from interp.files import read_tensors
+
+PHASES = ("pretraining", "finetuning")
+COLUMNS = ("phase", "step", "split", "metric", "value")
+"""The columns of a table of metrics."""
+_WEIGHTS = {"pretraining": "pretrained.safetensors", "finetuning": "finetuned.safetensors"}
+
+
+class AssociativeMemoryRun:
+    """A run's settings, measurements and weights.
+
+    Args:
+        path: Its folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "AssociativeMemoryRun":
+        """Opens the run in a folder.
+
+        Raises:
+            RunError: the folder is missing, or holds no run of an associative memory.
+        """
+        run = cls(path)
+        if not run.config_path.is_file():
+            raise RunError(
+                f"{run.path} holds no run (config.yaml is missing). Give the folder that an "
+                "associative memory was trained into."
+            )
+        _ = run.config
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        """The settings' file."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The metrics' file."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def finished_path(self) -> Path:
+        """Present once training has ended."""
+        return self.path / "finished.json"
+
+    def weights_path(self, phase: str) -> Path:
+        """The file of the weights at the end of a phase, "pretraining" or "finetuning"."""
+        return self.path / _WEIGHTS[phase]
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended and its files are there."""
+        needed = [self.metrics_path, *(self.weights_path(phase) for phase in PHASES)]
+        return self.finished_path.is_file() and all(path.is_file() for path in needed)
+
+    @cached_property
+    def config(self) -> AssociativeMemoryConfig:
+        """The run's settings.
+
+        Raises:
+            RunError: they are not those of an associative memory.
+        """
+        try:
+            return AssociativeMemoryConfig.from_yaml(self.config_path.read_text(encoding="utf-8"))
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{self.config_path} is not of an associative memory of this version. {error}"
+            ) from error
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All that was measured, on all pairs: the columns `COLUMNS`.
+
+        `phase` is "pretraining" or "finetuning", and `step` counts from the beginning of the phase;
+        `split` is "old" or "new" pairs; `metric` is "accuracy" (share of keys whose value has the
+        highest logit) or "loss" (nats).
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        try:
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+            return pd.DataFrame([json.loads(line) for line in lines], columns=list(COLUMNS))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.metrics_path} cannot be read ({error}). Delete {self.finished_path} and train "
+                "the run again."
+            ) from error
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The old and new pairs."""
+        return Pairs.draw(self.config)
+
+    def model(
+        self, phase: Literal["pretraining", "finetuning"] = "finetuning"
+    ) -> AssociativeMemory:
+        """The memory as it was at the end of a phase.
+
+        Raises:
+            CheckpointError: the weights are missing, damaged, or of another size.
+        """
+        path = self.weights_path(phase)
+        tensors, _ = read_tensors(path)
+        model = AssociativeMemory(self.config.model, self.config.seed)
+        wanted = {name: value.shape for name, value in model.state_dict().items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+            raise CheckpointError(
+                f"{path} does not hold the weights of this run's model. Delete {self.finished_path} "
+                "and train the run again."
+            )
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    def movement(self) -> pd.DataFrame:
+        """How far fine-tuning moved each hidden unit's key and value.
+
+        Returns:
+            Columns `neuron`, `part` ("key": input weights, "value": output weights), `value`: the
+            norm of the change as a share of the norm before.
+        """
+        before, after = self.model("pretraining"), self.model("finetuning")
+        rows = []
+        for part in ("key", "value"):
+            old, new = getattr(before, f"{part}s"), getattr(after, f"{part}s")
+            moved = ((new - old).norm(dim=1) / old.norm(dim=1)).tolist()
+            rows += [
+                {"neuron": neuron, "part": part, "value": value}
+                for neuron, value in enumerate(moved)
+            ]
+        return pd.DataFrame(rows)

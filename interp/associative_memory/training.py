@@ -1,0 +1,220 @@
+"""Training an associative memory: pre-training on old pairs, then fine-tuning on new ones.
+
+A run takes seconds, so one that was killed is trained again from the start, to the same bytes. Sums
+add up in one order whatever the machine's number of cores, as training keeps to one thread.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from interp.associative_memory.config import AssociativeMemoryConfig
+from interp.associative_memory.model import AssociativeMemory, recall_logits, recall_loss
+from interp.associative_memory.pairs import (
+    BLOCK,
+    Pairs,
+    finetuning_samples,
+    pretraining_samples,
+)
+from interp.associative_memory.run import PHASES, AssociativeMemoryRun
+from interp.errors import DivergedError, RunError
+from interp.files import folder_lock, write_json, write_tensors, write_text
+from interp.progress import Progress, parts, showing, silent
+
+
+def train(
+    config: AssociativeMemoryConfig,
+    out: Path | str,
+    *,
+    resume: bool = True,
+    progress: bool | Progress = True,
+) -> AssociativeMemoryRun:
+    """Trains an associative memory and returns the run.
+
+    Args:
+        config: What to train.
+        out: The run's folder.
+        resume: Accept a folder that holds this run already: a finished one is returned as it is, an
+            unfinished one is trained from the start.
+        progress: Show progress on standard error; or where to report it to.
+
+    Raises:
+        RunError: the folder is in use, holds something else, or a run with other settings, or this
+            run and `resume` was not asked for.
+        DivergedError: the loss became NaN or infinite.
+        StorageError: a file could not be written.
+    """
+    out = Path(out)
+    _refuse_foreign(out)  # before a lock is put into it
+    with folder_lock(out):
+        run = AssociativeMemoryRun(out)
+        if run.config_path.exists():
+            _require_same(config, out, resume)
+        else:
+            write_text(run.config_path, config.to_yaml())
+        for part in out.glob(".*.part"):  # what a kill left of a file that was being written
+            part.unlink()
+        if not run.finished:
+            run.finished_path.unlink(missing_ok=True)
+            seconds = expected_seconds(config)
+            with showing("associative memory", seconds, progress) as report, one_thread():
+                _train(config, run, report)
+        return AssociativeMemoryRun.load(out)
+
+
+def expected_seconds(config: AssociativeMemoryConfig) -> float:
+    """About how long a run takes on one CPU core."""
+    model, pre, fine = config.model, config.pretraining, config.finetuning
+    weights = model.n_hidden * (2 * model.d_model)
+    a_step = 2.5e-4 + 5e-11 * weights * config.optimizer.batch_size
+    n_measured = len(pre.measured_steps()) + len(fine.measured_steps())
+    a_measurement = 2e-11 * weights * (pre.n_pairs + fine.n_new)
+    return a_step * (pre.n_steps + fine.n_steps) + a_measurement * n_measured
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While this lasts, PyTorch computes on one thread: nothing here is large enough for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], float]:
+    """Accuracy (share) and loss (nats) on all old and on all new pairs, by (split, metric)."""
+    found = {}
+    with torch.no_grad():
+        logits = recall_logits(model, pairs.keys, pairs.values)
+        losses = torch.nn.functional.cross_entropy(logits, pairs.answers, reduction="none")
+        right = (logits.argmax(dim=1) == pairs.answers).double()
+        for split in ("old", "new"):
+            found[split, "accuracy"] = right[pairs.split(split)].mean().item()
+            found[split, "loss"] = losses[pairs.split(split)].double().mean().item()
+    return found
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuses a folder with files that are no run's."""
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    foreign = sorted(name for name in present if not name.startswith("."))
+    if foreign and "config.yaml" not in present:
+        raise RunError(
+            f"{out} holds files but no run ({', '.join(foreign[:4])}). Choose an empty or new folder."
+        )
+
+
+def _require_same(config: AssociativeMemoryConfig, out: Path, resume: bool) -> None:
+    ours, theirs = config.identity(), AssociativeMemoryRun.load(out).config.identity()
+    changed = [
+        f"{name}: {theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} asked for"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{out} holds an associative memory with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nUse those settings, or another folder."
+        )
+    if not resume:
+        raise RunError(
+            f"{out} already holds this run. Use resume=True to keep it, or another folder."
+        )
+
+
+def _train(config: AssociativeMemoryConfig, run: AssociativeMemoryRun, progress: Progress) -> None:
+    pairs = Pairs.draw(config)
+    model = AssociativeMemory(config.model, config.seed)
+    pre, fine = config.pretraining, config.finetuning
+    rows: list[dict[str, Any]] = []
+    progress(0.0)
+    of_phases = parts(progress, [pre.n_steps, fine.n_steps])
+
+    def cosine(step: int) -> float:
+        return pre.learning_rate * 0.5 * (1 + math.cos(math.pi * step / pre.n_steps))
+
+    _train_phase(
+        "pretraining", model, pairs, config, pre.n_steps, cosine,
+        lambda block: pretraining_samples(config, block), pre.measured_steps(), rows, of_phases[0],
+    )  # fmt: skip
+    _write_weights(run, "pretraining", model)
+    _train_phase(
+        "finetuning", model, pairs, config, fine.n_steps, lambda step: fine.learning_rate,
+        lambda block: finetuning_samples(config, block), fine.measured_steps(), rows, of_phases[1],
+    )  # fmt: skip
+    _write_weights(run, "finetuning", model)
+    write_text(run.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(
+        run.finished_path, {"pretraining_steps": pre.n_steps, "finetuning_steps": fine.n_steps}
+    )
+
+
+def _write_weights(run: AssociativeMemoryRun, phase: str, model: AssociativeMemory) -> None:
+    note = {"format": "interp associative memory 1", "phase": phase}
+    write_tensors(run.weights_path(phase), dict(model.named_parameters()), note)
+
+
+def _train_phase(
+    phase: str,
+    model: AssociativeMemory,
+    pairs: Pairs,
+    config: AssociativeMemoryConfig,
+    n_steps: int,
+    learning_rate: Callable[[int], float],
+    samples: Callable[[int], np.ndarray],
+    measured: list[int],
+    rows: list[dict[str, Any]],
+    progress: Progress = silent,
+) -> None:
+    """One phase, with an optimizer of its own; what is measured is added to `rows`."""
+    assert phase in PHASES
+    optimizer = _adamw(model, config)
+    due = set(measured)
+    shown = torch.empty(0, dtype=torch.int64)
+    for step in range(n_steps + 1):
+        if step in due:
+            found = measure(model, pairs)
+            if not all(math.isfinite(value) for value in found.values()):
+                raise DivergedError(
+                    f"The loss became NaN or infinite before step {step} of {phase}; use a lower "
+                    f"learning rate ({phase}.learning_rate)."
+                )
+            rows += [
+                {"phase": phase, "step": step, "split": split, "metric": metric, "value": value}
+                for (split, metric), value in found.items()
+            ]
+            progress(step / n_steps, f"{phase}, step {step:,} of {n_steps:,}")
+        if step == n_steps:
+            break
+        if step % BLOCK == 0:
+            shown = torch.from_numpy(samples(step // BLOCK))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        chosen = shown[step % BLOCK]
+        loss = recall_loss(model, pairs.keys[chosen], pairs.values, pairs.answers[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _adamw(model: AssociativeMemory, config: AssociativeMemoryConfig) -> torch.optim.AdamW:
+    """AdamW; only weights decay, not biases."""
+    settings = config.optimizer
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim == 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], betas=betas, fused=True
+    )
