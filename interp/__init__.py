@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from interp.memory.trace import trace
     from interp.model import hooked_transformer
     from interp.presets import preset
-    from interp.run import Run
+    from interp.run import Run, finetuned
     from interp.training import train
 
 _HOMES = {
@@ -26,6 +26,7 @@ _HOMES = {
     "InterpError": "interp.errors",
     "Run": "interp.run",
     "explore": "interp.maps.widget",
+    "finetuned": "interp.run",
     "hooked_transformer": "interp.model",
     "plots": "",
     "preset": "interp.presets",
@@ -38,6 +39,7 @@ __all__ = [
     "InterpError",
     "Run",
     "explore",
+    "finetuned",
     "hooked_transformer",
     "plots",
     "preset",

@@ -83,22 +83,67 @@ class PopulationConfig(Settings):
 
 
 class SamplingConfig(Settings):
-    """Who comes next in training."""
+    """Who comes next in training. Individuals are counted in the order of the population."""
 
-    kind: Literal["uniform", "power_law"] = "uniform"
+    kind: Literal["uniform", "power_law", "celebrities", "warm_up", "sequential", "adaptive"] = (
+        "uniform"
+    )
     """"uniform": everybody equally likely. "power_law": individual i (from 1) has probability
-    proportional to i^-exponent."""
+    proportional to i^-exponent. "celebrities": the first few are more likely than the rest. "warm_up":
+    only the first few for some epochs, then everybody. "sequential": one group after the other.
+    "adaptive": few people until the run itself shows that its plateau has ended, then more."""
     exponent: float | None = Field(default=None, ge=0.0, le=10.0)
     """The exponent α of the power law: 0 is uniform, 1 is Zipf ("power_law" only)."""
+    n_celebrities: int | None = Field(default=None, ge=1)
+    """How many people are celebrities ("celebrities" only)."""
+    weight_celebrities: float | None = Field(default=None, gt=0)
+    """How many times likelier a celebrity is than anybody else ("celebrities" only)."""
+    indiv_warmup: int | None = Field(default=None, ge=1)
+    """How many people are shown at first ("warm_up" and "adaptive" only)."""
+    epochs_warmup: float | None = Field(default=None, ge=0)
+    """For how many epochs only they are shown; an epoch has n_individuals / batch_size steps
+    ("warm_up" only)."""
+    n_groups: int | None = Field(default=None, ge=1)
+    """Into how many groups the people are divided ("sequential" only)."""
+    n_repeats: int | None = Field(default=None, ge=1)
+    """How many times all groups come one after the other ("sequential" only)."""
+    growth: Literal["at_once", "gradual"] | None = None
+    """What follows the plateau: "at_once" everybody; "gradual" twice as many people each time that
+    those shown are known ("adaptive" only)."""
 
     @model_validator(mode="after")
     def _settings_of_kind(self) -> "SamplingConfig":
-        if (self.exponent is not None) != (self.kind == "power_law"):
+        wanted = SAMPLING_SETTINGS[self.kind]
+        given = {n for n in type(self).model_fields if n != "kind" and getattr(self, n) is not None}
+        if foreign := sorted(given - set(wanted)):
+            kinds = {
+                n: [k for k, names in SAMPLING_SETTINGS.items() if n in names] for n in foreign
+            }
             raise ConfigError(
-                f"sampling: kind={self.kind!r} with exponent={self.exponent}; the exponent belongs "
-                "to kind='power_law' and has to be set there, and only there."
+                f"sampling: kind={self.kind!r} with "
+                + "; ".join(
+                    f"{n}={getattr(self, n)}, which belongs to {' and '.join(kinds[n])} only"
+                    for n in foreign
+                )
+                + f". {self.kind!r} has {', '.join(wanted) or 'no settings'}."
+            )
+        if missing := [n for n in wanted if n not in given]:
+            raise ConfigError(
+                f"sampling: kind={self.kind!r} needs {', '.join(f'sampling.{n}' for n in missing)}; "
+                "set it."
             )
         return self
+
+
+SAMPLING_SETTINGS: dict[str, tuple[str, ...]] = {
+    "uniform": (),
+    "power_law": ("exponent",),
+    "celebrities": ("n_celebrities", "weight_celebrities"),
+    "warm_up": ("indiv_warmup", "epochs_warmup"),
+    "sequential": ("n_groups", "n_repeats"),
+    "adaptive": ("indiv_warmup", "growth"),
+}
+"""The settings that each kind of sampling has; all of them have to be given."""
 
 
 class TokenizerConfig(Settings):
@@ -287,6 +332,53 @@ class PatchingConfig(Settings):
         return self
 
 
+class FinetuningConfig(Settings):
+    """Training that goes on from the weights of a finished run, on other people (paper, section 5)."""
+
+    base: str | None = None
+    """Folder of the run whose weights training starts from; fine-tuning is off without."""
+    base_step: int | None = Field(default=None, ge=0)
+    """Which checkpoint of it; the last by default."""
+    people: Literal["new", "rare"] | None = None
+    """On whom: "new" people, the first of those held out so far (the default), or "rare" ones, the
+    last of those that the base was trained on."""
+    n_individuals: int | None = Field(default=None, ge=1)
+    """How many of them; all held-out people by default ("new")."""
+    replay_weight: float | None = Field(default=None, gt=0)
+    """Replay: how likely each other known person is, against 1 for each of those people; without, only
+    those people are shown."""
+    base_run: Annotated[str | None, tyro.conf.Suppress] = None
+    """Fingerprint of the base run's settings; filled in when training begins."""
+
+    @property
+    def on(self) -> bool:
+        """Whether training starts from the weights of another run."""
+        return self.base is not None or self.base_run is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explicit_people(cls, values: Any) -> Any:
+        """A fine-tuned run always says on whom: one run, one set of settings."""
+        if isinstance(values, dict) and (values.get("base") or values.get("base_run")):
+            return {**values, "people": values.get("people") or "new"}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> "FinetuningConfig":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not self.on and given:
+            raise ConfigError(
+                f"finetuning: {', '.join(given)} given, but no base; set finetuning.base to the folder "
+                "of the run whose weights training starts from."
+            )
+        if self.people == "rare" and self.n_individuals is None:
+            raise ConfigError(
+                "finetuning: people='rare' needs finetuning.n_individuals: how many of the last people "
+                "that the base was trained on."
+            )
+        return self
+
+
 class EvaluationConfig(Settings):
     """What is measured while training."""
 
@@ -296,8 +388,9 @@ class EvaluationConfig(Settings):
     """People measured per split (the first so many; all, if fewer exist). One biography each."""
     log_every: int = Field(default=5, ge=1)
     """Steps between records of the training loss."""
-    splits: tuple[Literal["train", "evaluation", "held_out"], ...] | None = None
-    """What is measured while training; all three by default. "evaluation" belongs to it always."""
+    splits: tuple[Literal["train", "evaluation", "held_out", "finetuned"], ...] | None = None
+    """What is measured while training; all by default. "evaluation" belongs to it always. "finetuned"
+    are the people of fine-tuning, in wordings never seen with them; the others are without them."""
 
     @model_validator(mode="after")
     def _phases_can_be_found(self) -> "EvaluationConfig":
@@ -339,10 +432,54 @@ class Config(Settings):
     """The training loop."""
     patching: PatchingConfig = PatchingConfig()
     """Attention patterns taken from a reference run while training."""
+    finetuning: FinetuningConfig = FinetuningConfig()
+    """Training that goes on from the weights of a finished run, on other people."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured while training."""
     logging: LoggingConfig = LoggingConfig()
     """Where else the metrics go."""
+
+    @model_validator(mode="after")
+    def _enough_people(self) -> "Config":
+        people, sampling, finetuning = self.population, self.sampling, self.finetuning
+        for name in ("n_celebrities", "indiv_warmup", "n_groups"):
+            wanted = getattr(sampling, name)
+            if wanted is not None and wanted > people.n_individuals:
+                raise ConfigError(
+                    f"sampling: {name}={wanted}, but there are {people.n_individuals} people to train "
+                    "on (population.n_individuals); use fewer, or more people."
+                )
+        if not finetuning.on:
+            if self.evaluation.splits is not None and "finetuned" in self.evaluation.splits:
+                raise ConfigError(
+                    "evaluation: the split 'finetuned' exists only where training starts from another "
+                    "run; set finetuning.base or leave the split out."
+                )
+            return self
+        if sampling.kind not in ("uniform", "power_law", "celebrities"):
+            raise ConfigError(
+                f"finetuning: sampling.kind={sampling.kind!r} is a schedule over everybody, but "
+                "fine-tuning shows its own people; use uniform."
+            )
+        source, most = (
+            ("held out (population.n_held_out)", people.n_held_out)
+            if finetuning.people == "new"
+            else ("trained on (population.n_individuals)", people.n_individuals - 1)
+        )
+        count = finetuning.n_individuals or people.n_held_out
+        if not 1 <= count <= most:
+            raise ConfigError(
+                f"finetuning: {count} {finetuning.people} people are asked for, but at most {most} of "
+                f"those {source} can be used; change finetuning.n_individuals."
+            )
+        return self
+
+    @property
+    def n_finetuned(self) -> int:
+        """How many people fine-tuning is on; 0 without fine-tuning."""
+        if not self.finetuning.on:
+            return 0
+        return self.finetuning.n_individuals or self.population.n_held_out
 
     @model_validator(mode="after")
     def _patched_parts_exist(self) -> "Config":
@@ -433,13 +570,15 @@ class Config(Settings):
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all but logging.
 
-        Settings that are off (None) are left out, so that one added later changes no old run. A
-        reference run counts by its own settings and not by the folder it happens to lie in.
+        Settings that are off (None) are left out, so that one added later changes no old run. Another
+        run (a reference, a base) counts by its own settings and not by the folder it happens to lie in.
         """
         values = self.model_dump(mode="json", exclude_none=True)
         del values["logging"], values["preset"]
         if "reference_run" in values["patching"]:
             del values["patching"]["reference"]
+        if "base_run" in values["finetuning"]:
+            values["finetuning"].pop("base", None)
         return flatten(values)
 
 

@@ -20,13 +20,16 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Population, value_pools
 from interp.biographies.lists import DAYS, MONTHS
+from interp.biographies.sampling import Uniform
 from interp.errors import ConfigError
 from interp.model.forward import evaluating, logits_at
 
-Split = Literal["train", "evaluation", "held_out"]
+Split = Literal["train", "evaluation", "held_out", "finetuned"]
 """train: known people in training wordings; evaluation: known people in wordings never seen with
-them; held_out: people never seen."""
+them; held_out: people never seen; finetuned: those whom fine-tuning is on, in wordings never seen with
+them (the other splits are without them)."""
 SPLITS: tuple[Split, ...] = ("train", "evaluation", "held_out")
+"""The splits of a run that is not fine-tuned."""
 
 METRICS = ("attribute_loss", "attribute_accuracy", "top_probability", "entropy")
 """What `measure` reports, in this order. Units: nats, share, probability, nats."""
@@ -109,8 +112,8 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
     if not len(individuals):
         raise ConfigError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
-            f"{people.config.n_held_out}, n_individuals={n_individuals}. Choose another "
-            "split, or a population that holds people out."
+            f"{people.config.n_held_out}, n_individuals={n_individuals}, {len(corpus.finetuned)} people "
+            "of fine-tuning. Choose another split, or a population that holds (more) people out."
         )
     return corpus.biographies(individuals, "train" if split == "train" else "evaluation")
 
@@ -127,12 +130,21 @@ def measured_individuals(
             else evenly spaced ones, so that frequent and rare people are measured alike.
     """
     people = corpus.population
-    individuals = np.arange(len(people))[people.held_out if split == "held_out" else people.trained]
-    if n_individuals is not None and n_individuals < len(individuals):
-        spaced = np.arange(n_individuals) * len(individuals) // n_individuals
-        uniform = corpus.sampling.kind == "uniform"
-        individuals = individuals[:n_individuals] if uniform else individuals[spaced]
-    return individuals
+    if split == "finetuned":
+        individuals = corpus.finetuned
+    else:
+        chosen = people.held_out if split == "held_out" else people.trained
+        individuals = np.setdiff1d(np.arange(len(people))[chosen], corpus.finetuned)
+    return chosen_evenly(individuals, n_individuals, isinstance(corpus.sampler, Uniform))
+
+
+def chosen_evenly(
+    individuals: Integer[np.ndarray, " individual"], n: int | None, alike: bool
+) -> Integer[np.ndarray, " chosen"]:
+    """At most `n` people: the first where all are equally likely (`alike`), else evenly spaced ones."""
+    if n is None or n >= len(individuals):
+        return individuals
+    return individuals[:n] if alike else individuals[np.arange(n) * len(individuals) // n]
 
 
 def value_table(
@@ -219,9 +231,9 @@ class Baseline:
     statistics: dict[str, float]
 
     @classmethod
-    def of(cls, population: Population) -> "Baseline":
-        """The baseline of a population's trained people."""
-        values = population.values[population.trained]
+    def of(cls, population: Population, n_individuals: int | None = None) -> "Baseline":
+        """The baseline of a population's trained people, or of the first `n_individuals` of them."""
+        values = population.values[population.trained][:n_individuals]
         pools = value_pools(population.config)
         theoretical = {name: float(np.log(len(pool))) for name, pool in pools.items()}
         exact = {name: entropy(values[:, i]) for i, name in enumerate(pools)}

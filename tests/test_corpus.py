@@ -18,8 +18,9 @@ from interp.biographies import (
     templates,
     value_pools,
 )
+from interp.biographies.sampling import power_law
 from interp.biographies.tokenizer import words
-from interp.config import Config, SamplingConfig
+from interp.config import Config
 from interp.errors import ConfigError
 
 PER_TOKEN = ("tokens", "kind", "attribute", "sentence", "part")
@@ -192,8 +193,7 @@ def test_every_order_and_wording_comes(corpus: Corpus) -> None:
 
 
 def test_power_law_reaches_the_batches(smoke: Config, corpus: Corpus) -> None:
-    steep = SamplingConfig(kind="power_law", exponent=2.0)
-    zipf = Corpus(corpus.population, corpus.tokenizer, steep)
+    zipf = Corpus(corpus.population, corpus.tokenizer, power_law(24, exponent=2.0))
     counts = np.bincount(zipf.batch(0, 2000).individuals, minlength=32)
     assert counts[0] > 0.5 * 2000
     assert counts[24:].sum() == 0

@@ -3,8 +3,8 @@ import pytest
 from scipy import stats
 
 from interp.biographies import sampler
-from interp.biographies.sampling import PowerLaw
-from interp.config import SamplingConfig
+from interp.biographies.sampling import power_law
+from interp.config import Config, SamplingConfig
 
 N, DRAWS = 50, 100_000
 UNIFORM = SamplingConfig()
@@ -12,7 +12,8 @@ ZIPF = SamplingConfig(kind="power_law", exponent=1.0)
 
 
 def draws(config: SamplingConfig, seed: int = 0) -> np.ndarray:
-    return sampler(config, N).draw(np.random.default_rng(seed), step=0, size=DRAWS)
+    whole = Config().with_settings(**{"population.n_individuals": N, "sampling": config})
+    return sampler(whole).draw(np.random.default_rng(seed), step=0, size=DRAWS)
 
 
 def counts(config: SamplingConfig) -> np.ndarray:
@@ -35,11 +36,11 @@ def test_power_law_frequencies(exponent: float) -> None:
 
 
 def test_exponent_0_is_uniform() -> None:
-    np.testing.assert_allclose(PowerLaw(N, 0.0).probabilities, 1 / N)
+    np.testing.assert_allclose(power_law(N, 0.0).probabilities, 1 / N)
 
 
 def test_zipf_probabilities() -> None:
-    probabilities = PowerLaw(4, 1.0).probabilities
+    probabilities = power_law(4, 1.0).probabilities
     np.testing.assert_allclose(probabilities, np.array([12, 6, 4, 3]) / 25)
 
 
@@ -52,6 +53,6 @@ def test_deterministic(config: SamplingConfig) -> None:
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 10.0])
 def test_power_law_stays_in_range(exponent: float) -> None:
     for n in (1, 3, 100_000):
-        drawn = PowerLaw(n, exponent).draw(np.random.default_rng(0), step=0, size=10_000)
+        drawn = power_law(n, exponent).draw(np.random.default_rng(0), step=0, size=10_000)
         assert drawn.min() >= 0
         assert drawn.max() < n

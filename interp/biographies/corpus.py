@@ -22,10 +22,16 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_pools
 from interp.biographies.population import Population
-from interp.biographies.sampling import sampler
+from interp.biographies.sampling import (
+    Individuals,
+    Sampler,
+    Uniform,
+    finetuned_individuals,
+    sampler,
+)
 from interp.biographies.templates import N_TEMPLATES, templates
 from interp.biographies.tokenizer import PUNCTUATION, build_tokenizer, encode_words, words
-from interp.config import Config, SamplingConfig
+from interp.config import Config
 from interp.errors import ConfigError
 
 _TRAINING_STREAM, _MEASURING_STREAM = 1, 2
@@ -120,8 +126,9 @@ class Corpus:
     Args:
         population: Who they are about.
         tokenizer: The population's tokenizer.
-        sampling: Who comes next in training.
+        sampler: Who comes next in training; everybody equally likely by default.
         seed: Together with the step it determines a batch.
+        finetuned: Whom fine-tuning is on; nobody by default.
 
     Example:
         >>> from interp import preset
@@ -134,14 +141,15 @@ class Corpus:
         self,
         population: Population,
         tokenizer: PreTrainedTokenizerFast,
-        sampling: SamplingConfig | None = None,
+        sampler: Sampler | None = None,
         seed: int = 0,
+        finetuned: Individuals | None = None,
     ) -> None:
         self.population = population
         self.tokenizer = tokenizer
         self.seed = seed
-        self.sampling = SamplingConfig() if sampling is None else sampling
-        self.sampler = sampler(self.sampling, population.config.n_individuals)
+        self.sampler: Sampler = sampler or Uniform(population.config.n_individuals)
+        self.finetuned: Individuals = np.arange(0) if finetuned is None else finetuned
         self._fill_pool()
 
     @classmethod
@@ -153,7 +161,8 @@ class Corpus:
         """
         population = Population.draw(config.population, config.seed_of("population"))
         tokenizer = build_tokenizer(config.population, config.tokenizer)
-        corpus = cls(population, tokenizer, config.sampling, config.seed_of("training"))
+        seed = config.seed_of("training")
+        corpus = cls(population, tokenizer, sampler(config), seed, finetuned_individuals(config))
         corpus.require_context(config.model.n_ctx)
         return corpus
 

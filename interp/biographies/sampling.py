@@ -1,15 +1,21 @@
 """Sampling distributions: which individual comes next in training.
 
-A distribution is one class with one method, so that others (celebrities, warm-up, replay, ...) join
-by adding a kind to `config.SamplingConfig` and a line to `sampler`.
+A distribution is one class with one method, so that others join by adding a kind to
+`config.SamplingConfig` and a line to `sampler`. Each is a function of the step and of a generator that
+is seeded with it, so that a batch needs no saved state. What the adaptive schedule shows depends on
+the run: its `Stages` are written down in the run's metrics, and read from there.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from interp.config import SamplingConfig
+from interp.config import Config
+
+Individuals = Integer[np.ndarray, " individual"]
 
 
 @runtime_checkable
@@ -23,26 +29,23 @@ class Sampler(Protocol):
 
 
 class Uniform:
-    """Every one of `n` individuals is equally likely."""
+    """Everyone from individual `start` on, `n` in all, is equally likely."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, start: int = 0) -> None:
         self.n = n
+        self.start = start
 
     def draw(
         self, generator: np.random.Generator, step: int, size: int
     ) -> Integer[np.ndarray, " {size}"]:
         """See `Sampler.draw`."""
-        return generator.integers(0, self.n, size=size)
+        return generator.integers(self.start, self.start + self.n, size=size)
 
 
-class PowerLaw:
-    """Individual i (from 1) of `n` has probability proportional to i^-exponent.
+class Weighted:
+    """Each individual is as likely as its weight says."""
 
-    Source: paper, section 4 and Fig. 4.
-    """
-
-    def __init__(self, n: int, exponent: float) -> None:
-        weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
+    def __init__(self, weights: Float[np.ndarray, " individual"]) -> None:
         self.probabilities: Float[np.ndarray, " individual"] = weights / weights.sum()
         self._cumulative = np.cumsum(self.probabilities)
         self._cumulative[-1] = 1.0
@@ -54,9 +57,145 @@ class PowerLaw:
         return np.searchsorted(self._cumulative, generator.random(size), side="right")
 
 
-def sampler(config: SamplingConfig, n_individuals: int) -> Sampler:
-    """The sampler that a configuration asks for, over the first `n_individuals` people."""
-    if config.kind == "power_law":
-        assert config.exponent is not None  # the settings see to that
-        return PowerLaw(n_individuals, config.exponent)
-    return Uniform(n_individuals)
+def power_law(n: int, exponent: float) -> Weighted:
+    """Individual i (from 1) of `n` has probability proportional to i^-exponent (paper, Fig. 4)."""
+    return Weighted(np.arange(1, n + 1, dtype=np.float64) ** -exponent)
+
+
+def celebrities(n: int, n_celebrities: int, weight: float) -> Weighted:
+    """The first `n_celebrities` of `n` are `weight` times likelier than the rest (paper, Fig. H)."""
+    weights = np.ones(n)
+    weights[:n_celebrities] = weight
+    return Weighted(weights)
+
+
+class Replay:
+    """Fine-tuning on some people while others are shown again.
+
+    Args:
+        people: Those whom fine-tuning is on, with weight 1 each.
+        others: Those who are replayed.
+        weight: The weight of each of these; None: they are not replayed.
+    """
+
+    def __init__(
+        self,
+        people: Integer[np.ndarray, " people"],
+        others: Integer[np.ndarray, " others"],
+        weight: float | None,
+    ) -> None:
+        self.people = people
+        self.others = others
+        replayed = (weight or 0.0) * len(others)
+        self.share = replayed / (replayed + len(people))
+        """Of the biographies, how many are about others."""
+
+    def draw(
+        self, generator: np.random.Generator, step: int, size: int
+    ) -> Integer[np.ndarray, " {size}"]:
+        """See `Sampler.draw`."""
+        replayed = generator.random(size) < self.share
+        place = generator.random(size)
+        drawn = self.people[(place * len(self.people)).astype(np.int64)]
+        if self.share:
+            others = self.others[(place * len(self.others)).astype(np.int64)]
+            drawn = np.where(replayed, others, drawn)
+        return drawn
+
+
+class Stages:
+    """A schedule: one sampler from each of some steps on, until the next begins.
+
+    Args:
+        steps: Where each stage begins; the first is 0.
+        samplers: The sampler of each.
+    """
+
+    def __init__(self, steps: Sequence[int], samplers: Sequence[Sampler]) -> None:
+        if not steps or steps[0] != 0 or len(steps) != len(samplers):
+            raise ValueError(f"{len(samplers)} stages beginning at steps {steps}; the first is 0")
+        self.steps = list(steps)
+        self.samplers = list(samplers)
+
+    def at(self, step: int) -> Sampler:
+        """The sampler of a step."""
+        return self.samplers[bisect_right(self.steps, step) - 1]
+
+    def begin(self, step: int, sampler: Sampler) -> None:
+        """Adds a stage that begins at a step, after all others."""
+        self.steps.append(step)
+        self.samplers.append(sampler)
+
+    def draw(
+        self, generator: np.random.Generator, step: int, size: int
+    ) -> Integer[np.ndarray, " {size}"]:
+        """See `Sampler.draw`."""
+        return self.at(step).draw(generator, step, size)
+
+
+def group(n: int, n_groups: int, index: int) -> slice:
+    """The individuals of one of `n_groups` groups of nearly equal size, in order."""
+    return slice(n * index // n_groups, n * (index + 1) // n_groups)
+
+
+def sequential(n: int, n_groups: int, n_repeats: int, n_steps: int) -> Stages:
+    """Groups one after the other, `n_repeats` times, each for an equal share of `n_steps`.
+
+    Source: paper, Figs. S to X.
+    """
+    turns = n_groups * n_repeats
+    stages = {}
+    for turn in range(turns):  # with more turns than steps, the last that begins at a step counts
+        of_turn = group(n, n_groups, turn % n_groups)
+        begin = n_steps * turn // turns
+        stages[begin] = Uniform(of_turn.stop - of_turn.start, of_turn.start)
+    return Stages(list(stages), list(stages.values()))
+
+
+def finetuned_individuals(config: Config) -> Individuals:
+    """Whom fine-tuning is on: nobody without fine-tuning."""
+    count, n = config.n_finetuned, config.population.n_individuals
+    first = n if config.finetuning.people == "new" else n - count
+    return np.arange(first, first + count)
+
+
+def sampler(config: Config, stages: Sequence[tuple[int, int]] = ()) -> Sampler:
+    """The sampler of a run.
+
+    Args:
+        config: The run's settings.
+        stages: Of an adaptive schedule, the steps at which it showed more people, and how many.
+    """
+    n = config.population.n_individuals
+    if config.finetuning.on:
+        people = finetuned_individuals(config)
+        others = np.setdiff1d(np.arange(n), people)
+        return Replay(people, others, config.finetuning.replay_weight)
+    sampling = config.sampling
+    match sampling.kind:
+        case "power_law":
+            assert sampling.exponent is not None  # the settings see to that, here and below
+            return power_law(n, sampling.exponent)
+        case "celebrities":
+            assert sampling.n_celebrities is not None
+            assert sampling.weight_celebrities is not None
+            return celebrities(n, sampling.n_celebrities, sampling.weight_celebrities)
+        case "warm_up":
+            assert sampling.indiv_warmup is not None
+            assert sampling.epochs_warmup is not None
+            until = round(sampling.epochs_warmup * n / config.training.batch_size)
+            everybody = Uniform(n)
+            if until == 0:
+                return everybody
+            return Stages([0, until], [Uniform(sampling.indiv_warmup), everybody])
+        case "sequential":
+            assert sampling.n_groups is not None
+            assert sampling.n_repeats is not None
+            n_steps = config.training.n_steps
+            return sequential(n, sampling.n_groups, sampling.n_repeats, n_steps)
+        case "adaptive":
+            assert sampling.indiv_warmup is not None
+            begun = [(0, sampling.indiv_warmup), *stages]
+            return Stages([step for step, _ in begun], [Uniform(count) for _, count in begun])
+        case "uniform":
+            return Uniform(n)

@@ -1,5 +1,6 @@
 """A run on disk: its settings, checkpoints and metrics."""
 
+from interp.run.base import finetuned, resolve_base
 from interp.run.checkpoints import (
     checkpoint_path,
     checkpoint_steps,
@@ -10,7 +11,7 @@ from interp.run.checkpoints import (
 from interp.run.environment import describe_environment, resolve_device, resolve_precision
 from interp.run.metrics import MetricsWriter, keep_until, read_metrics
 from interp.run.reference import (
-    describe_reference,
+    describe_other_run,
     own_patch,
     reference_patch,
     resolve_reference,
@@ -23,13 +24,15 @@ __all__ = [
     "checkpoint_path",
     "checkpoint_steps",
     "describe_environment",
-    "describe_reference",
+    "describe_other_run",
+    "finetuned",
     "fingerprint",
     "keep_until",
     "load_checkpoint",
     "own_patch",
     "read_metrics",
     "reference_patch",
+    "resolve_base",
     "resolve_device",
     "resolve_precision",
     "resolve_reference",

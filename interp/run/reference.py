@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from interp.run.run import Run
 
 _FREE = {"seed", "init_std"}
-"""Settings of a model in which a reference may differ: they change its weights, not its shape."""
+"""Settings of a model in which another run may differ: they change its weights, not its shape."""
 
 
 def resolve_reference(config: Config, reference: "Run | None") -> Config:
@@ -60,31 +60,12 @@ def require_fit(config: Config, reference: "Run") -> None:
             f"The reference {reference.path} is itself a run with patched attention (its patterns are "
             f"those of {theirs.patching.reference}). Use an unpatched run."
         )
-    ours, other = config.model.model_dump(), theirs.model.model_dump()
-    differing = [
-        f"architecture: model.{name} is {other[name]} there, {ours[name]} here"
-        for name in ours
-        if name not in _FREE and ours[name] != other[name]
-    ]
-    vocabulary = build_tokenizer(config.population, config.tokenizer).get_vocab()
-    if reference.tokenizer.get_vocab() != vocabulary:
-        differing.append(
-            f"vocabulary: {len(reference.tokenizer)} tokens there, {len(vocabulary)} here, or in "
-            "another order (tokenizer and list sizes of the population decide)"
-        )
-    population = Population.draw(config.population, config.seed_of("population"))
-    same_people = reference.population.fingerprint() == population.fingerprint()
-    if not same_people and not config.patching.other_people:
+    differing = misfits(config, reference)
+    if not same_people(config, reference) and not config.patching.other_people:
         differing.append(
             "population: it was trained on other people (population.* and its seed, "
             f"{theirs.seed_of('population')} there and {config.seed_of('population')} here, decide). "
             "If that is meant, set patching.other_people"
-        )
-    packages = reference.environment.get("packages", {})
-    trained_with = str(packages.get("transformer-lens", "4")).split(".")[0]
-    if trained_with != "4":
-        differing.append(
-            f"hook layout: it was trained with TransformerLens {trained_with}, this is 4"
         )
     if differing:
         raise RunError(
@@ -92,6 +73,39 @@ def require_fit(config: Config, reference: "Run") -> None:
             + "\n  ".join(differing)
             + "\nUse a reference of the same shape, vocabulary and population."
         )
+
+
+def misfits(config: Config, other_run: "Run") -> list[str]:
+    """In what another run's model differs that a run with these settings cannot take over.
+
+    One line each for architecture, vocabulary and hook layout.
+    """
+    theirs = other_run.config
+    ours, other = config.model.model_dump(), theirs.model.model_dump()
+    differing = [
+        f"architecture: model.{name} is {other[name]} there, {ours[name]} here"
+        for name in ours
+        if name not in _FREE and ours[name] != other[name]
+    ]
+    vocabulary = build_tokenizer(config.population, config.tokenizer).get_vocab()
+    if other_run.tokenizer.get_vocab() != vocabulary:
+        differing.append(
+            f"vocabulary: {len(other_run.tokenizer)} tokens there, {len(vocabulary)} here, or in "
+            "another order (tokenizer and list sizes of the population decide)"
+        )
+    packages = other_run.environment.get("packages", {})
+    trained_with = str(packages.get("transformer-lens", "4")).split(".")[0]
+    if trained_with != "4":
+        differing.append(
+            f"hook layout: it was trained with TransformerLens {trained_with}, this is 4"
+        )
+    return differing
+
+
+def same_people(config: Config, other_run: "Run") -> bool:
+    """Whether another run's population is the one that these settings draw."""
+    population = Population.draw(config.population, config.seed_of("population"))
+    return other_run.population.fingerprint() == population.fingerprint()
 
 
 def reference_patch(config: Config, reference: "Run", device: torch.device) -> AttentionPatch:
@@ -116,13 +130,13 @@ def own_patch(config: Config, model: TransformerBridge) -> AttentionPatch:
     )
 
 
-def describe_reference(reference: "Run", step: int) -> dict[str, Any]:
-    """What `environment.json` of a patched run records of its reference."""
-    path = checkpoint_path(reference.path, step)
+def describe_other_run(role: str, other_run: "Run", step: int) -> dict[str, Any]:
+    """What `environment.json` records of another run that takes part: a reference, a base."""
+    path = checkpoint_path(other_run.path, step)
     return {
-        "reference": {
+        role: {
             "step": step,
-            "config": fingerprint(reference.config),
+            "config": fingerprint(other_run.config),
             "checkpoint": digest(path),
         }
     }

@@ -23,7 +23,8 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import Corpus, Population, load_tokenizer
+from interp.biographies import Corpus, Population, load_tokenizer, sampler
+from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
 from interp.errors import ConfigError, RunError
 from interp.knowledge import Baseline, Split, measure
@@ -132,7 +133,26 @@ class Run:
                 f"versions that environment.json names (NumPy "
                 f"{self.environment['packages']['numpy']}), or train the run again."
             )
-        return Corpus(population, self.tokenizer, config.sampling, config.seed_of("training"))
+        return Corpus(
+            population,
+            self.tokenizer,
+            sampler(config, self.stages),
+            config.seed_of("training"),
+            finetuned_individuals(config),
+        )
+
+    @property
+    def stages(self) -> list[tuple[int, int]]:
+        """Of an adaptive schedule, the steps at which more people were shown, and how many from then."""
+        if self.config.sampling.kind != "adaptive" or not self.metrics_path.exists():
+            return []
+        table = self.metrics
+        shown = table[(table["split"] == "shown") & (table["metric"] == "individuals")]
+        count = shown["value"].astype(int)
+        changed = count != count.shift(fill_value=self.config.sampling.indiv_warmup)
+        return [
+            (int(s), int(n)) for s, n in zip(shown["step"][changed], count[changed], strict=True)
+        ]
 
     @property
     def population(self) -> Population:

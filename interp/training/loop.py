@@ -22,7 +22,14 @@ from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
-from interp.knowledge import SPLITS, Split, split_batch, summarise, value_table
+from interp.knowledge import (
+    SPLITS,
+    Split,
+    measured_individuals,
+    split_batch,
+    summarise,
+    value_table,
+)
 from interp.model import AttentionPatch, hooked_transformer, parameter_counts, training_loss
 from interp.phases import detect_phases
 from interp.progress import Progress, showing, silent
@@ -30,16 +37,19 @@ from interp.run import (
     MetricsWriter,
     Run,
     describe_environment,
-    describe_reference,
+    describe_other_run,
     fingerprint,
     keep_until,
     own_patch,
     reference_patch,
+    resolve_base,
     resolve_device,
     resolve_precision,
     resolve_reference,
     write_checkpoint,
 )
+from interp.run.base import base_step, load_base
+from interp.training.adaptive import AdaptiveSchedule
 from interp.training.folder import clear_results, open_folder, refuse_foreign
 from interp.training.interruption import stop_request
 from interp.training.optimizer import (
@@ -85,14 +95,21 @@ def train(
             "deletes it. Choose one."
         )
     resolve_device(config.training.device)  # before the folder is touched
-    patching = config.patching
+    patching, finetuning = config.patching, config.finetuning
     reference = Run.load(patching.reference) if patching.reference and not patching.own else None
-    if reference is not None and reference.path.resolve() == out.resolve():
+    if finetuning.on and finetuning.base is None:
         raise ConfigError(
-            f"patching.reference and --out are the same folder, {out}: training there would delete the "
-            "reference. Choose another --out."
+            "finetuning: these settings start from another run, but not from which folder; set "
+            "finetuning.base."
         )
-    config = resolve_reference(config, reference)
+    base = Run.load(finetuning.base) if finetuning.base else None
+    for name, other in (("patching.reference", reference), ("finetuning.base", base)):
+        if other is not None and other.path.resolve() == out.resolve():
+            raise ConfigError(
+                f"{name} and --out are the same folder, {out}: training there would delete the "
+                f"{name.split('.')[1]}. Choose another --out."
+            )
+    config = resolve_base(resolve_reference(config, reference), base)
     corpus = Corpus.from_config(config)
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
@@ -102,7 +119,7 @@ def train(
         if not run.finished:
             name = f"{config.preset} seed {config.seed}"
             with showing(name, expected_seconds(config), progress) as report:
-                Trainer(run, corpus, reference).run_to_end(report)
+                Trainer(run, corpus, reference, base).run_to_end(report)
         run.state_path.unlink(missing_ok=True)
         return Run.load(out)
 
@@ -144,8 +161,9 @@ def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
     changed = [
         f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
     ]
-    if before.get("reference") != now.get("reference"):
-        changed.append("the reference checkpoint was trained anew and has other weights now")
+    for role in ("reference", "base"):
+        if before.get(role) != now.get(role):
+            changed.append(f"the {role} checkpoint was trained anew and has other weights now")
     if changed:
         warnings.warn(
             f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
@@ -161,9 +179,12 @@ class Trainer:
         run: The run.
         corpus: What it is trained on.
         reference: The run that its settings take attention patterns from, if they do.
+        base: The run whose weights training starts from, if it is a fine-tuning.
     """
 
-    def __init__(self, run: Run, corpus: Corpus, reference: Run | None = None) -> None:
+    def __init__(
+        self, run: Run, corpus: Corpus, reference: Run | None = None, base: Run | None = None
+    ) -> None:
         self.run = run
         self.corpus = corpus
         self.config = run.config
@@ -178,7 +199,10 @@ class Trainer:
         environment = describe_environment(self.device, self.precision)
         step = self.config.patching.reference_step
         if reference is not None and step is not None:
-            environment |= describe_reference(reference, step)
+            environment |= describe_other_run("reference", reference, step)
+        if base is not None:
+            load_base(self.config, base, self.model)
+            environment |= describe_other_run("base", base, base_step(self.config, base))
         if run.environment and run.state_path.exists():
             _warn_of_changes(environment, run.environment)
         else:
@@ -198,10 +222,14 @@ class Trainer:
         else:
             clear_results(run.path)  # of an earlier training, should there have been one
             write_text(run.metrics_path, "")
+        self.schedule: AdaptiveSchedule | None = None
+        if self.config.sampling.kind == "adaptive":
+            self.schedule = AdaptiveSchedule(self.config, corpus, run)
+        people = self.config.evaluation.n_individuals
         self._batches: dict[Split, Batch] = {
-            split: split_batch(corpus, split, self.config.evaluation.n_individuals)
-            for split in self.config.evaluation.splits or SPLITS
-            if split != "held_out" or self.config.population.n_held_out
+            split: split_batch(corpus, split, people)
+            for split in self.config.evaluation.splits or (*SPLITS, "finetuned")
+            if split == "evaluation" or len(measured_individuals(corpus, split, people))
         }
 
     def _patch(self, reference: Run | None) -> AttentionPatch | None:
@@ -284,6 +312,8 @@ class Trainer:
         if step % self.config.evaluation.every == 0 or checkpoint or last:
             with self._attending():
                 tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
+                shown = self.schedule.measured(self.model, step) if self.schedule else []
+            self.metrics.add(shown)
             loss = float(tables["evaluation"][0].mean())
             if not math.isfinite(loss):
                 self._diverged(f"the attribute loss is {loss} at step {step}")
