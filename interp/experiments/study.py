@@ -7,7 +7,7 @@ from the committed CSV files, and no verdict depends on who looks.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,6 +17,7 @@ from interp.config import Config, Settings
 from interp.errors import ConfigError
 from interp.presets import preset
 
+Value = TypeVar("Value")
 Verdict = Literal["agree", "disagree", "cannot tell"]
 Tables = Mapping[str, pd.DataFrame]
 """Tidy tables by name; the name is also the CSV file's."""
@@ -65,7 +66,7 @@ class StudySettings(Settings):
         return preset(self.preset, seed=seed).with_settings(**(changes | self.run))
 
 
-def each_once[T](name: str, values: tuple[T, ...]) -> tuple[T, ...]:
+def each_once(name: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
     """The values, if there is at least one and none twice.
 
     Raises:
