@@ -22,6 +22,10 @@ class RunError(InterpError):
     """A run folder is missing, incomplete, in use, or holds something else."""
 
 
+class FolderInUseError(RunError):
+    """Another process is writing to a folder."""
+
+
 class CheckpointError(InterpError):
     """A checkpoint is missing, truncated, or of another model."""
 

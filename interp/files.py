@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from interp.errors import CheckpointError, RunError, StorageError
+from interp.errors import CheckpointError, FolderInUseError, RunError, StorageError
 
 
 @contextmanager
@@ -105,7 +105,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Holds a folder for one writing process; the system lets go of it when the process dies.
 
     Raises:
-        RunError: another process holds the folder.
+        FolderInUseError: another process holds the folder.
+        RunError: it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; --out needs a folder.")
@@ -115,7 +116,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout as error:
-            raise RunError(
+            raise FolderInUseError(
                 f"Another process is writing to {folder}. Wait until it has finished, stop it, or "
                 "choose another folder with --out."
             ) from error
