@@ -33,7 +33,7 @@ from interp.memory import (
     recall_edges,
     swaps,
 )
-from interp.model import parameter_counts
+from interp.model import NO_ATTENTION, parameter_counts
 from interp.progress import Job, Progress, counted, part, parts, silent
 from interp.report import SECTIONS, write_report
 from interp.report.sections import Section, SectionBuilder
@@ -65,6 +65,7 @@ class Stage:
         compute: From a trained run to its result; reports its progress.
         seconds: About how long it takes on 2 CPU cores at `tiny`.
         grows: How much longer it takes with other settings.
+        needs_attention: Whether it reads or changes attention, which recurrent models have none of.
     """
 
     name: str
@@ -72,23 +73,29 @@ class Stage:
     compute: Callable[[Run, Progress], StageResult]
     seconds: float
     grows: Callable[[Config], float] = lambda config: 1.0
+    needs_attention: bool = True
+
+    def fits(self, config: Config) -> bool:
+        """Whether it is for models like this one; it is skipped otherwise."""
+        return config.model.recurrence is None or not self.needs_attention
 
     def expected_seconds(self, config: Config) -> float:
         """About how long it takes: a first guess, until this machine's pace is seen."""
-        return self.seconds * self.grows(config)
+        return self.seconds * self.grows(config) if self.fits(config) else 0.0
 
     def finished(self, run: Run) -> bool:
         """Whether the run holds this stage's result."""
         return (run.results_path / self.name / "summary.json").exists()
 
     def execute(self, run: Run, progress: Progress = silent) -> None:
-        """Computes and writes the result, the summary last.
+        """Computes and writes the result, the summary last; of a stage that is skipped, why.
 
         Raises:
             StorageError: a file could not be written.
         """
         started = time.perf_counter()
-        result = self.compute(run, progress)
+        skipped = StageResult({"skipped": NO_ATTENTION})
+        result = self.compute(run, progress) if self.fits(run.config) else skipped
         folder = run.results_path / self.name
         for name, table in result.tables.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
@@ -327,13 +334,14 @@ def _by_training(config: Config) -> float:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("phases", "Find the three phases", find_phases, 0.2),
+    Stage("phases", "Find the three phases", find_phases, 0.2, needs_attention=False),
     Stage(
         "knowledge",
         "Measure what is known, and of held-out people",
         measure_knowledge,
         1.0,
         _by_everybody,
+        needs_attention=False,
     ),
     Stage(
         "attention",
@@ -389,7 +397,7 @@ def run_stages(
         progress: Show progress on standard error; or where to report that of the whole to.
 
     Raises:
-        ConfigError: an unknown stage.
+        ConfigError: an unknown stage, or one that needs attention, of a recurrent model.
         RunError: training has not finished.
     """
     known = [stage.name for stage in STAGES]
@@ -398,6 +406,12 @@ def run_stages(
             raise ConfigError(
                 f"There is no stage {name!r}.{suggest(name, known)} Stages: {', '.join(known)}."
             )
+    unfit = [stage.name for stage in STAGES if stage.name in names and not stage.fits(run.config)]
+    if unfit:
+        raise ConfigError(
+            f"{', '.join(unfit)}: not for {run.path}, {NO_ATTENTION}. `interp report` shows what there is "
+            "to see of it."
+        )
     if not run.finished:
         raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
     with folder_lock(run.path):
@@ -422,7 +436,8 @@ def reproduce(
 ) -> Run:
     """The main job: train, run every stage, write `summary.json` and `report.html`.
 
-    What is finished is kept: a run that was killed goes on where it was.
+    What is finished is kept: a run that was killed goes on where it was. Of a recurrent model, stages
+    that need attention are skipped, and their summaries say so.
 
     Args:
         config: What to train.
@@ -456,6 +471,8 @@ def reproduce(
                 if stage.finished(run):
                     announce(f"{title}: done before")
                     continue
+                if not stage.fits(config):
+                    title += ": skipped, not for recurrent models"
                 with job.task(stage.name, partial(announce, title)) as report:
                     stage.execute(run, report)
             title = f"[{n_stages}/{n_stages}] Write the report"

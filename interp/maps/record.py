@@ -22,6 +22,7 @@ from interp.attention.checkpoints import models_at
 from interp.biographies import Batch, Wordings
 from interp.errors import ConfigError
 from interp.model import evaluating, logits_at, pattern_hook
+from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.run import Run
 
@@ -239,6 +240,7 @@ def _read(
     position = torch.cat([torch.arange(length) for length in lengths])
     row, position = row.to(tokens.device), position.to(tokens.device)
     names = [pattern_hook(layer) for layer in range(model.cfg.n_layers)]
+    require_hooks(model, names)
     with model.hooks(fwd_hooks=[(name, keep) for name in names]):
         probabilities = logits_at(model, tokens, row, position).float().softmax(-1)
     following = torch.roll(tokens, -1, dims=1)[row, position, None]

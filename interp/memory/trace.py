@@ -36,6 +36,7 @@ from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, TokenKind, Wording
 from interp.errors import CheckpointError, ConfigError, RunError, suggest
 from interp.memory.values import promoted_logits
 from interp.model import evaluating, logits_at, pattern_hook
+from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.run import Run
 
@@ -562,6 +563,7 @@ def _read(
 ) -> dict[str, Any]:
     """Everything about a text that one forward pass gives."""
     layers = range(model.cfg.n_layers)
+    require_hooks(model, [pattern_hook(layer) for layer in layers])
     names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
         names.append("hook_pos_embed")

@@ -2,11 +2,19 @@
 
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.forward import evaluating, logits_at
-from interp.model.patterns import AttentionPatch, pattern_hook, read_patterns, valid_indices
+from interp.model.patterns import (
+    NO_ATTENTION,
+    AttentionPatch,
+    is_recurrent,
+    pattern_hook,
+    read_patterns,
+    valid_indices,
+)
 from interp.model.property_format import export_model, import_model, property_state_dict
 from interp.model.quick import final_residual, is_walkable, training_loss
 
 __all__ = [
+    "NO_ATTENTION",
     "AttentionPatch",
     "bridge_config",
     "evaluating",
@@ -14,6 +22,7 @@ __all__ = [
     "final_residual",
     "hooked_transformer",
     "import_model",
+    "is_recurrent",
     "is_walkable",
     "logits_at",
     "parameter_counts",

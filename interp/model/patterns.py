@@ -18,6 +18,8 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.errors import ConfigError, suggest
 from interp.model.quick import WholePattern, final_residual, is_walkable
 
+NO_ATTENTION = "the model is recurrent (model.recurrence) and has no attention"
+"""Why something is not for a recurrent model."""
 TOKENS_HOOK = "embed.hook_in"
 """The hook point that sees a forward pass's token ids, before anything is computed."""
 
@@ -211,11 +213,22 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
     if present is None:
         return
     missing = [name for name in names if name not in present]
+    if missing and is_recurrent(model):
+        raise ConfigError(
+            f"{missing[0]} cannot be read or changed: {NO_ATTENTION}. Its hook points are on the "
+            "residual stream (hook_resid_pre, hook_resid_mid, hook_resid_post), the recurrence "
+            "(hook_recurrence_out) and the MLPs (hook_mlp_out, mlp.hook_post). Use a run with attention."
+        )
     if missing:
         raise ConfigError(
             f"The model has another TransformerLens hook layout: it has no hook point {missing[0]!r}."
             f"{suggest(missing[0], present)} Expected: {', '.join(names)}."
         )
+
+
+def is_recurrent(model: TransformerLensModel) -> bool:
+    """Whether a model has a recurrence in place of attention (see `interp.model.recurrent`)."""
+    return bool(getattr(model.cfg, "architecture", None) == "RecurrentGemmaForCausalLM")
 
 
 def _product_dtype(model: TransformerBridge, device: torch.device) -> torch.dtype:

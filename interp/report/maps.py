@@ -55,9 +55,11 @@ def maps_section(run: Run) -> Section | None:
 def has_maps(run: Run) -> bool:
     """Whether a run's attention can be shown.
 
-    It cannot without a checkpoint, or where the run was trained with the attention of a reference that
-    is no longer where it was, or damaged.
+    It cannot of a recurrent model, without a checkpoint, or where the run was trained with the attention
+    of a reference that is no longer where it was, or damaged.
     """
+    if run.config.model.recurrence is not None:
+        return False
     try:
         if run.reference is not None:
             _ = run.reference.model(run.config.patching.reference_step)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from interp import plots
 from interp.memory import MECHANISMS
+from interp.model import NO_ATTENTION
 from interp.phases import Phases
 from interp.plots import SCORE_NAMES, site_name
 from interp.report.attention import reference_changes
@@ -307,7 +308,10 @@ def _findings(run: Run, sections: dict[str, Section]) -> list[Finding]:
         table = run.result(stage, name)
         if table is not None and not table.empty:
             found.append(_shown(title, sentence(table), sections, anchor, figure))
-        elif (run.results_path / stage / "summary.json").exists():
+        elif (
+            run.config.model.recurrence is None
+            and (run.results_path / stage / "summary.json").exists()
+        ):
             found.append(Finding(title, "The stage has run and has nothing to show for this run."))
         else:
             found.append(_missing(run, title, stage))
@@ -340,6 +344,8 @@ def _shown(
 
 def _missing(run: Run, title: str, stage: str) -> Finding:
     """The command runs a stage on its own where there is one."""
+    if run.config.model.recurrence is not None:
+        return Finding(title, f"Not for this run: {NO_ATTENTION}.")
     if not run.finished:
         return Finding(title, "Not measured yet: training has not ended.")
     own = stage in ("attention", "memory", "interventions", "emergence")

@@ -22,9 +22,15 @@ def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
 def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over a model's parameters; only matrices decay, not biases and norms."""
     parameters = list(model.parameters())
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        # The biases of a recurrent model's gates have two axes, one for the block of the gate.
+        matrix = parameter.ndim >= 2 and not name.endswith("bias")
+        (matrices if matrix else others).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,
