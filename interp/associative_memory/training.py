@@ -78,6 +78,20 @@ def expected_seconds(config: AssociativeMemoryConfig) -> float:
     return a_step * (pre.n_steps + fine.n_steps) + a_measurement * n_measured
 
 
+def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]:
+    """In what the run in a folder differs from these settings, one line each.
+
+    Raises:
+        RunError: the folder holds no run of an associative memory.
+    """
+    ours, theirs = config.identity(), AssociativeMemoryRun.load(folder).config.identity()
+    return [
+        f"{name}: {theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} asked for"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """While this lasts, PyTorch computes on one thread: nothing here is large enough for two."""
@@ -113,12 +127,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _require_same(config: AssociativeMemoryConfig, out: Path, resume: bool) -> None:
-    ours, theirs = config.identity(), AssociativeMemoryRun.load(out).config.identity()
-    changed = [
-        f"{name}: {theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} asked for"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
+    changed = changed_settings(config, out)
     if changed:
         raise RunError(
             f"{out} holds an associative memory with other settings:\n  "
