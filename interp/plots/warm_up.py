@@ -1,0 +1,229 @@
+"""Warm-up and adaptive schedules: where they end, how they get there, when they show more people.
+
+Tables are those of `interp.experiments.warm_up`; read back from CSV they will do.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.plots.panels import Line, Panel, over_steps, rows, whole_numbers
+from interp.plots.style import INK, PALETTE, describe, note, ramp
+
+_STYLES: dict[str, tuple[str, str, str]] = {
+    "uniform": (INK, "dash", "square"),
+    "power law": (PALETTE["orange"], "dashdot", "diamond"),
+    "warm-up": (PALETTE["blue"], "solid", "circle"),
+    "adaptive": (PALETTE["green"], "12px,3px", "triangle-up"),
+    "fewer people": (PALETTE["purple"], "dash", "x"),
+}
+"""Colour, dash and symbol of each family of schedules."""
+_VALUES = {
+    "accuracy_of_everybody": ("final accuracy (share of everybody's values)", "accuracy", False),
+    "attribute_loss": ("final attribute loss (nats)", "attribute loss", True),
+}
+"""Axis title, name, and whether less is better, of what `final_values` draws."""
+
+
+def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> go.Figure:
+    """The final accuracy or loss of every schedule, the best first, a point for each seed.
+
+    What to look for: which family of schedules stands above uniform sampling, and by more than its
+    seeds differ.
+
+    Args:
+        table: "learned": `schedule`, `family`, `seed` and the column.
+        column: `accuracy_of_everybody` (a share) or `attribute_loss` (nats).
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    found = rows(table, ("schedule", "family", "seed", column), "schedules")
+    axis, name, ascending = _VALUES[column]
+    means = found.groupby("schedule")[column].mean().sort_values(ascending=ascending)
+    order = list(means.index)
+    figure = go.Figure()
+    for family, (colour, _, symbol) in _STYLES.items():
+        own = found[found["family"] == family]
+        if own.empty:
+            continue
+        figure.add_scatter(
+            x=own[column].tolist(), y=own["schedule"].tolist(), mode="markers", name=family,
+            customdata=own["seed"].tolist(),
+            marker={
+                "symbol": f"{symbol}-open", "size": 9, "color": colour, "line": {"width": 2},
+            },
+            hovertemplate="%{y}, seed %{customdata}: %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=means.tolist(), y=order, mode="markers", name="mean of seeds",
+        marker={"symbol": "line-ns-open", "size": 18, "color": INK, "line": {"width": 2}},
+        hovertemplate="%{y}, mean: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    if found.empty:
+        note(figure, "Nothing was measured")
+    figure.update_xaxes(title_text=axis, nticks=6)
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=order[::-1], type="category", showgrid=True,
+        tickfont={"size": 12},
+    )  # fmt: skip
+    figure.update_layout(height=220 + 25 * len(order), legend={"entrywidth": 104})
+    counted = (
+        """People left out of training count as not known, so that the control, trained on fewer people
+        only, cannot end higher than its share of them."""
+        if column == "accuracy_of_everybody"
+        else """The control with fewer people is left out: its loss says nothing of the others."""
+    )
+    return describe(
+        figure,
+        f"Final {name} of every schedule",
+        f"""The {name} at the last step on evaluation biographies, one row a schedule, the best on top; a
+        point for each seed ({found["seed"].nunique()}), a tick at their mean. Warm-ups are named by how
+        many people are shown at first and for how many epochs, adaptive schedules by how many at first
+        and how they grow. {counted} Look for whether warm-ups and adaptive schedules stand above uniform
+        sampling and above the power laws by more than seeds differ.""",
+    )
+
+
+def schedule_curves(
+    curves: pd.DataFrame, stages: pd.DataFrame, schedules: Sequence[str]
+) -> go.Figure:
+    """Attribute loss and accuracy over training of some schedules, with when they show more people.
+
+    What to look for: a warm-up leaves the plateau earlier; the loss jumps up when everybody is shown,
+    and then falls faster than it does with uniform sampling.
+
+    Args:
+        curves: `schedule`, `family`, `seed`, `step`, `metric`, `value`.
+        stages: `schedule`, `seed`, `step`, `people`.
+        schedules: Those to draw, e.g. the best of each family.
+
+    Raises:
+        InterpError: a column is missing, or there is no curve of these schedules.
+    """
+    found = rows(curves, ("schedule", "family", "seed", "step", "metric", "value"), "curves")
+    grown = rows(stages, ("schedule", "seed", "step", "people"), "stages")
+    panels, marks = [], []
+    for row, (metric, name) in enumerate(
+        (("attribute_loss", "attribute loss"), ("attribute_accuracy", "attribute accuracy")), 1
+    ):
+        lines = []
+        for schedule in schedules:
+            own = found[(found["schedule"] == schedule) & (found["metric"] == metric)]
+            if own.empty:
+                continue
+            colour, dash, symbol = _STYLES[str(own["family"].iloc[0])]
+            by_seed = own.pivot_table("value", "step", "seed").dropna()
+            several = by_seed.shape[1] > 1
+            line = Line(
+                schedule,
+                by_seed.mean(axis=1),
+                {"color": colour, "dash": dash, "width": 2},
+                low=by_seed.min(axis=1) if several else None,
+                high=by_seed.max(axis=1) if several else None,
+            )
+            lines.append(line)
+            moments = grown[(grown["schedule"] == schedule) & (grown["step"] > 0)]
+            marks.append((row, line, moments, colour, symbol))
+        panels.append(Panel(name, lines))
+    figure = over_steps(panels, None, "", band="range of seeds")
+    for row, line, moments, colour, symbol in marks:
+        if moments.empty:
+            continue
+        steps = moments["step"].astype(float).to_numpy()
+        figure.add_scatter(
+            x=steps.tolist(),
+            y=np.interp(steps, line.values.index.to_numpy(float), line.values.to_numpy(float)).tolist(),
+            mode="markers", showlegend=False, legendgroup=line.name, row=row, col=1, name=line.name,
+            marker={"symbol": f"{symbol}-open", "size": 11, "color": colour, "line": {"width": 2}},
+            customdata=moments[["seed", "people"]].astype(int).to_numpy().tolist(),
+            hovertemplate=(
+                "%{customdata[1]:,d} people from step %{x:,d}, seed %{customdata[0]}"
+                f"<extra>{line.name}</extra>"
+            ),
+        )  # fmt: skip
+    figure.update_yaxes(title_text="attribute loss (nats)", row=1)
+    figure.update_yaxes(title_text="attribute accuracy (share)", row=2)
+    return describe(
+        figure,
+        "Learning curves of the best schedules",
+        f"""Attribute loss in nats (above) and accuracy, a share (below), on evaluation biographies of
+        everybody, over training: uniform sampling, and of each family the schedule that ends with the highest
+        accuracy as a mean over seeds (chosen afterwards). Lines are means over seeds, bands reach from
+        the lowest to the highest ({found["seed"].nunique()} seeds). Open marks on a line show when a
+        schedule began to show more people, in each seed. Look for an earlier end of the plateau with few
+        people, and for how fast the rest is learned once everybody is shown.""",
+    )
+
+
+def shown_people(stages: pd.DataFrame, n_steps: int) -> go.Figure:
+    """How many people each schedule shows when, a bar for each seed.
+
+    What to look for: whether adaptive schedules switch at about the same step in every seed, and
+    sooner or later than fixed warm-ups.
+
+    Args:
+        stages: `schedule`, `seed`, `step` (from which on), `people`.
+        n_steps: The last step.
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    found = rows(stages, ("schedule", "seed", "step", "people"), "stages")
+    found = found.astype({"step": int, "people": int, "seed": int})
+    schedules = sorted(found["schedule"].unique(), key=_natural)
+    seeds = whole_numbers(found["seed"])
+    sizes = whole_numbers(found["people"])
+    colours = dict(zip(sizes, ramp(len(sizes)), strict=True))
+    bars: dict[int, dict[str, list[Any]]] = {n: {"x": [], "y": [], "seen": []} for n in sizes}
+    for key, own in found.groupby(["schedule", "seed"]):
+        schedule, seed = cast("tuple[str, int]", key)
+        offset = (seeds.index(int(seed)) - (len(seeds) - 1) / 2) * 0.7 / max(3, len(seeds))
+        place = schedules.index(schedule) + offset
+        begins = own.sort_values("step")
+        ends = [*begins["step"].iloc[1:], n_steps]
+        for begin, end, n in zip(begins["step"], ends, begins["people"], strict=True):
+            text = f"{schedule}, seed {seed}: {n:,} people, steps {begin:,} to {end:,}"
+            bars[n]["x"] += [begin, end, None]
+            bars[n]["y"] += [place, place, None]
+            bars[n]["seen"] += [text, text, None]
+    figure = go.Figure()
+    for n in sizes:
+        figure.add_scatter(
+            x=bars[n]["x"], y=bars[n]["y"], customdata=bars[n]["seen"], mode="lines",
+            name=f"{n:,} people", line={"color": colours[n], "width": 5},
+            hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+    if found.empty:
+        note(figure, "Nothing was measured")
+    figure.update_xaxes(
+        title_text="training (steps)", range=[0, n_steps], tickformat=",d", nticks=6
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(schedules))), ticktext=schedules, showgrid=False,
+        range=[len(schedules) - 0.4, -0.6], tickfont={"size": 12},
+    )  # fmt: skip
+    figure.update_layout(height=180 + 34 * len(schedules), legend={"entrywidth": 90})
+    return describe(
+        figure,
+        "Who is shown when",
+        f"""How many people (colours) each schedule draws from, over training in steps; a bar for each
+        seed ({len(seeds)}), seed {seeds[0] if seeds else 0} on top. Fixed warm-ups switch where their
+        settings say, adaptive schedules where the run itself shows that those shown are known. Look for
+        whether adaptive schedules switch at about the same step in every seed, and whether they
+        come to show everybody sooner or later than the fixed warm-ups.""",
+    )
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorts names by their words, and numbers in them by size."""
+    return [
+        (1, float(w), "") if _is_number(w) else (0, 0.0, w) for w in name.replace(",", "").split()
+    ]
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdigit()
