@@ -511,7 +511,7 @@ def test_attention_is_refused(run: Run, what: str) -> None:
 
 
 def test_export_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="gated_mlp=True"):
+    with pytest.raises(ConfigError, match="no attention"):
         export_model(run.model(), tmp_path / "exported")
 
 

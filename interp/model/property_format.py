@@ -19,6 +19,7 @@ from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_check
 from interp.biographies.tokenizer import load_tokenizer, save_tokenizer
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import read_tensors, write_json, write_tensors, write_text
+from interp.model.patterns import NO_ATTENTION, is_recurrent
 
 _SHARED_SETTINGS = (
     "n_layers", "d_model", "n_ctx", "d_head", "n_heads", "d_mlp", "d_vocab", "d_vocab_out",
@@ -50,9 +51,15 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
     (head, d_head), `W_in` (d_model, d_mlp), `W_U` (d_model, d_vocab).
 
     Raises:
-        ConfigError: the model has grouped heads or a gated MLP, which this format spells otherwise.
+        ConfigError: the model has grouped heads or a gated MLP, which this format spells otherwise, or
+            is recurrent.
     """
     cfg = model.cfg
+    if is_recurrent(model):
+        raise ConfigError(
+            f"This model cannot be exported: {NO_ATTENTION}, which this format is made for. Its weights "
+            "are in its run's checkpoints."
+        )
     if cfg.n_key_value_heads not in (None, cfg.n_heads) or cfg.gated_mlp:
         raise ConfigError(
             "Only models with as many key as query heads and a plain MLP can be exported; this one "
