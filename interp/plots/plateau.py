@@ -69,7 +69,9 @@ _MEASURES = {
 """Axis title and description of what `scaling` draws."""
 
 
-def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end") -> go.Figure:
+def scaling(
+    table: pd.DataFrame, fit: PowerLawFit | None, measure: str = "plateau_end"
+) -> go.Figure:
     """The plateau's end or length (steps) against the number of individuals, log-log, with a power law.
 
     What to look for: points on a straight line, little spread between seeds, and the exponent's
@@ -79,7 +81,7 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end")
     Args:
         table: A run a row: columns `n_individuals`, `seed`, and the measure (steps; NA where the
             plateau did not end), as well as `statistics_end` and `plateau_end`.
-        fit: A power law fitted to them (`interp.phases.fit_power_law`).
+        fit: A power law fitted to them (`interp.phases.fit_power_law`); None draws the runs only.
         measure: `plateau_end`, or `plateau_length`: the same without the statistics phase.
 
     Raises:
@@ -97,23 +99,9 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end")
     people = reached["n_individuals"].to_numpy(dtype=float)
     steps = reached[measure].to_numpy(dtype=float)
     span = np.geomspace(people.min() / 1.15, people.max() * 1.15, 40)
-    # Least squares on logarithms passes through the mean point; the slope's interval turns there.
-    middle = float(np.exp(np.log(people).mean()))
-    at_middle = fit.coefficient * middle**fit.exponent
-    fans = [at_middle * (span / middle) ** slope for slope in (fit.low, fit.high)]
-
     figure = go.Figure()
-    figure.add_scatter(
-        x=[*span, *span[::-1]],
-        y=[*np.maximum(*fans), *np.minimum(*fans)[::-1]],
-        mode="lines", fill="toself", line_width=0, fillcolor="rgba(31,131,196,0.18)",
-        name=f"95% interval of the exponent: {fit.low:.2f} to {fit.high:.2f}", hoverinfo="skip",
-    )  # fmt: skip
-    figure.add_scatter(
-        x=list(span), y=list(fit.coefficient * span**fit.exponent), mode="lines",
-        line={"color": PALETTE["blue"], "width": 2}, hoverinfo="skip",
-        name=f"fit: {fit.coefficient:.2f} · N^{fit.exponent:.2f} (R² {fit.r_squared:.3f})",
-    )  # fmt: skip
+    if fit is not None:
+        _draw_fit(figure, fit, span, middle=float(np.exp(np.log(people).mean())))
     figure.add_scatter(
         x=list(span), y=list(PAPER_COEFFICIENT * span**PAPER_EXPONENT), mode="lines",
         line={"color": PALETTE["grey"], "dash": "dash", "width": 2}, hoverinfo="skip",
@@ -143,11 +131,36 @@ def scaling(table: pd.DataFrame, fit: PowerLawFit, measure: str = "plateau_end")
         figure,
         f"{axis.split(' (')[0].capitalize()} and number of individuals",
         f"""{what}, against the number of individuals N, both logarithmic; a point for each run. Look for
-        a straight line: a power law, here with exponent {fit.exponent:.2f} (95% interval
-        {fit.low:.2f} to {fit.high:.2f}, {fit.n_points} runs). The band shows the slopes of that
-        interval. Compare the slope with the
+        a straight line: a power law{_described(fit)} Compare the slope with the
         dashed line of the paper, {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}, measured from 4,000 to
         256,000 individuals with another model and batch size: its height is not comparable, its
         exponent is.
         {left_out}""",
+    )
+
+
+def _draw_fit(figure: go.Figure, fit: PowerLawFit, span: np.ndarray, middle: float) -> None:
+    """The line of a fit, and a band of the slopes of its interval."""
+    # Least squares on logarithms passes through the mean point; the slope's interval turns there.
+    at_middle = fit.coefficient * middle**fit.exponent
+    fans = [at_middle * (span / middle) ** slope for slope in (fit.low, fit.high)]
+    figure.add_scatter(
+        x=[*span, *span[::-1]],
+        y=[*np.maximum(*fans), *np.minimum(*fans)[::-1]],
+        mode="lines", fill="toself", line_width=0, fillcolor="rgba(31,131,196,0.18)",
+        name=f"95% interval of the exponent: {fit.low:.2f} to {fit.high:.2f}", hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(span), y=list(fit.coefficient * span**fit.exponent), mode="lines",
+        line={"color": PALETTE["blue"], "width": 2}, hoverinfo="skip",
+        name=f"fit: {fit.coefficient:.2g} · N^{fit.exponent:.2f} (R² {fit.r_squared:.3f})",
+    )  # fmt: skip
+
+
+def _described(fit: PowerLawFit | None) -> str:
+    if fit is None:
+        return ". Too few sizes have left their plateau to fit one."
+    return (
+        f", here with exponent {fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f}, "
+        f"{fit.n_points} runs). The band shows the slopes of that interval."
     )
