@@ -38,6 +38,10 @@ class DivergedError(InterpError):
     """The training loss became NaN or infinite."""
 
 
+class LostProcessError(InterpError):
+    """Another of the processes that train a run together ended without a word."""
+
+
 class InterruptedRunError(InterpError):
     """Training was interrupted (Ctrl-C, SIGTERM); its state is saved and it can go on."""
 

@@ -73,6 +73,11 @@ class AdaptiveSchedule:
                 self._below = below
         return [*rows, _row(step, "individuals", float(self.shown))]
 
+    def follow(self, step: int, shown: int) -> None:
+        """Shows as many people as the process that measures has decided at a step."""
+        if shown != self.shown:
+            self._show(step, shown)
+
     def _threshold(self) -> float:
         statistics = Baseline.of(self._corpus.population, self.shown).statistics
         return (1 - DELTA) * Baseline.overall(statistics)

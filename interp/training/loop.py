@@ -4,18 +4,24 @@ State `s` is the model after `s` updates. At each state, in this order: measure 
 checkpoint if due, then update with the batch of step `s`. A batch is a pure function of the step and
 nothing else is random, so weights, optimizer moments and the step are the whole state: a run that is
 killed and resumed gives the same bytes.
+
+Several processes can train one run together (see `parallel`). Then all of them make the updates, and
+the one that leads does everything else.
 """
 
 import math
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch, Corpus, save_tokenizer
@@ -43,7 +49,6 @@ from interp.run import (
     own_patch,
     reference_patch,
     resolve_base,
-    resolve_device,
     resolve_precision,
     resolve_reference,
     write_checkpoint,
@@ -51,13 +56,14 @@ from interp.run import (
 from interp.run.base import base_step, load_base
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.folder import clear_results, open_folder, refuse_foreign
-from interp.training.interruption import stop_request
+from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import (
     adamw,
     learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
 )
+from interp.training.parallel import Team, Word, gather
 from interp.training.wandb import MetricsLog, wandb_log
 
 _STATE_FORMAT = "interp training state 1"
@@ -73,6 +79,9 @@ def train(
 ) -> Run:
     """Trains a model and returns the run.
 
+    Where a launcher has started several processes (`accelerate launch`), all have to call this with
+    the same arguments and see the same folder: they train the run together.
+
     Args:
         config: What to train, e.g. `interp.preset("tiny", seed=1)`.
         out: The run's folder.
@@ -83,18 +92,38 @@ def train(
     Raises:
         RunError: the folder is in use, or holds something else (see `open_folder`).
         ConfigError: `resume` and `overwrite` together; the longest biography does not fit the
-            context; an unusable device.
+            context; an unusable device; fewer biographies in a batch than processes.
         DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
         InterruptedRunError: Ctrl-C or SIGTERM; the state is saved.
         StorageError: a file could not be written; complete files are intact.
+        LostProcessError: another of several processes ended without a word.
+        SystemExit: in another process than the leading one, which raises one of the above.
     """
     out = Path(out)
+    team = gather(config)
+    config, corpus, reference, base = team.first(lambda: _resolved(config, out, resume, overwrite))
+    with ExitStack() as stack:
+        opened = _opened(config, out, resume, overwrite)
+        run = team.lead(lambda: stack.enter_context(opened)) or Run.load(out)
+        if not run.finished:
+            name = f"{config.preset} seed {config.seed}"
+            shown = progress if team.leads else False
+            with showing(name, expected_seconds(config), shown) as report:
+                trainer = team.first(lambda: Trainer(run, corpus, reference, base, team))
+                trainer.run_to_end(report)
+        team.lead(lambda: run.state_path.unlink(missing_ok=True))
+        return Run.load(out)
+
+
+def _resolved(
+    config: Config, out: Path, resume: bool, overwrite: bool
+) -> tuple[Config, Corpus, Run | None, Run | None]:
+    """The settings once they are known to work, their corpus, and the runs they refer to."""
     if resume and overwrite:
         raise ConfigError(
             "Both resume and overwrite were asked for; resume keeps the run in the folder, overwrite "
             "deletes it. Choose one."
         )
-    resolve_device(config.training.device)  # before the folder is touched
     patching, finetuning = config.patching, config.finetuning
     reference = Run.load(patching.reference) if patching.reference and not patching.own else None
     if finetuning.on and finetuning.base is None:
@@ -110,18 +139,18 @@ def train(
                 f"{name.split('.')[1]}. Choose another --out."
             )
     config = resolve_base(resolve_reference(config, reference), base)
-    corpus = Corpus.from_config(config)
+    return config, Corpus.from_config(config), reference, base
+
+
+@contextmanager
+def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterator[Run]:
+    """The run in a folder that is locked for this process."""
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
         for part in out.rglob(".*.part"):  # what a kill left of a file that was being written
             part.unlink()
-        if not run.finished:
-            name = f"{config.preset} seed {config.seed}"
-            with showing(name, expected_seconds(config), progress) as report:
-                Trainer(run, corpus, reference, base).run_to_end(report)
-        run.state_path.unlink(missing_ok=True)
-        return Run.load(out)
+        yield run
 
 
 def expected_seconds(config: Config) -> float:
@@ -161,6 +190,9 @@ def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
     changed = [
         f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
     ]
+    processes = [environment.get("processes", 1) for environment in (before, now)]
+    if processes[0] != processes[1]:
+        changed.append(f"processes: {processes[0]} before, {processes[1]} now")
     for role in ("reference", "base"):
         if before.get(role) != now.get(role):
             changed.append(f"the {role} checkpoint was trained anew and has other weights now")
@@ -168,7 +200,7 @@ def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
         warnings.warn(
             f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
             "those of an uninterrupted run to the last bit.",
-            stacklevel=4,
+            stacklevel=7,
         )
 
 
@@ -180,35 +212,26 @@ class Trainer:
         corpus: What it is trained on.
         reference: The run that its settings take attention patterns from, if they do.
         base: The run whose weights training starts from, if it is a fine-tuning.
+        team: The processes that train it, of which only the leader writes and measures.
     """
 
     def __init__(
-        self, run: Run, corpus: Corpus, reference: Run | None = None, base: Run | None = None
+        self, run: Run, corpus: Corpus, reference: Run | None, base: Run | None, team: Team
     ) -> None:
         self.run = run
         self.corpus = corpus
         self.config = run.config
-        self.device = resolve_device(self.config.training.device)
+        self.team = team
+        self.device = team.device
         self.precision = resolve_precision(self.config.training, self.device)
-        if not (run.tokenizer_path / "tokenizer.json").exists():
-            save_tokenizer(corpus.tokenizer, run.tokenizer_path)
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
         )
         self.patch = self._patch(reference)
-        environment = describe_environment(self.device, self.precision)
-        step = self.config.patching.reference_step
-        if reference is not None and step is not None:
-            environment |= describe_other_run("reference", reference, step)
         if base is not None:
             load_base(self.config, base, self.model)
-            environment |= describe_other_run("base", base, base_step(self.config, base))
-        if run.environment and run.state_path.exists():
-            _warn_of_changes(environment, run.environment)
-        else:
-            environment["parameters"] = parameter_counts(self.model)
-            environment["population"] = corpus.population.fingerprint()
-            write_json(run.path / "environment.json", environment)
+        if team.leads:
+            self._prepare_folder(reference, base)
         self.optimizer = adamw(self.model, self.config.optimizer)
         self.metrics = MetricsWriter(run.metrics_path)
         self.checkpoint_steps = self.config.training.checkpoint_steps()
@@ -219,18 +242,41 @@ class Trainer:
         self.measurement = ""  # the last one, in words
         if run.state_path.exists():
             self._resume()
-        else:
-            clear_results(run.path)  # of an earlier training, should there have been one
-            write_text(run.metrics_path, "")
         self.schedule: AdaptiveSchedule | None = None
         if self.config.sampling.kind == "adaptive":
             self.schedule = AdaptiveSchedule(self.config, corpus, run)
+        self._batches = self._measured_batches() if team.leads else {}
+
+    def _measured_batches(self) -> dict[Split, Batch]:
         people = self.config.evaluation.n_individuals
-        self._batches: dict[Split, Batch] = {
-            split: split_batch(corpus, split, people)
+        return {
+            split: split_batch(self.corpus, split, people)
             for split in self.config.evaluation.splits or (*SPLITS, "finetuned")
-            if split == "evaluation" or len(measured_individuals(corpus, split, people))
+            if split == "evaluation" or len(measured_individuals(self.corpus, split, people))
         }
+
+    def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
+        """Writes what is there from the start, and says under what conditions training goes on."""
+        run, config = self.run, self.config
+        if not (run.tokenizer_path / "tokenizer.json").exists():
+            save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
+        environment = describe_environment(self.device, self.precision)
+        if self.team.count > 1:
+            environment["processes"] = self.team.count
+        step = config.patching.reference_step
+        if reference is not None and step is not None:
+            environment |= describe_other_run("reference", reference, step)
+        if base is not None:
+            environment |= describe_other_run("base", base, base_step(config, base))
+        if run.environment and run.state_path.exists():
+            _warn_of_changes(environment, run.environment)
+        else:
+            environment["parameters"] = parameter_counts(self.model)
+            environment["population"] = self.corpus.population.fingerprint()
+            write_json(run.path / "environment.json", environment)
+        if not run.state_path.exists():
+            clear_results(run.path)  # of an earlier training, should there have been one
+            write_text(run.metrics_path, "")
 
     def _patch(self, reference: Run | None) -> AttentionPatch | None:
         if reference is not None:
@@ -246,30 +292,48 @@ class Trainer:
 
     def run_to_end(self, progress: Progress = silent) -> None:
         """Trains until the last step, or until the settings say to stop."""
-        n_steps = self.config.training.last_step
-        with (
-            deterministic(self.device),
-            stop_request() as request,
-            wandb_log(self.config, self.run.path) as log,
-        ):
-            progress(self.step / n_steps, self._note())
+        team = self.team
+        with ExitStack() as stack:
+            stack.enter_context(deterministic(self.device))
+            request = stack.enter_context(stop_request())
+            logging = wandb_log(self.config, self.run.path)
+            log = team.lead(lambda: stack.enter_context(logging)) or _no_log
+            self.backward = team.share(self.model, self._loss)
             while True:
-                if not self.measured:
-                    self._measure_and_save(log)
-                low = self._low_enough()
-                if self.step == n_steps or low:
+                word = team.agree(partial(self._look, progress, log, request))
+                if word.end:
                     break
-                if request.asked:
-                    self._interrupted()
+                if word.asked:
+                    team.lead(self._interrupted)
+                if self.schedule is not None:
+                    self.schedule.follow(self.step, word.shown)
                 self._update(log)
-                progress(self.step / n_steps, self._note())
-            if self.step not in self.checkpoint_steps:
-                self._require_finite_weights()
-                write_checkpoint(self.run.path, self.step, self.model, self.config)
-            self.metrics.flush()
-            planned = "n_steps" if n_steps == self.config.training.n_steps else "stop_at"
-            reason = "stop_below" if low else planned
-            write_json(self.run.finished_path, {"step": self.step, "reason": reason})
+            team.lead(self._finish)
+
+    def _look(self, progress: Progress, log: MetricsLog, request: StopRequest) -> Word:
+        """What this process has to say at a state; the leader measures and saves it first."""
+        if not self.team.leads:
+            return Word(asked=request.asked)
+        last_step = self.config.training.last_step
+        progress(self.step / last_step, self._note())
+        if not self.measured:
+            self._measure_and_save(log)
+        return Word(
+            end=self.step == last_step or self._low_enough(),
+            shown=self.schedule.shown if self.schedule is not None else 0,
+            asked=request.asked,
+        )
+
+    def _finish(self) -> None:
+        """Writes the last checkpoint, and that training has ended."""
+        config = self.config.training
+        if self.step not in self.checkpoint_steps:
+            self._require_finite_weights()
+            write_checkpoint(self.run.path, self.step, self.model, self.config)
+        self.metrics.flush()
+        planned = "n_steps" if config.last_step == config.n_steps else "stop_at"
+        reason = "stop_below" if self._low_enough() else planned
+        write_json(self.run.finished_path, {"step": self.step, "reason": reason})
 
     def _note(self) -> str:
         """Where training is, in a few words."""
@@ -285,25 +349,23 @@ class Trainer:
             group["lr"] = rate
         if step == config.patching.start:
             self.optimizer.state.clear()
-        batch = self.corpus.batch(step, config.training.batch_size)
-        tokens = batch.tokens.to(self.device)
         with self._attending():
-            loss = training_loss(
-                self.model,
-                tokens,
-                pad_token=self.corpus.tokenizer.pad_token_id,
-                precision=self.precision,
-            )
-            loss.backward()
+            loss = self.backward(self.corpus.batch(step, config.training.batch_size))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if step % config.evaluation.log_every == 0:
-            value = loss.item()
-            if not math.isfinite(value):
-                self._diverged(f"the training loss is {value} at step {step}")
-            self.metrics.add(_rows(step, "train", {"loss": value}))
-            log({"loss": value, "learning_rate": rate}, step)
+            self.team.lead(partial(self._record, log, step, loss.item(), rate))
         self.step, self.measured = step + 1, False
+
+    def _loss(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, ""]:
+        pad_token = self.corpus.tokenizer.pad_token_id
+        return training_loss(self.model, tokens, pad_token=pad_token, precision=self.precision)
+
+    def _record(self, log: MetricsLog, step: int, loss: float, rate: float) -> None:
+        if not math.isfinite(loss):
+            self._diverged(f"the training loss is {loss} at step {step}")
+        self.metrics.add(_rows(step, "train", {"loss": loss}))
+        log({"loss": loss, "learning_rate": rate}, step)
 
     def _measure_and_save(self, log: MetricsLog) -> None:
         step = self.step
@@ -350,7 +412,7 @@ class Trainer:
         write_tensors(self.run.state_path, tensors, metadata)
 
     def _resume(self) -> None:
-        """Loads the saved state and drops what was recorded after it."""
+        """Loads the saved state; the leader drops what was recorded after it."""
         path = self.run.state_path
         remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
         try:
@@ -364,6 +426,8 @@ class Trainer:
         self.model.load_state_dict(weights, strict=True)
         load_optimizer_tensors(self.model, self.optimizer, tensors)
         self.step, self.measured = int(metadata["step"]), True
+        if not self.team.leads:
+            return
         keep_until(self.run.metrics_path, self.step)
         curve = self.run.curve()
         self.losses = dict(zip(map(int, curve.index), map(float, curve), strict=True))
@@ -372,7 +436,7 @@ class Trainer:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._diverged(f"weights are not finite at step {self.step}")
 
-    def _diverged(self, what: str) -> None:
+    def _diverged(self, what: str) -> NoReturn:
         self.metrics.flush()
         steps = self.run.steps
         kept = (
@@ -386,7 +450,7 @@ class Trainer:
             "training.precision fp32, in a new folder or with --overwrite."
         )
 
-    def _interrupted(self) -> None:
+    def _interrupted(self) -> NoReturn:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
@@ -398,6 +462,10 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table, by column name."""
     names = [str(name) for name in table.columns]
     return [dict(zip(names, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def _no_log(values: Mapping[str, float], step: int) -> None:
+    """What a process that does not lead logs."""
 
 
 def _rows(step: int, split: str, values: dict[str, float]) -> list[dict[str, Any]]:

@@ -1,0 +1,310 @@
+"""One run on several devices: the processes that train it together (data parallel).
+
+A launcher (`accelerate launch`, `torchrun`) starts the same command several times. Every process holds
+the model and assembles the whole batch, which is a function of the step; each computes the gradient of
+its own biographies, the gradients are added up while the backward pass runs, and every process makes
+the same update. So the batch size, the losses and the weights are those of one process, within
+rounding: sums of the same numbers in another order.
+
+One process leads. It alone locks the folder, writes, measures, and shows progress; before each update
+the others wait to hear from it. What ends one process ends all: the loop's work is done inside
+`Team.agree`, which hands on that it failed. A single process is a team as well, with nobody to talk to.
+"""
+
+import atexit
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.biographies import Batch, TokenKind
+from interp.biographies.sampling import group
+from interp.config import Config
+from interp.errors import ConfigError, InterpError, LostProcessError
+from interp.run import resolve_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+Loss = Callable[[Int[Tensor, "batch position"]], Float[Tensor, ""]]
+"""Mean loss over the tokens that have a next one, in nats."""
+Backward = Callable[[Batch], Float[Tensor, ""]]
+"""Adds the gradient of a whole batch's mean loss to the parameters, and returns that loss."""
+
+_PATIENCE = timedelta(hours=2)  # measuring a large population takes the leader minutes
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a process has to say before an update, and what it hears from all of them.
+
+    Attributes:
+        end: Training ends at this step.
+        shown: How many people an adaptive schedule shows from here on; 0 without one.
+        asked: Somebody asked to stop (Ctrl-C, SIGTERM).
+    """
+
+    end: bool = False
+    shown: int = 0
+    asked: bool = False
+
+
+class Team:
+    """A single process that trains a run: it leads, and waits for nobody."""
+
+    count = 1
+    """How many processes there are."""
+    leads = True
+    """Whether this is the process that writes and decides."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def agree(self, work: Callable[[], Word]) -> Word:
+        """Every process does its work and says a word; all hear the sum of what was said.
+
+        Raises:
+            SystemExit: the work failed in another process, which shows the error. The exit code is
+                the same.
+            LostProcessError: another process ended without a word.
+        """
+        return work()
+
+    def lead(self, work: Callable[[], T]) -> T | None:
+        """The leader does some work while the others wait. Returns None to these. Raises as `agree`."""
+        return work()
+
+    def first(self, work: Callable[[], T]) -> T:
+        """The leader does some work, and then the others do the same. Raises as `agree`."""
+        return work()
+
+    def share(self, model: nn.Module, loss: Loss) -> Backward:
+        """The backward pass of a batch that all processes share.
+
+        Args:
+            model: The model, with the same weights in all processes.
+            loss: Its loss on some tokens, on `device`.
+        """
+
+        def backward(batch: Batch) -> Float[Tensor, ""]:
+            value = loss(batch.tokens.to(self.device))
+            value.backward()
+            return value.detach()
+
+        return backward
+
+
+def gather(config: Config) -> Team:
+    """The processes that a launcher started to train together; without a launcher, this one alone.
+
+    Raises:
+        ConfigError: an unusable device; fewer biographies in a batch than processes; an environment
+            that no launcher makes. Where the leader raises it the others end with SystemExit.
+    """
+    if os.environ.get("WORLD_SIZE", "") in ("", "1"):
+        return Team(resolve_device(config.training.device))
+    try:
+        return _Several(config)
+    except ConfigError as error:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        raise SystemExit(error.exit_code) from None  # all have the same settings: said once
+
+
+class _Several(Team):
+    """One of several processes."""
+
+    def __init__(self, config: Config) -> None:
+        self._accelerator = _accelerator(config)
+        self._line = _line()
+        self.count = self._accelerator.num_processes
+        self.leads = self._accelerator.is_main_process
+        super().__init__(self._accelerator.device)
+
+    def agree(self, work: Callable[[], Word]) -> Word:
+        try:
+            said = work()
+        except BaseException as error:
+            with suppress(LostProcessError):
+                self._exchange(Word(), _exit_code(error))
+            raise
+        failure, heard = self._exchange(said)
+        if failure:
+            raise SystemExit(failure)
+        return heard
+
+    def lead(self, work: Callable[[], T]) -> T | None:
+        done: list[T] = []
+
+        def if_leading() -> Word:
+            if self.leads:
+                done.append(work())
+            return Word()
+
+        self.agree(if_leading)
+        return done[0] if done else None
+
+    def first(self, work: Callable[[], T]) -> T:
+        done: list[T] = []
+
+        def in_turn(leaders: bool) -> Word:
+            if self.leads is leaders:
+                done.append(work())
+            return Word()
+
+        self.agree(lambda: in_turn(True))
+        self.agree(lambda: in_turn(False))
+        return done[0]
+
+    def share(self, model: nn.Module, loss: Loss) -> Backward:
+        with _connected():
+            shared = self._accelerator.prepare_model(_WithLoss(model, loss))
+
+        def backward(batch: Batch) -> Float[Tensor, ""]:
+            counted = (batch.kind != TokenKind.PADDING).sum(dim=1) - 1  # the first is no target
+            rows = group(len(batch), self.count, self._accelerator.process_index)
+            # Processes differ in their number of tokens. The mean over processes that
+            # DistributedDataParallel takes of gradients becomes that over the tokens of all.
+            weight = self.count * int(counted[rows].sum()) / int(counted.sum())
+            with _connected():
+                value = shared(batch[rows].tokens.to(self.device), weight)
+                value.backward()
+                total: Tensor = value.detach() / self.count
+                dist.all_reduce(total)
+            return total
+
+        return backward
+
+    def _exchange(self, said: Word, failure: int = 0) -> tuple[int, Word]:
+        """The largest exit code of those that failed (0: none), and all words in one."""
+        numbers = torch.tensor([failure, said.end, said.shown, said.asked])
+        with _connected():
+            dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._line)
+        code, end, shown, asked = numbers.tolist()
+        return code, Word(bool(end), shown, bool(asked))
+
+
+class _WithLoss(nn.Module):
+    """A model's weights and its weighted loss as one module: what `DistributedDataParallel` wants."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(model.parameters())  # the same ones; buffers never change
+        self._loss = loss
+
+    def forward(self, tokens: Int[Tensor, "batch position"], weight: float) -> Float[Tensor, ""]:
+        weighted: Tensor = self._loss(tokens) * weight
+        return weighted
+
+
+def _accelerator(config: Config) -> "Accelerator":
+    """Joins the other processes, on this one's device.
+
+    Raises:
+        ConfigError: see `gather`.
+    """
+    # Only here: one process needs none of it, and the import takes a while.
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    cpu = _on_cpu(config)
+    began = dist.is_initialized()
+    # Without gradient are the queries and keys of patched layers, and the gradient of nothing else.
+    some_unused = config.patching.on and not config.patching.own
+    handlers = [
+        InitProcessGroupKwargs(backend="gloo" if cpu else None, timeout=_PATIENCE),
+        DistributedDataParallelKwargs(
+            find_unused_parameters=some_unused,
+            gradient_as_bucket_view=True,
+        ),
+    ]
+    with warnings.catch_warnings(), _connected():
+        warnings.simplefilter("ignore")  # hints at how many threads to set
+        # Precision is ours to set (`training.precision`), whatever the launcher's defaults are.
+        accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
+    kind = accelerator.distributed_type.value
+    if kind not in ("MULTI_CPU", "MULTI_GPU"):
+        raise ConfigError(
+            f"The launcher asks for {kind}, but a run is trained data parallel, with the whole model "
+            "on every device. Use `accelerate launch --multi_gpu --num_processes N`."
+        )
+    if not began:
+        atexit.register(accelerator.end_training)  # else NCCL complains
+    return accelerator
+
+
+def _on_cpu(config: Config) -> bool:
+    """Whether the processes compute on CPUs, once it is known that the settings can work."""
+    size, wanted = config.training.batch_size, config.training.device
+    launched = {n: os.environ.get(n, "") for n in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    wrong = [f"{name}={value!r}" for name, value in launched.items() if not value.isdecimal()]
+    if wrong:
+        raise ConfigError(
+            f"The environment says that several processes train together, but {', '.join(wrong)}, "
+            "which is no number. Start them with `accelerate launch` or `torchrun`, or unset "
+            "WORLD_SIZE to train with one process."
+        )
+    count = int(launched["WORLD_SIZE"])
+    if size < count:
+        raise ConfigError(
+            f"training.batch_size={size} is less than the {count} processes that were launched: every "
+            "process needs a biography of each batch. Launch fewer processes, or set a larger batch."
+        )
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if wanted not in ("auto", "cpu", "cuda") or (wanted == "cuda" and told):
+        raise ConfigError(
+            f"training.device={wanted!r} cannot be used by {count} processes"
+            f"{' that were launched with --cpu' if told else ': each has its own device'}. Use auto, "
+            "cpu or cuda, of which each process takes its own."
+        )
+    if wanted == "cuda":
+        resolve_device(wanted)
+    cpu = wanted == "cpu" or told or not torch.cuda.is_available()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if not cpu and here > torch.cuda.device_count():
+        raise ConfigError(
+            f"{here} processes were launched on a machine with {torch.cuda.device_count()} GPUs; "
+            "launch one for each GPU, or set training.device to cpu."
+        )
+    return cpu
+
+
+@cache
+def _line() -> "dist.ProcessGroup":
+    """Where processes talk: in main memory, so that a word waits for no GPU."""
+    with _connected():
+        group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    return group
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Turns the many ways in which another process can be found missing into one error."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise LostProcessError(
+            "Another process of this training has ended, or cannot be reached "
+            f"({str(error).splitlines()[0]}). Its own message, if there is one, says why. What was "
+            "saved is intact: the same command goes on from there (`interp train`: with --resume)."
+        ) from error
+
+
+def _exit_code(error: BaseException) -> int:
+    """What a process that this error ends exits with."""
+    if isinstance(error, InterpError):
+        return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code or 1
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
