@@ -298,7 +298,8 @@ def claims(tables: Tables) -> list[Claim]:
             verdict(_all_better(table, accuracy["uniform"])),
             "Nothing is chosen with hindsight. Agree: in every seed the worst of the adaptive schedules "
             f"ends more than {MARGIN:g} higher than uniform sampling; disagree: in every seed it ends "
-            f"lower, or at most {MARGIN:g} higher. With fewer than 2 seeds: cannot tell.",
+            f"lower, or at most {MARGIN:g} higher. A seed where neither exceeds {LEARNED:g} cannot tell. "
+            "With fewer than 2 such seeds: cannot tell.",
         ),
     ]
 
@@ -331,7 +332,12 @@ def _worst_adaptive(table: pd.DataFrame) -> pd.Series:
 
 
 def _all_better(table: pd.DataFrame, uniform: pd.Series) -> list[bool | None]:
-    return [bool(gain > MARGIN) for gain in (_worst_adaptive(table) - uniform).dropna()]
+    """For each seed, whether every adaptive schedule is higher; None if neither learned."""
+    pairs = pd.concat([_worst_adaptive(table), uniform], axis=1, keys=["worst", "uniform"]).dropna()
+    return [
+        None if max(worst, other) <= LEARNED else bool(worst - other > MARGIN)
+        for worst, other in zip(pairs["worst"], pairs["uniform"], strict=True)
+    ]
 
 
 def _every_adaptive(table: pd.DataFrame, uniform: pd.Series) -> str:
