@@ -97,7 +97,7 @@ def train(
         InterruptedRunError: Ctrl-C or SIGTERM; the state is saved.
         StorageError: a file could not be written; complete files are intact.
         LostProcessError: another of several processes ended without a word.
-        SystemExit: in another process than the leading one, which raises one of the above.
+        SystemExit: another of several processes raised one of the above, and shows it.
     """
     out = Path(out)
     team = gather(config)
