@@ -18,6 +18,7 @@ from interp.plots.panels import SYMBOLS, Line, Panel, chosen, over_steps, rows
 from interp.plots.style import DASHES, INK, PALETTE, describe, ramp
 
 _FINETUNING = ("seed", "n_new", "replay_weight", "step", "split", "metric", "value")
+_WEIGHT = "weight of each old pair against 1 for a new one"
 _MOVEMENT = ("seed", "n_new", "replay_weight", "part", "metric", "value")
 
 
@@ -70,7 +71,10 @@ def forgetting_curves(table: pd.DataFrame, n_new: int | None = None) -> go.Figur
     figure = over_steps(panels, None, "accuracy (share)", place=sqrt, band="range of seeds")
     figure.update_yaxes(range=[-0.02, 1.06])
     figure.update_xaxes(title_text="fine-tuning (steps, square-root scale)", row=len(panels))
-    figure.update_layout(legend_title_text="weight of each old pair against 1 for a new one")
+    figure.update_layout(
+        legend_title={"text": _WEIGHT, "side": "top", "font_size": 12}, legend_xref="container",
+        legend_x=0.02,
+    )  # fmt: skip
     return describe(
         figure,
         f"Forgetting without attention: {n_new:,} new pairs",
@@ -99,39 +103,41 @@ def replay_tradeoff(table: pd.DataFrame) -> go.Figure:
     last = int(found["step"].max())
     ends = found[found["step"] == last]
     figure = go.Figure()
+    weights = sorted(ends["replay_weight"].unique(), key=_order)
+    marks = {w: SYMBOLS[i % len(SYMBOLS)] for i, w in enumerate(weights)}
     sizes = sorted(int(n) for n in ends["n_new"].unique())
     for i, (n_new, colour) in enumerate(zip(sizes, ramp(len(sizes)), strict=True)):
-        own = ends[ends["n_new"] == n_new]
-        means = own.pivot_table("value", "replay_weight", "split", dropna=False)
-        spread = own.groupby(["replay_weight", "split"], dropna=False)["value"]
-        low, high = spread.min().unstack(), spread.max().unstack()
-        weights = sorted(means.index, key=_order)
-        means, low, high = means.loc[weights], low.loc[weights], high.loc[weights]
-
-        def bars(split: str) -> dict[str, object]:
-            return {
-                "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-                "array": list(high[split] - means[split]),  # noqa: B023
-                "arrayminus": list(means[split] - low[split]),  # noqa: B023
-            }  # fmt: skip
-
+        own = chosen(ends, "fine-tuning", n_new=n_new)
+        of_weights = {w: rows for w in weights if len(rows := _of_weight(own, w))}
+        seeds = {
+            split: [
+                chosen(rows, "fine-tuning", split=split)["value"] for rows in of_weights.values()
+            ]
+            for split in ("old", "new")
+        }
         figure.add_scatter(
-            x=list(means["new"]), y=list(means["old"]), mode="lines+markers+text",
-            text=[weight_name(weight) for weight in weights], textfont={"size": 11, "color": INK},
-            textposition="bottom left" if i % 2 else "top right", name=f"{n_new:,} new pairs",
+            x=[values.mean() for values in seeds["new"]],
+            y=[values.mean() for values in seeds["old"]], mode="lines+markers",
+            customdata=[weight_name(weight) for weight in of_weights],
+            name=f"{n_new:,} new pairs",
             line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.5},
-            marker={"size": 9, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-            error_x=bars("new"), error_y=bars("old"),
-            hovertemplate="%{text}: new %{x:.3f}, old %{y:.3f}<extra></extra>",
+            marker={"size": 10, "symbol": [marks[weight] for weight in of_weights]},
+            error_x=_range_bars(seeds["new"]), error_y=_range_bars(seeds["old"]),
+            hovertemplate="%{customdata}: new %{x:.3f}, old %{y:.3f}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title_text="accuracy on new pairs (share)", range=[-0.1, 1.15])
-    figure.update_yaxes(title_text="accuracy on old pairs (share)", range=[-0.1, 1.15])
+    for weight, mark in marks.items():
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", name=weight_name(weight), hoverinfo="skip",
+            marker={"color": INK, "size": 10, "symbol": mark},
+        )  # fmt: skip
+    figure.update_xaxes(title_text="accuracy on new pairs (share)", range=[-0.04, 1.06])
+    figure.update_yaxes(title_text="accuracy on old pairs (share)", range=[-0.04, 1.06])
     figure.update_layout(height=480, showlegend=True)
     return describe(
         figure,
         "What replay keeps, and what it costs",
         f"""Accuracy on all old pairs against accuracy on all new pairs, both shares, after
-        {last:,} steps of fine-tuning, from no replay along increasing replay weights (the numbers: weight
+        {last:,} steps of fine-tuning, from no replay along increasing replay weights (marks: the weight
         of each old pair against 1 for a new one). Points are means over {_seeds(ends)}, bars reach from
         the lowest to the highest. Look for a weight in the upper right corner, where nothing would be
         forgotten and everything new known: if there is none, replay helps only in part.""",
@@ -158,21 +164,16 @@ def weight_movement(table: pd.DataFrame) -> go.Figure:
         for i, n_new in enumerate(sizes):
             own = chosen(found, "movement", part=part, n_new=n_new)
             seeds = [_of_weight(own, weight)["value"] for weight in weights]
-            means = [values.mean() for values in seeds]
             figure.add_scatter(
-                x=places, y=means, mode="lines+markers",
+                x=places, y=[values.mean() for values in seeds], mode="lines+markers",
                 name=f"{part}s" if len(sizes) == 1 else f"{part}s, {n_new:,} new pairs",
                 line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
                 marker={"size": 8, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-                error_y={
-                    "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-                    "array": [v.max() - mean for v, mean in zip(seeds, means, strict=True)],
-                    "arrayminus": [mean - v.min() for v, mean in zip(seeds, means, strict=True)],
-                },
+                error_y=_range_bars(seeds),
                 hovertemplate="%{y:.3f}",
             )  # fmt: skip
     figure.update_xaxes(
-        title_text="weight of each old pair against 1 for a new one", tickvals=places,
+        title_text=_WEIGHT, tickvals=places,
         ticktext=[weight_name(weight) for weight in weights],
     )  # fmt: skip
     figure.update_yaxes(title_text="movement (share of the norm)", rangemode="tozero")
@@ -183,13 +184,22 @@ def weight_movement(table: pd.DataFrame) -> go.Figure:
         f"""How far fine-tuning moved a hidden unit's key (its input weights, blue) and value (its output
         weights, orange): the norm of the change as a share of the norm before, mean over hidden units
         and {_seeds(found)}; bars reach from the lowest to the highest seed. Look for which of the two
-        moves further, and whether replay holds them in place or merely turns them elsewhere.""",
+        moves further, and whether replay holds them in place.""",
     )
 
 
 def _typed(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
     weights = pd.to_numeric(table.get("replay_weight", pd.Series(dtype=float))).astype(float)
     return rows(table, columns, what).assign(replay_weight=weights)
+
+
+def _range_bars(seeds: Sequence[pd.Series]) -> dict[str, object]:
+    """Bars from the lowest to the highest seed of each point."""
+    return {
+        "type": "data", "symmetric": False, "thickness": 1, "width": 3,
+        "array": [values.max() - values.mean() for values in seeds],
+        "arrayminus": [values.mean() - values.min() for values in seeds],
+    }  # fmt: skip
 
 
 def _order(weight: float) -> float:
