@@ -19,9 +19,9 @@ import pytest
 import interp
 from interp.attention import attention_to_names, knockout
 from interp.config import Config
+from interp.engine.kinds import share_done
 from interp.errors import ConfigError
 from interp.experiments import patching, run_grid
-from interp.experiments.grid import far
 from interp.memory import ablations, measure_memory, recall_edges, swaps
 from interp.progress import (
     Forecast,
@@ -357,14 +357,15 @@ def test_a_grid_reports_its_runs_together(short: Config, tmp_path: Path, workers
     assert again.shares[-1] == pytest.approx(1)
 
 
-def test_how_far_runs_of_other_processes_are(short: Config, short_run: Run, tmp_path: Path) -> None:
+def test_how_far_a_run_of_another_process_is(short: Config, short_run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert far({folder: short}) == (0, "0 of 1 runs finished")
+    assert share_done(short, folder) == 0
     folder.mkdir()
     lines = short_run.metrics_path.read_bytes().splitlines(keepends=True)
     half = [line for line in lines if b'"step": 6,' in line]
     (folder / "metrics.jsonl").write_bytes(b"".join([*half, lines[-1][:20]]))
-    assert far({folder: short, short_run.path: short}) == (0.75, "1 of 2 runs finished")
+    assert share_done(short, folder) == 0.5
+    assert share_done(short, short_run.path) == 1
 
 
 def test_the_patching_study_reports_references_and_patched_runs(

@@ -60,6 +60,8 @@ def run_jobs(
             seconds = sum(batch.seconds.values()) / pool.size**0.8
             with showing("runs", seconds, progress) as report:
                 batch.run(pool, report)
+    elif jobs and not isinstance(progress, bool):
+        progress(1.0, batch.in_words())
     return batch.outcome()
 
 
@@ -182,7 +184,7 @@ class Batch:
                 if request.asked:
                     pool.stop()
                     raise InterruptedRunError(
-                        f"Stopped: {self._in_words()}. The state of those that were training is saved; "
+                        f"Stopped: {self.in_words()}. The state of those that were training is saved; "
                         "the same command goes on from there."
                     )
 
@@ -287,9 +289,10 @@ class Batch:
             for folder, seconds in self.seconds.items()
         )
         self._share = max(self._share, min(done / sum(self.seconds.values()), 1.0))
-        self._report(self._share, note or self._in_words())
+        self._report(self._share, note or self.in_words())
 
-    def _in_words(self) -> str:
+    def in_words(self) -> str:
+        """How many runs are finished, failed, being trained."""
         words = [f"{len(self._finished)} of {len(self._jobs)} runs finished"]
         if self._failed:
             words.append(f"{len(self._failed)} failed")

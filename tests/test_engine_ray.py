@@ -1,0 +1,134 @@
+"""Batches on a real Ray cluster, which the tests start on this machine."""
+
+import importlib.util
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interp.config import Config
+from interp.engine import EngineSettings, Store, cluster, run_jobs
+from interp.engine.cluster import ClusterError, connected
+from interp.errors import ConfigError
+from tests.test_engine import KillsWorker, require_same, twelve, undisturbed
+from tests.test_progress import Recorder
+
+__all__ = ["twelve", "undisturbed"]  # fixtures
+
+RAY = EngineSettings(kind="ray")
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """A cluster of this machine; batches of this process use its connection."""
+    if importlib.util.find_spec("ray") is None:
+        if os.environ.get("INTERP_REQUIRE_RAY"):
+            pytest.fail("Ray is not installed, but INTERP_REQUIRE_RAY is set")
+        pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
+    with connected(None) as own:
+        assert own
+        yield
+
+
+def test_a_cluster_gives_the_bytes_of_one_process(
+    ray_cluster: None, twelve: list[Config], undisturbed: Store, tmp_path: Path
+) -> None:
+    store, told = Store(tmp_path), Recorder()
+    narrow = twelve[1].with_settings(**{"model.n_ctx": 20})
+    jobs = [store.job(config) for config in (*twelve, narrow)]
+    outcome = run_jobs(jobs, RAY, progress=told)
+    assert [(f.job.config, f.error) for f in outcome.failed] == [(narrow, "ConfigError")]
+    require_same(store, undisturbed, twelve)
+    told.require_whole()
+    assert told.notes[-1] == "12 of 13 runs finished, 1 failed"
+
+
+def test_a_worker_of_the_cluster_is_killed_in_the_middle(
+    ray_cluster: None, twelve: list[Config], undisturbed: Store, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    with KillsWorker(store.folder(twelve[0])) as killer:
+        outcome = run_jobs([store.job(config) for config in twelve[:3]], RAY, progress=False)
+    assert len(killer.killed) == 1
+    assert outcome.failed == ()
+    require_same(store, undisturbed, twelve[:3])
+
+
+def test_runs_in_a_folder_that_is_not_shared(
+    ray_cluster: None, twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "SHARED", 0.1)
+    job = Store(tmp_path).job(twelve[1])
+    _, result = cluster._visible(job, cluster.Result("finished"))
+    assert (result.ended, result.final) == ("failed", True)
+    assert "all machines share" in result.message
+
+
+def test_more_than_the_machine_has_is_refused(
+    ray_cluster: None, twelve: list[Config], tmp_path: Path
+) -> None:
+    job = Store(tmp_path).job(twelve[1])
+    greedy = EngineSettings(kind="ray", gpus_per_run=64)
+    with pytest.warns(UserWarning, match="0.* GPUs; the most"), pytest.raises(StopWaiting):
+        run_jobs([job], greedy, progress=stop_waiting)
+    with pytest.raises(ConfigError, match="64 GPUs.*Ask for less"):
+        cluster._require_possible({"CPU": 1.0, "GPU": 64.0}, [{"CPU": 8.0}], own=True)
+
+
+class StopWaiting(Exception):  # noqa: N818 - no error
+    """Ends a batch that would wait for ever."""
+
+
+def stop_waiting(share: float | int, note: str = "") -> None:
+    if "1 running" in note:
+        raise StopWaiting
+
+
+def test_nothing_listens_at_the_address(twelve: list[Config], tmp_path: Path) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
+    with socket.socket() as bound:  # so that nobody else takes the port
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        jobs = [Store(tmp_path).job(twelve[1])]
+        with pytest.raises(ClusterError, match=f"address='{address}' .*refused.*ray start"):
+            run_jobs(jobs, EngineSettings(kind="ray", address=address), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and says nothing; Ray by itself would try for minutes."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
+    monkeypatch.setattr(cluster, "JOINING", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=server.accept, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="no answer of a cluster"), connected(address):
+            pass
+
+
+@pytest.mark.parametrize("address", ["here", "http://x:1", "x:port", "ray://x"])
+def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(ConfigError, match="expected auto, ray://host:port or host:port"):
+        cluster._require_reachable(address)
+
+
+def test_ray_is_not_installed(
+    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ClusterError, match=r"pip install 'interp\[ray\]'"):
+        run_jobs([Store(tmp_path).job(twelve[1])], RAY, progress=False)
+
+
+def test_a_machine_with_other_versions(twelve: list[Config], tmp_path: Path) -> None:
+    versions = {**cluster.code_versions(), "torch": "1.0"}
+    result = cluster._attempt(Store(tmp_path).job(twelve[1]), 1, versions, ".")
+    assert result.final
+    assert "and not 1.0" in result.message
+    assert not list(tmp_path.iterdir())
