@@ -22,6 +22,8 @@ from interp.presets import PRESETS, preset
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from interp.experiments.batch import Batch
+
 _OUT = Console()
 _ERR = Console(stderr=True)
 _PIPE_WIDTH = 240
@@ -44,7 +46,8 @@ interp: watch a language model learn facts.
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp patch     RUN ... --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
-  interp scaling   [PRESET] --out DIR   how the plateau grows with the number of individuals
+  interp studies   [DIR]                the studies, and what of them is finished
+  interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
 
 PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
 """
@@ -94,44 +97,6 @@ def _reproduce(base: Config) -> Callable[..., None]:
         _OUT.print(f"report: {run.path / 'report.html'}", soft_wrap=True, markup=False)
 
     return reproduce
-
-
-def _scaling(base: Config) -> Callable[..., None]:
-    from interp.experiments.scaling import N_STEPS, SIZES  # the study's own defaults
-
-    base = base.with_settings(**{"training.n_steps": N_STEPS})
-
-    def scaling(
-        config: Settings = base,
-        *,
-        out: Path,
-        sizes: tuple[int, ...] = SIZES,
-        seeds: tuple[int, ...] = (0, 1, 2),
-        workers: int = 1,
-    ) -> None:
-        """Plateau length against the number of individuals, with a power-law fit.
-
-        Example: interp scaling tiny --out runs/scaling --sizes 256 512 1024 --seeds 0 1 2
-
-        Args:
-            config: The settings that all runs share; the learning rate is constant.
-            out: Folder of the study; finished runs in it are kept.
-            sizes: Numbers of individuals, at least three.
-            seeds: One run for each size and seed.
-            workers: Runs at a time.
-        """
-        from interp.experiments import scaling, scaling_fits
-        from interp.report.scaling import write_scaling_report
-
-        table = scaling(config, out, sizes, seeds, workers)
-        fits = scaling_fits(table)
-        fits = fits[fits["delta"] == DELTA].drop(columns="delta")
-        _OUT.print(_frame(fits, f"Power laws of the number of individuals, delta {DELTA}"))
-        _OUT.print(f"tables: {out}", soft_wrap=True, markup=False)
-        page = write_scaling_report(table, Path(out) / "report.html")
-        _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
-
-    return scaling
 
 
 def _phases(run: RunPath, *, delta: float = DELTA) -> None:
@@ -387,6 +352,140 @@ def _memory(runs: RunPaths, *, out: Path | None = None) -> None:
         _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
+def _studies(
+    out: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = None,
+) -> None:
+    """The studies, and which of their runs are finished.
+
+    Example: interp studies artifacts/studies
+
+    Args:
+        out: Folder of a batch (--out of `interp batch`): what of it is finished. Default: every study
+            with its own settings.
+    """
+    from interp.experiments.batch import batch_in, everything, state
+
+    if out is not None and not out.is_dir():
+        raise InterpError(f"There is no folder {out}. Give the folder that was --out of a batch.")
+    found = state((batch_in(out) if out else None) or everything(), out)
+    table = Table(title="Studies" if out is None else f"Studies in {out}")
+    for name in ("name", "what it is about", "runs", *(() if out is None else ("finished",))):
+        table.add_column(name, overflow="fold")
+    for row in found.to_dict("records"):
+        finished, runs = int(row["finished"]), int(row["runs"])
+        done = "yes" if finished == runs else f"{finished} of {runs}"
+        cells = (row["label"], row["title"], str(runs), *(() if out is None else (done,)))
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    _OUT.print(table)
+
+
+def _batch(
+    studies: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STUDY|FILE")],
+    *,
+    out: Path,
+    seeds: tuple[int, ...] | None = None,
+    set: tuple[str, ...] = (),
+    workers: int = 1,
+    threads: int = 1,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    cpus_per_run: float = 1.0,
+    gpus_per_run: float = 0.0,
+    retry: int = 0,
+) -> None:
+    """Studies as a batch: trains the runs that are missing, writes tables, verdicts and a report.
+
+    A run that two studies need is trained once, a finished one never again: the same command goes on
+    after a kill. A run that fails stops no other; it is named at the end, and exit code 1 says so.
+    Writes OUT/<study>/*.csv and OUT/report.html.
+
+    Example: interp batch power_law warm_up --out runs/studies --workers 2 --seeds 0 1 2
+    Example: interp batch batch.yaml --out runs/studies --engine ray --address auto --gpus-per-run 0.5
+
+    Args:
+        studies: Names of studies (`interp studies` lists them), or one YAML file that describes a batch.
+        out: Folder of the batch.
+        seeds: Seeds of the named studies; the studies' own by default.
+        set: Settings of the one study that is named, as NAME=VALUE with the value in YAML, e.g. --set
+            "sizes=[256, 512]" run="{training.n_steps: 500}".
+        workers: Runs at a time on this machine.
+        threads: Threads of each run; its last bits depend on it.
+        engine: local: on this machine; ray: on a Ray cluster.
+        address: The cluster: auto, ray://host:port or host:port; one is started here by default.
+        cpus_per_run: CPUs that each run asks the cluster for.
+        gpus_per_run: GPUs that each run asks the cluster for.
+        retry: How many times a run that fails is tried again.
+    """
+    from interp.engine import EngineSettings
+    from interp.experiments.batch import run_batch
+    from interp.report.batch import write_batch_report
+
+    batch = _described_batch(studies, seeds, set)
+    settings = EngineSettings(
+        kind=engine, workers=workers, threads=threads, address=address,
+        cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run, retry=retry,
+    )  # fmt: skip
+    found = run_batch(batch, out, settings)
+    table = Table(title="Claims and verdicts")
+    for name in ("study", "claim", "measured here", "verdict"):
+        table.add_column(name, overflow="fold")
+    for of_study in found:
+        for claim in of_study.claims:
+            cells = (of_study.label, claim.claim, claim.measured, claim.verdict)
+            table.add_row(*map(Text, cells))
+    _OUT.print(table)
+    page = write_batch_report(found, out / "report.html")
+    _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
+    failures = {str(failure): failure for of_study in found for failure in of_study.failures}
+    if failures:
+        _ERR.print(
+            f"{len(failures)} runs could not be finished:\n" + "\n".join(failures)
+            + "\nRemove the cause and run the same command again: finished runs are kept.",
+            style="red", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        sys.exit(1)
+
+
+def _described_batch(
+    studies: Sequence[str], seeds: Sequence[int] | None, changes: Sequence[str]
+) -> "Batch":
+    """The batch that a command line describes: a YAML file, or names of studies."""
+    import yaml
+
+    from interp.experiments.batch import Batch
+
+    files = [word for word in studies if word.endswith((".yaml", ".yml")) or Path(word).is_file()]
+    if not studies or (files and len(studies) > 1):
+        raise InterpError(
+            "Give names of studies, or one YAML file; `interp studies` lists the names."
+        )
+    if files:
+        if seeds is not None or changes:
+            raise InterpError(
+                f"--seeds and --set belong to studies that are named; {files[0]} says its own."
+            )
+        try:
+            text = Path(files[0]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InterpError(f"{files[0]} cannot be read ({error}). Give a YAML file.") from error
+        return Batch.from_yaml(text)
+    if changes and len(studies) > 1:
+        raise InterpError(
+            "--set belongs to one study; with several, describe the batch in a YAML file."
+        )
+    settings = {}
+    for change in changes:
+        name, sign, value = change.partition("=")
+        if not sign:
+            raise InterpError(f"--set {change!r}: give NAME=VALUE, e.g. n_steps=500.")
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InterpError(f"--set {change!r}: the value is not YAML ({error}).") from error
+    entries = [{"study": name, "seeds": seeds, "settings": settings} for name in studies]
+    return Batch.parse({"studies": entries})
+
+
 def _start(word: str) -> int | str:
     """A start of patching: a step, or "same"."""
     if word == "same" or word.isdecimal():
@@ -404,7 +503,7 @@ def _parts(word: str, what: str) -> tuple[int, ...] | None:
     return tuple(sorted({int(number) for number in numbers}))
 
 
-_WITH_PRESET = {"train": _train, "reproduce": _reproduce, "scaling": _scaling}
+_WITH_PRESET = {"train": _train, "reproduce": _reproduce}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": _phases,
     "report": _report,
@@ -414,6 +513,8 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "patch": _patch,
     "memory": _memory,
     "summary": _summary,
+    "studies": _studies,
+    "batch": _batch,
 }
 
 
@@ -427,6 +528,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if os.environ.get("WORLD_SIZE", "") not in ("", "1"):
+            _one_of_several(words)
         _dispatch(words)
     except InterpError as error:
         _ERR.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -434,6 +537,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _ERR.print("interrupted", style="red")
         sys.exit(130)
+
+
+def _one_of_several(words: list[str]) -> None:
+    """A launcher started this command several times: only training can be shared, and one speaks."""
+    first = os.environ.get("RANK", "0") == "0"
+    _OUT.quiet = not first
+    if words[:1] != ["train"]:
+        if not first:
+            sys.exit(InterpError.exit_code)
+        raise InterpError(
+            "Only `interp train` can be shared by several processes. Train the run like that, then use "
+            "the other commands on its folder without the launcher (`interp reproduce` goes on from a "
+            "trained run)."
+        )
 
 
 def _dispatch(words: list[str]) -> None:

@@ -41,7 +41,14 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["people", "nowhere"], "There is no folder nowhere"),
         (["trace", "nowhere", "Ann", "major"], "There is no folder nowhere"),
         (["trace", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
-        (["scaling", "smoke", "--out", "x", "--sizes", "8", "16"], "at least 3 different sizes"),
+        (["batch", "power_lw", "--out", "x"], "Did you mean 'power_law'?"),
+        (["batch", "--out", "x"], "Give names of studies"),
+        (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
+        (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
+        (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
+        (["batch", "power_law", "--out", "x", "--workers", "0"], "at least one process"),
+        (["batch", "power_law", "--out", "x", "--address", "auto"], "belongs to kind='ray'"),
+        (["studies", "nowhere"], "There is no folder nowhere"),
     ],
 )
 def test_bad_input_ends_with_one_message(
@@ -63,7 +70,16 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("--help") == 0
     printed = capsys.readouterr().out
-    for command in ("reproduce", "train", "phases", "report", "export", "scaling", "people"):
+    for command in (
+        "reproduce",
+        "train",
+        "phases",
+        "report",
+        "export",
+        "studies",
+        "batch",
+        "people",
+    ):
         assert f"interp {command}" in printed
     assert "RUN1 RUN2 ..." in printed
     assert "RUN PERSON ATTRIBUTE" in printed
@@ -71,7 +87,18 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["phases", "report", "people", "trace", "export", "summary", "patch", "memory", "scaling"],
+    [
+        "phases",
+        "report",
+        "people",
+        "trace",
+        "export",
+        "summary",
+        "patch",
+        "memory",
+        "studies",
+        "batch",
+    ],
 )
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(command, "--help") == 0
@@ -126,16 +153,6 @@ def test_reproduce_runs_every_stage_once(
     (run_copy / "results/knowledge/summary.json").unlink()
     assert run_cli(*command) == 0
     assert stamps().keys() == first.keys(), "a missing stage is run again"
-
-
-def test_scaling_keeps_its_table_where_no_run_left_the_plateau(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sizes = ["--sizes", "8", "16", "24", "--seeds", "0", "--training.n-steps", "10"]
-    assert run_cli("scaling", "smoke", "--out", tmp_path, *sizes) == 2
-    assert "at least 3 different x" in capsys.readouterr().err
-    assert (tmp_path / "table.csv").read_text().count("\n") > 3
-    assert (tmp_path / "summary.json").exists()
 
 
 def test_summary_of_several_runs(

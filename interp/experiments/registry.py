@@ -1,0 +1,26 @@
+"""The studies, by name, in the order of the paper."""
+
+from interp.experiments import (
+    associative_memory,
+    celebrities,
+    hallucination,
+    plateau,
+    power_law,
+    sequential,
+    warm_up,
+)
+from interp.experiments.study import Study
+
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (
+        plateau,
+        power_law,
+        celebrities,
+        warm_up,
+        hallucination,
+        sequential,
+        associative_memory,
+    )
+}
+"""A new study adds its module here."""

@@ -1,0 +1,114 @@
+"""The page of a batch: what the paper claims, what was measured, and the verdict of a stated rule."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from interp.experiments.batch import Found
+from interp.experiments.study import Claim
+from interp.files import write_text
+from interp.report.elements import Listing, Section, Table
+from interp.report.html import render
+
+VERDICTS = ("agree", "disagree", "cannot tell")
+
+
+def write_batch_report(found: Sequence[Found], path: Path | str) -> Path:
+    """Writes the page of a batch.
+
+    Args:
+        found: What each study has found.
+        path: The HTML file.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    sections = [_summary(found), *(_section(of_study) for of_study in found)]
+    write_text(Path(path), render("What the studies found", headline(found), sections))
+    return Path(path)
+
+
+def headline(found: Sequence[Found]) -> str:
+    """How many claims agree, in one sentence, and what is missing."""
+    claims = [claim for of_study in found for claim in of_study.claims]
+    counts: Counter[str] = Counter(claim.verdict for claim in claims)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    missing = sum(of_study.n_runs - of_study.n_finished for of_study in found)
+    text = f"{len(claims)} claims of {len(found)} studies, held against what was measured: {said or 'none'}."
+    if missing:
+        text += f" {missing} runs are not finished: what follows is made without them."
+    return text
+
+
+def verdict_sentence(claim: Claim) -> str:
+    """The verdict on a claim in a sentence: agree, disagree, or cannot tell at this scale."""
+    verb = {
+        "agree": "What was measured agrees",
+        "disagree": "What was measured disagrees",
+        "cannot tell": "At this scale it cannot be told",
+    }[claim.verdict]
+    return f"{claim.claim.rstrip('.')}: {verb[0].lower()}{verb[1:]}."
+
+
+def _summary(found: Sequence[Found]) -> Section:
+    rows = [
+        (of_study.study.title, claim.claim, claim.paper, claim.measured, claim.verdict)
+        for of_study in found
+        for claim in of_study.claims
+    ]
+    runs = [
+        (of_study.study.title, of_study.label, f"{of_study.n_finished} of {of_study.n_runs}")
+        for of_study in found
+    ]
+    failures = {f.job.folder: f for of_study in found for f in of_study.failures}.values()
+    tables = [
+        Table(
+            "Each claim of the paper, what was measured, and the verdict; its rule is in the study's "
+            "section.",
+            ("study", "claim", "paper", "measured here", "verdict"),
+            rows,
+        ),
+        Table("Runs that each study needs and that are finished.", ("study", "name", "runs"), runs),
+    ]
+    if failures:
+        tables.append(
+            Table(
+                "Runs that could not be finished. The same command tries them again.",
+                ("run", "error", "attempts"),
+                [(f.job.folder.name, f"{f.error}: {f.message}", str(f.attempts)) for f in failures],
+            )
+        )
+    return Section("Claims and verdicts", "summary", tables=tables)
+
+
+def _section(found: Found) -> Section:
+    anchor = found.label.replace("_", "-").lower()
+    figures = found.study.figures(found.tables) if found.tables else {}
+    settings = yaml.safe_dump(found.settings.model_dump(mode="json"), sort_keys=False)
+    text = [found.study.question, *(verdict_sentence(claim) for claim in found.claims)]
+    if not found.tables:
+        text.append("No run of this study is finished, so there is nothing to show yet.")
+    return Section(
+        found.study.title
+        if found.label == found.study.name
+        else f"{found.study.title}: {found.label}",
+        anchor,
+        text=text,
+        figures={f"{anchor}-{name}": figure for name, figure in figures.items()},
+        tables=[claims_section_table(found.claims)] if found.claims else [],
+        listings=[Listing("Settings of the study", settings)],
+    )
+
+
+def claims_section_table(claims: Sequence[Claim]) -> Table:
+    """The claims of one study with the rule of each verdict."""
+    return Table(
+        "The paper's claims and how each verdict is decided.",
+        ("claim", "paper", "measured here", "verdict", "rule"),
+        [(c.claim, c.paper, c.measured, c.verdict, c.rule) for c in claims],
+    )

@@ -1,0 +1,238 @@
+"""Batches: a description, its runs, and what is written about them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import yaml
+
+from interp import finetuned, plots
+from interp.cli import main
+from interp.engine import Store
+from interp.errors import ConfigError
+from interp.experiments import registry
+from interp.experiments.batch import (
+    Batch,
+    Found,
+    batch_in,
+    markdown,
+    read_tables,
+    run_batch,
+    state,
+)
+from interp.experiments.study import Claim, Planned, Study, StudySettings, Tables, spread, verdict
+from interp.report.batch import write_batch_report
+from interp.run import Run
+
+SHORT = {
+    "training.precision": "fp32",
+    "training.n_steps": 6,
+    "training.early_checkpoints": (0,),
+    "training.checkpoint_every": 6,
+    "evaluation.every": 3,
+}
+
+
+class RateSettings(StudySettings):
+    preset: str = "smoke"
+    rates: tuple[float, ...] = (1e-3, 2e-3)
+    tuned: bool = False
+
+
+def runs(settings: RateSettings) -> list[Planned]:
+    planned = [
+        Planned(settings.config(seed, **SHORT, **{"optimizer.learning_rate": rate}))
+        for seed in settings.seeds
+        for rate in settings.rates
+    ]
+    if settings.tuned:
+        base = planned[0]
+        short = {name: value for name, value in SHORT.items() if "early" not in name}
+        planned.append(Planned(finetuned(base.config, **short), base))
+    return planned
+
+
+def tables(settings: RateSettings, runs: Sequence[Run]) -> Tables:
+    rows = [
+        {
+            "seed": run.config.seed,
+            "rate": run.config.optimizer.learning_rate,
+            "value": float(run.curve().iloc[-1]),
+        }
+        for run in runs
+    ]
+    return {"losses": pd.DataFrame(rows)}
+
+
+def figures(tables: Tables) -> dict[str, go.Figure]:
+    figure = go.Figure(go.Scatter(x=tables["losses"]["rate"], y=tables["losses"]["value"]))
+    return {"losses": plots.describe(figure, "Losses", "Look for a slope.")}
+
+
+def claims(tables: Tables) -> list[Claim]:
+    by_seed = tables["losses"].groupby("seed")["value"].mean()
+    return [
+        Claim(
+            claim="The loss is finite.",
+            paper="1 | 2",
+            measured=spread(by_seed),
+            verdict=verdict(by_seed < 100),
+            rule="agree if it is below 100 nats in every seed.",
+        )
+    ]
+
+
+RATES = Study("rates", "Rates", "Which rate?", RateSettings, runs, tables, figures, claims)
+
+
+@pytest.fixture(autouse=True)
+def with_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.STUDIES, "rates", RATES)
+
+
+def described(*entries: dict[str, Any]) -> Batch:
+    return Batch.parse({"studies": list(entries)})
+
+
+def test_studies_share_runs_and_find_them_again(tmp_path: Path) -> None:
+    batch = described(
+        {"study": "rates", "seeds": [0, 1]},
+        {"study": "rates", "name": "one", "seeds": [0], "settings": {"rates": [2e-3]}},
+    )
+    whole, one = run_batch(batch, tmp_path, progress=False)
+    assert (whole.n_runs, whole.n_finished, one.n_runs) == (4, 4, 1)
+    assert len(list((tmp_path / "runs").iterdir())) == 4, "the shared run is there once"
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/finished.json")}
+    before = (tmp_path / "rates/losses.csv").read_bytes()
+    run_batch(batch, tmp_path, progress=False)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/finished.json")} == stamps
+    assert (tmp_path / "rates/losses.csv").read_bytes() == before
+    pd.testing.assert_frame_equal(read_tables(tmp_path / "rates")["losses"], whole.tables["losses"])
+    written = pd.read_csv(tmp_path / "rates/claims.csv")
+    assert list(written["verdict"]) == ["agree"]
+    assert yaml.safe_load((tmp_path / "one/settings.yaml").read_text())["settings"]["rates"] == [
+        2e-3
+    ]
+    assert batch_in(tmp_path) == batch
+
+
+def test_a_base_is_trained_before_what_starts_from_it(tmp_path: Path) -> None:
+    batch = described({"study": "rates", "seeds": [0], "settings": {"tuned": True}})
+    [found] = run_batch(batch, tmp_path, progress=False)
+    assert found.n_finished == 3
+    tuned = runs(RateSettings(seeds=(0,), tuned=True))[-1]
+    base = Store(tmp_path / "runs").folder(tuned.base.config)
+    run = Store(tmp_path / "runs").run(tuned.config)
+    assert Path(run.config.finetuning.base) == base
+    start, end = run.model(0).state_dict(), Run.load(base).model().state_dict()
+    assert all((start[name] == end[name]).all() for name in end)
+
+
+def test_a_failed_run_is_told_and_the_rest_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b.yaml").write_text(
+        "studies:\n- {study: rates, seeds: [0], settings: {rates: [1.0e-3, 1.0e+30]}}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", str(tmp_path / "b.yaml"), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "1 runs could not be finished" in error
+    assert "DivergedError" in error
+    assert len(pd.read_csv(tmp_path / "out/rates/losses.csv")) == 1
+    page = (tmp_path / "out/report.html").read_text()
+    assert "1 runs are not finished" in page
+    assert "DivergedError" in page
+
+
+def test_a_batch_without_a_finished_run_has_a_report(tmp_path: Path) -> None:
+    batch = described({"study": "rates", "seeds": [0], "settings": {"rates": [1e30]}})
+    found = run_batch(batch, tmp_path, progress=False)
+    page = write_batch_report(found, tmp_path / "report.html").read_text()
+    assert "nothing to show yet" in page
+
+
+def test_the_report_says_claim_paper_measured_verdict_and_rule(tmp_path: Path) -> None:
+    found = run_batch(described({"study": "rates"}), tmp_path, progress=False)
+    page = write_batch_report(found, tmp_path / "report.html").read_text()
+    for text in ("The loss is finite", "1 | 2", "agree", "below 100 nats", "Which rate?"):
+        assert text in page
+    assert "What was measured agrees".lower() in page.lower()
+    assert "3 claims" not in page
+    assert "1 claims of 1 studies" in page
+
+
+def test_what_is_finished(tmp_path: Path) -> None:
+    batch = described({"study": "rates", "seeds": [0]}, {"study": "rates", "name": "b"})
+    assert list(state(batch)["finished"]) == [0, 0]
+    run_batch(described({"study": "rates", "seeds": [0]}), tmp_path, progress=False)
+    found = state(batch, tmp_path)
+    assert list(found["runs"]) == [2, 6]
+    assert list(found["finished"]) == [2, 2]
+
+
+def test_the_readme_table() -> None:
+    claim = Claim("A | b.", "1", "2", "cannot tell", "r")
+    text = markdown({"Rates": [claim]})
+    assert text.splitlines()[2] == "| Rates | A / b. | 1 | 2 | **cannot tell** |"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("studies: [", ["Not a YAML file"]),
+        ("- a", ["a mapping with the key `studies`", "list"]),
+        ("studies: []", ["no study"]),
+        ("studies: [{study: rate}]", ["no study 'rate'", "Did you mean 'rates'?"]),
+        ("studies: [{stdy: rates}]", ["stdy", "Did you mean 'study'?"]),
+        ("stdies: []", ["stdies", "Did you mean 'studies'?"]),
+        ("studies: [{study: rates, seeds: [0, 0]}]", ["seeds=[0, 0]", "each once"]),
+        ("studies: [{study: rates, seeds: []}]", ["at least one"]),
+        (
+            "studies: [{study: rates, settings: {ratse: [1]}}]",
+            ["rates", "ratse", "Did you mean 'rates'?"],
+        ),
+        ("studies: [{study: rates, settings: {rates: [fast]}}]", ["rates.0", "fast"]),
+        ("studies: [{study: rates, seeds: [1], settings: {seeds: [0]}}]", ["given twice"]),
+        ("studies: [{study: rates}, {study: rates}]", ["'rates' twice", "`name`"]),
+        ("studies: [{study: rates, name: ../up}]", ["'../up'", "letters"]),
+    ],
+)
+def test_a_description_that_cannot_work(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        Batch.from_yaml(text)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_run_settings_that_cannot_work_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    batch = described({"study": "rates", "settings": {"run": {"training.n_stepz": 3}}})
+    with pytest.raises(ConfigError, match=r"training\.n_steps"):
+        run_batch(batch, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("holds", "expected"),
+    [
+        ([True, True, True], "agree"),
+        ([False, False], "disagree"),
+        ([True, False, True], "cannot tell"),
+        ([True], "cannot tell"),
+        ([True, None, True], "agree"),
+        ([], "cannot tell"),
+    ],
+)
+def test_seeds_have_to_say_the_same(holds: list[bool | None], expected: str) -> None:
+    assert verdict(holds) == expected
+
+
+def test_found_without_runs_has_no_tables() -> None:
+    found = Found("rates", RATES, RateSettings(), 2, 0, {}, [])
+    assert not found.failures
