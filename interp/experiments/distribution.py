@@ -1,19 +1,31 @@
 """What the studies of the data distribution share: one length of training, one way of measuring.
 
 Runs are as long and measured at the same steps in all of them, so that those with uniform sampling are
-trained once for all.
+trained once for all. Distributions are compared seed by seed, by one rule (`consistent`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from interp.config import Config
-from interp.experiments.study import StudySettings
+from interp.config import Config, SamplingConfig
+from interp.experiments.study import StudySettings, Verdict
 from interp.run import Run
 
 UNIFORM: dict[str, Any] = {"kind": "uniform"}
+MIN_SEEDS = 3
+"""Seeds below which distributions are not compared."""
+EARLIER = 25
+"""By how many steps a plateau has to end earlier, on average: runs are measured that often."""
+HIGHER = 0.02
+"""By how much a final accuracy has to be higher, on average: more than the standard error of a share of
+the 1,536 values (256 people) that are measured, 0.013 at most."""
+_WHOLE = ("n_celebrities", "indiv_warmup", "n_groups", "n_repeats", "statistics_end", "plateau_end")
+_RUN = (
+    "seed", "n_individuals", "n_steps", *SamplingConfig.model_fields, "statistics_end", "plateau_end",
+    "attribute_loss", "attribute_accuracy",
+)  # fmt: skip
 
 
 class DistributionSettings(StudySettings):
@@ -64,28 +76,25 @@ def learned(runs: Sequence[Run]) -> pd.DataFrame:
                 "attribute_accuracy": round(float(run.curve("attribute_accuracy").iloc[-1]), 5),
             }
         )
-    table = pd.DataFrame(rows)
-    whole = [
-        "n_celebrities",
-        "indiv_warmup",
-        "n_groups",
-        "n_repeats",
-        "statistics_end",
-        "plateau_end",
-    ]
-    return table.astype({name: "Int64" for name in whole if name in table})
+    return pd.DataFrame(rows, columns=list(_RUN)).astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
-def learning_curves(runs: Sequence[Run]) -> pd.DataFrame:
+def learning_curves(runs: Sequence[Run], every: int = 1) -> pd.DataFrame:
     """The curves of the runs: the columns of `learned` that tell runs apart, `step`, `metric`, `value`.
 
     Metrics are `attribute_loss` (nats) and `attribute_accuracy` (a share) on evaluation biographies.
+
+    Args:
+        runs: Finished runs.
+        every: Keep one of so many measurements, the first of all among them, and the last.
     """
-    parts = []
+    parts = [pd.DataFrame(columns=["seed", "n_individuals", "kind", "step", "metric", "value"])]
     for run in runs:
         config = run.config
         for metric in ("attribute_loss", "attribute_accuracy"):
             curve = run.curve(metric)
+            kept = [i % every == 0 or i == len(curve) - 1 for i in range(len(curve))]
+            curve = curve[kept]
             part = pd.DataFrame(
                 {
                     "step": curve.index.astype(int),
@@ -101,4 +110,117 @@ def learning_curves(runs: Sequence[Run]) -> pd.DataFrame:
             for place, (name, value) in enumerate(own.items()):
                 part.insert(place, name, value)
             parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `learned`, as made or read back from CSV, with numbers that can be compared.
+
+    A plateau that has not ended counts as ending `EARLIER` steps after the last, as if the run had just
+    missed it; the column `ended` says whether it has.
+    """
+
+    def numbers(column: str) -> pd.Series:
+        return pd.to_numeric(table[column]).astype("Float64").astype(float)
+
+    measures = ("n_steps", "attribute_loss", "attribute_accuracy", "exponent")
+    ends = numbers("plateau_end")
+    return table.assign(
+        **{name: numbers(name) for name in measures},
+        ended=ends.notna(),
+        plateau_end=ends.fillna(numbers("n_steps") + EARLIER),
+    )
+
+
+def by_seed(table: pd.DataFrame, distribution: str, measure: str) -> pd.DataFrame:
+    """A measure of runs on equally many people: a row a seed, a column a distribution.
+
+    Args:
+        table: As `comparable` returns it.
+        distribution: The column that tells distributions apart.
+        measure: A column, e.g. "plateau_end".
+
+    Returns:
+        Only seeds of which all distributions of the table are there.
+    """
+    return table.pivot_table(measure, "seed", distribution).dropna()
+
+
+def consistent(differences: Iterable[float | int], margin: float | int) -> bool | None:
+    """Whether something is larger in what seeds say together.
+
+    Args:
+        differences: One for each seed.
+        margin: What their mean has to be at least.
+
+    Returns:
+        True where the mean is at least the margin and no seed is below 0; False where that is so the
+        other way round; else None, also with fewer than `MIN_SEEDS` seeds.
+
+    Example:
+        >>> [consistent(gains, 25) for gains in ([50, 25, 0], [-25, -50, -25], [75, 50, -25])]
+        [True, False, None]
+    """
+    values = [float(value) for value in differences]
+    if len(values) < MIN_SEEDS:
+        return None
+    mean = sum(values) / len(values)
+    if mean >= margin and min(values) >= 0:
+        return True
+    return False if mean <= -margin and max(values) <= 0 else None
+
+
+def gains(values: pd.DataFrame, uniform: Hashable, sign: int) -> pd.DataFrame:
+    """What every other distribution gains over the uniform one, a row a seed.
+
+    Args:
+        values: As `by_seed` returns it.
+        uniform: The column of the uniform distribution; without it there are no gains.
+        sign: 1 where more is better, -1 where less is.
+    """
+    if uniform not in values:
+        return pd.DataFrame()
+    difference = values.drop(columns=uniform).sub(values[uniform], axis=0)
+    return difference * sign + 0.0  # no negative zero, which would be written as one
+
+
+def some_gain(gained: pd.DataFrame, margin: float | int) -> Verdict:
+    """Whether some distribution is better than the uniform one.
+
+    Args:
+        gained: As `gains` returns it.
+        margin: See `consistent`.
+
+    Returns:
+        "agree" where one is, consistently; "disagree" where none is better even on average; else, or
+        with fewer than `MIN_SEEDS` seeds, "cannot tell".
+    """
+    if gained.empty or len(gained) < MIN_SEEDS:
+        return "cannot tell"
+    if any(consistent(gained[name], margin) for name in gained):
+        return "agree"
+    return "disagree" if (gained.mean() <= 0).all() else "cannot tell"
+
+
+def scale(table: pd.DataFrame) -> str:
+    """Length and number of runs, to stand behind what was measured; empty where nothing was.
+
+    Args:
+        table: As `comparable` returns it.
+    """
+    if table.empty:
+        return ""
+    n_seeds = table["seed"].nunique()
+    return f" ({int(table['n_steps'].max()):,} steps, {n_seeds} seed{'s' if n_seeds > 1 else ''})"
+
+
+CONSISTENT = "and in no seed the other way round"
+"""What the text of a rule says of `consistent`, after the margin."""
+SEEDS_COUNT = (
+    f"Only seeds count of which every run is there; fewer than {MIN_SEEDS} decide nothing."
+)
+"""What the text of a rule says of `by_seed`."""
+NEVER_ENDED = (
+    f"A plateau that did not end counts as ending {EARLIER} steps after the last step of the run."
+)
+"""What the text of a rule says of `comparable`."""

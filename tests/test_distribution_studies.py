@@ -1,0 +1,543 @@
+"""Studies of the data distribution: shared runs, tables that survive CSV, figures, verdicts by rule."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import interp
+from interp.config import SamplingConfig
+from interp.errors import ConfigError, InterpError
+from interp.experiments import celebrities, power_law
+from interp.experiments.celebrities import CelebritiesSettings, distribution_name
+from interp.experiments.distribution import (
+    UNIFORM,
+    by_seed,
+    comparable,
+    consistent,
+    gains,
+    learned,
+    learning_curves,
+    some_gain,
+)
+from interp.experiments.power_law import PowerLawSettings
+from interp.experiments.study import Tables
+from interp.plots import distribution as plots
+from interp.plots.style import caption
+from interp.run import Run
+
+BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
+POWER_LAW = PowerLawSettings(**BRIEF, exponents=(0.0, 1.0), sizes=(16, 24))
+CELEBRITIES = CelebritiesSettings(
+    **BRIEF, n_individuals=16, n_celebrities=(4,), weights=(8.0,), exponents=(1.0,)
+)
+EXPONENTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SIZES = (256, 512, 1024)
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Run]:
+    """All runs of both studies, each trained once, by settings."""
+    folder = tmp_path_factory.mktemp("distribution")
+    trained: dict[str, Run] = {}
+    for one in (*power_law.planned(POWER_LAW), *celebrities.planned(CELEBRITIES)):
+        key = one.config.to_yaml()
+        if key not in trained:
+            trained[key] = interp.train(one.config, folder / str(len(trained)), progress=False)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def of_power_law(runs) -> Tables:
+    planned = [runs[one.config.to_yaml()] for one in power_law.planned(POWER_LAW)]
+    return power_law.tables(POWER_LAW, planned[::-1])
+
+
+@pytest.fixture(scope="module")
+def of_celebrities(runs) -> Tables:
+    planned = [runs[one.config.to_yaml()] for one in celebrities.planned(CELEBRITIES)]
+    return celebrities.tables(CELEBRITIES, planned[::-1])
+
+
+def read_back(tables: Tables) -> dict[str, pd.DataFrame]:
+    return {
+        name: pd.read_csv(io.StringIO(table.to_csv(index=False))) for name, table in tables.items()
+    }
+
+
+# Runs and tables
+
+
+def test_studies_share_their_runs(runs):
+    """Exponent 0 is uniform sampling, which celebrities are compared with too, as are power laws."""
+    assert len(power_law.planned(POWER_LAW)) + len(celebrities.planned(CELEBRITIES)) == 4 + 3
+    assert len(runs) == 4 + 1
+    uniform = power_law.planned(POWER_LAW)[0].config
+    assert uniform == POWER_LAW.distribution(0, 16, UNIFORM)
+    assert uniform == celebrities.planned(CELEBRITIES)[0].config
+
+
+def test_default_runs_are_one_for_each_cell_and_seed():
+    planned = power_law.planned(PowerLawSettings())
+    cells = {
+        (run.config.seed, run.config.population.n_individuals, run.config.sampling.exponent or 0.0)
+        for run in planned
+    }
+    assert len(planned) == len(cells) == 3 * 3 * 6
+    planned = celebrities.planned(CelebritiesSettings())
+    assert len({run.config.to_yaml() for run in planned}) == len(planned) == 3 * (1 + 4 + 2)
+    unshared = {r.config.to_yaml() for r in planned} - {
+        r.config.to_yaml() for r in power_law.planned(PowerLawSettings())
+    }
+    assert len(unshared) == 3 * 4, "only celebrities are trained anew"
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (PowerLawSettings, {"exponents": (0.5, 0.5)}, "exponents"),
+        (PowerLawSettings, {"sizes": ()}, "sizes"),
+        (CelebritiesSettings, {"weights": (4.0, 4.0)}, "weights"),
+        (CelebritiesSettings, {"weights": (1.0, 4.0)}, "are uniform sampling"),
+        (CelebritiesSettings, {"exponents": (0.0,)}, "are uniform sampling"),
+    ],
+)
+def test_settings_that_would_train_a_run_twice_are_refused(model, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        model(**settings)
+
+
+def test_tables_hold_what_the_runs_measured(runs, of_power_law, of_celebrities):
+    table = of_power_law["runs"]
+    assert list(zip(table["n_individuals"], table["exponent"], strict=True)) == [
+        (16, 0.0), (16, 1.0), (24, 0.0), (24, 1.0),
+    ]  # fmt: skip
+    uniform = runs[power_law.planned(POWER_LAW)[0].config.to_yaml()]
+    assert table["attribute_loss"][0] == pytest.approx(uniform.curve().iloc[-1], abs=1e-5)
+    assert table["n_steps"].unique().tolist() == [10]
+    table = of_celebrities["runs"]
+    assert list(table["distribution"]) == ["uniform", "4 people × 8", "power law α = 1"]
+    assert table["attribute_loss"][0] == of_power_law["runs"]["attribute_loss"][0]
+
+
+def test_curves_keep_every_second_measurement_and_the_last(runs):
+    run = next(iter(runs.values()))
+    steps = list(run.curve().index)
+    assert len(steps) >= 3
+    for every in (1, 2, 3, 100):
+        curves = learning_curves([run], every)
+        loss = curves[curves["metric"] == "attribute_loss"].set_index("step")["value"]
+        assert list(loss.index) == sorted({*steps[::every], steps[-1]})
+        assert loss.iloc[-1] == pytest.approx(run.curve().iloc[-1], abs=1e-5)
+
+
+def test_studies_survive_csv(of_power_law, of_celebrities):
+    for study, made in ((power_law.STUDY, of_power_law), (celebrities.STUDY, of_celebrities)):
+        again = read_back(made)
+        assert study.claims(again) == study.claims(made)
+        figures, from_csv = study.figures(made), study.figures(again)
+        assert figures
+        for anchor, figure in figures.items():
+            assert figure.to_json() == from_csv[anchor].to_json()
+        # One seed that was barely trained decides nothing.
+        assert {claim.verdict for claim in study.claims(made)} == {"cannot tell"}
+
+
+def test_a_study_without_any_finished_run_says_so():
+    assert learned([]).empty
+    assert learning_curves([]).empty
+    for study in (power_law.STUDY, celebrities.STUDY):
+        empty = study.tables(study.settings(), [])
+        for tables in (empty, read_back(empty)):
+            assert study.figures(tables) == {}
+            found = study.claims(tables)
+            assert len(found) == 4
+            assert {claim.verdict for claim in found} == {"cannot tell"}
+            assert {claim.measured for claim in found} == {"nothing to compare"}
+
+
+# The rule of comparison
+
+
+@pytest.mark.parametrize(
+    ("differences", "outcome"),
+    [
+        ([25, 25, 25], True),
+        ([50, 25, 0], True),
+        ([24, 24, 24], None),
+        ([100, 100, -1], None),
+        ([0, 0, 0], None),
+        ([-50, -25, 0], False),
+        ([100, 100], None),
+        ([], None),
+    ],
+)
+def test_a_difference_counts_where_it_is_large_and_in_no_seed_reversed(differences, outcome):
+    assert consistent(differences, 25) is outcome
+
+
+def test_plateaus_that_did_not_end_count_as_just_missed():
+    table = power_laws(plateau=lambda n, a: 300)["runs"]
+    table.loc[[0, 1], "plateau_end"] = pd.NA
+    found = comparable(table)
+    assert found["plateau_end"].tolist()[:3] == [1025, 1025, 300]
+    assert found["ended"].tolist()[:3] == [False, False, True]
+
+
+def test_only_seeds_with_every_run_are_compared():
+    table = comparable(power_laws()["runs"])
+    table = table[(table["n_individuals"] == 256)]
+    missing = table[~((table["seed"] == 1) & (table["exponent"] == 0.8))]
+    assert list(by_seed(missing, "exponent", "plateau_end").index) == [0, 2]
+
+
+def test_gains_count_what_is_better_as_positive():
+    values = pd.DataFrame({0.0: [400.0, 425.0], 0.6: [300.0, 450.0]})
+    assert gains(values, 0.0, -1)[0.6].tolist() == [100, -25]
+    assert gains(values, 0.0, 1)[0.6].tolist() == [-100, 25]
+    assert gains(values, "uniform", 1).empty
+
+
+def test_some_gain_needs_one_that_is_better_in_all_seeds():
+    def judged(*gained: list[float]) -> str:
+        return some_gain(pd.DataFrame(dict(enumerate(gained))), 0.02)
+
+    assert judged([-0.1, -0.1, -0.1], [0.03, 0.02, 0.02]) == "agree"
+    assert judged([-0.1, -0.1, -0.1], [0.0, 0.0, 0.0]) == "disagree"
+    assert judged([-0.1, -0.1, -0.1], [0.01, 0.0, 0.0]) == "cannot tell"
+    assert judged([0.2, 0.2, -0.01]) == "cannot tell"
+    assert judged([0.2, 0.2]) == "cannot tell"
+    assert some_gain(pd.DataFrame(), 0.02) == "cannot tell"
+
+
+# Power law: verdicts of made-up tables
+
+
+def power_laws(
+    plateau: Callable[[int, float], float] = lambda n, a: n / 2 + 200 * (a - 0.7) ** 2,
+    loss: Callable[[int, float], float] = lambda n, a: (a - (n - 256) / 1000) ** 2,
+    accuracy: Callable[[int, float], float] = lambda n, a: 0.2 + 0.1 * a,
+) -> dict[str, pd.DataFrame]:
+    """Tables in which plateau end, loss and accuracy are functions of N and α, alike in all seeds."""
+    table = pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "n_individuals": n,
+                "exponent": a,
+                "n_steps": 1000,
+                "statistics_end": 100,
+                "plateau_end": round(plateau(n, a)),
+                "attribute_loss": loss(n, a) + 0.001 * seed,
+                "attribute_accuracy": accuracy(n, a) + 0.001 * seed,
+            }
+            for n in SIZES
+            for a in EXPONENTS
+            for seed in SEEDS
+        ]
+    )
+    curves = ends_of_curves(table)
+    columns = ["seed", "n_individuals", "exponent", "step", "metric", "value"]
+    return {"runs": table.astype({"plateau_end": "Int64"}), "curves": curves[columns]}
+
+
+def ends_of_curves(runs: pd.DataFrame) -> pd.DataFrame:
+    """Curves that hold the last step only."""
+    return pd.concat(
+        [
+            runs.assign(step=1000, metric=metric, value=runs[metric])
+            for metric in ("attribute_loss", "attribute_accuracy")
+        ],
+        ignore_index=True,
+    )
+
+
+def verdicts(tables: Tables) -> list[str]:
+    found = power_law.claims(tables)
+    assert power_law.claims(read_back(tables)) == found
+    return [claim.verdict for claim in found]
+
+
+def shortest_at(*shortest: float) -> Callable[[int, float], float]:
+    return lambda n, a: 200 if a in shortest else 300
+
+
+def test_power_laws_as_in_the_paper_agree():
+    tables = power_laws(plateau=shortest_at(0.6))
+    assert verdicts(tables) == ["agree"] * 4
+    shorter, shortest, grows, better = power_law.claims(tables)
+    assert "N = 256: step 300 (300, 300, 300) uniform, 250 (250, 250, 250) at α 0.6 and 0.8" in (
+        shorter.measured
+    )
+    assert "300 (0), 300 (0.2), 300 (0.4), 200 (0.6), 300 (0.8)" in shortest.measured
+    assert "N = 1,024: 0.8, 0.8, 0.8" in grows.measured
+    assert "0.201 (0.200, 0.201, 0.202) uniform, 0.301 (0.300, 0.301, 0.302) at α = 1" in (
+        better.measured
+    )
+    assert all("(1,000 steps, 3 seeds)" in claim.measured for claim in (shorter, grows, better))
+
+
+def test_the_opposite_disagrees():
+    tables = power_laws(
+        plateau=lambda n, a: 200 + 300 * a,
+        loss=lambda n, a: (a - (1024 - n) / 1000) ** 2,
+        accuracy=lambda n, a: 0.2 - 0.1 * a,
+    )
+    assert verdicts(tables) == ["disagree"] * 4
+
+
+@pytest.mark.parametrize("exponent", [0.2, 0.4, 1.0])
+def test_one_size_with_another_shortest_plateau_is_a_counterexample(exponent):
+    def plateau(n: int, a: float) -> float:
+        return shortest_at(exponent if n == 512 else 0.8)(n, a)
+
+    assert verdicts(power_laws(plateau=plateau))[1] == "disagree"
+
+
+def test_ties_are_no_evidence():
+    for shortest in ((), EXPONENTS, (0.4, 0.6), (0.6, 0.8, 1.0)):
+        assert verdicts(power_laws(plateau=shortest_at(*shortest)))[1] == "cannot tell"
+    assert verdicts(power_laws(plateau=shortest_at(0.6, 0.8)))[1] == "agree"
+    same = power_laws(loss=lambda n, a: (a - 0.4) ** 2, accuracy=lambda n, a: 0.2 + 0.01 * a)
+    assert verdicts(same)[2:] == ["cannot tell", "cannot tell"]
+
+
+def test_seeds_that_contradict_one_another_decide_nothing():
+    tables = power_laws(plateau=shortest_at(0.6))
+    table = tables["runs"]
+    seed = table["seed"] == 2
+    table.loc[seed & (table["exponent"] == 0.6), "plateau_end"] = 325
+    table.loc[seed & (table["exponent"] > 0), "attribute_accuracy"] = 0.19
+    table.loc[seed, "attribute_loss"] = table.loc[seed, "exponent"]
+    assert verdicts(tables) == ["cannot tell"] * 4
+
+
+def test_a_best_exponent_that_falls_in_between_does_not_grow():
+    tables = power_laws(loss=lambda n, a: (a - {256: 0.2, 512: 0.0, 1024: 0.8}[n]) ** 2)
+    assert verdicts(tables)[2] == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda t: t["seed"] < 2,
+        lambda t: t["n_individuals"] == 1024,
+        lambda t: t["exponent"] == 0.0,
+        lambda t: (t["exponent"] == 0.0) | (t["seed"] == 0),
+        lambda t: (t["exponent"] == 0.0) != (t["seed"] == 0),
+        lambda t: ~((t["n_individuals"] == 256) & (t["exponent"] == 0.4)),
+        lambda t: ~((t["n_individuals"] == 1024) & (t["seed"] == 1) & (t["exponent"] == 1.0)),
+        lambda t: t["exponent"] > 0,
+        lambda t: t["exponent"] <= 0.8,
+    ],
+)
+def test_incomplete_tables_cannot_tell_and_can_be_drawn(kept):
+    tables = power_laws(plateau=shortest_at(0.6))
+    some = {name: table[kept(table)] for name, table in tables.items()}
+    found = verdicts(some)
+    assert set(found) <= {"agree", "cannot tell"}
+    assert "cannot tell" in found
+    assert power_law.figures(some)
+
+
+def test_without_exponents_on_both_sides_none_is_the_shortest():
+    tables = power_laws(plateau=shortest_at(0.6))
+    for below_or_above in (lambda a: a <= 0.8, lambda a: a >= 0.6):
+        some = {name: t[below_or_above(t["exponent"])] for name, t in tables.items()}
+        assert verdicts(some)[1] == "cannot tell"
+
+
+def test_the_figures_of_power_laws_hold_the_numbers():
+    tables = power_laws()
+    table = tables["runs"]
+    never = (table["n_individuals"] == 1024) & (table["exponent"] == 0.0)
+    table.loc[never, "plateau_end"] = pd.NA
+    figures = power_law.figures(read_back(tables))
+    assert list(figures) == ["power-law-plateau", "power-law-final", "power-law-curves"]
+    plateau = figures["power-law-plateau"]
+    traces = {trace.name: trace for trace in plateau.data}
+    assert [name for name in traces if "," not in name.replace("1,024", "")] == [
+        "N = 256", "N = 512", "N = 1,024",
+    ]  # fmt: skip
+    line = traces["N = 512"]
+    assert list(line.x) == list(EXPONENTS)
+    assert line.y[0] == pytest.approx(256 + 98)
+    assert len(traces["N = 512, runs"].x) == len(EXPONENTS) * len(SEEDS), "every seed is a point"
+    symbols = traces["N = 1,024, runs"].marker.symbol
+    assert [s == "triangle-right" for s in symbols] == list(never[table["n_individuals"] == 1024])
+    assert traces["N = 1,024"].y[0] == 1025
+    assert "Triangles (3 of 54 runs)" in caption(plateau)
+    stars = {
+        (trace.name, trace.yaxis or "y"): trace.x[0]
+        for trace in figures["power-law-final"].data
+        if "best" in trace.name
+    }
+    assert stars["N = 256, best mean", "y"] == 0.0
+    assert stars["N = 1,024, best mean", "y"] == 0.8
+    assert stars["N = 1,024, best mean", "y2"] == 1.0, "the highest accuracy, the lowest loss"
+    check_axes_and_captions(figures)
+
+
+def test_learning_curves_are_of_the_largest_population_and_start_with_the_uniform_one(
+    of_power_law,
+):
+    figure = power_law.figures(of_power_law)["power-law-curves"]
+    drawn = [trace.name for trace in figure.data if trace.showlegend]
+    assert drawn == ["α = 0", "α = 1"]
+    table = of_power_law["curves"]
+    wanted = table[
+        (table["n_individuals"] == 24)
+        & (table["exponent"] == 0)
+        & (table["metric"] == "attribute_loss")
+    ]
+    line = next(trace for trace in figure.data if trace.name == "α = 0")
+    assert np.allclose(line.y, wanted["value"])
+    assert figure.layout.title.text == "Learning with 24 people"
+
+
+def check_axes_and_captions(figures) -> None:
+    for figure in figures.values():
+        assert len(caption(figure)) > 100
+        assert all(axis.title.text for axis in figure.select_yaxes())
+        assert any(axis.title.text for axis in figure.select_xaxes())
+        assert figure.layout.height <= 1000
+
+
+# Celebrities: verdicts of made-up tables
+
+
+def made_celebrities(
+    plateau: dict[str, float | list[float]], accuracy: dict[str, float | list[float]]
+) -> dict[str, pd.DataFrame]:
+    """Tables of the default distributions with these values; others are as good as uniform sampling."""
+    rows = []
+    for sampling in (SamplingConfig(**s) for s in CelebritiesSettings().samplings()):
+        name = distribution_name(sampling)
+        ends = np.broadcast_to(plateau.get(name, 400), len(SEEDS))
+        shares = np.broadcast_to(accuracy.get(name, 0.2), len(SEEDS))
+        rows += [
+            {
+                "distribution": name,
+                "seed": seed,
+                "n_individuals": 1024,
+                **sampling.model_dump(
+                    include={"kind", "n_celebrities", "weight_celebrities", "exponent"}
+                ),
+                "n_steps": 1000,
+                "statistics_end": 200,
+                "plateau_end": int(ends[seed]),
+                "attribute_loss": 4.0,
+                "attribute_accuracy": float(shares[seed]),
+            }
+            for seed in SEEDS
+        ]
+    table = pd.DataFrame(rows)
+    curves = ends_of_curves(table)
+    columns = ["distribution", "seed", "n_individuals", "step", "metric", "value"]
+    return {"runs": table, "curves": curves[columns]}
+
+
+SOME, LAW = "64 people × 16", "power law α = 0.8"
+
+
+@pytest.mark.parametrize(
+    ("plateau", "accuracy", "expected"),
+    [
+        ({SOME: 300, LAW: 300}, {SOME: 0.3, LAW: 0.3}, ["agree"] * 4),
+        # Exactly half, exactly twice as much; then just outside.
+        ({SOME: 350, LAW: 300}, {SOME: 0.35, LAW: 0.275}, ["agree"] * 4),
+        ({SOME: 351, LAW: 300}, {SOME: 0.36, LAW: 0.275}, ["agree", "agree"] + ["disagree"] * 2),
+        # Celebrities are worse than nothing; power laws are not.
+        (
+            dict.fromkeys(("64 people × 4", SOME, "256 people × 4", "256 people × 16"), 450)
+            | {LAW: 300},
+            dict.fromkeys(("64 people × 4", SOME, "256 people × 4", "256 people × 16"), 0.1)
+            | {LAW: 0.3},
+            ["disagree"] * 4,
+        ),
+        # Power laws gain nothing, so that there is nothing to be similar to.
+        ({SOME: 300}, {SOME: 0.3}, ["agree", "agree", "cannot tell", "cannot tell"]),
+        # Seeds contradict one another.
+        (
+            {SOME: [300, 300, 425], LAW: 300},
+            {SOME: [0.3, 0.3, 0.19], LAW: 0.3},
+            ["cannot tell"] * 4,
+        ),
+        # Better, but by too little.
+        (
+            {SOME: 390, LAW: 390},
+            {SOME: 0.21, LAW: 0.21},
+            ["cannot tell"] * 4,
+        ),
+    ],
+)
+def test_celebrities_are_judged_by_rule(plateau, accuracy, expected):
+    tables = made_celebrities(plateau, accuracy)
+    found = celebrities.claims(tables)
+    assert [claim.verdict for claim in found] == expected
+    assert celebrities.claims(read_back(tables)) == found
+
+
+def test_celebrities_say_what_was_measured():
+    tables = made_celebrities({SOME: [300, 300, 325], LAW: 300}, {SOME: 0.3, LAW: 0.3})
+    shorter, better, _, similar = celebrities.claims(tables)
+    assert "uniform 400 (400, 400, 400); 64 people × 4 400" in shorter.measured
+    assert "64 people × 16 308 (300, 300, 325)" in shorter.measured
+    assert shorter.measured.endswith("1,024 people (1,000 steps, 3 seeds)")
+    assert "64 people × 16 0.300" in better.measured
+    assert f"{SOME} 0.100 (0.100, 0.100, 0.100); {LAW} 0.100" in similar.measured
+
+
+@pytest.mark.parametrize("left_out", ["uniform", "celebrities", "power_law", "seed"])
+def test_celebrities_with_missing_runs_cannot_tell_and_can_be_drawn(left_out):
+    tables = made_celebrities({SOME: 300, LAW: 300}, {SOME: 0.3, LAW: 0.3})
+    table = tables["runs"]
+    names = set(table.loc[table["kind"] != left_out, "distribution"])
+    some = {
+        name: t[t["distribution"].isin(names) & ((left_out != "seed") | (t["seed"] != 1))]
+        for name, t in tables.items()
+    }
+    expected = ["cannot tell"] * 4
+    if left_out == "power_law":
+        expected[:2] = ["agree", "agree"]
+    assert [claim.verdict for claim in celebrities.claims(some)] == expected
+    assert bool(celebrities.figures(read_back(some))) == (left_out != "uniform")
+
+
+def test_the_figures_of_celebrities_hold_the_numbers():
+    tables = made_celebrities({SOME: [300, 300, 325], LAW: 300}, {SOME: 0.3, LAW: 0.3})
+    tables["runs"].loc[0, "plateau_end"] = None
+    figures = celebrities.figures(read_back(tables))
+    assert list(figures) == ["celebrities-compared", "celebrities-curves"]
+    compared = figures["celebrities-compared"]
+    first = {trace.name: trace for trace in compared.data if trace.yaxis == "y"}
+    assert list(first[SOME].x) == [300, 300, 325]
+    assert first[f"{SOME}, mean"].x[0] == pytest.approx(308.333, abs=0.01)
+    assert list(first["uniform"].x) == [1025, 400, 400]
+    assert first["uniform"].marker.symbol[0] == "triangle-right"
+    assert "Triangles (1 of 21 runs)" in caption(compared)
+    assert compared.layout.yaxis.categoryarray[-1] == "uniform", "at the top"
+    check_axes_and_captions(figures)
+
+
+def test_figures_of_nothing_or_of_other_tables_are_refused():
+    table = comparable(power_laws()["runs"])
+    for draw in (plots.plateau_against_exponent, plots.final_against_exponent):
+        with pytest.raises(InterpError, match="No run is finished"):
+            draw(table.iloc[:0])
+        with pytest.raises(InterpError, match="lacks the columns"):
+            draw(table.drop(columns="exponent"))
+    with pytest.raises(InterpError, match="lacks the columns"):
+        plots.compared_distributions(table)
+    with pytest.raises(InterpError, match="lacks the columns"):
+        plots.distribution_curves(table)
+
+
+def test_figures_are_written_as_files(tmp_path: Path):
+    for anchor, figure in power_law.figures(power_laws()).items():
+        figure.write_html(tmp_path / f"{anchor}.html", include_plotlyjs=False)
+        assert (tmp_path / f"{anchor}.html").stat().st_size > 1000
