@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import model_validator
 
 from interp.biographies import sampler
 from interp.biographies.sampling import Stages, Uniform
@@ -73,13 +73,10 @@ class WarmUpSettings(DistributionSettings):
     n_fewer: int = 664
     """The control: so many people only, uniformly, throughout (the paper: 83k of 128k)."""
 
-    @field_validator("indiv_warmup", "epochs_warmup", "indiv_adaptive", "growth", "exponents")
-    @classmethod
-    def _once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        return each_once(str(info.field_name), values)
-
     @model_validator(mode="after")
-    def _fewer_than_all(self) -> "WarmUpSettings":
+    def _can_be_compared(self) -> "WarmUpSettings":
+        for name in ("indiv_warmup", "epochs_warmup", "indiv_adaptive", "growth", "exponents"):
+            each_once(name, getattr(self, name))
         if not 1 <= self.n_fewer < self.n_individuals:
             raise ConfigError(
                 f"n_fewer={self.n_fewer}: training on fewer people only needs 1 to "
@@ -173,7 +170,7 @@ def tables(settings: WarmUpSettings, runs: Sequence[Run]) -> dict[str, pd.DataFr
         row = learned([run]).assign(**of_run, n_everybody=everybody)
         counted = row["attribute_accuracy"] * row["n_individuals"] / everybody
         parts["learned"].append(row.assign(accuracy_of_everybody=counted.round(5)))
-        parts["curves"].append(learning_curves([run]).assign(**of_run))
+        parts["curves"].append(learning_curves([run], every=2).assign(**of_run))
         if family in ("warm-up", "adaptive"):
             parts["stages"].append(_stages(run).assign(**of_run))
     return {name: _joined(found, _COLUMNS[name]) for name, found in parts.items()}

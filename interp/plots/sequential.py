@@ -43,13 +43,6 @@ def group_curves(
     inner = 52 * n_groups
     figure = make_subplots(rows=n_groups, shared_xaxes=True, vertical_spacing=8 / inner)
     for index in range(1, n_groups + 1):
-        for begin, end in shaded[shaded["group"] == index][["begin", "end"]].itertuples(
-            index=False
-        ):
-            figure.add_vrect(
-                x0=int(begin), x1=int(end), fillcolor=_SHADE, line_width=0, layer="below",
-                row=index, col=1,
-            )  # fmt: skip
         curves = found[found["group"] == index].pivot_table("value", "step", "seed")
         mean, steps = curves.mean(axis=1), [int(step) for step in curves.index]
         if curves.shape[1] > 1:
@@ -64,6 +57,14 @@ def group_curves(
             line={"color": PALETTE["blue"], "width": 2}, row=index, col=1,
             hovertemplate=f"group {index}: %{{y:.3f}} at step %{{x:,d}}<extra></extra>",
         )  # fmt: skip
+        # After the curve: plotly shades no panel that is empty.
+        for begin, end in shaded[shaded["group"] == index][["begin", "end"]].itertuples(
+            index=False
+        ):
+            figure.add_vrect(
+                x0=int(begin), x1=int(end), fillcolor=_SHADE, line_width=0, layer="below",
+                row=index, col=1,
+            )  # fmt: skip
         figure.update_yaxes(
             range=[-0.04, 1.08], tickvals=[0, 0.5, 1], ticktext=["0", "", "1"], title_text=str(index),
             row=index, col=1,
@@ -132,7 +133,7 @@ def new_groups(turns: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title_text="mean accuracy in<br>the turn (share)", row=1)
     figure.update_yaxes(title_text="accuracy at the<br>turn's end (share)", row=2)
     figure.update_xaxes(dtick=1)
-    figure.update_xaxes(title_text="group, in the order in which groups first come", row=2)
+    figure.update_xaxes(title_text="group, in order of first turns", row=2)
     figure.update_layout(height=500, margin_t=56)
     return describe(
         figure,

@@ -22,7 +22,7 @@ _STYLES: dict[str, tuple[str, str, str]] = {
 }
 """Colour, dash and symbol of each family of schedules."""
 _VALUES = {
-    "accuracy_of_everybody": ("final accuracy (share of everybody's values)", "accuracy", False),
+    "accuracy_of_everybody": ("final accuracy (share)", "accuracy", False),
     "attribute_loss": ("final attribute loss (nats)", "attribute loss", True),
 }
 """Axis title, name, and whether less is better, of what `final_values` draws."""
@@ -70,7 +70,9 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
         categoryorder="array", categoryarray=order[::-1], type="category", showgrid=True,
         tickfont={"size": 12},
     )  # fmt: skip
-    figure.update_layout(height=220 + 25 * len(order), legend={"entrywidth": 104})
+    figure.update_layout(
+        height=220 + 25 * len(order), legend={"xref": "container", "x": 0.02, "entrywidth": 104}
+    )
     counted = (
         """People left out of training count as not known, so that the control, trained on fewer people
         only, cannot end higher than its share of them."""
@@ -206,7 +208,9 @@ def shown_people(stages: pd.DataFrame, n_steps: int) -> go.Figure:
         tickvals=list(range(len(schedules))), ticktext=schedules, showgrid=False,
         range=[len(schedules) - 0.4, -0.6], tickfont={"size": 12},
     )  # fmt: skip
-    figure.update_layout(height=180 + 34 * len(schedules), legend={"entrywidth": 90})
+    figure.update_layout(
+        height=180 + 34 * len(schedules), legend={"xref": "container", "x": 0.02, "entrywidth": 104}
+    )
     return describe(
         figure,
         "Who is shown when",
