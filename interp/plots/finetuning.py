@@ -161,7 +161,7 @@ def attention_curves(table: pd.DataFrame) -> go.Figure:
                         style = {"color": colour, "dash": DASHES[i], "width": 2}
                         name = f"{variant} people: measured on {word}"
                         lines.append(_line(part, name, style, symbol=SYMBOLS[i]))
-            panels.append(Panel(f"{title}, layer {layer}", lines))
+            panels.append(Panel(f"{title}<br>layer {layer}", lines))
     figure = over_steps(panels, None, "", n_columns=len(shown) or 1, place=sqrt, band="range")
     figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
     figure.update_yaxes(title_text="share", col=1)
@@ -289,15 +289,16 @@ def key_movement(table: pd.DataFrame) -> go.Figure:
     figure = _moved(found, "1 - cosine", "position, and the layer")
     control = found.groupby("place", sort=False)["control"].mean()
     figure.add_scatter(
-        x=list(control.index), y=list(control), mode="lines", name="two different people",
-        line={"color": PALETTE["grey"], "dash": "dot", "width": 2}, hovertemplate="%{y:.3f}",
+        x=list(control.index), y=list(control), mode="markers", name="two different people",
+        marker={"symbol": "line-ew", "size": 22, "line": {"color": PALETTE["grey"], "width": 2}},
+        hovertemplate="two different people: %{y:.3f}<extra></extra>",
     )  # fmt: skip
     return describe(
         figure,
         "Whose keys turn",
         f"""How far the key vectors of old people (activations of an MLP layer's neurons, in the same
         sentences) turned in fine-tuning: 1 - cosine with those before, for each position where an MLP reads
-        a person, and each layer. 0: nothing changed. {_drawn(found, "Points")} Dotted: 1 - cosine between
+        a person, and each layer. 0: nothing changed. {_drawn(found, "Points")} Grey bars: 1 - cosine between
         two different people before fine-tuning; a key that turned as far is another person's. Look for the
         layer and position that turn most, and for which kind of fine-tuning turns them.""",
     )
@@ -371,6 +372,7 @@ def _steps_of_finetuning(figure: go.Figure) -> None:
     for axis in figure.select_xaxes():
         if axis.title.text:
             axis.title.text = "fine-tuning (steps)"
+    figure.update_layout(margin_t=72)  # no phases are listed above
 
 
 def _drawn(table: pd.DataFrame, what: str = "Lines") -> str:
