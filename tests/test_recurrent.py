@@ -36,7 +36,7 @@ from interp.model import (
     training_loss,
 )
 from interp.model.recurrent import recurrent_config, scan
-from interp.report import write_report
+from interp.report import write_comparison, write_report
 from interp.run import Run
 from interp.stages import STAGES, reproduce, run_stages, summary
 from interp.training.optimizer import adamw
@@ -518,8 +518,16 @@ def test_export_is_refused(run: Run, tmp_path: Path) -> None:
 def test_report_of_a_trained_run(run: Run, tmp_path: Path) -> None:
     page = write_report(run, tmp_path / "report.html").read_text()
     assert "Not for this run: the model is recurrent" in page
+    assert "A recurrent model (RG-LRU) of 2 layers" in page
     assert 'id="learning"' in page
     assert 'id="attention-maps"' not in page
+
+
+def test_compared_with_a_run_that_attends(run: Run, short_run: Run, tmp_path: Path) -> None:
+    page = write_comparison([short_run, run], tmp_path / "page.html").read_text()
+    assert page.count("a recurrent run has none, as it has no attention.") == 5
+    assert "Without attention, as they are recurrent: recurrence rg_lru." in page
+    assert "interp memory" not in page
 
 
 def test_reproduce_skips_what_needs_attention(recurrent: Config, tmp_path: Path) -> None:

@@ -335,12 +335,19 @@ def attention_maps(compared: Compared) -> Section | None:
         "What the heads of each run look at in a biography of its first person. Runs of one "
         "population read the same sentences; runs with other seeds have other people."
     ]
-    left_out = [label for label in compared.labels if label not in shown]
+    left_out = [
+        label
+        for label, run in compared.runs.items()
+        if label not in shown and run.config.model.recurrence is None
+    ]
     if left_out:
         text.append(
             f"Not shown: {', '.join(left_out)} (the maps of at most {_N_MAPPED} runs with checkpoints "
             "fit here; each run's own report has its maps)."
         )
+    recurrent = [n for n, run in compared.runs.items() if run.config.model.recurrence is not None]
+    if recurrent:
+        text.append(f"Without attention, as they are recurrent: {', '.join(recurrent)}.")
     return Section("Attention maps", "maps", text=text, embeds=views)
 
 
@@ -560,7 +567,11 @@ def not_compared(compared: Compared) -> Section | None:
                 Listing(f"To compare: {what[0].lower()}{what[1:]}", "\n".join(commands))
             )
         elif len(able) < 2:
-            text.append(f"{what}: a patched run has none, as it is no reference of others.")
+            patched = any(run.config.patching.on for run in compared.runs.values())
+            why = "patched run has none, as it is no reference of others"
+            if stage != "patching" or not patched:
+                why = "recurrent run has none, as it has no attention"
+            text.append(f"{what}: a {why}.")
     return Section("Not compared", "not-compared", text=text, listings=listings) if text else None
 
 
@@ -843,11 +854,15 @@ def _missing(
 
 
 def _able(compared: Compared, stage: str) -> list[str]:
-    """The runs that can have a stage: a patched run is not the reference of others."""
+    """The runs that can have a stage.
+
+    A patched run is not the reference of others, and a recurrent one has no attention.
+    """
     return [
         label
         for label, run in compared.runs.items()
-        if stage != "patching" or not run.config.patching.on
+        if run.config.model.recurrence is None
+        and (stage != "patching" or not run.config.patching.on)
     ]
 
 
