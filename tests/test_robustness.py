@@ -56,13 +56,14 @@ def tables_of(change: dict[str, pd.DataFrame | None] | None = None) -> dict[str,
             "family": cell.family,
             "variant": cell.variant,
             "seed": cell.config.seed,
+            "n_individuals": cell.config.population.n_individuals,
             "batch_size": cell.config.training.batch_size,
         }
         rows.append(row)
         if made is None:
             continue
         if cell.variant != RECURRENT:
-            made = made[(made["loss"] > 0.5) | (made["loss"].diff(-1).isna())]
+            made = made[made["loss"].shift(fill_value=1.0) >= 0.5]
         row |= plateau_facts(made, cell.config.training.batch_size)
         tagged = made.assign(variant=cell.variant, seed=cell.config.seed).reset_index()
         curves.append(tagged[["variant", "seed", "step", "loss", "accuracy"]])

@@ -186,10 +186,10 @@ def tables(settings: RobustnessSettings, runs: Sequence[Run]) -> dict[str, pd.Da
         runs: The finished ones, in any order.
 
     Returns:
-        `runs`: a row for each planned run, NA where it is missing: `family`, `variant`, `seed`, what
-        is varied (`learning_rate`, `weight_decay`, `batch_size`, `n_layers`, `d_model`, `recurrence`),
-        `last_step`, and the columns of `plateau_facts`. `curves`: `variant`, `seed`, `step`, `loss` (a
-        share of the baseline) and `accuracy` (a share) on evaluation biographies.
+        `runs`: a row for each planned run, NA where it is missing: `family`, `variant`, `seed`,
+        `n_individuals`, what is varied (`learning_rate`, `weight_decay`, `batch_size`, `n_layers`,
+        `d_model`, `recurrence`), and the columns of `plateau_facts`. `curves`: `variant`, `seed`,
+        `step`, `loss` (a share of the baseline) and `accuracy` (a share) on evaluation biographies.
     """
     finished = {_key(run.config): run for run in runs}
     rows, curves = [], []
@@ -199,6 +199,7 @@ def tables(settings: RobustnessSettings, runs: Sequence[Run]) -> dict[str, pd.Da
             "family": cell.family,
             "variant": cell.variant,
             "seed": config.seed,
+            "n_individuals": config.population.n_individuals,
             "learning_rate": config.optimizer.learning_rate,
             "weight_decay": config.optimizer.weight_decay,
             "batch_size": config.training.batch_size,
@@ -418,7 +419,8 @@ def _measured(
     default = table[table["variant"] == DEFAULT]
     if len(default):
         parts.append(f"for comparison, the default: {_plateau(default, family)}")
-    return "; ".join(parts)
+    people = int(table["n_individuals"].iloc[0])
+    return f"{'; '.join(parts)} (means of seeds, N = {people:,})"
 
 
 def _plateau(rows: pd.DataFrame, family: str) -> str:

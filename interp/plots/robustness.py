@@ -26,16 +26,16 @@ def family_curves(family: str, curves: pd.DataFrame) -> go.Figure:
         y0=1 - DELTA, y1=1 + DELTA, line_width=0, fillcolor=see_through(PALETTE["grey"], 0.25)
     )
     names = [str(name) for name in curves["variant"].unique() if name != _DEFAULT]
-    looks = {
+    # The default first: it is drawn below the others.
+    looks = {_DEFAULT: {"color": PALETTE["grey"], "dash": "solid", "width": 2.4}} | {
         name: {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.8}
         for i, (name, colour) in enumerate(zip(names, ramp(len(names)), strict=True))
     }
-    looks[_DEFAULT] = {"color": PALETTE["grey"], "dash": "solid", "width": 2.4}
     for name, look in looks.items():
         _add_runs(figure, curves[curves["variant"] == name], name, look, "loss")
     figure.update_xaxes(title_text="training (steps)", rangemode="tozero", tickformat=",d")
     figure.update_yaxes(title_text="attribute loss (baselines)")
-    figure.update_layout(height=440)
+    figure.update_layout(height=460, legend_tracegroupgap=0)
     steps_differ = (
         "Steps of different batch sizes are not comparable: a step of twice the batch shows twice as "
         "many biographies."
@@ -153,12 +153,13 @@ def recurrent_phases(row: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title_text="accuracy (share)", range=[-0.02, 1.04], row=2)
     figure.update_xaxes(title_text="training (steps)", tickformat=",d", row=2)
     figure.update_xaxes(range=[0, last])
-    figure.update_layout(height=600, margin_t=68)
+    figure.update_layout(height=600, margin_t=68, legend_tracegroupgap=0)
     return describe(
         figure,
-        "Three phases with a recurrence in place of attention",
+        "Phases of the recurrent variant",
         f"""Above: attribute loss on evaluation biographies as a share of the no-knowledge baseline
-        (dotted). Below: the share of values predicted entirely right. The shading is the phases of the
+        (dotted), with RecurrentGemma's recurrent block in place of attention. Below: the share of values
+        predicted entirely right. The shading is the phases of the
         recurrent variant, seed {int(first["seed"])}, whose learning rate is constant like that of all
         runs of this study. Look for the same three phases as with attention (dashed, which ends
         once its loss is below half of the baseline), and for the steps at which they meet.""",
@@ -195,6 +196,6 @@ def _add_points(
     figure.add_scatter(
         x=[float(value) for value in table[column]], y=list(table["variant"]), mode="markers",
         name=name, customdata=[str(seed) for seed in table["seed"]],
-        marker={"color": colour, "symbol": symbol, "size": 8, "line_width": 2},
+        marker={"color": colour, "symbol": symbol, "size": 8, "line": {"color": colour, "width": 2}},
         hovertemplate=f"%{{y}}, seed %{{customdata}}: {name} at %{{x:,d}} {unit}<extra></extra>",
     )  # fmt: skip

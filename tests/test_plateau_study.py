@@ -1,0 +1,167 @@
+"""The study of the plateau's length: its runs, its table, its verdicts and figures."""
+
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import interp
+from interp.errors import ConfigError, InterpError
+from interp.experiments.plateau import STUDY, PlateauSettings, fit_of, plateau_fits, plateau_table
+from interp.phases import DELTA
+from interp.plots import caption
+
+GALLERY = Path(__file__).parent.parent / "artifacts" / "gallery"
+
+
+def made_up(
+    exponent: float = 0.5, scatter: float = 0.01, statistics_end: int = 100, delta: float = DELTA
+) -> pd.DataFrame:
+    """Plateaus that grow as 2 N^exponent, with a little scatter between seeds."""
+    rows = [
+        {
+            "n_individuals": n,
+            "seed": seed,
+            "delta": delta,
+            "statistics_end": statistics_end,
+            "plateau_end": statistics_end + round(2 * n**exponent * (1 + scatter * (seed - 1))),
+            "plateau_length": round(2 * n**exponent * (1 + scatter * (seed - 1))),
+        }
+        for n in (256, 1024, 4096)
+        for seed in (0, 1, 2)
+    ]
+    steps = dict.fromkeys(("statistics_end", "plateau_end", "plateau_length"), "Int64")
+    return pd.DataFrame(rows).astype(steps)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return pd.concat([made_up(), made_up(delta=0.1)], ignore_index=True)
+
+
+def verdicts(table: pd.DataFrame) -> list[str]:
+    tables = {"runs": table, "fits": plateau_fits(table)}
+    return [claim.verdict for claim in STUDY.claims(tables)]
+
+
+def test_the_fit_finds_the_exponent(table: pd.DataFrame) -> None:
+    fit = fit_of(table, "plateau_length")
+    assert fit.low < 0.5 < fit.high
+    assert fit.exponent == pytest.approx(0.5, abs=0.01)
+    assert fit.coefficient == pytest.approx(2, rel=0.05)
+    assert fit.n_points == 9
+
+
+def test_runs_that_did_not_leave_the_plateau_are_left_out(table: pd.DataFrame) -> None:
+    table.loc[table["seed"] == 1, ["plateau_end", "plateau_length"]] = pd.NA
+    assert fit_of(table).n_points == 6
+    fits = plateau_fits(table)
+    assert set(fits["n_points"]) == {6}
+    assert len(fits) == 4, "two tolerances, two measures"
+    assert verdicts(table) == ["cannot tell"] * 3, "the longest plateaus might be missing"
+    tables = {"runs": table, "fits": fits}
+    assert "3 of 9 runs did not leave their plateau" in STUDY.claims(tables)[0].measured
+    assert "3 of 9 runs" in caption(STUDY.figures(tables)["plateau-end"])
+
+
+def test_too_few_sizes_for_a_fit(table: pd.DataFrame) -> None:
+    small = table[table["n_individuals"] < 4096]
+    assert plateau_fits(small).empty
+    with pytest.raises(InterpError, match="at least 3 different x"):
+        fit_of(small)
+    tables = {"runs": small, "fits": plateau_fits(small)}
+    assert {claim.verdict for claim in STUDY.claims(tables)} == {"cannot tell"}
+    figures = STUDY.figures(tables)
+    assert set(figures) == {"plateau-end", "plateau-length"}
+    assert not any((trace.name or "").startswith("fit") for trace in figures["plateau-end"].data)
+    assert "Too few sizes" in caption(figures["plateau-end"])
+
+
+def test_all_verdicts_can_be_reached() -> None:
+    # Length, end, and whether a power law.
+    assert verdicts(made_up(0.81, statistics_end=0)) == ["agree", "agree", "agree"]
+    assert verdicts(made_up(0.81, statistics_end=400)) == ["agree", "disagree", "agree"]
+    assert verdicts(made_up(1.3)) == ["disagree", "disagree", "agree"]
+    assert verdicts(made_up(0.81, scatter=0.5, statistics_end=0))[0] == "cannot tell"
+    bent = made_up(1.0)
+    bent.loc[bent["n_individuals"] == 1024, ["plateau_length", "plateau_end"]] = 30, 130
+    assert verdicts(bent)[2] == "disagree"
+
+
+def test_a_plateau_too_short_to_be_measured_decides_nothing() -> None:
+    table = made_up(1.3)
+    table.loc[0, "plateau_length"] = 0
+    assert verdicts(table)[::2] == ["cannot tell", "cannot tell"]
+
+
+def test_runs_of_the_study_end_after_the_plateau() -> None:
+    """The committed table was measured with these settings."""
+    planned = STUDY.runs(PlateauSettings())
+    assert len(planned) == 15
+    config = planned[4].config
+    before, now = interp.preset("tiny").identity(), config.identity()
+    assert {name: value for name, value in now.items() if before.get(name) != value} == {
+        "seed": 1,
+        "population.n_held_out": 0,
+        "optimizer.schedule": "constant",
+        "training.n_steps": 6000,
+        "training.stop_below": 0.7,
+        "training.early_checkpoints": [0],
+        "training.checkpoint_every": 500,
+        "evaluation.every": 10,
+        "evaluation.n_individuals": 128,
+    }
+
+
+def test_a_power_law_needs_three_sizes() -> None:
+    with pytest.raises(ConfigError, match="at least 3 different sizes"):
+        PlateauSettings(sizes=(256, 512))
+    with pytest.raises(ConfigError, match="each once"):
+        PlateauSettings(sizes=(256, 256, 512, 1024))
+
+
+def test_the_committed_tables_can_be_read() -> None:
+    tables = {
+        "runs": pd.read_csv(GALLERY / "scaling_table.csv"),
+        "fits": pd.read_csv(GALLERY / "scaling_fits.csv"),
+    }
+    assert set(STUDY.figures(tables)) == {"plateau-end", "plateau-length"}
+    length, end, law = STUDY.claims(tables)
+    assert (length.verdict, end.verdict, law.verdict) == ("disagree", "agree", "agree")
+    assert "N^1.31" in length.measured
+    assert "N^0.76" in end.measured
+    pd.testing.assert_frame_equal(plateau_fits(tables["runs"]), tables["fits"])
+
+
+def test_tables_of_real_runs(tmp_path: Path) -> None:
+    settings = PlateauSettings(
+        preset="smoke",
+        sizes=(12, 16, 20),
+        seeds=(3,),
+        n_steps=20,
+        run={"training.precision": "fp32"},
+    )
+    planned = [planned.config for planned in STUDY.runs(settings)]
+    runs = [
+        interp.train(config, tmp_path / str(i), progress=False)
+        for i, config in enumerate(planned[:2])
+    ]
+    tables = STUDY.tables(settings, runs[::-1])
+    table = tables["runs"]
+    assert list(table["n_individuals"].unique()) == [12, 16]
+    assert set(table["delta"]) == {0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2}, (
+        "not 0.3: they stop at 0.7"
+    )
+    assert table["plateau_end"].isna().all()
+    for found in (
+        tables,
+        {name: pd.read_csv(StringIO(t.to_csv(index=False))) for name, t in tables.items()},
+    ):
+        assert {claim.verdict for claim in STUDY.claims(found)} == {"cannot tell"}
+        assert dict(STUDY.figures(found)) == {}
+    assert {claim.verdict for claim in STUDY.claims({})} == {"cannot tell"}
+
+
+def test_a_run_that_goes_on_can_tell_about_every_tolerance(smoke_run: interp.Run) -> None:
+    assert list(plateau_table([smoke_run], deltas=(0.05, 0.5))["delta"]) == [0.05, 0.5]
