@@ -3,7 +3,7 @@
 from interp.experiments.grid import run_grid
 from interp.experiments.memory import memory_tables, require_comparable, write_memory_study
 from interp.experiments.patching import comparison, default_reference_steps, patching, write_study
-from interp.experiments.scaling import fit_of, scaling, scaling_fits, scaling_table
+from interp.experiments.plateau import fit_of
 
 __all__ = [
     "comparison",
@@ -13,9 +13,6 @@ __all__ = [
     "patching",
     "require_comparable",
     "run_grid",
-    "scaling",
-    "scaling_fits",
-    "scaling_table",
     "write_memory_study",
     "write_study",
 ]

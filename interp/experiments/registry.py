@@ -6,6 +6,7 @@ from interp.experiments import (
     hallucination,
     plateau,
     power_law,
+    robustness,
     sequential,
     warm_up,
 )
@@ -15,6 +16,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (
         plateau,
+        robustness,
         power_law,
         celebrities,
         warm_up,

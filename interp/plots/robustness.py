@@ -153,7 +153,7 @@ def recurrent_phases(row: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title_text="accuracy (share)", range=[-0.02, 1.04], row=2)
     figure.update_xaxes(title_text="training (steps)", tickformat=",d", row=2)
     figure.update_xaxes(range=[0, last])
-    figure.update_layout(height=600, margin_t=68, legend_tracegroupgap=0)
+    figure.update_layout(height=620, margin_t=84, legend_tracegroupgap=0)
     return describe(
         figure,
         "Phases of the recurrent variant",
