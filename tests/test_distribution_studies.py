@@ -382,6 +382,12 @@ def test_the_figures_of_power_laws_hold_the_numbers():
     check_axes_and_captions(figures)
 
 
+def test_every_tied_best_mean_is_a_star():
+    figure = power_law.figures(power_laws(plateau=shortest_at(0.4, 0.8)))["power-law-plateau"]
+    stars = [list(trace.x) for trace in figure.data if "best" in trace.name]
+    assert stars == [[0.4, 0.8]] * len(SIZES)
+
+
 def test_learning_curves_are_of_the_largest_population_and_start_with_the_uniform_one(
     of_power_law,
 ):

@@ -33,7 +33,7 @@ class _Measure:
         column: Of the table of runs.
         axis: Title, with the unit.
         form: How numbers are written under the pointer.
-        best: The method of pandas that finds the best mean.
+        best: The method of pandas that finds the best mean: "min" or "max".
     """
 
     column: str
@@ -42,9 +42,9 @@ class _Measure:
     best: str
 
 
-_PLATEAU = _Measure("plateau_end", "end of the plateau (steps)", ",.0f", "idxmin")
-_LOSS = _Measure("attribute_loss", "final attribute loss (nats)", ".3f", "idxmin")
-_ACCURACY = _Measure("attribute_accuracy", "final accuracy (share)", ".3f", "idxmax")
+_PLATEAU = _Measure("plateau_end", "end of the plateau (steps)", ",.0f", "min")
+_LOSS = _Measure("attribute_loss", "final attribute loss (nats)", ".3f", "min")
+_ACCURACY = _Measure("attribute_accuracy", "final accuracy (share)", ".3f", "max")
 
 
 def plateau_against_exponent(table: pd.DataFrame) -> go.Figure:
@@ -65,7 +65,7 @@ def plateau_against_exponent(table: pd.DataFrame) -> go.Figure:
         f"""The step at which the plateau ends, against the exponent α of the power law by which people
         are shown (0: all equally often; 1: the second half as often as the first, the third a third as
         often, ...), a line for each number of people N. Points are runs ({_seeds(table)}), lines their
-        means, and a star the lowest mean of a line. Look for lines that fall from α = 0 and rise again,
+        means, and stars the lowest mean of a line (several where they tie). Look for lines that fall from α = 0 and rise again,
         and for where the stars are: in the paper at 0.6 to 0.8 for every N. The end is found on people
         asked about equally often. {_never(table)} {_PAPER}""",
     )
@@ -89,7 +89,7 @@ def final_against_exponent(table: pd.DataFrame) -> go.Figure:
         f"""Attribute loss (nats, above) and accuracy (a share, below) at the last step, against the
         exponent α of the power law by which people are shown, a line for each number of people N.
         Everybody is asked about equally often. Points are runs ({_seeds(table)}), lines their means, and
-        a star the best mean of a line. Look for whether the stars move to the right as N grows: the more
+        stars the best mean of a line. Look for whether the stars move to the right as N grows: the more
         people for the same training, the more uneven the best distribution. {_PAPER}""",
     )
 
@@ -225,9 +225,9 @@ def _against_exponent(table: pd.DataFrame, measures: Sequence[_Measure]) -> go.F
                 hovertemplate=f"{name}, α = %{{x}}, seed %{{customdata}}: "
                 f"%{{y:{measure.form}}}<extra></extra>", **at,
             )  # fmt: skip
-            best = getattr(means, measure.best)()
+            best = means[means == getattr(means, measure.best)()]
             figure.add_scatter(
-                x=[best], y=[means[best]], mode="markers", name=f"{name}, best mean",
+                x=list(best.index), y=list(best), mode="markers", name=f"{name}, best mean",
                 legendgroup=name, showlegend=False,
                 marker={"color": colour, "size": 15, "symbol": "star"},
                 hovertemplate=f"{name}: best mean at α = %{{x}}, %{{y:{measure.form}}}"
