@@ -65,9 +65,9 @@ def plateau_against_exponent(table: pd.DataFrame) -> go.Figure:
         f"""The step at which the plateau ends, against the exponent α of the power law by which people
         are shown (0: all equally often; 1: the second half as often as the first, the third a third as
         often, ...), a line for each number of people N. Points are runs ({_seeds(table)}), lines their
-        means, and stars the lowest mean of a line (several where they tie). Look for lines that fall from α = 0 and rise again,
-        and for where the stars are: in the paper at 0.6 to 0.8 for every N. The end is found on people
-        asked about equally often. {_never(table)} {_PAPER}""",
+        means, and stars the lowest mean of a line (several where they tie). Look for lines that fall
+        from α = 0 and rise again, and for where the stars are: in the paper at 0.6 to 0.8 for every N.
+        The end is found on people asked about equally often. {_never(table)} {_PAPER}""",
     )
 
 
