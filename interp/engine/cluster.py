@@ -149,11 +149,17 @@ def connected(address: str | None) -> Iterator[bool]:
             return
         folder = tempfile.mkdtemp(prefix="interp-ray-") if address is None else None
         try:
-            with _signal_handlers_kept():
-                ray.init(**_how_to_connect(address, folder))
+            try:
+                with _signal_handlers_kept():
+                    ray.init(**_how_to_connect(address, folder))
+            except Exception as error:  # of no common type
+                if address is not None:
+                    raise _unreachable(address, str(error)) from error
+                raise ClusterError(
+                    f"Ray could not be started on this machine ({error}). A machine that is busy may "
+                    "need a second attempt; or use kind='local'."
+                ) from error
             yield address is None
-        except ConnectionError as error:
-            raise _unreachable(str(address), str(error)) from error
         finally:
             ray.shutdown()
             if folder is not None:

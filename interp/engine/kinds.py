@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp import associative_memory
+from interp.associative_memory import AssociativeMemoryConfig, AssociativeMemoryRun
 from interp.config import Config, differences, flatten
 from interp.engine.jobs import RunSettings
 from interp.errors import ConfigError
@@ -78,6 +80,16 @@ KINDS: dict[type, Kind] = {
         Run.load,
         lambda folder: Run(folder).finished,
         _changed,
+    ),
+    AssociativeMemoryConfig: Kind(
+        lambda config, folder, progress: associative_memory.train(
+            config, folder, progress=progress
+        ),
+        associative_memory.expected_seconds,
+        lambda config: config.pretraining.n_steps + config.finetuning.n_steps,
+        AssociativeMemoryRun.load,
+        lambda folder: AssociativeMemoryRun(folder).finished,
+        associative_memory.changed_settings,
     ),
 }
 """The kinds of runs; another one adds its line here, so that worker processes know it too."""

@@ -21,6 +21,7 @@ from interp.biographies import Corpus, Population
 from interp.config import LIST_SIZES, PopulationConfig
 from interp.model import AttentionPatch, training_loss
 from interp.run import resolve_device, resolve_precision
+from tests.benchmarks.engine import engine
 from tests.benchmarks.interventions import interventions
 from tests.benchmarks.plain_gpt import PlainGPT, plain_loss
 
@@ -190,6 +191,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     large_population()
     attention_analysis()
+    engine(max(3, arguments.rounds // 8))
     interventions(max(3, arguments.rounds // 8))
     patched_steps(arguments.rounds // 2)
     training_steps(arguments.rounds)
