@@ -5,7 +5,7 @@ trained once for all. Distributions are compared seed by seed, by one rule (`con
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -33,6 +33,7 @@ class DistributionSettings(StudySettings):
 
     n_steps: int = 1000
     """Steps of each run."""
+    varies: ClassVar[frozenset[str]] = frozenset({"sampling", "population.n_individuals"})
 
     def distribution(self, seed: int, n_individuals: int, sampling: dict[str, Any]) -> Config:
         """The settings of a run with some people and a sampling distribution.

@@ -12,14 +12,13 @@ more slowly in between than right before and right after (see `shows_phases`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from interp.config import Config
-from interp.errors import ConfigError
 from interp.experiments.study import (
     Claim,
     Planned,
@@ -68,6 +67,20 @@ class RobustnessSettings(StudySettings):
     n_steps: int = Field(default=1500, ge=1)
     """The last step of a run that does not leave its plateau before, and of recurrent runs."""
 
+    varies: ClassVar[frozenset[str]] = frozenset(
+        {
+            "optimizer.learning_rate",
+            "optimizer.weight_decay",
+            "training.batch_size",
+            "training.stop_below",
+            "model.n_layers",
+            "model.d_model",
+            "model.n_heads",
+            "model.d_mlp",
+            "model.recurrence",
+        }
+    )
+
     @field_validator("learning_rate", "weight_decay", "batch_size", "n_layers", "d_model")
     @classmethod
     def _values_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -77,15 +90,6 @@ class RobustnessSettings(StudySettings):
     @classmethod
     def _recurrent_seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         return each_once("recurrent_seeds", seeds) if seeds else seeds
-
-    @model_validator(mode="after")
-    def _varied_settings_are_free(self) -> "RobustnessSettings":
-        if fixed := sorted(set(self.run) & _VARIED):
-            raise ConfigError(
-                f"run: {', '.join(fixed)} is what this study varies or decides itself, so it cannot be "
-                "the same for all runs; leave it out there."
-            )
-        return self
 
     def cell(self, seed: int, **changes: Any) -> Config:
         """The settings of one run: those that all share, then `changes`."""
@@ -99,19 +103,6 @@ class RobustnessSettings(StudySettings):
             "evaluation.splits": ("evaluation",),
         }
         return self.config(seed, **(shared | changes))
-
-
-_VARIED = {
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
-    "training.batch_size",
-    "training.stop_below",
-    "model.n_layers",
-    "model.d_model",
-    "model.n_heads",
-    "model.d_mlp",
-    "model.recurrence",
-}
 
 
 @dataclass(frozen=True)

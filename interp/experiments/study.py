@@ -7,11 +7,11 @@ from the committed CSV files, and no verdict depends on who looks.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from interp.config import Config, Settings
 from interp.errors import ConfigError
@@ -50,12 +50,26 @@ class StudySettings(Settings):
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each kind for each seed."""
     run: dict[str, Any] = Field(default_factory=dict)
-    """Settings of all runs by dotted name, e.g. {"training.n_steps": 500}; the study's own come after."""
+    """Settings of all runs by dotted name, e.g. {"training.precision": "fp32"}; they come last."""
+
+    varies: ClassVar[frozenset[str]] = frozenset()
+    """Settings, or groups of them, that differ between the study's runs: `run` cannot fix them."""
 
     @field_validator("seeds")
     @classmethod
     def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         return each_once("seeds", seeds)
+
+    @model_validator(mode="after")
+    def _varied_settings_are_free(self) -> "StudySettings":
+        varied = {"seed", *self.varies}
+        fixed = [name for name in self.run if varied & {name, name.split(".")[0]}]
+        if fixed:
+            raise ConfigError(
+                f"run: {', '.join(sorted(fixed))} is what this study varies or decides itself, so it "
+                "cannot be the same for all runs; leave it out there."
+            )
+        return self
 
     def config(self, seed: int, **changes: Any) -> Config:
         """The settings of one run: the preset, then `changes`, then `run`.
