@@ -1,17 +1,27 @@
 """Studies: grids of runs, and what they show."""
 
+from interp.experiments.batch import Batch, run_batch
 from interp.experiments.grid import run_grid
 from interp.experiments.memory import memory_tables, require_comparable, write_memory_study
 from interp.experiments.patching import comparison, default_reference_steps, patching, write_study
 from interp.experiments.plateau import fit_of
+from interp.experiments.registry import STUDIES
+from interp.experiments.study import Claim, Planned, Study, StudySettings
 
 __all__ = [
+    "STUDIES",
+    "Batch",
+    "Claim",
+    "Planned",
+    "Study",
+    "StudySettings",
     "comparison",
     "default_reference_steps",
     "fit_of",
     "memory_tables",
     "patching",
     "require_comparable",
+    "run_batch",
     "run_grid",
     "write_memory_study",
     "write_study",

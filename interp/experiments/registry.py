@@ -3,6 +3,7 @@
 from interp.experiments import (
     associative_memory,
     celebrities,
+    finetuning,
     hallucination,
     plateau,
     power_law,
@@ -21,6 +22,7 @@ STUDIES: dict[str, Study] = {
         celebrities,
         warm_up,
         hallucination,
+        finetuning,
         sequential,
         associative_memory,
     )
