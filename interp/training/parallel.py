@@ -238,7 +238,7 @@ def _accelerator(config: Config) -> "Accelerator":
             "on every device. Use `accelerate launch --multi_gpu --num_processes N`."
         )
     if not began:
-        atexit.register(accelerator.end_training)  # else NCCL complains
+        atexit.register(_leave, accelerator)
     return accelerator
 
 
@@ -276,6 +276,13 @@ def _on_cpu(config: Config) -> bool:
             "launch one for each GPU, or set training.device to cpu."
         )
     return cpu
+
+
+def _leave(accelerator: "Accelerator") -> None:
+    """Ends the connections before the interpreter does; NCCL and gloo ask for that."""
+    accelerator.free_memory()
+    _line.cache_clear()
+    accelerator.end_training()
 
 
 @cache
