@@ -32,6 +32,7 @@ _ROOT = (
     "The axis goes with the square root of steps, so that the first of them can be read. They are steps "
     "of fine-tuning."
 )
+_NOTHING = "No run of fine-tuning without replay has finished."
 Kind = tuple[str, float]
 """A variant and its replay weight (NaN: none)."""
 
@@ -162,6 +163,10 @@ def attention_curves(table: pd.DataFrame) -> go.Figure:
                         name = f"{variant} people: measured on {word}"
                         lines.append(_line(part, name, style, symbol=SYMBOLS[i]))
             panels.append(Panel(f"{title}<br>layer {layer}", lines))
+    if not panels:
+        figure = describe(go.Figure(), "Attention while fine-tuning", _NOTHING)
+        note(figure, _NOTHING)
+        return figure
     figure = over_steps(panels, None, "", n_columns=len(shown) or 1, place=sqrt, band="range")
     figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
     figure.update_yaxes(title_text="share", col=1)
@@ -221,7 +226,7 @@ def transplants(table: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{y:.3f}",
             )  # fmt: skip
     if not parts:
-        note(figure, "no run without replay on new people has finished")
+        note(figure, _NOTHING)
     figure.update_xaxes(title_text="part of the model")
     figure.update_yaxes(title_text="accuracy on old people (share)", range=[0, 1.05])
     figure.update_layout(height=440, barmode="group")
