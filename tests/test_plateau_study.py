@@ -123,8 +123,8 @@ def test_a_power_law_needs_three_sizes() -> None:
 
 def test_the_committed_tables_can_be_read() -> None:
     tables = {
-        "runs": pd.read_csv(GALLERY / "scaling_table.csv"),
-        "fits": pd.read_csv(GALLERY / "scaling_fits.csv"),
+        "runs": pd.read_csv(GALLERY / "studies/plateau/runs.csv"),
+        "fits": pd.read_csv(GALLERY / "studies/plateau/fits.csv"),
     }
     assert set(STUDY.figures(tables)) == {"plateau-end", "plateau-length"}
     length, end, law = STUDY.claims(tables)

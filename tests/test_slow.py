@@ -66,8 +66,8 @@ def test_the_committed_tables_hold_what_the_readme_says(committed: pd.DataFrame)
     assert (committed["knowledge.evaluation.attribute_accuracy"] >= 0.99).all()
     loss = committed["knowledge.held_out.attribute_loss"]
     assert (loss > committed["phases.baseline"]).all()
-    table = pd.read_csv(GALLERY / "scaling_table.csv")
-    fits = pd.read_csv(GALLERY / "scaling_fits.csv")
+    table = pd.read_csv(GALLERY / "studies/plateau/runs.csv")
+    fits = pd.read_csv(GALLERY / "studies/plateau/fits.csv")
     row = fits[(fits["delta"] == 0.05) & (fits["measure"] == "plateau_end")].iloc[0]
     assert fit_of(table).exponent == pytest.approx(row["exponent"])
     assert row["low"] < PAPER_EXPONENT < row["high"]

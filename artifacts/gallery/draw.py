@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 
 import interp
-from interp.experiments import fit_of
 from interp.phases import DELTA, Phases
 from interp.report import render
 from interp.report.maps import maps_section
@@ -20,11 +19,9 @@ GALLERY = Path(__file__).parent
 def main() -> None:
     """Writes every figure as SVG beside this file."""
     run = interp.Run.load(GALLERY.parent / "tiny_seed0")
-    table = pd.read_csv(GALLERY / "scaling_table.csv")
     figures = {
         "learning_curves": interp.plots.learning_curves(run),
         "known_and_held_out": interp.plots.known_and_held_out(run),
-        "scaling": interp.plots.scaling(table[table["delta"] == DELTA], fit_of(table)),
     }
     patched = pd.read_csv(GALLERY / "patching.csv")
     throughout = patched[

@@ -1,0 +1,65 @@
+"""The studies whose tables are committed: verdicts follow from the tables, and the README says them."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from interp.experiments.batch import Batch, claims_table, markdown, read_tables, study_named
+from interp.experiments.registry import STUDIES
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = ROOT / "artifacts" / "gallery" / "studies"
+NAMES = sorted(path.name for path in COMMITTED.iterdir() if path.is_dir())
+
+
+def test_every_study_has_committed_tables() -> None:
+    assert set(NAMES) == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verdicts_follow_from_the_tables(name: str) -> None:
+    study, folder = study_named(name), COMMITTED / name
+    found = claims_table(study.claims(read_tables(folder)))
+    pd.testing.assert_frame_equal(found, pd.read_csv(folder / "claims.csv"))
+    assert len(found) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_are_those_of_the_tables(name: str) -> None:
+    figures = study_named(name).figures(read_tables(COMMITTED / name))
+    assert {f"{anchor}.svg" for anchor in figures} == {
+        p.name for p in COMMITTED.glob(f"{name}/*.svg")
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "plateau"])
+def test_settings_are_those_of_the_committed_batch(name: str) -> None:
+    text = (ROOT / "artifacts/gallery/studies.yaml").read_text(encoding="utf-8")
+    entry = next(entry for entry in Batch.from_yaml(text).studies if entry.label == name)
+    written = yaml.safe_load((COMMITTED / name / "settings.yaml").read_text(encoding="utf-8"))
+    assert written["settings"] == entry.study_settings().model_dump(mode="json")
+
+
+def test_the_summary_says_what_the_tables_say() -> None:
+    claims = {
+        study_named(name).title: study_named(name).claims(read_tables(COMMITTED / name))
+        for name in NAMES
+    }
+    assert (COMMITTED / "README.md").read_text(encoding="utf-8").endswith(markdown(claims))
+
+
+def test_the_readme_says_the_verdicts_of_the_tables() -> None:
+    """A row of the README's summary: study, claim (word by word), paper, measured, verdict."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\([^)]*\) \| ([^|]+) \| [^|]+ \| [^|]+ \| \*\*([a-z ]+)\*\* \|$",
+        readme,
+        re.MULTILINE,
+    )
+    assert {name for name, _, _ in rows} == set(STUDIES)
+    for name, claim, verdict in rows:
+        table = pd.read_csv(COMMITTED / name / "claims.csv").set_index("claim")
+        assert table.loc[claim, "verdict"] == verdict
