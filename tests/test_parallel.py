@@ -133,6 +133,7 @@ def test_two_processes_train_as_one_does(
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("signalled", [0, 1], ids=["the leader", "the other"])
 def test_interrupted_and_resumed(signalled: int, short: Config, pair, tmp_path: Path) -> None:
     """Whichever process is asked to stop, both do, and go on to the bytes of an undisturbed run."""
     signals = ["", ""]
@@ -183,7 +184,7 @@ def test_accelerate_launch(tmp_path: Path) -> None:
         "--main_process_port", "0", "-m", "interp", "train", "smoke", "--out", str(tmp_path / "run"),
         "--training.n-steps", "6", "--training.device", "cpu",
     ]  # fmt: skip
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Run(") == 1
     assert done.stderr.count("step 6 of 6") == 1
