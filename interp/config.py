@@ -5,7 +5,7 @@ ready-made values; `with_settings` changes any of them by dotted name.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 import yaml
@@ -411,7 +411,70 @@ class LoggingConfig(Settings):
     """The Weights & Biases project."""
 
 
-class Config(Settings):
+AnyConfig = TypeVar("AnyConfig", bound="RunConfig")
+
+
+class RunConfig(Settings):
+    """Base of the settings of one run, whole: read from YAML, written as such, changed by dotted name."""
+
+    def with_settings(self: AnyConfig, **settings: Any) -> AnyConfig:
+        """A copy with settings replaced, each by its dotted name.
+
+        Example:
+            >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
+            4
+
+        Raises:
+            ConfigError: a name is unknown, or a value cannot work.
+        """
+        values = self.model_dump(mode="json")
+        known = set(flatten(values))
+        for name, value in settings.items():
+            *groups, leaf = name.split(".")
+            place: Any = values
+            for group in groups:
+                place = place.get(group) if isinstance(place, dict) else None
+            if not isinstance(place, dict) or leaf not in place:
+                raise ConfigError(
+                    f"There is no setting {name!r}.{suggest(name, known | set(values))} "
+                    f"Settings: {', '.join(sorted(known))}."
+                )
+            if isinstance(value, BaseModel):
+                value = value.model_dump(mode="json")
+            place[leaf] = value
+        return self.parse(values)
+
+    @classmethod
+    def parse(cls: type[AnyConfig], values: Any) -> AnyConfig:
+        """A config from plain values (as read from YAML), with a readable error.
+
+        Raises:
+            ConfigError: an unknown setting or a value that cannot work.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(describe(cls, error)) from error
+
+    def to_yaml(self) -> str:
+        """The settings as YAML text, in their order."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls: type[AnyConfig], text: str) -> AnyConfig:
+        """The inverse of `to_yaml`.
+
+        Raises:
+            ConfigError: not YAML, an unknown setting, or a value that cannot work.
+        """
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Not a YAML file: {error}") from error
+        return cls.parse(values)
+
+
+class Config(RunConfig):
     """One run, whole: the same config on the same machine gives the same bytes."""
 
     preset: Annotated[str, tyro.conf.Suppress] = "tiny"
@@ -511,62 +574,6 @@ class Config(Settings):
         }[part]
         return self.seed if own is None else own
 
-    def with_settings(self, **settings: Any) -> "Config":
-        """A copy with settings replaced, each by its dotted name.
-
-        Example:
-            >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
-            4
-
-        Raises:
-            ConfigError: a name is unknown, or a value cannot work.
-        """
-        values = self.model_dump(mode="json")
-        known = set(flatten(values))
-        for name, value in settings.items():
-            *groups, leaf = name.split(".")
-            place: Any = values
-            for group in groups:
-                place = place.get(group) if isinstance(place, dict) else None
-            if not isinstance(place, dict) or leaf not in place:
-                raise ConfigError(
-                    f"There is no setting {name!r}.{suggest(name, known | set(values))} "
-                    f"Settings: {', '.join(sorted(known))}."
-                )
-            if isinstance(value, BaseModel):
-                value = value.model_dump(mode="json")
-            place[leaf] = value
-        return Config.parse(values)
-
-    @classmethod
-    def parse(cls, values: Any) -> "Config":
-        """A config from plain values (as read from YAML), with a readable error.
-
-        Raises:
-            ConfigError: an unknown setting or a value that cannot work.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(describe(error)) from error
-
-    def to_yaml(self) -> str:
-        """The settings as YAML text, in their order."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-    @classmethod
-    def from_yaml(cls, text: str) -> "Config":
-        """The inverse of `to_yaml`.
-
-        Raises:
-            ConfigError: not YAML, an unknown setting, or a value that cannot work.
-        """
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"Not a YAML file: {error}") from error
-        return cls.parse(values)
-
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all but logging.
 
@@ -603,13 +610,18 @@ def differences(ours: Config, theirs: Config) -> list[str]:
     ]
 
 
-def describe(error: ValidationError) -> str:
-    """A pydantic error in one line a setting."""
+def describe(model: type[Settings], error: ValidationError) -> str:
+    """A pydantic error in one line a setting.
+
+    Args:
+        model: What was to be read; its default values name the settings that there are.
+        error: What pydantic says.
+    """
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = flatten(Config().model_dump(mode="json"))
+            known = flatten(model().model_dump(mode="json"))
             lines.append(f"There is no setting {name!r}.{suggest(name, known)}")
             continue
         lines.append(f"{name}: {item['msg']} (got {item['input']!r}).")

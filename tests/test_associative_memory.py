@@ -380,7 +380,7 @@ def test_settings_are_read_back_and_defaults_are_the_papers():
         ({"finetuning.replay_weight": math.inf}, r"finetuning.replay_weight: .*finite"),
         ({"model.n_values": 1}, "model.n_values: .*greater than or equal to 2"),
         ({"pretraining.n_pairs": "many"}, "pretraining.n_pairs: .*integer"),
-        ({"model": 3}, "no setting 'model'"),
+        ({"model": 3}, "model: Input should be"),
         ({"seed": -1}, "seed: .*greater than or equal to 0"),
     ],
 )  # fmt: skip

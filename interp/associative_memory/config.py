@@ -7,11 +7,9 @@ many pairs are new, and that fine-tuning begins with a fresh optimizer (`trainin
 
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from interp.config import Settings, flatten
-from interp.errors import ConfigError, suggest
+from interp.config import RunConfig, Settings, flatten
 
 
 class MemoryModelConfig(Settings):
@@ -81,7 +79,7 @@ class MemoryFinetuningConfig(Settings):
         return sorted({*fine, *range(0, self.n_steps + 1, self.evaluate_every), self.n_steps})
 
 
-class AssociativeMemoryConfig(Settings):
+class AssociativeMemoryConfig(RunConfig):
     """One run: pre-training on old pairs, then fine-tuning on new ones."""
 
     seed: int = Field(default=0, ge=0)
@@ -102,69 +100,6 @@ class AssociativeMemoryConfig(Settings):
         old = weight * self.pretraining.n_pairs
         return old / (old + self.finetuning.n_new)
 
-    def with_settings(self, **settings: Any) -> "AssociativeMemoryConfig":
-        """A copy with settings replaced, each by its dotted name.
-
-        Example:
-            >>> AssociativeMemoryConfig().with_settings(**{"finetuning.n_new": 64}).finetuning.n_new
-            64
-
-        Raises:
-            ConfigError: a name is unknown, or a value cannot work.
-        """
-        values = flatten(self.model_dump(mode="json"))
-        for name, value in settings.items():
-            if name not in values:
-                raise ConfigError(_unknown(name))
-            values[name] = value
-        nested: dict[str, Any] = {}
-        for name, value in values.items():
-            group, _, leaf = name.rpartition(".")
-            (nested.setdefault(group, {}) if group else nested)[leaf] = value
-        return AssociativeMemoryConfig.parse(nested)
-
-    @classmethod
-    def parse(cls, values: Any) -> "AssociativeMemoryConfig":
-        """A config from plain values (as read from YAML), with a readable error.
-
-        Raises:
-            ConfigError: an unknown setting or a value that cannot work.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            lines = []
-            for item in error.errors():
-                name = ".".join(str(part) for part in item["loc"])
-                wrong = f"{name}: {item['msg']} (got {item['input']!r})."
-                lines.append(_unknown(name) if item["type"] == "extra_forbidden" else wrong)
-            raise ConfigError("\n".join(lines)) from error
-
-    def to_yaml(self) -> str:
-        """The settings as YAML text, in their order."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-    @classmethod
-    def from_yaml(cls, text: str) -> "AssociativeMemoryConfig":
-        """The inverse of `to_yaml`.
-
-        Raises:
-            ConfigError: not YAML, an unknown setting, or a value that cannot work.
-        """
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"Not a YAML file: {error}") from error
-        return cls.parse(values)
-
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all that are not off (None)."""
         return flatten(self.model_dump(mode="json", exclude_none=True))
-
-
-def _unknown(name: str) -> str:
-    known = sorted(flatten(AssociativeMemoryConfig().model_dump(mode="json")))
-    return (
-        f"An associative memory has no setting {name!r}.{suggest(name, known)} "
-        f"Settings: {', '.join(known)}."
-    )
