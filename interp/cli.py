@@ -367,7 +367,10 @@ def _studies(
 
     if out is not None and not out.is_dir():
         raise InterpError(f"There is no folder {out}. Give the folder that was --out of a batch.")
-    found = state((batch_in(out) if out else None) or everything(), out)
+    batch = everything() if out is None else batch_in(out)
+    if batch is None:
+        raise InterpError(f"{out} holds no batch (batch.yaml is missing). Give --out of a batch.")
+    found = state(batch, out)
     table = Table(title="Studies" if out is None else f"Studies in {out}")
     for name in ("name", "what it is about", "runs", *(() if out is None else ("finished",))):
         table.add_column(name, overflow="fold")
@@ -434,15 +437,18 @@ def _batch(
             cells = (of_study.label, claim.claim, claim.measured, claim.verdict)
             table.add_row(*map(Text, cells))
     _OUT.print(table)
-    page = write_batch_report(found, out / "report.html")
-    _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
-    failures = {str(failure): failure for of_study in found for failure in of_study.failures}
-    if failures:
+    failures = {str(failure): None for of_study in found for failure in of_study.failures}
+    problems = [*failures, *(f"{f.label}: {f.error}" for f in found if f.error)]
+    if problems:
+        listed = "\n".join(problems)
         _ERR.print(
-            f"{len(failures)} runs could not be finished:\n" + "\n".join(failures)
-            + "\nRemove the cause and run the same command again: finished runs are kept.",
+            f"Not everything could be finished:\n{listed}\nRemove the cause and run the same command "
+            "again: finished runs are kept, and the others go on from their last checkpoint.",
             style="red", highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+    page = write_batch_report(found, out / "report.html")
+    _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
+    if problems:
         sys.exit(1)
 
 

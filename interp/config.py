@@ -519,10 +519,10 @@ class Config(RunConfig):
                     "run; set finetuning.base or leave the split out."
                 )
             return self
-        if sampling.kind not in ("uniform", "power_law", "celebrities"):
+        if sampling.kind != "uniform":
             raise ConfigError(
-                f"finetuning: sampling.kind={sampling.kind!r} is a schedule over everybody, but "
-                "fine-tuning shows its own people; use uniform."
+                f"finetuning: sampling.kind={sampling.kind!r} is about everybody, but fine-tuning shows "
+                "its own people and those that finetuning.replay_weight replays; use uniform."
             )
         source, most = (
             ("held out (population.n_held_out)", people.n_held_out)

@@ -141,7 +141,7 @@ def test_a_failed_run_is_told_and_the_rest_is_shown(
         main(["batch", str(tmp_path / "b.yaml"), "--out", str(tmp_path / "out")])
     assert ended.value.code == 1
     error = " ".join(capsys.readouterr().err.split())
-    assert "1 runs could not be finished" in error
+    assert "Not everything could be finished" in error
     assert "DivergedError" in error
     assert len(pd.read_csv(tmp_path / "out/rates/losses.csv")) == 1
     page = (tmp_path / "out/report.html").read_text()

@@ -259,8 +259,8 @@ def test_runs_of_the_study() -> None:
     assert len({fingerprint(plan.config) for plan in plans}) == 18
     bases = {fingerprint(plan.base.config): plan.base.config for plan in plans if plan.base}
     shared = [plan.config for plan in hallucination_runs(HallucinationSettings())]
-    zipf = {"kind": "power_law", "exponent": 1.0}
-    shared += [DistributionSettings().distribution(seed, 1024, zipf) for seed in range(3)]
+    power = {"kind": "power_law", "exponent": 0.6}
+    shared += [DistributionSettings().distribution(seed, 512, power) for seed in range(3)]
     assert set(bases) == {fingerprint(config) for config in shared}
     for plan in plans:
         config = plan.config
@@ -270,7 +270,7 @@ def test_runs_of_the_study() -> None:
         assert config.training.checkpoint_steps() == {0, 2, 5, 10, 20, 50, 100, 200, 500}
         assert (config.optimizer.schedule, config.optimizer.learning_rate) == ("constant", 3e-4)
         assert config.sampling.kind == "uniform"
-        assert config.n_finetuned == (256 if config.finetuning.people == "rare" else 128)
+        assert config.n_finetuned == 128
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,14 @@ def test_verdicts_agree() -> None:
         ({"moved": (0.2, 0.4)}, [8], []),
         ({"moved": (0.2, 0.2)}, [], [8]),
         ({"old": (0.7, 0.5, 0.2, 0.1)}, [], [0, 1, 2, 3, 4, 5]),
-        ({"old": (1.0, 1.0, 1.0, 0.95)}, [0], [1, 2, 5, 7]),
+        ({"old": (1.0, 1.0, 1.0, 0.95)}, [0], [1, 2, 3, 4, 5, 7]),
+        (
+            {"new": (0.0, 0.2, 0.3, 0.8)},
+            [],
+            [3],
+        ),  # new people are not learned without replay either
+        ({"rare": (0.02, 0.99)}, [], [5, 6]),  # they were as good as new
+        ({"others": (0.3, 0.3)}, [], [5, 6]),
         ({"seeds": (0,)}, [], list(range(9))),
     ],
 )

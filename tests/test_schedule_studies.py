@@ -136,7 +136,7 @@ def made_up(**accuracies: float | list[float]) -> dict[str, pd.DataFrame]:
     names = {
         "uniform": ["uniform"],
         "power law": ["power law: α = 0.2", "power law: α = 0.6"],
-        "warm-up": ["warm-up: 256, 4 epochs", "warm-up: 512, 4 epochs"],
+        "warm-up": [f"warm-up: 256, {epochs} epochs" for epochs in (4, 8, 12)],
         "adaptive": ["adaptive: 128, at once", "adaptive: 128, gradual"],
         "fewer people": ["664 people only"],
     }
@@ -150,6 +150,7 @@ def made_up(**accuracies: float | list[float]) -> dict[str, pd.DataFrame]:
                     {
                         "schedule": schedule, "family": family, "seed": seed, "n_individuals": 1024,
                         "n_everybody": 1024, "n_steps": 1000, "attribute_loss": 6 - 5 * best,
+                        "epochs_warmup": 4.0 * (i + 1) if family == "warm-up" else np.nan,
                         "attribute_accuracy": best, "accuracy_of_everybody": best - 0.01 * i,
                     }
                 )  # fmt: skip
@@ -198,7 +199,7 @@ def test_the_best_is_chosen_among_schedules_with_every_seed() -> None:
     table = made_up(**GOOD)["learned"]
     assert warm_up.best_of(table, "warm-up") == "warm-up: 256, 4 epochs"
     lucky = table.drop(table[(table["schedule"] == "warm-up: 256, 4 epochs")].index[0])
-    assert warm_up.best_of(lucky, "warm-up") == "warm-up: 512, 4 epochs"
+    assert warm_up.best_of(lucky, "warm-up") == "warm-up: 256, 8 epochs"
     assert warm_up.best_of(table, "no such family") is None
 
 
@@ -321,8 +322,9 @@ def turns_of(
     ("tables", "expected"),
     [
         (turns_of([0.1, 0.3, 0.5, 0.7]), ["agree", "agree", "agree"]),
-        (turns_of([0.1, 0.5, 0.5, 0.5]), ["agree", "disagree", "agree"]),  # all due to the first
-        (turns_of([0.5, 0.5, 0.5, 0.5], lose=60.0), ["disagree"] * 3),
+        (turns_of([0.1, 0.5, 0.5, 0.5]), ["agree", "cannot tell", "agree"]),  # all due to the first
+        (turns_of([0.5, 0.5, 0.5, 0.5], lose=60.0), ["cannot tell", "cannot tell", "disagree"]),
+        (turns_of([0.7, 0.7, 0.5, 0.3]), ["disagree", "disagree", "agree"]),
         (turns_of([0.4, 0.7, 0.1, 0.5]), ["cannot tell", "disagree", "agree"]),  # higher, no trend
         (turns_of([0.1, 0.3, 0.5, 0.7], lose=38.0), ["agree", "agree", "cannot tell"]),
         (turns_of([0.1, 0.3, 0.5, 0.7], lose=None), ["agree", "agree", "disagree"]),  # never lost

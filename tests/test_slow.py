@@ -8,8 +8,9 @@ import torch
 from transformer_lens import patching
 
 import interp
+import interp.associative_memory
 from interp.biographies import Corpus, TokenKind
-from interp.experiments import fit_of
+from interp.experiments import associative_memory, fit_of, power_law
 from interp.interventions import Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
 from interp.phases import PAPER_EXPONENT
@@ -271,3 +272,38 @@ def test_the_paper_preset_takes_a_step() -> None:
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[1] < losses[0]
+
+
+STUDIES = GALLERY / "studies"
+
+
+@pytest.mark.parametrize(("n", "exponent"), [(256, 0.0), (512, 1.0)])
+def test_the_committed_power_law_table_still_holds(tmp_path: Path, n: int, exponent: float) -> None:
+    """The study's runs are trained on one thread; other machines round otherwise."""
+    settings = power_law.STUDY.settings.model_validate(
+        {"seeds": (0,), "sizes": (n,), "exponents": (exponent,)}
+    )
+    [planned] = power_law.STUDY.runs(settings)
+    run = interp.train(planned.config, tmp_path / "run", progress=False)
+    table = pd.read_csv(STUDIES / "power_law" / "runs.csv")
+    chosen = (table["n_individuals"] == n) & (table["exponent"] == exponent)
+    rows = table[chosen].set_index("seed")
+    assert len(rows) == 3
+    assert abs(run.phases.plateau_end - rows.loc[0, "plateau_end"]) <= 3 * 25
+    accuracy = run.curve("attribute_accuracy").iloc[-1]
+    assert abs(accuracy - rows.loc[0, "attribute_accuracy"]) < 0.05
+
+
+def test_the_toy_memory_at_full_size_gives_the_committed_table(tmp_path: Path) -> None:
+    """8,192 pairs, fine-tuned on 1,024 new ones without replay: half a minute."""
+    settings = associative_memory.STUDY.settings.model_validate(
+        {"seeds": (0,), "n_new": (1024,), "replay_weights": (None,)}
+    )
+    [planned] = associative_memory.STUDY.runs(settings)
+    run = interp.associative_memory.train(planned.config, tmp_path / "run", progress=False)
+    found = associative_memory.STUDY.tables(settings, [run])["finetuning"]
+    committed = pd.read_csv(STUDIES / "associative_memory" / "finetuning.csv")
+    keys = ["n_new", "replay_weight", "seed", "step", "split", "metric"]
+    both = found.merge(committed, on=keys, suffixes=("", "_committed"))
+    assert len(both) == len(found)
+    assert (both["value"] - both["value_committed"]).abs().max() < 0.05

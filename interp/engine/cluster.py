@@ -35,7 +35,7 @@ from interp.errors import ConfigError, InterpError
 
 CONNECTING = 5.0
 """Seconds in which a machine has to answer at all."""
-JOINING = 20.0
+JOINING = 60.0
 """Seconds in which what answers has to prove to be a Ray cluster. Ray itself tries for minutes."""
 SHARED = 30.0
 """Seconds in which a file has to appear that another machine has written: network folders are late."""

@@ -31,9 +31,9 @@ class Store:
     """A folder of runs, each in a folder of its own that its settings address.
 
     The address is a hash of the settings (`identity()`) and of the versions of the code. Device,
-    precision and number of threads also decide about a run's last bits, but they are no part of it:
-    who asks for a run does not know on which machine of a cluster it will be trained, and its results
-    are the same within rounding. A run's environment.json records them.
+    precision (as resolved on a machine) and number of threads also decide about a run's last bits, but
+    they are no part of it: who asks for a run does not know on which machine of a cluster it will be
+    trained, and its results are the same within rounding. A run's environment.json records them.
 
     Example:
         >>> Store(Path("runs")).folder(Config(seed=3)).name.rsplit("-", 1)[0]

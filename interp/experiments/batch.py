@@ -21,7 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from interp.config import Settings
 from interp.engine import EngineSettings, Failure, Job, Outcome, Store, run_jobs
-from interp.errors import ConfigError, suggest
+from interp.engine.store import address_of
+from interp.errors import ConfigError, InterpError, suggest
 from interp.experiments.registry import STUDIES
 from interp.experiments.study import Claim, Planned, Study, Tables
 from interp.files import write_text
@@ -29,6 +30,8 @@ from interp.progress import Progress
 
 CLAIMS = "claims"
 """The file of a study's verdicts, beside its tables."""
+RUNS = "runs"
+"""The folder of a batch's runs."""
 BATCH_FILE = "batch.yaml"
 """The description of a batch, in its folder."""
 
@@ -93,9 +96,10 @@ class Batch(Settings):
                     f"The batch has {label!r} twice, which would write into one folder; give one of "
                     "them another `name`."
                 )
-            if not label.replace("_", "").replace("-", "").isalnum():
+            if label == RUNS or not label.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(
-                    f"The name {label!r} of a study becomes a folder's; use letters, digits, _ and -."
+                    f"The name {label!r} of a study becomes a folder's; use letters, digits, _ and -, and "
+                    f"not {RUNS!r}, where the runs lie."
                 )
         return self
 
@@ -180,6 +184,7 @@ class Found:
         tables: Tables of the finished ones; none without any.
         claims: The paper's statements held against them.
         failures: Its runs that could not be finished.
+        error: Why its tables could not be made from finished runs; empty if they could.
     """
 
     label: str
@@ -190,6 +195,7 @@ class Found:
     tables: Tables
     claims: Sequence[Claim]
     failures: Sequence[Failure] = ()
+    error: str = ""
 
 
 def run_batch(
@@ -201,8 +207,9 @@ def run_batch(
 ) -> list[Found]:
     """Trains the runs that are not finished, and writes what the studies find.
 
-    A run that fails stops no other; studies are made from the runs that are there. The same command
-    goes on after a kill.
+    A run that fails stops no other, and neither does a study whose tables cannot be made; studies are
+    made from the runs that are there. The same command goes on after a kill. Another batch in the same
+    folder shares its runs, and is added to its description.
 
     Args:
         batch: The studies.
@@ -218,13 +225,13 @@ def run_batch(
         StorageError: a table could not be written; complete files are intact.
     """
     out = Path(out)
-    store = Store(out / "runs")
+    store = Store(out / RUNS)
     planned = {entry.label: planned_runs(entry) for entry in batch.studies}
     jobs = {
         entry: [job for p in of_study for job in jobs_of(p, store)]
         for entry, of_study in planned.items()
     }
-    write_text(out / BATCH_FILE, batch.to_yaml())
+    write_text(out / BATCH_FILE, _with_others(batch, out).to_yaml())
     every = list({job.folder: job for of_study in jobs.values() for job in of_study}.values())
     outcome = run_jobs(every, engine or EngineSettings(), progress=progress)
     found = []
@@ -238,11 +245,7 @@ def run_batch(
 def planned_runs(entry: Entry) -> list[Planned]:
     """The runs that an entry of a batch needs, each once."""
     study = study_named(entry.study)
-    return list({_key(p): p for p in study.runs(entry.study_settings())}.values())
-
-
-def _key(planned: Planned) -> str:
-    return repr(sorted(planned.config.identity().items(), key=lambda item: item[0]))
+    return list({address_of(p.config): p for p in study.runs(entry.study_settings())}.values())
 
 
 def jobs_of(planned: Planned, store: Store) -> list[Job]:
@@ -255,17 +258,34 @@ def jobs_of(planned: Planned, store: Store) -> list[Job]:
     return [*base, store.job(config, needs=(folder,))]
 
 
+def _with_others(batch: Batch, out: Path) -> Batch:
+    """A batch with the studies that its folder was used for before."""
+    before = batch_in(out)
+    new = {entry.label for entry in batch.studies}
+    others = [entry for entry in (before.studies if before else ()) if entry.label not in new]
+    return Batch(studies=(*others, *batch.studies))
+
+
 def what_is_found(
     entry: Entry, planned: Sequence[Planned], store: Store, outcome: Outcome | None = None
 ) -> Found:
     """What a study finds in the runs of a store that are finished."""
     study, settings = study_named(entry.study), entry.study_settings()
     runs = [store.run(p.config) for p in planned if store.finished(p.config)]
-    folders = {job.folder for p in planned for job in jobs_of(p, store)}
+    jobs = {job.folder: job for p in planned for job in jobs_of(p, store)}
+    folders = set(jobs)
+    done = sum(store.finished(job.config) for job in jobs.values())
     failures = [f for f in outcome.failed if f.job.folder in folders] if outcome else []
-    tables = study.tables(settings, runs) if runs else {}
-    claims = study.claims(tables) if runs else []
-    return Found(entry.label, study, settings, len(planned), len(runs), tables, claims, failures)
+    tables: Tables = {}
+    claims: Sequence[Claim] = []
+    error = ""
+    try:
+        if runs:
+            tables = study.tables(settings, runs)
+            claims = study.claims(tables)
+    except InterpError as problem:  # a damaged checkpoint, say
+        tables, error = {}, str(problem)
+    return Found(entry.label, study, settings, len(folders), done, tables, claims, failures, error)
 
 
 def write_found(found: Found, folder: Path) -> None:
@@ -316,7 +336,7 @@ def state(batch: Batch, folder: Path | None = None) -> pd.DataFrame:
     Returns:
         Columns `label`, `study`, `title`, `runs` (needed), `finished`.
     """
-    store = Store((folder or Path()) / "runs")
+    store = Store((folder or Path()) / RUNS)
     rows = []
     for entry in batch.studies:
         jobs = {job.folder: job for p in planned_runs(entry) for job in jobs_of(p, store)}

@@ -12,7 +12,7 @@ All comparisons are with step 0 of the fine-tuned run itself, whose weights are 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import nan
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -70,6 +70,8 @@ RAISED = 0.1
 """By how much accuracy on rare people has to rise."""
 HARMLESS = 0.5
 """What share of the forgetting by new people is, at most, "no such harm" by rare ones."""
+RARELY_KNOWN, OTHERS_KNOWN = 0.2, 0.5
+"""Accuracies on rare people, and on the others, that a model has to have to know both."""
 FORGOTTEN = 0.1
 """Accuracy on old people that has to be lost, for a question about that loss to have an answer."""
 TWICE = 2.0
@@ -107,14 +109,19 @@ class FinetuningSettings(StudySettings):
     replay_weights: tuple[float | None, ...] = (None, 1 / 32, 1 / 8, 1 / 2, 2.0)
     """How likely each old person is in fine-tuning on new people, against 1 for a new one; None: no
     replay."""
-    rare_exponent: float = Field(default=1.0, ge=0)
-    """Exponent of the power law that the base of fine-tuning on rare people was trained with."""
-    rare_population: int = Field(default=1024, ge=2)
+    rare_exponent: float = Field(default=0.6, ge=0)
+    """Exponent of the power law that the base of fine-tuning on rare people was trained with: such that
+    these are known about half, as in the paper."""
+    rare_population: int = Field(default=512, ge=2)
     """How many people that base was trained on."""
     rare_base_steps: int = Field(default=1000, ge=1)
     """Steps of that base."""
-    n_rare: int = Field(default=256, ge=1)
+    n_rare: int = Field(default=128, ge=1)
     """How many of these people, the rarest, fine-tuning is on."""
+
+    varies: ClassVar[frozenset[str]] = frozenset(
+        {"sampling", "finetuning", "population.n_individuals"}
+    )
 
     @field_validator("replay_weights")
     @classmethod
@@ -184,6 +191,7 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
         Tables that begin with `seed`, `variant` ("new" or "rare" people), `replay_weight` (NaN: no
         replay):
 
+        "scale": `people` of fine-tuning and `old_people`, `learning_rate` and `base_learning_rate`.
         "curves": `step`, `split` ("evaluation": old people, "finetuned"), `metric` ("attribute_loss" in
         nats, "attribute_accuracy", a share), `value`.
         "attention": `step`, `split`, `layer`, `metric` (`ATTENTION`), `value`, the mean over heads.
@@ -204,6 +212,16 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
             "variant": config.finetuning.people,
             "replay_weight": nan if weight is None else weight,
         }
+        scale = {
+            "people": config.n_finetuned,
+            "old_people": config.population.n_individuals
+            - (config.n_finetuned if config.finetuning.people == "rare" else 0),
+            "learning_rate": config.optimizer.learning_rate,
+            "base_learning_rate": Run.load(
+                config.finetuning.base or ""
+            ).config.optimizer.learning_rate,
+        }
+        parts.setdefault("scale", []).append(pd.DataFrame([own | scale]))
         for name, table in measures(run).items():
             for place, (column, value) in enumerate(own.items()):
                 table.insert(place, column, value)
@@ -426,10 +444,12 @@ class _Seed:
 
     def replay_is_partial(self) -> bool | None:
         """Whether no replay weight keeps the old and learns the new."""
-        ends = self.replayed()
-        if self.old is None or not ends:
+        ends, new = self.replayed(), self.accuracy("finetuned")
+        if self.old is None or not ends or new is None or new.iloc[-1] < BOTH:
             return None
         start = self.old.iloc[0]
+        if start - self.old.iloc[-1] < FORGOTTEN:
+            return None
         return not any(old >= BOTH * start and new >= BOTH for old, new in ends.values())
 
     def attention_changes(self, variant: str = "new") -> pd.DataFrame:
@@ -447,7 +467,7 @@ class _Seed:
     def attention_is_stable(self) -> bool | None:
         """Whether no attention measure changes much."""
         changes = self.attention_changes()
-        if self.old is None or changes.empty:
+        if self.old is None or changes.empty or self.old.iloc[0] - self.old.iloc[-1] < FORGOTTEN:
             return None
         return bool(changes["change"].max() <= STABLE)
 
@@ -458,17 +478,25 @@ class _Seed:
             return None
         return float(1 - old.iloc[-1] / old.iloc[0])
 
+    @property
+    def rare_is_known(self) -> bool:
+        """Whether the model that is fine-tuned on rare people knows them somewhat, and the others."""
+        rare, others = (self.accuracy(split, "rare") for split in ("finetuned", "evaluation"))
+        if rare is None or others is None:
+            return False
+        return bool(rare.iloc[0] >= RARELY_KNOWN and others.iloc[0] >= OTHERS_KNOWN)
+
     def rare_is_harmless(self) -> bool | None:
         """Whether fine-tuning on rare people costs much less than on new ones."""
         rare, new = self.lost_share("rare"), self.lost_share("new")
         if rare is None or new is None or self.old is None or new < FORGOTTEN:
             return None
-        return rare <= HARMLESS * new
+        return rare <= HARMLESS * new if self.rare_is_known else None
 
     def rare_rises(self) -> bool | None:
         """Whether the rare get known; None if they were."""
         rare = self.accuracy("finetuned", "rare")
-        if rare is None or rare.iloc[0] > 1 - RAISED:
+        if rare is None or rare.iloc[0] > 1 - RAISED or not self.rare_is_known:
             return None
         return bool(rare.iloc[-1] - rare.iloc[0] >= RAISED)
 
@@ -485,11 +513,11 @@ class _Seed:
 
     def damage_is_in_mlps(self) -> bool | None:
         """Whether MLP layers alone do more harm than attention alone."""
-        names = (("none", ""), ("all", ""), ("only", "MLP"), ("only", "attention"))
-        before, after, mlp, attention = (self.transplanted(*name) for name in names)
+        names = (("none", ""), ("all", ""), *(("only", part) for part in PARTS))
+        before, after, embeddings, attention, mlp = (self.transplanted(*name) for name in names)
         if before is None or after is None or mlp is None or attention is None:
             return None
-        if before - after < FORGOTTEN:
+        if before - after < FORGOTTEN or (embeddings is not None and embeddings < mlp):
             return None
         return before - mlp >= TWICE * max(before - attention, 0) and before - mlp >= FORGOTTEN / 2
 
@@ -525,10 +553,18 @@ def claims(tables: Tables) -> list[Claim]:
             "cannot tell."
         )
         outcomes = [holds(run) for run in runs]
-        said = f"{len(runs)} seeds: {measured(runs)}" if runs else "nothing was measured"
+        said = (
+            f"{len(runs)} seeds: {measured(runs)}{_scale(tables)}"
+            if runs
+            else "nothing was measured"
+        )
         return Claim(statement, paper, said, verdict(outcomes), rule + common)
 
     known = f" Seeds with less than {KNOWN:g} accuracy on old people at the beginning cannot tell."
+    rare = (
+        f"A model that starts with less than {RARELY_KNOWN:g} accuracy on the rare people or "
+        f"{OTHERS_KNOWN:g} on the others does not know them and cannot tell."
+    )
     return [
         claim(
             "Fine-tuning on new people destroys what was known within a few hundred steps",
@@ -557,7 +593,8 @@ def claims(tables: Tables) -> list[Claim]:
             "Replay helps only in part",
             "no replay weight avoids the forgetting without a cost (Fig. 5, O)",
             f"No replay weight ends with {BOTH:.0%} of the old accuracy kept and {BOTH:g} accuracy on new "
-            f"people.{known}",
+            f"people. Without replay at least {FORGOTTEN:g} has to be lost and {BOTH:g} accuracy on new "
+            f"people to be reached.{known}",
             _Seed.replay_is_partial,
             _measured_replay,
         ),
@@ -566,8 +603,8 @@ def claims(tables: Tables) -> list[Claim]:
             "attention to names and its sharpness stay stable (Fig. P)",
             "On old people, without replay, no layer's attention to names (of the last name token to the "
             "rest of the name, of the position that predicts a value to the name) and no sharpness "
-            f"changes by more than {STABLE:g} (of 1) at any of the checkpoints read, mean over heads."
-            f"{known}",
+            f"changes by more than {STABLE:g} (of 1) at any of the checkpoints read, mean over heads, "
+            f"while at least {FORGOTTEN:g} of accuracy on old people is lost.{known}",
             _Seed.attention_is_stable,
             _measured_attention,
         ),
@@ -576,7 +613,7 @@ def claims(tables: Tables) -> list[Claim]:
             "fine-tuning on rare people leaves the others known (Fig. 5)",
             "The share of accuracy on the other people that is lost in the end is at most "
             f"{HARMLESS:g} times the share that fine-tuning on new people loses (at least {FORGOTTEN:g}) "
-            f"in the same seed and as many steps.{known}",
+            f"in the same seed and as many steps. {rare}{known}",
             _Seed.rare_is_harmless,
             lambda seeds: (
                 f"accuracy on the other people {_ends(seeds, 'evaluation', 'rare')} by rare people, "
@@ -587,7 +624,7 @@ def claims(tables: Tables) -> list[Claim]:
             "Fine-tuning on rare known people makes them known",
             "accuracy on them rises from about 50% to about 70% (Fig. 5)",
             f"Accuracy on rare people is at least {RAISED:g} higher in the end. Seeds where it begins above "
-            f"{1 - RAISED:g} cannot tell.",
+            f"{1 - RAISED:g} cannot tell. {rare}",
             _Seed.rare_rises,
             lambda seeds: f"accuracy on rare people {_ends(seeds, 'finetuned', 'rare')}",
         ),
@@ -597,7 +634,8 @@ def claims(tables: Tables) -> list[Claim]:
             "After fine-tuning on new people without replay: with its MLP layers in the model before "
             f"(only they fine-tuned) accuracy on old people falls at least {TWICE:g} times as far as with "
             f"its attention in it, and at least by {FORGOTTEN / 2:g}. Seeds that lose less than "
-            f"{FORGOTTEN:g} in all cannot tell.",
+            f"{FORGOTTEN:g} in all, or more by the fine-tuned embeddings alone than by MLP layers, cannot "
+            "tell.",
             _Seed.damage_is_in_mlps,
             _measured_transplants,
         ),
@@ -611,6 +649,17 @@ def claims(tables: Tables) -> list[Claim]:
             _measured_movement,
         ),
     ]
+
+
+def _scale(tables: Tables) -> str:
+    """How large the runs on new people are, as text."""
+    table = tables.get("scale")
+    new = table[table["variant"] == "new"] if table is not None else None
+    if new is None or new.empty:
+        return ""
+    row = new.iloc[0]
+    rates = f"{row['learning_rate']:g} after {row['base_learning_rate']:g}"
+    return f" ({row['people']:,} new, {row['old_people']:,} old people; learning rate {rates})"
 
 
 def _values(values: Iterable[float | None]) -> list[float]:

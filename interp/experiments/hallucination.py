@@ -374,8 +374,8 @@ def claims(tables: Tables) -> list[Claim]:
 
     return [
         claim(
-            "The loss on people never seen rises above the baseline right after the plateau",
-            "so at 16,000 held-out people (Fig. 5 left, M)",
+            "The loss on people never seen rises above its level around the end of the plateau",
+            "it rises above the baseline right after the plateau, 16,000 held-out people (Fig. 5 left, M)",
             f"The first measured step from which the attribute loss on held-out people stays more than "
             f"{ABOVE:.0%} above its level is between {EARLY:g} and {LATE:g} times the step at which the "
             "plateau ends. The level is the theoretical no-knowledge baseline, or the lowest loss where "
@@ -393,7 +393,7 @@ def claims(tables: Tables) -> list[Claim]:
         ),
         claim(
             "It is less confident about people it has never seen than about known ones",
-            "so throughout training (Fig. 5 left, M)",
+            "so throughout training (Fig. 5 left, M); only its end is judged here",
             f"At the last step the mean top probability on held-out people is at least {LESS:g} below "
             "that on known people in wordings never seen with them.",
             _Seed.less_confident,

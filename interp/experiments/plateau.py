@@ -11,6 +11,7 @@ make little difference; at ours it makes a large one. So both are held against t
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from typing import ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -59,6 +60,8 @@ class PlateauSettings(StudySettings):
     """Numbers of individuals, at least three."""
     n_steps: int = Field(default=N_STEPS, ge=1)
     """The last step of a run that does not leave its plateau before."""
+
+    varies: ClassVar[frozenset[str]] = frozenset({"population.n_individuals"})
 
     @field_validator("sizes")
     @classmethod
@@ -181,8 +184,9 @@ def claims(tables: Tables) -> list[Claim]:
         "is too short to be measured (the longest or shortest would be missing)"
     )
     exponent_rule = (
-        f"Agree: the 95% interval of the exponent contains {PAPER_EXPONENT} and is at most {WIDEST} wide. "
-        f"Disagree: it does not contain it. {complete}, or a wider interval that contains it."
+        f"Agree: the 95% interval of the exponent contains {PAPER_EXPONENT} and is at most {WIDEST} "
+        f"wide, and R² is above {POWER_LAW}: points on a bend have no exponent. "
+        f"Disagree: it does not contain it. {complete}, a wider interval that contains it, or a smaller R²."
     )
     length, end = (_usable_fit(table, measure) for measure in ("plateau_length", "plateau_end"))
     return [
@@ -217,7 +221,8 @@ def _near_the_paper(fit: PowerLawFit | None) -> Verdict:
         return "cannot tell"
     if not fit.low <= PAPER_EXPONENT <= fit.high:
         return "disagree"
-    return "agree" if fit.high - fit.low <= WIDEST else "cannot tell"
+    straight = fit.r_squared > POWER_LAW  # else the exponent is only the mean of a bend
+    return "agree" if straight and fit.high - fit.low <= WIDEST else "cannot tell"
 
 
 def _straight(fit: PowerLawFit | None) -> Verdict:

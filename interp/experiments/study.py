@@ -62,11 +62,15 @@ class StudySettings(Settings):
 
     @model_validator(mode="after")
     def _varied_settings_are_free(self) -> "StudySettings":
-        varied = {"seed", *self.varies}
-        fixed = [name for name in self.run if varied & {name, name.split(".")[0]}]
+        fixed = [
+            name
+            for name in self.run
+            for varied in ("seed", *self.varies)
+            if f"{name}.".startswith(f"{varied}.") or f"{varied}.".startswith(f"{name}.")
+        ]
         if fixed:
             raise ConfigError(
-                f"run: {', '.join(sorted(fixed))} is what this study varies or decides itself, so it "
+                f"run: {', '.join(sorted(set(fixed)))} is what this study varies or decides itself, so it "
                 "cannot be the same for all runs; leave it out there."
             )
         return self

@@ -91,7 +91,9 @@ def _section(found: Found) -> Section:
     figures = found.study.figures(found.tables) if found.tables else {}
     settings = yaml.safe_dump(found.settings.model_dump(mode="json"), sort_keys=False)
     text = [found.study.question, *(verdict_sentence(claim) for claim in found.claims)]
-    if not found.tables:
+    if found.error:
+        text.append(f"Its tables could not be made: {found.error}")
+    elif not found.tables:
         text.append("No run of this study is finished, so there is nothing to show yet.")
     return Section(
         found.study.title
