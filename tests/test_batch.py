@@ -1,6 +1,7 @@
 """Batches: a description, its runs, and what is written about them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from interp import finetuned, plots
 from interp.cli import main
 from interp.engine import Store
-from interp.errors import ConfigError
+from interp.errors import CheckpointError, ConfigError
 from interp.experiments import registry
 from interp.experiments.batch import (
     Batch,
@@ -149,6 +150,42 @@ def test_a_failed_run_is_told_and_the_rest_is_shown(
     assert "DivergedError" in page
 
 
+def test_a_study_that_cannot_read_its_runs_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(settings: RateSettings, runs: Sequence[Run]) -> Tables:
+        raise CheckpointError("step 6 is damaged")
+
+    monkeypatch.setitem(registry.STUDIES, "broken", replace(RATES, name="broken", tables=damaged))
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", "broken", "rates", "--seeds", "0", "--out", str(tmp_path)])
+    assert ended.value.code == 1
+    assert "broken: step 6 is damaged" in capsys.readouterr().err
+    assert (tmp_path / "rates/losses.csv").exists()
+    assert "step 6 is damaged" in (tmp_path / "report.html").read_text()
+
+
+def test_another_batch_in_the_same_folder_is_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_batch(described({"study": "rates", "seeds": [0]}), tmp_path, progress=False)
+    more = {"study": "rates", "name": "more", "seeds": [0], "settings": {"rates": [1e-3, 3e-3]}}
+    run_batch(described(more), tmp_path, progress=False)
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+    both = batch_in(tmp_path)
+    assert both is not None
+    assert [entry.label for entry in both.studies] == ["rates", "more"]
+    main(["studies", str(tmp_path)])
+    assert "more" in capsys.readouterr().out
+
+
+def test_a_folder_that_holds_no_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["studies", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "holds no batch" in capsys.readouterr().err
+
+
 def test_a_batch_without_a_finished_run_has_a_report(tmp_path: Path) -> None:
     batch = described({"study": "rates", "seeds": [0], "settings": {"rates": [1e30]}})
     found = run_batch(batch, tmp_path, progress=False)
@@ -200,6 +237,11 @@ def test_the_readme_table() -> None:
         ("studies: [{study: rates, seeds: [1], settings: {seeds: [0]}}]", ["given twice"]),
         ("studies: [{study: rates}, {study: rates}]", ["'rates' twice", "`name`"]),
         ("studies: [{study: rates, name: ../up}]", ["'../up'", "letters"]),
+        ("studies: [{study: rates, name: runs}]", ["'runs'", "where the runs lie"]),
+        (
+            "studies: [{study: rates, settings: {run: {seed: 3}}}]",
+            ["run: seed is what this study varies"],
+        ),
     ],
 )
 def test_a_description_that_cannot_work(text: str, words: list[str]) -> None:

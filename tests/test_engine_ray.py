@@ -102,7 +102,7 @@ def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) 
     """Connections to it are made, and nothing is said; Ray by itself would try for minutes."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
-    monkeypatch.setattr(cluster, "JOINING", 0.5)
+    monkeypatch.setattr(cluster, "JOINING", 10.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterError, match="no answer of a cluster"), connected(address):
