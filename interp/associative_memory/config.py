@@ -1,7 +1,7 @@
 """What to train: the settings of one associative memory, as frozen pydantic models.
 
-The defaults are the paper's own size (Appendix Q and R). What the paper's text, as the protocol has
-it, leaves open is decided here and said in the docstrings: the loss (`model`), biases, AdamW's β, how
+The defaults are the paper's own size (Appendix Q and R). What our summary of the paper
+leaves open is decided here and said in the docstrings: the loss (`model`), biases, AdamW's β, how
 many pairs are new, and that fine-tuning begins with a fresh optimizer (`training`).
 """
 

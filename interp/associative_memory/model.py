@@ -20,8 +20,8 @@ _WEIGHTS = 5  # beside the numbers of what `pairs` draws
 class AssociativeMemory(HookedRootModule):
     """Recalls a value for a key.
 
-    The output is held against all values by dot products; those are the logits. (The protocol does
-    not have the paper's loss; with cross-entropy over the values chance and accuracy mean the same
+    The output is held against all values by dot products; those are the logits. (Our summary of
+    the paper does not say its loss; with cross-entropy over the values chance and accuracy mean the same
     as in a language model.) Weights begin normal with variance 1 / inputs, biases at 0.
 
     Hooks: `hook_pre` and `hook_post`, before and after the ReLU, and `hook_out`, the output.

@@ -4,8 +4,8 @@ A hidden ReLU layer learns pairs of keys and values, and is fine-tuned on new pa
 with several replay weights. Source: paper, Appendix Q and R; the claims about forgetting are those of
 its section on fine-tuning (Fig. 5), which the toy is there to reproduce.
 
-The protocol does not say how many pairs are new. So the study takes a few (an eighth of the old ones)
-and as many as there are old ones, and a claim has to hold for both.
+Our summary of the paper does not say how many pairs are new. So the study takes a few (an eighth of
+the old ones) and as many as there are old ones, and a claim has to hold for both.
 """
 
 from collections.abc import Callable, Iterable, Sequence
