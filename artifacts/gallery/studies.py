@@ -9,6 +9,8 @@ Claims are made from the tables that lie in the gallery, so that a table measure
 import sys
 from pathlib import Path
 
+import kaleido
+
 from interp.experiments.batch import batch_in, claims_table, markdown, read_tables, study_named
 from interp.files import write_text
 
@@ -42,4 +44,6 @@ def main(*only: str) -> None:
 
 
 if __name__ == "__main__":
+    kaleido.start_sync_server()  # one browser for all figures
     main(*sys.argv[1:])
+    kaleido.stop_sync_server()
