@@ -97,4 +97,4 @@ def test_lock_keeps_other_processes_out(child, tmp_path: Path) -> None:
             tmp_path,
         )
         assert other.wait() == 1
-    assert other.error.startswith(f"RunError: Another process is writing to {tmp_path}")
+    assert other.error.startswith(f"FolderInUseError: Another process is writing to {tmp_path}")
