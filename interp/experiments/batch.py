@@ -227,13 +227,9 @@ def run_batch(
     out = Path(out)
     store = Store(out / RUNS)
     planned = {entry.label: planned_runs(entry) for entry in batch.studies}
-    jobs = {
-        entry: [job for p in of_study for job in jobs_of(p, store)]
-        for entry, of_study in planned.items()
-    }
+    jobs = [job for of_study in planned.values() for p in of_study for job in jobs_of(p, store)]
     write_text(out / BATCH_FILE, _with_others(batch, out).to_yaml())
-    every = list({job.folder: job for of_study in jobs.values() for job in of_study}.values())
-    outcome = run_jobs(every, engine or EngineSettings(), progress=progress)
+    outcome = run_jobs(jobs, engine or EngineSettings(), progress=progress)
     found = []
     for entry in batch.studies:
         of_study = what_is_found(entry, planned[entry.label], store, outcome)
