@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def resolve_base(config: Config, base: "Run | None") -> Config:
-    """The settings with the base's fingerprint and step filled in, once it is known to fit.
+    """The settings with the base's fingerprint filled in, once it is known to fit.
 
     Args:
         config: Settings of the run to train.
