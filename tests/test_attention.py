@@ -30,8 +30,8 @@ from interp.knowledge import split_batch
 from interp.model import (
     bridge_config,
     evaluating,
+    has_fused_forward,
     hooked_transformer,
-    is_walkable,
     read_patterns,
 )
 from interp.run import Run
@@ -187,7 +187,7 @@ def test_scores_equal_the_slow_reference(
 @pytest.mark.parametrize("kind", ["gpt2", "gated"])
 def test_models_from_elsewhere(kind: str, corpus: Corpus, request: pytest.FixtureRequest) -> None:
     model: TransformerBridge = request.getfixturevalue(kind)
-    assert not is_walkable(model)
+    assert not has_fused_forward(model)
     training = [part.training for part in model.modules()]
     assert any(training)
     check(model, batches_of(corpus, 2, 1))

@@ -31,7 +31,7 @@ from interp.interventions import (
 )
 from interp.interventions.hooked import Hooked
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
-from interp.interventions.suffix import Suffix, can_skip
+from interp.interventions.windowed import WindowedForward, can_window
 from interp.model import AttentionPatch, bridge_config, evaluating
 
 STOCK = {
@@ -126,7 +126,7 @@ def the_long_way(model: TransformerBridge) -> Iterator[None]:
         return None
 
     with model.hooks(fwd_hooks=[("blocks.0.hook_in", idle)]):
-        assert not can_skip(model)
+        assert not can_window(model)
         yield
 
 
@@ -170,7 +170,7 @@ def test_other_models_equal_transformer_lens(
     kind: str, site: str, models: dict[str, TransformerBridge], short: Pairs
 ) -> None:
     model, few = models[kind], short[:3]
-    assert can_skip(model) == (kind == "RMS")
+    assert can_window(model) == (kind == "RMS")
     table = patch(model, few, site, "each", metrics="logit_difference")
     np.testing.assert_allclose(table["value"], stock_grid(model, few, site), atol=1e-5)
     assert (table["value"] != table["unpatched"]).any()
@@ -311,7 +311,7 @@ def test_a_source_equal_to_the_base_changes_no_bit(
     np.testing.assert_allclose(table["unpatched"], difference(logits, people), atol=1e-5)
 
 
-@pytest.mark.parametrize("way", [Suffix, Hooked])
+@pytest.mark.parametrize("way", [WindowedForward, Hooked])
 @pytest.mark.parametrize("kind", ["LN", "RMS", "one layer"])
 def test_the_computation_of_an_edit_that_changes_nothing(
     way: Any, kind: str, models: dict[str, TransformerBridge], people: Pairs
@@ -717,7 +717,7 @@ def test_the_quick_way_is_taken_where_it_can_be(
     models: dict[str, TransformerBridge], people: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = {"LN": True, "RMS": True, "one layer": True, "rotary": False, "gated": False}
-    assert {name: can_skip(model) for name, model in models.items()} == expected
+    assert {name: can_window(model) for name, model in models.items()} == expected
     passes: list[str] = []
 
     def counted(way: type, name: str) -> Callable[..., Tensor]:
@@ -730,7 +730,7 @@ def test_the_quick_way_is_taken_where_it_can_be(
 
         return logits
 
-    monkeypatch.setattr(Suffix, "logits", counted(Suffix, "quick"))
+    monkeypatch.setattr(WindowedForward, "logits", counted(WindowedForward, "quick"))
     monkeypatch.setattr(Hooked, "logits", counted(Hooked, "long"))
     patch(models["LN"], people[:2])
     assert set(passes) == {"quick"}

@@ -22,7 +22,7 @@ from interp.attention import (
 from interp.biographies import Corpus, load_tokenizer
 from interp.errors import ConfigError
 from interp.interventions import SITES, Pairs, patch, resolve_positions
-from interp.interventions.suffix import can_skip
+from interp.interventions.windowed import can_window
 from interp.model import evaluating
 
 KINDS = ("gpt2", "neox", "sequential neox")
@@ -130,7 +130,7 @@ def test_positions_of_a_prompt_that_ends_at_the_question(pairs: Pairs) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_site(kind: str, models: dict[str, TransformerBridge], pairs: Pairs) -> None:
     model = models[kind]
-    assert not can_skip(model)
+    assert not can_window(model)
     assert any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
     modes = [part.training for part in model.modules()]
     for site, where in SITES.items():

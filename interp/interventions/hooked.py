@@ -46,7 +46,7 @@ class Hooked:
         place: Int64[Tensor, "cell edited"],
         edited: Float[Tensor, "cell edited *unit"],
     ) -> Float[Tensor, "cell vocab"]:
-        """The logits at the positions that are read, after edits; see `Suffix.logits`."""
+        """The logits at the positions that are read, after edits; see `WindowedForward.logits`."""
         cells = torch.arange(len(row), device=row.device)
 
         def replace(activation: Tensor, hook: Any) -> Tensor:

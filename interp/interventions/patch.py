@@ -35,7 +35,7 @@ from interp.interventions.metrics import (
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import Positions
 from interp.interventions.sites import Key, read_activations, site_named
-from interp.interventions.suffix import Suffix, can_skip
+from interp.interventions.windowed import WindowedForward, can_window
 from interp.model import evaluating
 
 DEFAULT_METRICS = ("log_probability", "logit_difference", "follows", "stays")
@@ -141,10 +141,10 @@ def _measure_block(
 ) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric cell pair"]]:
     """The metrics of some pairs without any edit, and with each."""
     keys = list(dict.fromkeys(cell.key for cell in cells))
-    quick = can_skip(model)
-    runs: Suffix | Hooked
+    quick = can_window(model)
+    runs: WindowedForward | Hooked
     if quick:
-        runs = Suffix(cast(TransformerBridge, model), pairs.base, pairs.read, keys)
+        runs = WindowedForward(cast(TransformerBridge, model), pairs.base, pairs.read, keys)
     else:
         runs = Hooked(model, pairs.base, pairs.read, keys)
     source: dict[Key, Tensor] = {}

@@ -16,9 +16,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError, suggest
-from interp.model import is_walkable
+from interp.model import has_fused_forward
+from interp.model.fused import final_residual
 from interp.model.patterns import require_hooks
-from interp.model.quick import final_residual
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_activations(
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
     hooks = [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
-    if is_walkable(model):
+    if has_fused_forward(model):
         bridge = cast(TransformerBridge, model)
         with bridge.hooks(fwd_hooks=hooks):
             final_residual(bridge, tokens, bridge.W_E.dtype)

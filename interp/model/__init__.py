@@ -1,7 +1,9 @@
 """Hooked transformers: building, running, moving between TransformerLens versions."""
 
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
+from interp.model.components import native_model
 from interp.model.forward import evaluating, logits_at
+from interp.model.fused import final_residual, has_fused_forward, training_loss
 from interp.model.patterns import (
     NO_ATTENTION,
     AttentionPatch,
@@ -11,7 +13,6 @@ from interp.model.patterns import (
     valid_indices,
 )
 from interp.model.property_format import export_model, import_model, property_state_dict
-from interp.model.quick import final_residual, is_walkable, training_loss
 
 __all__ = [
     "NO_ATTENTION",
@@ -20,11 +21,12 @@ __all__ = [
     "evaluating",
     "export_model",
     "final_residual",
+    "has_fused_forward",
     "hooked_transformer",
     "import_model",
     "is_recurrent",
-    "is_walkable",
     "logits_at",
+    "native_model",
     "parameter_counts",
     "pattern_hook",
     "property_state_dict",

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import boot_native
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies.tokenizer import build_tokenizer
 from interp.config import Config
+from interp.model.components import native_model
 
 
 def bridge_config(config: Config, d_vocab: int) -> TransformerBridgeConfig:
@@ -53,8 +53,8 @@ def hooked_transformer(
         device: Where the weights are.
 
     Returns:
-        A `TransformerBridge` with the familiar hooks (`blocks.0.attn.hook_pattern`,
-        `blocks.0.mlp.hook_post`, ...) and weights (`W_Q`, `W_out`, ...), in train mode. With
+        A `TransformerBridge` with every hook point of `HookedTransformer` (`blocks.0.attn.hook_pattern`,
+        `blocks.0.mlp.hook_post`, ...) and its weights (`W_Q`, `W_out`, ...), in train mode. With
         `config.model.recurrence` it is a recurrent model (see `interp.model.recurrent`), which has the
         hooks on the residual stream and the MLPs, and none on attention.
 
@@ -70,11 +70,8 @@ def hooked_transformer(
         from interp.model.recurrent import recurrent_transformer  # the one user of these imports
 
         return recurrent_transformer(config, tokenizer, device)
-    model = boot_native(
-        bridge_config(config, d_vocab=len(tokenizer)), tokenizer=tokenizer, device=device
-    )
-    model.train()
-    return model
+    model = native_model(bridge_config(config, len(tokenizer)), tokenizer, device)
+    return model.train()
 
 
 _EMBEDDINGS = {

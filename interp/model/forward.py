@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.model.quick import final_residual, is_walkable
+from interp.model.fused import final_residual, has_fused_forward
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def logits_at(
     A model of ours unembeds only those positions, which saves about half the work of a pass; its
     unembedding hooks see [read, ...] then. Any other model runs in full.
     """
-    if not is_walkable(model):
+    if not has_fused_forward(model):
         logits: Tensor = cast(nn.Module, model)(tokens)
         return logits[rows, positions]
     bridge = cast(TransformerBridge, model)

@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError, suggest
-from interp.model.quick import WholePattern, final_residual, is_walkable
+from interp.model.fused import WholePattern, final_residual, has_fused_forward
 
 NO_ATTENTION = "the model is recurrent (model.recurrence) and has no attention"
 """Why something is not for a recurrent model."""
@@ -66,7 +66,7 @@ def read_patterns(
 
     hooks = [(pattern_hook(layer), partial(hand_over, layer=layer)) for layer in wanted]
     try:
-        if is_walkable(model):
+        if has_fused_forward(model):
             bridge = cast(TransformerBridge, model)
             with bridge.hooks(fwd_hooks=hooks):
                 final_residual(bridge, tokens, _product_dtype(bridge, tokens.device))

@@ -13,12 +13,12 @@ from einops import rearrange
 from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import boot_native
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
 from interp.biographies.tokenizer import load_tokenizer, save_tokenizer
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import read_tensors, write_json, write_tensors, write_text
+from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
 
 _SHARED_SETTINGS = (
@@ -148,7 +148,7 @@ def import_model(folder: Path | str) -> TransformerBridge:
     if (folder / "tokenizer").is_dir():
         tokenizer = load_tokenizer(folder / "tokenizer")
     try:
-        model = boot_native(cfg, tokenizer=tokenizer)
+        model = native_model(cfg, tokenizer)
         model.load_state_dict(convert_tl_checkpoint(weights, cfg), strict=True)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(

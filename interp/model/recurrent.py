@@ -24,17 +24,17 @@ from torch import Tensor, nn
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
-from transformer_lens.model_bridge.generalized_components import (
-    BlockBridge,
-    GatedMLPBridge,
-    LinearBridge,
-)
+from transformer_lens.model_bridge.generalized_components import GatedMLPBridge, LinearBridge
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedTokenizerFast, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
-from transformers.models.recurrent_gemma.modeling_recurrent_gemma import RecurrentGemmaRglru
+from transformers.models.recurrent_gemma.modeling_recurrent_gemma import (
+    RecurrentGemmaDecoderLayer,
+    RecurrentGemmaRglru,
+)
 
 from interp.config import Config
+from interp.model.components import HookedBlockBridge, Seam, identity
 
 _ARCHITECTURE = "RecurrentGemmaForCausalLM"
 _SHORTEST_MEMORY, _LONGEST_MEMORY = 0.9, 0.999
@@ -66,6 +66,7 @@ def recurrent_transformer(
     with torch.random.fork_rng(devices=[]):  # the library's own weights are drawn, and thrown away
         model = RecurrentGemmaForCausalLM(settings)
         for layer in model.model.layers:
+            layer.__class__ = RecurrentLayer  # they differ in a method only
             layer.temporal_block.rg_lru = Rglru(settings)
     initialize(model, config.model.init_std, config.seed_of("model"))
     bridge = build_bridge_from_module(
@@ -185,6 +186,34 @@ class _Scan(torch.autograd.Function):
         return of_x.transpose(0, 1).to(ctx.dtype), of_a.transpose(0, 1)
 
 
+class RecurrentLayer(RecurrentGemmaDecoderLayer):
+    """The library's layer, whose stream between recurrence and MLP passes through a seam."""
+
+    def forward(
+        self,
+        activations: Float[Tensor, "batch position d_model"],
+        position_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        past_key_values: Any = None,
+        resid_mid: Seam = identity,
+        mlp_in: Seam = identity,
+        **kwargs: Any,
+    ) -> Float[Tensor, "batch position d_model"]:
+        """The stream after the layer; see `RecurrentGemmaDecoderLayer.forward`."""
+        written, _ = self.temporal_block(
+            self.temporal_pre_norm(activations),
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            use_cache=use_cache,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        middle = resid_mid(written + activations)
+        after: Tensor = self.mlp_block(self.channel_pre_norm(mlp_in(middle))) + middle
+        return after
+
+
 class RecurrentBridge(TransformerBridge):
     """A bridge whose `state_dict` holds all weights.
 
@@ -196,12 +225,11 @@ class RecurrentBridge(TransformerBridge):
         return ".rg_lru." in hf_path or super()._is_valid_bridge_path(hf_path)
 
 
-class _RecurrentBlock(BlockBridge):
+class _RecurrentBlock(HookedBlockBridge):
     """Hook names of a block: a transformer's where it has the same part."""
 
     hook_aliases = {  # noqa: RUF012 - as the base class has it
         "hook_resid_pre": "hook_in",
-        "hook_resid_mid": "ln2.hook_in",
         "hook_resid_post": "hook_out",
         "hook_recurrence_out": "recurrence.hook_out",
         "hook_mlp_out": "mlp.hook_out",

@@ -20,21 +20,21 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.interventions.sites import Key, is_hooked, read_activations
-from interp.model import is_walkable
+from interp.model import has_fused_forward
 
 
-def can_skip(model: TransformerLensModel) -> bool:
+def can_window(model: TransformerLensModel) -> bool:
     """Whether the rest of the network can be run on windows: our own models without any hook."""
-    if not is_walkable(model) or is_hooked(model):
+    if not has_fused_forward(model) or is_hooked(model):
         return False
     return model.original_model.rotary is None  # type: ignore[attr-defined]
 
 
-class Suffix:
+class WindowedForward:
     """The unpatched runs of some prompts, and what of them an edit changes.
 
     Args:
-        model: A model for which `can_skip`, in eval mode.
+        model: A model for which `can_window`, in eval mode.
         tokens: The prompts.
         read: The position whose logits are asked for.
         keys: The sites and layers whose unpatched activations are wanted (`base`).

@@ -8,7 +8,7 @@ from transformer_lens.model_bridge.sources import boot_native
 
 from interp import hooked_transformer, preset
 from interp.biographies import Corpus
-from interp.model import bridge_config, is_walkable, training_loss
+from interp.model import bridge_config, has_fused_forward, training_loss
 
 PAD = 0
 _GATED = ("hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input", "hook_result")
@@ -90,7 +90,7 @@ def gradient_distance(a, b) -> float:
 )
 def test_loss_and_gradients_equal_the_stock_ones(corpus, tokens, settings) -> None:
     model = make_model(corpus, **settings)
-    assert is_walkable(model)
+    assert has_fused_forward(model)
     stock, quick = run(model, tokens, stock_loss), run(model, tokens)
     torch.testing.assert_close(quick[0], stock[0], rtol=2e-6, atol=0)
     assert gradient_distance(stock, quick) < 2e-6
@@ -173,5 +173,5 @@ def test_a_model_with_other_features_runs_as_transformer_lens_runs_it(corpus, to
     cfg = bridge_config(preset("smoke"), d_vocab=len(corpus.tokenizer))
     cfg.gated_mlp = True
     model = boot_native(cfg, tokenizer=corpus.tokenizer)
-    assert not is_walkable(model)
+    assert not has_fused_forward(model)
     torch.testing.assert_close(quick_loss(model, tokens), stock_loss(model, tokens))

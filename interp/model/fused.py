@@ -1,7 +1,7 @@
-"""A quick forward pass and training loss for our own models, through all of their hooks.
+"""A fused forward pass and training loss for our own models, through all of their hooks.
 
-A `boot_native` bridge is walked component by component: every HookPoint is called in the stock order
-with the stock shapes, and the model itself is not touched. It is quicker than `model(tokens)` and
+A `native_model` is walked component by component: every HookPoint is called in the stock order with
+the stock shapes, and the model itself is not touched. It is quicker than `model(tokens)` and
 `cross_entropy` because it
 
 - skips the wrappers' bookkeeping at every call,
@@ -15,8 +15,10 @@ such a point carries hooks, the plain computation runs beside the fused one, onc
 and once not, and the difference is added: `fused + (hooked - plain)`. An idle hook makes a difference
 of exactly zero, in value and gradient, and so moves no bit; an edit takes full effect.
 
-Rotary attention and RMSNorm run as TransformerLens' own components; a model with other features
-(a gated MLP, grouped heads, ...) runs as a whole as TransformerLens runs it.
+Rotary attention, attention with one of TransformerLens' costly hook points switched on, and RMSNorm run
+as the model's own components. A model with other features (a gated MLP, grouped heads, ...), one that
+has been changed since it was built (an adapter, a spliced-in autoencoder, ...) and one whose modules
+carry PyTorch hooks runs as a whole, as the model itself does: see `has_fused_forward`.
 """
 
 from collections.abc import Callable
@@ -27,7 +29,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources.native import NativeModel
+from transformer_lens.model_bridge.sources.native import NativeMLP
+
+from interp.model.components import ATTENTION_FLAGS, HookedBridge
+from interp.model.structure import carries_hooks
 
 _CHUNK = 1024  # positions whose logits are in memory at a time; the fastest of 512 ... all on a CPU
 
@@ -47,15 +52,36 @@ class WholePattern:
         return self._pattern().to(own.dtype)
 
 
-def is_walkable(model: object) -> bool:
-    """Whether the quick forward pass knows this model: native, and with the features of ours."""
-    inner = getattr(model, "original_model", None)
-    if not isinstance(model, TransformerBridge) or not isinstance(inner, NativeModel):
+def has_fused_forward(model: object) -> bool:
+    """Whether the fused forward pass computes what the model does.
+
+    It does for models from `native_model` with the features of ours, as long as every module is the one
+    the model was built with and only hook points carry hooks. Looked at anew at every call, in some
+    50 µs for 2 layers.
+    """
+    if not isinstance(model, HookedBridge) or model.cfg.attn_only:
         return False
-    cfg = model.cfg
-    capped = cfg.attn_scores_soft_cap > 0 or cfg.output_logits_soft_cap > 0
-    plain = not (cfg.attn_only or cfg.gated_mlp or capped) and cfg.attention_dir == "causal"
-    return plain and cfg.n_key_value_heads in (None, cfg.n_heads)
+    if not model.built.is_intact():
+        return False
+    inner: Any = model.original_model
+    eps = model.cfg.eps
+    if inner.output_logits_soft_cap > 0:
+        return False
+    return all(_is_fusible(block, eps) for block in model.blocks)
+
+
+def _is_fusible(block: Any, eps: float) -> bool:
+    attention, mlp = block.attn.original_component, block.mlp.original_component
+    plain = attention.causal and attention.kv_repeats == 1 and attention.attn_scores_soft_cap <= 0
+    norms = (block.ln1.original_component, block.ln2.original_component)
+    return (
+        plain
+        and not block.compatibility_mode
+        and type(mlp) is NativeMLP
+        and mlp.ln is None
+        # TransformerLens' bridge takes the configuration's.
+        and all(getattr(norm, "eps", eps) == eps for norm in norms)
+    )
 
 
 def final_residual(
@@ -64,7 +90,7 @@ def final_residual(
     """The residual stream after the final norm: what the unembedding reads.
 
     Args:
-        model: A model for which `is_walkable`.
+        model: A model for which `has_fused_forward`.
         tokens: Token ids.
         dtype: What matrix products are computed in; under autocast, autocast's.
     """
@@ -77,15 +103,18 @@ def final_residual(
     if not rotary:
         positions = model.pos_embed.original_component(model.pos_embed.hook_in(places))
         stream = stream + _fire(model.pos_embed.hook_out, positions)
-    mask = torch.full((width, width), float("-inf"), device=tokens.device, dtype=dtype).triu(1)
+    # Costly hook points are switched on for all layers together.
+    whole = rotary or any(getattr(model.cfg, flag, False) for flag in ATTENTION_FLAGS)
     for block in model.blocks:
         stream = _fire(block.hook_in, stream)
         normed = _norm(block.ln1, stream, dtype)
-        if rotary:
-            stream = stream + block.attn(normed, position_ids=places)[0]
+        if whole:
+            extra = {"stream": stream, "norm": block.ln1} if block.attn.reads_stream else {}
+            written = block.attn(normed, position_ids=places, **extra)[0]
         else:
-            stream = stream + _attention(block.attn, normed, mask)
-        entry = _fire(block.hook_mlp_in, stream) if model.cfg.use_hook_mlp_in else stream
+            written = _attention(block.attn, normed)
+        stream = _fire(block.hook_resid_mid, stream + written)
+        entry = _fire(block.hook_mlp_in, stream.clone()) if model.cfg.use_hook_mlp_in else stream
         stream = stream + _mlp(block.mlp, _norm(block.ln2, entry, dtype))
         stream = _fire(block.hook_out, stream)
     return _norm(model.ln_final, stream, dtype)
@@ -111,7 +140,7 @@ def training_loss(
     targets = torch.full_like(tokens, pad_token)
     targets[:, :-1] = tokens[:, 1:]
     dtype = torch.bfloat16 if autocast else model.W_E.dtype
-    if not is_walkable(model):
+    if not has_fused_forward(model):
         with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
             logits = model(tokens)
         return _cross_entropy(logits, targets.flatten(), pad_token)
@@ -123,7 +152,7 @@ def training_loss(
     loss: Tensor = _ChunkedCrossEntropy.apply(
         final.flatten(0, 1)[counted], unembed.weight, unembed.bias, flat[counted]
     )
-    if _hooked(unembed.hook_out):
+    if carries_hooks(unembed.hook_out):
         logits = F.linear(final, unembed.weight.to(dtype), unembed.bias.to(dtype))
         hooked, plain = _twins(logits)
         edited = _cross_entropy(unembed.hook_out(hooked), flat, pad_token)
@@ -133,12 +162,6 @@ def training_loss(
 
 def _cross_entropy(logits: Tensor, targets: Tensor, pad_token: int) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=pad_token)
-
-
-def _hooked(*points: Any) -> bool:
-    """Whether any of these HookPoints carries a hook, however it was attached."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(point, kind) for point in points for kind in kinds)
 
 
 def _fire(point: Any, x: Tensor) -> Tensor:
@@ -160,7 +183,7 @@ def _norm(bridge: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
         return normed.to(dtype)
     x = _fire(bridge.hook_in, x)
     out = F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
-    if _hooked(bridge.hook_scale, bridge.hook_normalized):
+    if carries_hooks(bridge.hook_scale, bridge.hook_normalized):
         # One alias for the difference as a whole, then one for each of its terms.
         shared = [_twins(part)[0] for part in (x, layer.weight, layer.bias)]
         hooked, plain = zip(*(_twins(part) for part in shared), strict=True)
@@ -188,8 +211,8 @@ def _linear(bridge: Any, x: Tensor) -> Tensor:
     return _fire(bridge.hook_out, F.linear(x, bridge.weight, bridge.bias))
 
 
-def _attention(bridge: Any, x: Tensor, mask: Tensor) -> Tensor:
-    """Attention with `hook_pattern` applied before the values are mixed, as in the bridge."""
+def _attention(bridge: Any, x: Tensor) -> Tensor:
+    """Attention with scores and pattern passing their hook points, as in the bridge."""
     attention = bridge.original_component
     n_heads, d_head = attention.n_heads, attention.d_head
     x = _fire(bridge.hook_in, x)
@@ -203,16 +226,19 @@ def _attention(bridge: Any, x: Tensor, mask: Tensor) -> Tensor:
     if given:
         pattern = values.new_empty(1).expand(batch, n_heads, width, width)  # nobody reads it
     else:
-        pattern = _Pattern.apply(*queries_and_keys, mask, attention.scale)
-        pattern = pattern.view(batch, n_heads, width, width)
+        mask = torch.zeros((width, width), device=x.device, dtype=x.dtype)
+        mask = mask.masked_fill_(attention.causal_mask[:width, :width], float("-inf"))
+        scores = _Scores.apply(*queries_and_keys, mask, attention.scale)
+        if carries_hooks(bridge.hook_attn_scores):
+            scores = _fire(bridge.hook_attn_scores, scores.view(batch, n_heads, width, width))
+            nothing = torch.isneginf(scores).all(-1, keepdim=True)  # as `components.softmax`
+            pattern = _Softmax.apply(scores.masked_fill(nothing, 0.0)).masked_fill(nothing, 0.0)
+        else:
+            pattern = _Softmax.apply(scores).view(batch, n_heads, width, width)
     pattern = _fire(bridge.hook_pattern, pattern)
     mixed = torch.bmm(pattern.reshape(-1, width, width), values)
     mixed = mixed.view(batch, n_heads, width, d_head).transpose(1, 2)
-    out = _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
-    if _hooked(bridge.hook_attn_scores):
-        # The bridge shows this point the pattern, too late for an edit, and warns of edits.
-        bridge._fire_post_hoc_hook(bridge.hook_attn_scores, pattern, "hook_attn_scores")
-    return out
+    return _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
 
 
 def _pattern_is_given(bridge: Any) -> bool:
@@ -220,7 +246,7 @@ def _pattern_is_given(bridge: Any) -> bool:
     if not hooks or not isinstance(hooks[0].user_hook, WholePattern):
         return False
     points = [point for side in (bridge.q, bridge.k) for point in (side.hook_in, side.hook_out)]
-    return not _hooked(*points, bridge.hook_attn_scores)
+    return not carries_hooks(*points, bridge.hook_attn_scores)
 
 
 def _mlp(bridge: Any, x: Tensor) -> Tensor:
@@ -228,24 +254,38 @@ def _mlp(bridge: Any, x: Tensor) -> Tensor:
     return _fire(bridge.hook_out, _linear(bridge.out, bridge.original_component.act(hidden)))
 
 
-class _Pattern(torch.autograd.Function):
-    """softmax(q kᵀ / scale + mask) that keeps nothing for the backward pass but q, k and itself."""
+class _Scores(torch.autograd.Function):
+    """q kᵀ / scale + mask, in one pass."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
-        scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / scale)
-        pattern = scores.float().softmax(-1).to(q.dtype)
-        ctx.save_for_backward(q, k, pattern)
+        ctx.save_for_backward(q, k)
         ctx.scale = scale
-        return pattern
+        return torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / scale)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        q, k, pattern = ctx.saved_tensors
-        of_scores = torch._softmax_backward_data(grad, pattern, -1, pattern.dtype)
-        of_q = torch.bmm(of_scores, k).div_(ctx.scale)
-        return of_q, torch.bmm(of_scores.transpose(1, 2), q).div_(ctx.scale), None, None
+        q, k = ctx.saved_tensors
+        grad_q = torch.bmm(grad, k).div_(ctx.scale)
+        return grad_q, torch.bmm(grad.transpose(1, 2), q).div_(ctx.scale), None, None
+
+
+class _Softmax(torch.autograd.Function):
+    """The softmax of scores, in single precision, that keeps nothing but its result."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        pattern = wide.softmax(-1).to(scores.dtype)
+        ctx.save_for_backward(pattern)
+        return pattern
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (pattern,) = ctx.saved_tensors
+        return torch._softmax_backward_data(grad, pattern, -1, pattern.dtype)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -255,7 +295,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
         low = weight.to(x.dtype)
         loss = torch.zeros((), device=x.device)
-        of_x, of_weight = torch.empty_like(x), torch.zeros_like(weight)
+        grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
         for start in range(0, len(x), _CHUNK):
             rows, goal = x[start : start + _CHUNK], target[start : start + _CHUNK, None]
             logits = torch.mm(rows, low.t()).float().add_(bias)
@@ -264,16 +304,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             log_sum = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
             loss += (log_sum - logits.gather(1, goal)).sum()
             p.scatter_add_(1, goal, p.new_full((1, 1), -1.0).expand_as(goal))
-            of_logits = p.to(x.dtype)
-            torch.mm(of_logits, low, out=of_x[start : start + _CHUNK])
-            of_weight += torch.mm(of_logits.t(), rows)
-        ctx.save_for_backward(of_x, of_weight)
+            grad_logits = p.to(x.dtype)
+            torch.mm(grad_logits, low, out=grad_x[start : start + _CHUNK])
+            grad_weight += torch.mm(grad_logits.t(), rows)
+        ctx.save_for_backward(grad_x, grad_weight)
         ctx.count = len(x)
         return loss / len(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        of_x, of_weight = ctx.saved_tensors
+        grad_x, grad_weight = ctx.saved_tensors
         scale = grad / ctx.count
-        return of_x * scale.to(of_x.dtype), of_weight * scale, None, None
+        return grad_x * scale.to(grad_x.dtype), grad_weight * scale, None, None
