@@ -182,7 +182,7 @@ class HookedModel(NativeModel):
             block.__class__ = HookedBlock
             block.attn.__class__ = HookedAttention
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -272,7 +272,8 @@ class HookedAttentionBridge(AttentionBridge):
 
         def fork(point: HookPoint, n: int) -> Tensor:
             copies = point(stream[:, :, None].expand(-1, -1, n, -1).contiguous())
-            return normed[:, :, None] + (cast(nn.Module, function)(copies) - shared)
+            read: Tensor = cast(nn.Module, function)(copies)
+            return normed[:, :, None] + (read - shared)
 
         if config.use_attn_in:
             every = fork(self.hook_attn_in, n_heads)
