@@ -270,7 +270,7 @@ class HookedAttentionBridge(AttentionBridge):
         shared = cast(nn.Module, function)(stream)[:, :, None]
         n_heads, n_groups = config.n_heads, config.n_key_value_heads or config.n_heads
 
-        def fork(point: HookPoint, n: int) -> Tensor:
+        def fork(point: HookPoint, n: int) -> Any:
             copies = point(stream[:, :, None].expand(-1, -1, n, -1).contiguous())
             read: Tensor = cast(nn.Module, function)(copies)
             return normed[:, :, None] + (read - shared)
