@@ -27,6 +27,7 @@ from interp.biographies import ATTRIBUTES, Batch, TokenKind
 from interp.errors import ConfigError, RunError, suggest
 from interp.knowledge import ValuePositions, split_batch, summed_loss
 from interp.model import evaluating, pattern_hook, valid_indices
+from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
 from interp.run import Run
@@ -121,6 +122,7 @@ def cut_edges(
     chosen_heads = valid_indices(heads, model.cfg.n_heads, "head")
     names = [pattern_hook(layer) for layer in chosen_layers]
     require_hooks(model, names)
+    require_live(model, names)
     row, query = mask.any(dim=-1).nonzero(as_tuple=True)
     cut = partial(
         _cut,

@@ -10,6 +10,7 @@ from interp.interventions.pairs import (
     swapped_people,
 )
 from interp.interventions.patch import patch
+from interp.interventions.path import RECEIVERS, SENDERS, path_patch
 from interp.interventions.positions import (
     EACH,
     POSITIONS,
@@ -23,6 +24,8 @@ __all__ = [
     "EACH",
     "METRICS",
     "POSITIONS",
+    "RECEIVERS",
+    "SENDERS",
     "SITES",
     "Answers",
     "Cell",
@@ -34,6 +37,7 @@ __all__ = [
     "control_positions",
     "first_value_tokens",
     "patch",
+    "path_patch",
     "position_labels",
     "read_activations",
     "resolve_positions",

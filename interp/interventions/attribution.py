@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.errors import ConfigError
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import Edits, cell_means
 from interp.interventions.memory_limit import budget, pairs_at_a_time
@@ -24,7 +25,13 @@ from interp.interventions.metrics import METRICS, Answers, at_least_single
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import labelled, patch
 from interp.interventions.positions import Positions
-from interp.interventions.sites import Key, by_position, read_activations, site_named
+from interp.interventions.sites import (
+    Key,
+    by_position,
+    hook_flags,
+    read_activations,
+    site_named,
+)
 from interp.model import evaluating, logits_at
 from interp.model.patterns import require_hooks
 
@@ -127,7 +134,14 @@ def _changes(
             if not len(rows):
                 continue
             pair, place = edits.pair[rows], edits.place[rows]
-            moved = (edits.edited(rows) - edits.of_own(rows)) * gradients[key][pair[:, None], place]
+            edited, unedited = edits.edited(rows), edits.of_own(rows)
+            step = torch.where(edited == unedited, 0, edited - unedited)
+            if not step.isfinite().all():
+                raise ConfigError(
+                    f"The edit of {key[0]} sets scores to -∞, and a gradient says nothing about so large "
+                    'a change. Use `patch`, or the site "pattern".'
+                )
+            moved = step * gradients[key][pair[:, None], place]
             by_place = moved.flatten(2).sum(dim=2) if moved.ndim > 2 else moved
             # Shorter lists of positions repeat their first: it counts once.
             repeated = torch.zeros_like(place, dtype=torch.bool)
@@ -152,7 +166,7 @@ def gradients_at(
 
     def add_zero(activation: Tensor, hook: Any, key: Key) -> Tensor:
         # Hook points may show views, which keep no gradient: that of an added zero is the same. At
-        # resid_mid it is added in place, as the stream goes past its hook point (see `Hooked`).
+        # resid_mid it is added in place, as the stream may go past its hook point (see `Hooked`).
         activations[key] = activation.detach().clone()
         zeros[key] = torch.zeros_like(activation, requires_grad=True)
         if key[0] == "resid_mid":
@@ -167,7 +181,11 @@ def gradients_at(
     for weight in weights:
         weight.requires_grad_(False)
     try:
-        with torch.enable_grad(), _module(model).hooks(fwd_hooks=hooks):  # type: ignore[operator]
+        with (
+            torch.enable_grad(),
+            hook_flags(model, [site for site, _ in keys]),
+            _module(model).hooks(fwd_hooks=hooks),  # type: ignore[operator]
+        ):
             logits = logits_at(model, pairs.base, rows, pairs.read)
             answers = Answers(pairs.base_answer, pairs.source_answer)
             total = METRICS["logit_difference"](at_least_single(logits), answers).sum()

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import ConfigError, suggest
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import PositionMask, Positions, resolve_positions
-from interp.interventions.sites import Key, n_units, site_named
+from interp.interventions.sites import SITES, Key, n_units, site_named
 from interp.model import valid_indices
 
 How = Literal["replace", "add", "mean", "zero", "cut"]
@@ -83,14 +83,15 @@ def grid_cells(
             if how == "cut"
             else f'keys are of how="cut" only, but how={how!r}.'
         )
-    if how in ("cut", "replace", "zero"):
-        wrong = [name for name in names if how == "cut" and name != "pattern"]
-    else:
-        wrong = [name for name in names if name == "pattern"]
-    if wrong:
+    impossible = {
+        "cut": [name for name in names if not (name in SITES and SITES[name].by_key)],
+        "add": [name for name in names if name == "pattern"],
+        "mean": [name for name in names if name in ("pattern", "attn_scores")],
+    }
+    if wrong := impossible.get(how):
         raise ConfigError(
-            f'how={how!r} is not possible at the site {wrong[0]!r}: attention is cut at "pattern", '
-            "and a pattern is replaced, cut or zero."
+            f'how={how!r} is not possible at the site {wrong[0]!r}: attention is cut at "pattern" or '
+            '"attn_scores"; a pattern is replaced, cut or zero; scores can be added to, too.'
         )
     chosen = valid_indices(layers, model.cfg.n_layers, "layer")
     masks = resolve_positions(pairs, positions, tokenizer)
@@ -106,7 +107,7 @@ def grid_cells(
     cells = []
     for site in names:
         count, unit = n_units(model, site), site_named(site).unit
-        groups = _groups(heads if unit == "head" else neurons, count, unit)
+        groups = unit_groups(heads if unit == "head" else neurons, count, unit)
         for layer in chosen:
             for group, units in groups:
                 cells += [
@@ -137,7 +138,7 @@ def given_values(
             value = values[cell.key]
         else:
             raise ConfigError(f"values have no entry for {cell.key}, a site and layer of the grid.")
-        n_axes = 2 if cell.site in ("z", "pattern") else 1
+        n_axes = 2 if site_named(cell.site).unit == "head" else 1
         if value.ndim not in (n_axes, n_axes + 1) or (
             value.ndim > n_axes and len(value) not in (1, n_pairs)
         ):
@@ -149,7 +150,7 @@ def given_values(
     return found
 
 
-def _groups(
+def unit_groups(
     units: Units, count: int | None, unit: str | None
 ) -> list[tuple[str | int | None, tuple[int, ...] | None]]:
     """Heads or neurons as groups with their labels."""

@@ -11,7 +11,7 @@ from interp.biographies import TokenKind
 from interp.errors import ConfigError
 from interp.interventions.cells import Cell, How
 from interp.interventions.pairs import Pairs
-from interp.interventions.sites import read_activations
+from interp.interventions.sites import read_activations, site_named
 
 
 class Edits:
@@ -86,10 +86,15 @@ class Edits:
         own = self._own[pair[:, None], place]
         if self._how == "zero":
             new = torch.zeros_like(own)
+            if self._site == "attn_scores":  # what may not be attended to stays so
+                new = new.masked_fill(torch.isneginf(own), -torch.inf)
         elif self._how == "cut":
             assert self._cut is not None
             cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
-            new = share_again(own.masked_fill(cut, 0), (own * cut).sum(-1, keepdim=True) > 0)
+            if self._site == "attn_scores":
+                new = own.masked_fill(cut, -torch.inf)
+            else:
+                new = share_again(own.masked_fill(cut, 0), (own * cut).sum(-1, keepdim=True) > 0)
         elif self._given is not None:
             one = self._given.shape[1] == 1
             given = self._given[cell, 0 if one else pair][:, None]
@@ -108,29 +113,38 @@ class Edits:
     def _fitting(self, value: Tensor) -> Tensor:
         """Given values, in the type of the activation and no wider than it was computed."""
         shape, width = tuple(self._own.shape[2:]), self._pairs.base.shape[1]
-        if self._site == "pattern":
+        by_key = site_named(self._site).by_key
+        if by_key:
             shape = (shape[0], width)
         if tuple(value.shape[1:]) != shape:
             raise ConfigError(
                 f"values have the shape {tuple(value.shape[1:])} at one position; the activation "
                 f"{self._site} has {shape}."
             )
-        value = value[..., : self._own.shape[-1]] if self._site == "pattern" else value
+        value = value[..., : self._own.shape[-1]] if by_key else value
         return value.to(self._own)
 
     def _from_source(self, pair: Tensor, place: Tensor, own: Tensor) -> Tensor:
         assert self._source is not None
         counterpart = self._pairs.source_position[pair[:, None], place]
         other = self._source[pair[:, None], counterpart.clamp(min=0)]
-        if self._site == "pattern":
+        if site_named(self._site).by_key:
             # Attention to a token of the source goes to its counterpart in the base.
             width = own.shape[-1]
             key = self._pairs.source_position[pair, :width]
             there = (key >= 0)[:, None, None]
             index = key.clamp(min=0)[:, None, None].expand(*other.shape[:3], width)
-            kept = other.gather(3, index) * there
+            gathered = other.gather(3, index)
+            if self._site == "attn_scores":
+                other = gathered.masked_fill(~there | torch.isneginf(own), -torch.inf)
+                return self._where_counterpart(counterpart, other, own)
+            kept = gathered * there
             lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
             other = share_again(kept, lost)
+        return self._where_counterpart(counterpart, other, own)
+
+    @staticmethod
+    def _where_counterpart(counterpart: Tensor, other: Tensor, own: Tensor) -> Tensor:
         some = counterpart >= 0
         return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)
 

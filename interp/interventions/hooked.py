@@ -7,7 +7,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.sites import Key, by_position, read_activations, site_named
+from interp.interventions.sites import (
+    Key,
+    by_position,
+    hook_flags,
+    read_activations,
+    site_named,
+)
 from interp.model import logits_at
 
 
@@ -50,13 +56,14 @@ class Hooked:
         cells = torch.arange(len(row), device=row.device)
 
         def replace(activation: Tensor, hook: Any) -> Tensor:
-            # The hook point of resid_mid is the entrance of the MLP's norm; the stream itself goes past
-            # it, and only an edit in place reaches both, as in TransformerLens' own `patching`.
+            # On models from elsewhere the hook point of resid_mid is the entrance of the MLP's norm; the
+            # stream itself goes past it, and only an edit in place reaches both, as in TransformerLens'
+            # own `patching`.
             changed = activation if site == "resid_mid" else activation.clone()
             view = by_position(changed, site)
             view[cells[:, None], place] = edited.to(view.dtype)
             return changed
 
         hooks = [(site_named(site).hook_name(layer), replace)]
-        with cast(Any, self.model).hooks(fwd_hooks=hooks):
+        with hook_flags(self.model, [site]), cast(Any, self.model).hooks(fwd_hooks=hooks):
             return logits_at(self.model, self.tokens[row], cells, self.read[row])

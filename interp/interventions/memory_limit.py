@@ -1,5 +1,6 @@
 """How many prompts and cells are in memory at a time."""
 
+import math
 import os
 from collections.abc import Iterable
 
@@ -8,7 +9,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError
 from interp.interventions.pairs import Pairs
-from interp.interventions.sites import Key
+from interp.interventions.sites import Key, shape_at_position
 
 _GIB = 2**30
 _SHARE = 0.25  # of the free memory: others need some too
@@ -43,9 +44,8 @@ def pairs_at_a_time(
 ) -> int:
     """How many pairs' unpatched activations fit into half of the limit; at least one."""
     cfg, width = model.cfg, max(pairs.base.shape[1], pairs.source.shape[1])
-    sizes = {"post": cfg.d_mlp or 0, "pattern": cfg.n_heads * width}
     # Both runs hold the sites; the base also its stream, queries, keys and values, and one pass.
-    of_sites = 2 * sum(sizes.get(site, cfg.d_model) for site, _ in keys)
+    of_sites = 2 * sum(math.prod(shape_at_position(model, site, width)) for site, _ in keys)
     stream = 6 * cfg.n_layers * cfg.d_model
     passing = 8 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * width
     return max(1, int(0.5 * limit / (_FLOAT * width * (of_sites + stream + passing))))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -65,3 +66,24 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
 def at_least_single(logits: Float[Tensor, "cell vocab"]) -> Float[Tensor, "cell vocab"]:
     """Logits in single precision, or in double where the model computes in that."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def measured(
+    measures: Mapping[str, Metric], logits: Float[Tensor, "row vocab"], answers: Answers
+) -> Float[np.ndarray, "metric row"]:
+    """Each metric of each row, in double precision.
+
+    Raises:
+        ConfigError: a function of the caller's returns another shape than one number for each row.
+    """
+    found = []
+    logits = at_least_single(logits)
+    for name, measure in measures.items():
+        values = measure(logits, answers)
+        if values.shape != (len(logits),):
+            raise ConfigError(
+                f"The metric {name!r} returned the shape {tuple(values.shape)} for {len(logits)} rows "
+                "of logits; it must return one number for each."
+            )
+        found.append(values.double().cpu().numpy())
+    return np.stack(found)

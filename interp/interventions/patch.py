@@ -20,7 +20,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ConfigError
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import Edits, cell_means
 from interp.interventions.hooked import Hooked
@@ -29,13 +28,18 @@ from interp.interventions.metrics import (
     Answers,
     Metric,
     Metrics,
-    at_least_single,
+    measured,
     resolve_metrics,
 )
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import Positions
-from interp.interventions.sites import Key, read_activations, site_named
-from interp.interventions.windowed import WindowedForward, can_window
+from interp.interventions.sites import (
+    Key,
+    read_activations,
+    require_live_sites,
+    site_named,
+)
+from interp.interventions.windowed import WHOLE_PASSES, WindowedForward, can_window
 from interp.model import evaluating
 
 DEFAULT_METRICS = ("log_probability", "logit_difference", "follows", "stays")
@@ -113,6 +117,7 @@ def patch(
     cells = grid_cells(model, pairs, sites, positions, layers, how, heads, neurons, keys, tokenizer)
     measures = resolve_metrics(metrics)
     given = given_values(cells, values, how, len(pairs))
+    require_live_sites(model, [cell.key for cell in cells], pairs.base[:1])
     limit = budget(max_memory_gb, device)
     outcome = np.empty((len(measures), len(cells), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
@@ -151,7 +156,7 @@ def _measure_block(
     if how == "replace" and any(value is None for value in given):
         source = _read_sources(model, pairs, keys, runs.base)
     answers = Answers(pairs.base_answer, pairs.source_answer)
-    plain = _measured(measures, runs.unpatched(), answers)
+    plain = measured(measures, runs.unpatched(), answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
     for key in keys:
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
@@ -160,7 +165,8 @@ def _measure_block(
             [given[index] for index in chosen],
         )  # fmt: skip
         number = torch.tensor(chosen, device=edits.cell.device)
-        for rows in _batches(model, pairs, edits, limit, quick=quick):
+        windowed = quick and key[0] not in WHOLE_PASSES
+        for rows in _batches(model, pairs, edits, limit, quick=windowed):
             edited = edits.edited(rows)
             # An edit that changes no bit is not run, and so changes none of the result either.
             changes = (edited != edits.of_own(rows)).flatten(1).any(dim=1)
@@ -169,7 +175,7 @@ def _measure_block(
                 continue
             pair = edits.pair[rows]
             logits = runs.logits(*key, pair, edits.place[rows], edited)
-            found = _measured(measures, logits, Answers(answers.base[pair], answers.source[pair]))
+            found = measured(measures, logits, Answers(answers.base[pair], answers.source[pair]))
             outcome[:, number[edits.cell[rows]].cpu().numpy(), pair.cpu().numpy()] = found
     return plain, outcome
 
@@ -206,22 +212,6 @@ def _batches(
         size = rows_at_a_time(model, widest, read_to, limit, whole=not quick)
         yield order[begin : begin + size]
         begin += size
-
-
-def _measured(
-    measures: Mapping[str, Metric], logits: Float[Tensor, "row vocab"], answers: Answers
-) -> Float[np.ndarray, "metric row"]:
-    found = []
-    logits = at_least_single(logits)
-    for name, measure in measures.items():
-        values = measure(logits, answers)
-        if values.shape != (len(logits),):
-            raise ConfigError(
-                f"The metric {name!r} returned the shape {tuple(values.shape)} for {len(logits)} rows "
-                "of logits; it must return one number for each."
-            )
-        found.append(values.double().cpu().numpy())
-    return np.stack(found)
 
 
 def _table(

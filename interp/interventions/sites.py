@@ -3,9 +3,14 @@
 All activations are handled as [pair, position, ...]: a head's output as [pair, position, head, d_head],
 a neuron as [pair, position, neuron], an attention pattern as [pair, query, head, key], so that the
 second axis is always a position and the third, where there is one, the unit.
+
+Some hook points cost memory and are switched on by settings of TransformerLens (`use_attn_result`,
+`use_split_qkv_input`): `hook_flags` sets them for as long as they are needed.
 """
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -18,6 +23,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.errors import ConfigError, suggest
 from interp.model import has_fused_forward
 from interp.model.fused import final_residual
+from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 
 
@@ -29,24 +35,44 @@ class Site:
         hook: The TransformerLens hook point, with `{}` for the layer.
         unit: What its third axis counts: "head", "neuron", or None where it has no units.
         meaning: What it is, for people.
+        flag: The setting of TransformerLens that switches the hook point on, if it needs one.
+        grouped: Whether its heads are those of keys and values, of which grouped-query attention has
+            fewer.
+        by_key: Whether it is [pair, head, query, key] at its hook point.
     """
 
     hook: str
     unit: str | None
     meaning: str
+    flag: str | None = None
+    grouped: bool = False
+    by_key: bool = False
 
     def hook_name(self, layer: int) -> str:
         """The name of its hook point in a layer."""
         return self.hook.format(layer)
 
 
+_FORK, _RESULT = "use_split_qkv_input", "use_attn_result"
 SITES = {
     "resid_pre": Site("blocks.{}.hook_resid_pre", None, "residual stream before the layer"),
     "resid_mid": Site("blocks.{}.hook_resid_mid", None, "residual stream after attention"),
     "resid_post": Site("blocks.{}.hook_resid_post", None, "residual stream after the layer"),
     "attn_out": Site("blocks.{}.hook_attn_out", None, "attention output"),
+    "q_input": Site("blocks.{}.hook_q_input", "head", "stream that a head's queries read", _FORK),
+    "k_input": Site("blocks.{}.hook_k_input", "head", "stream that its keys read", _FORK, True),
+    "v_input": Site("blocks.{}.hook_v_input", "head", "stream that its values read", _FORK, True),
+    "q": Site("blocks.{}.attn.hook_q", "head", "queries of a head"),
+    "k": Site("blocks.{}.attn.hook_k", "head", "keys of a head", grouped=True),
+    "v": Site("blocks.{}.attn.hook_v", "head", "values of a head", grouped=True),
+    "attn_scores": Site(
+        "blocks.{}.attn.hook_attn_scores", "head", "attention scores of a head", by_key=True
+    ),
+    "pattern": Site(
+        "blocks.{}.attn.hook_pattern", "head", "attention pattern of a head", by_key=True
+    ),
     "z": Site("blocks.{}.attn.hook_z", "head", "output of a head, before it is projected"),
-    "pattern": Site("blocks.{}.attn.hook_pattern", "head", "attention pattern of a head"),
+    "result": Site("blocks.{}.attn.hook_result", "head", "what a head writes", _RESULT),
     "mlp_out": Site("blocks.{}.hook_mlp_out", None, "MLP output"),
     "post": Site("blocks.{}.mlp.hook_post", "neuron", "activation of a neuron"),
 }
@@ -70,13 +96,59 @@ def site_named(name: str) -> Site:
 
 def n_units(model: TransformerLensModel, site: str) -> int | None:
     """How many heads or neurons a site has; None where it has no units."""
-    counts = {"head": model.cfg.n_heads, "neuron": model.cfg.d_mlp, None: None}
-    return counts[site_named(site).unit]
+    kind, cfg = site_named(site), model.cfg
+    heads = cfg.n_heads
+    if kind.grouped:
+        heads = getattr(cfg, "n_key_value_heads", None) or heads
+    return {"head": heads, "neuron": cfg.d_mlp, None: None}[kind.unit]
+
+
+def shape_at_position(model: TransformerLensModel, site: str, n_positions: int) -> tuple[int, ...]:
+    """The shape of a site's activation at one position of a prompt, units first."""
+    cfg, kind, units = model.cfg, site_named(site), n_units(model, site)
+    if units is None:
+        return (int(cfg.d_model),)
+    if kind.unit == "neuron":
+        return (units,)
+    return units, n_positions if kind.by_key else int(cfg.d_model if kind.flag else cfg.d_head)
+
+
+@contextmanager
+def hook_flags(model: TransformerLensModel, sites: Iterable[str]) -> Iterator[None]:
+    """Switches on the hook points of some sites for as long as this lasts.
+
+    Raises:
+        ConfigError: TransformerLens has no such hook point for this kind of attention.
+    """
+    flags = {flag for site in sites if (flag := site_named(site).flag)}
+    bridge, before = cast(Any, model), {}
+    try:
+        for flag in sorted(flags):
+            # The two kinds of copies of the stream exclude each other.
+            for name in ("use_attn_in", flag) if flag == _FORK else (flag,):
+                before[name] = bool(getattr(model.cfg, name, False))
+            if before.get("use_attn_in") and flag == _FORK:
+                bridge.set_use_attn_in(False)
+            if not before[flag]:
+                with warnings.catch_warnings():  # layers without it are refused by name later
+                    warnings.simplefilter("ignore", UserWarning)
+                    getattr(bridge, f"set_{flag}")(True)
+        yield
+    except NotImplementedError as error:
+        wanted = next(site for site in sites if site_named(site).flag)
+        raise ConfigError(
+            f"The site {wanted!r} does not exist in this model: {error}. Sites that every attention "
+            "has: resid_pre, resid_post, attn_out, z, pattern."
+        ) from error
+    finally:
+        for name in sorted(before, reverse=True):
+            if bool(getattr(model.cfg, name, False)) != before[name]:
+                getattr(bridge, f"set_{name}")(before[name])
 
 
 def by_position(activation: Tensor, site: str) -> Tensor:
     """An activation as its hook point has it, with the position second and the unit third."""
-    return activation.transpose(1, 2) if site == "pattern" else activation
+    return activation.transpose(1, 2) if site_named(site).by_key else activation
 
 
 def read_activations(
@@ -100,13 +172,29 @@ def read_activations(
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
     hooks = [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
-    if has_fused_forward(model):
-        bridge = cast(TransformerBridge, model)
-        with bridge.hooks(fwd_hooks=hooks):
-            final_residual(bridge, tokens, bridge.W_E.dtype)
-    else:
-        model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    with hook_flags(model, [site for site, _ in wanted]):
+        if has_fused_forward(model):
+            bridge = cast(TransformerBridge, model)
+            with bridge.hooks(fwd_hooks=hooks):
+                final_residual(bridge, tokens, bridge.W_E.dtype)
+        else:
+            model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     return found
+
+
+def require_live_sites(
+    model: TransformerLensModel, keys: Iterable[Key], tokens: Int[Tensor, "batch position"]
+) -> None:
+    """Checks that edits at some sites and layers have an effect; see `model.live`.
+
+    Raises:
+        ConfigError: one has none, or the model has no such hook point.
+    """
+    wanted = list(dict.fromkeys(keys))
+    names = [site_named(site).hook_name(layer) for site, layer in wanted]
+    require_hooks(model, names)
+    with hook_flags(model, [site for site, _ in wanted]):
+        require_live(model, names, tokens)
 
 
 def is_hooked(model: TransformerLensModel) -> bool:

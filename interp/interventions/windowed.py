@@ -19,15 +19,23 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.sites import Key, is_hooked, read_activations
+from interp.interventions.hooked import Hooked
+from interp.interventions.sites import Key, is_hooked, read_activations, site_named
 from interp.model import has_fused_forward
+from interp.model.components import ATTENTION_FLAGS
 
 
 def can_window(model: TransformerLensModel) -> bool:
     """Whether the rest of the network can be run on windows: our own models without any hook."""
     if not has_fused_forward(model) or is_hooked(model):
         return False
+    if any(getattr(model.cfg, flag, False) for flag in ATTENTION_FLAGS):
+        return False
     return model.original_model.rotary is None  # type: ignore[attr-defined]
+
+
+WHOLE_PASSES = ("q_input", "k_input", "v_input", "q", "k", "v", "attn_scores", "result")
+"""The sites whose edits go through whole passes."""
 
 
 class WindowedForward:
@@ -55,7 +63,11 @@ class WindowedForward:
         tokens = tokens[:, : int(read.max()) + 1]
         own = [("resid_pre", layer) for layer in layers] + [("resid_post", self.n_layers - 1)]
         own += [("resid_mid", layer) for site, layer in keys if site in ("mlp_out", "post")]
-        self.base = read_activations(model, tokens, [*keys, *own])
+        self._hooked = Hooked(model, tokens, read, [])
+        costly = [key for key in keys if site_named(key[0]).flag]
+        self.base = read_activations(model, tokens, [*(k for k in keys if k not in costly), *own])
+        if costly:
+            self.base |= read_activations(model, tokens, costly)
         self._stream = [self.base["resid_pre", layer] for layer in layers]
         self._stream.append(self.base["resid_post", self.n_layers - 1])
         self._queries, self._keys, self._values = [], [], []
@@ -89,6 +101,8 @@ class WindowedForward:
                 theirs, with equal edits.
             edited: What the site's activation becomes there.
         """
+        if site in WHOLE_PASSES:
+            return self._hooked.logits(site, layer, row, place, edited)
         layer, stream = self._behind(site, layer, row, place, edited)
         read = self.read[row]
         start = place.amin(dim=1)

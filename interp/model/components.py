@@ -407,7 +407,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _project_heads(
     module: nn.Module, x: Float[Tensor, "batch position head d_model"], d_head: int
-) -> Float[Tensor, "batch position head*d_head"]:
+) -> Float[Tensor, "batch position width"]:
     """Each head's copy of the input through that head's rows of a projection."""
     bridge, linear = _inside(module)
     if bridge is not None:

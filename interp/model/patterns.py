@@ -17,6 +17,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError, suggest
 from interp.model.fused import WholePattern, final_residual, has_fused_forward
+from interp.model.live import require_live
 
 NO_ATTENTION = "the model is recurrent (model.recurrence) and has no attention"
 """Why something is not for a recurrent model."""
@@ -126,6 +127,7 @@ class AttentionPatch:
                 points.
         """
         self.require_fit(model)
+        require_live(model, [pattern_hook(layer) for layer in self.layers])
         try:
             with model.hooks(fwd_hooks=self.hooks()):
                 yield model

@@ -1,0 +1,218 @@
+"""Path patching: what one part of a model tells another directly, along the residual stream alone.
+
+The *sender* (a head, or an MLP) writes into the residual stream what it writes on the source; of all
+that read the stream, only the *receivers* (what heads' queries, keys or values read) notice. Everything
+after the receivers is computed anew, everything else stays as in the base.
+
+Source: Wang et al. 2022, "Interpretability in the wild: a circuit for indirect object identification in
+GPT-2 small", section 3.1. With one receiver this is TransformerLens' exact `get_act_patch_direct_path`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.errors import ConfigError, suggest
+from interp.interventions.cells import Units, unit_groups
+from interp.interventions.hooked import Hooked
+from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
+from interp.interventions.metrics import Answers, Metrics, measured, resolve_metrics
+from interp.interventions.pairs import Pairs
+from interp.interventions.patch import DEFAULT_METRICS
+from interp.interventions.sites import (
+    Key,
+    n_units,
+    read_activations,
+    require_live_sites,
+    site_named,
+)
+from interp.model import evaluating, valid_indices
+
+SENDERS = ("result", "mlp_out")
+"""What can send: what a head writes, or what an MLP writes."""
+RECEIVERS = ("q_input", "k_input", "v_input")
+"""What can receive: what a head's queries, keys or values read."""
+
+
+def path_patch(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    senders: str | Sequence[str] = "result",
+    receivers: str | Sequence[str] = RECEIVERS,
+    sender_layers: Sequence[int] | None = None,
+    receiver_layers: Sequence[int] | None = None,
+    *,
+    sender_heads: Units = "each",
+    receiver_heads: Units = "each",
+    metrics: Metrics = DEFAULT_METRICS,
+    max_memory_gb: float | int | None = None,
+) -> pd.DataFrame:
+    """Patches the direct path from each sender to each receiver, at all positions.
+
+    Args:
+        model: A TransformerLens model whose attention has hook points on the inputs of queries, keys
+            and values; it is left as it was.
+        pairs: What is run (bases), and what senders write instead (sources). They correspond position
+            by position; a position of the base without a counterpart keeps what it has.
+        senders: Out of `SENDERS`.
+        receivers: Out of `RECEIVERS`.
+        sender_layers: Layers of the senders; all by default.
+        receiver_layers: Layers of the receivers; all by default. Only those after a sender's count.
+        sender_heads: "each" head by itself, "all" together, some together, or groups by label.
+        receiver_heads: The same for receivers: a group receives together. With grouped-query
+            attention, receivers of keys and values are counted as keys and values are.
+        metrics: Names out of `METRICS`, or functions by label.
+        max_memory_gb: What activations may take, in GiB; found by itself by default.
+
+    Returns:
+        A row for every sender, receiver in a later layer, and metric. Columns `sender` ("result" or
+        "mlp_out"), `sender_layer`, `sender_head` (NA for an MLP), `receiver`, `layer`, `head`,
+        `metric`, `value` (mean over pairs), `unpatched` and `n`.
+
+    Raises:
+        ConfigError: an unknown sender, receiver or metric, a layer or head out of range, no receiver
+            after any sender, or a model without these hook points, or one that norms or scales what
+            attention writes before it is added to the stream.
+
+    Example:
+        ```python
+        pairs = swapped_people(run.corpus, n=64)
+        table = path_patch(run.model(), pairs, sender_layers=[0], receiver_layers=[1])
+        ```
+    """
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    pairs = pairs.to(device)
+    sending = _ends(model, senders, SENDERS, sender_layers, sender_heads)
+    receiving = _ends(model, receivers, RECEIVERS, receiver_layers, receiver_heads)
+    paths = [(s, r) for s in sending for r in receiving if r[0][1] > s[0][1]]
+    if not paths:
+        raise ConfigError(
+            f"No receiver comes after a sender: senders are in layers "
+            f"{sorted({s[0][1] for s in sending})}, receivers in {sorted({r[0][1] for r in receiving})}. "
+            "A path leads to a later layer."
+        )
+    _require_additive(model, sorted({key[1] for key, *_ in sending if key[0] == "result"}))
+    measures = resolve_metrics(metrics)
+    written = list(dict.fromkeys(s[0] for s, _ in paths))
+    read = list(dict.fromkeys(r[0] for _, r in paths))
+    require_live_sites(model, [*written, *read], pairs.base[:1])
+    limit = budget(max_memory_gb, device)
+    size = pairs_at_a_time(model, pairs, [*written, *read], limit)
+    outcome = np.empty((len(measures), len(paths), len(pairs)))
+    unpatched = np.empty((len(measures), len(pairs)))
+    with evaluating(model):
+        for start in range(0, len(pairs), size):
+            block = slice(start, start + size)
+            unpatched[:, block], outcome[:, :, block] = _measure(
+                model, pairs[block], paths, written, read, measures, limit
+            )
+    rows = [
+        (*s[0], _label(s), *r[0], _label(r), name, float(outcome[i, j].mean()),
+         float(unpatched[i].mean()), len(pairs))
+        for j, (s, r) in enumerate(paths)
+        for i, name in enumerate(measures)
+    ]  # fmt: skip
+    columns = ["sender", "sender_layer", "sender_head", "receiver", "layer", "head"]
+    table = pd.DataFrame(rows, columns=[*columns, "metric", "value", "unpatched", "n"])
+    return table.astype({"sender_head": "string", "head": "string"})
+
+
+_End = tuple[Key, str | int | None, tuple[int, ...] | None]
+"""A sender or receiver: its site and layer, its heads' label, and its heads."""
+
+
+def _ends(
+    model: TransformerLensModel,
+    names: str | Sequence[str],
+    known: Sequence[str],
+    layers: Sequence[int] | None,
+    heads: Units,
+) -> list[_End]:
+    chosen = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        what = "senders" if known is SENDERS else "receivers"
+        raise ConfigError(
+            (f"{unknown[0]!r} is none of the {what}.{suggest(unknown[0], known)}" if unknown else
+             f"No {what} are named.") + f" Choose from {', '.join(known)}."
+        )  # fmt: skip
+    return [
+        ((name, layer), label, units)
+        for name in chosen
+        for layer in valid_indices(layers, model.cfg.n_layers, "layer")
+        for label, units in unit_groups(heads, n_units(model, name), site_named(name).unit)
+    ]
+
+
+def _require_additive(model: TransformerLensModel, layers: Sequence[int]) -> None:
+    """Checks that what heads write is added to the stream as it is."""
+    from transformer_lens.tools.analysis.attribution_patching import _attention_write_obstruction
+
+    if layers and (reason := _attention_write_obstruction(model, set(layers))):
+        raise ConfigError(
+            f"What a head writes is not what reaches the stream in this model: {reason}. Send from "
+            "mlp_out, or patch z or attn_out."
+        )
+
+
+def _label(end: _End) -> str | None:
+    return None if end[1] is None else str(end[1])
+
+
+def _measure(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    paths: Sequence[tuple[_End, _End]],
+    written: Sequence[Key],
+    read: Sequence[Key],
+    measures: Mapping[str, Any],
+    limit: float,
+) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric path pair"]]:
+    """The metrics of some pairs as they are, and with each path patched."""
+    width = int(pairs.read.max()) + 1
+    tokens, counterpart = pairs.base[:, :width], pairs.source_position[:, :width]
+    runs = Hooked(model, tokens, pairs.read, [*written, *read])
+    source = read_activations(model, pairs.source, written)
+    row = torch.arange(len(pairs), device=tokens.device)
+    changes: dict[Key, Tensor] = {}
+    for key in written:
+        there = source[key][row[:, None], counterpart.clamp(min=0)]
+        change = there - runs.base[key]
+        some = (counterpart >= 0).view(*counterpart.shape, *[1] * (change.ndim - 2))
+        changes[key] = change * some
+    answers = Answers(pairs.base_answer, pairs.source_answer)
+    plain = measured(measures, runs.unpatched(), answers)
+    outcome = np.empty((len(plain), len(paths), len(pairs)))
+    # A receiver's input is wider than the stream by a factor of its heads.
+    per_row = rows_at_a_time(model, width, width, limit, whole=True) // 4
+    at_once = max(1, per_row // len(pairs))
+    by_site: dict[Key, list[int]] = {}
+    for index, (_, receiver) in enumerate(paths):
+        by_site.setdefault(receiver[0], []).append(index)
+    place = torch.arange(width, device=tokens.device)
+    for key, indices in by_site.items():
+        for begin in range(0, len(indices), at_once):
+            part = indices[begin : begin + at_once]
+            edited = torch.stack([runs.base[key]] * len(part))
+            for number, index in enumerate(part):
+                (sent, _, from_heads), (_, _, to_heads) = paths[index]
+                change = changes[sent]
+                if change.ndim == 4:
+                    chosen = slice(None) if from_heads is None else list(from_heads)
+                    change = change[:, :, chosen].sum(2)
+                to = slice(None) if to_heads is None else list(to_heads)
+                edited[number][:, :, to] += change[:, :, None]
+            rows = row.repeat(len(part))
+            logits = runs.logits(
+                *key, rows, place.expand(len(rows), -1), edited.flatten(0, 1)
+            )  # fmt: skip
+            repeated = Answers(answers.base[rows], answers.source[rows])
+            found = measured(measures, logits, repeated)
+            outcome[:, part] = found.reshape(len(plain), len(part), len(pairs))
+    return plain, cast(Any, outcome)
