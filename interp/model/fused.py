@@ -67,6 +67,8 @@ def has_fused_forward(model: object) -> bool:
     eps = model.cfg.eps
     if inner.output_logits_soft_cap > 0:
         return False
+    if getattr(model.ln_final.original_component, "eps", eps) != eps:
+        return False
     return all(_is_fusible(block, eps) for block in model.blocks)
 
 
