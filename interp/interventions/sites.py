@@ -130,20 +130,24 @@ def hook_flags(model: TransformerLensModel, sites: Iterable[str]) -> Iterator[No
             if before.get("use_attn_in") and flag == _FORK:
                 bridge.set_use_attn_in(False)
             if not before[flag]:
-                with warnings.catch_warnings():  # layers without it are refused by name later
-                    warnings.simplefilter("ignore", UserWarning)
-                    getattr(bridge, f"set_{flag}")(True)
+                _switch_on(bridge, flag)
         yield
-    except NotImplementedError as error:
-        wanted = next(site for site in sites if site_named(site).flag)
-        raise ConfigError(
-            f"The site {wanted!r} does not exist in this model: {error}. Sites that every attention "
-            "has: resid_pre, resid_post, attn_out, z, pattern."
-        ) from error
     finally:
         for name in sorted(before, reverse=True):
             if bool(getattr(model.cfg, name, False)) != before[name]:
                 getattr(bridge, f"set_{name}")(before[name])
+
+
+def _switch_on(bridge: Any, flag: str) -> None:
+    try:
+        with warnings.catch_warnings():  # layers without it are refused by name later
+            warnings.simplefilter("ignore", UserWarning)
+            getattr(bridge, f"set_{flag}")(True)
+    except NotImplementedError as error:
+        sites = ", ".join(name for name, site in SITES.items() if site.flag == flag)
+        raise ConfigError(
+            f"The sites {sites} do not exist in this model: {error} Use resid_pre, attn_out or z instead."
+        ) from error
 
 
 def by_position(activation: Tensor, site: str) -> Tensor:
