@@ -1,6 +1,13 @@
-"""Every hook point of `HookedTransformer` against a forward pass written out by hand."""
+"""Every hook point of `HookedTransformer` against a forward pass written out by hand.
 
+The table of the differences, one row a hook point:
+
+    python -m tests.test_hook_points > artifacts/gallery/hook_points_by_hand.txt
+"""
+
+import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +22,7 @@ from interp.model import final_residual, has_fused_forward
 # TransformerLens warns where an edit or a gradient takes RMSNorm off PyTorch's own kernel.
 pytestmark = pytest.mark.filterwarnings("ignore:.*native-autograd path:UserWarning")
 
+ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
     "LN": {},
     "RMS": {"model.normalization": "RMS"},
@@ -210,12 +218,55 @@ def edited(name: str, value: Tensor) -> Tensor:
     return torch.cat((first, value[..., 1:]), -1)
 
 
-def assert_near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest value."""
     assert actual.shape == expected.shape
     assert torch.equal(actual.isneginf(), expected.isneginf())
     finite = expected.isfinite()
-    difference = (actual - expected)[finite].abs().max()
-    assert difference <= tolerance * expected[finite].abs().max()
+    return float((actual - expected)[finite].abs().max() / expected[finite].abs().max())
+
+
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert difference(actual, expected) <= tolerance
+
+
+def read(model, name: str, tokens: Tensor, forward=stock) -> tuple[Tensor, Tensor]:
+    """The value at a hook point, and the logits of a pass that is read there."""
+    seen = []
+    hooks = [(name, lambda value, hook: seen.append(value.clone()))]
+    with torch.no_grad(), switched_on(model, name), model.hooks(fwd_hooks=hooks):
+        logits = forward(model, tokens)
+    (value,) = seen
+    return value, logits
+
+
+def edit(model, name: str, tokens: Tensor, forward=stock) -> tuple[Tensor, Tensor]:
+    """The logits after an edit, and as the pass by hand has them."""
+    with torch.no_grad(), switched_on(model, name):
+        with model.hooks(fwd_hooks=[(name, lambda value, hook: edited(name, value))]):
+            logits = forward(model, tokens)
+        change = (name, lambda value: edited(name, value))
+        expected, _ = by_hand(weights_of(model), model.cfg, tokens, change)
+    return logits, expected
+
+
+def gradient(model, name: str, tokens: Tensor, forward=stock) -> tuple[Tensor, Tensor]:
+    """The gradient of some logits at a hook point, and of the pass by hand."""
+    seen = []
+
+    def some(logits: Tensor) -> Tensor:
+        return logits[:, ::3, ::7].sum()
+
+    hooks = [(name, lambda value, hook: seen.append(value.clone()))]
+    with switched_on(model, name), model.hooks(bwd_hooks=hooks):
+        some(forward(model, tokens)).backward()
+    model.zero_grad(set_to_none=True)
+    _, values = by_hand(weights_of(model), model.cfg, tokens)
+    nothing = torch.zeros(values[name].shape, requires_grad=True)
+    logits, _ = by_hand(weights_of(model), model.cfg, tokens, (name, lambda v: v + nothing))
+    (expected,) = torch.autograd.grad(some(logits), nothing)
+    (found,) = seen
+    return found, expected
 
 
 every_point = pytest.mark.parametrize(
@@ -225,45 +276,34 @@ every_point = pytest.mark.parametrize(
 
 @every_point
 def test_the_value_is_the_one_by_hand(models, plain, tokens, kind, name, forward) -> None:
-    seen = []
-    with torch.no_grad(), switched_on(models[kind], name):
-        hook = (name, lambda value, hook: seen.append(value.clone()))
-        with models[kind].hooks(fwd_hooks=[hook]):
-            logits = forward(models[kind], tokens)
-    (value,) = seen
+    value, logits = read(models[kind], name, tokens, forward)
     assert_near(value, plain[kind][1][name], 1e-5)
     assert_near(logits, plain[kind][0], 1e-5)
+    with torch.no_grad():  # a hook that is only there changes nothing
+        unhooked = forward(models[kind], tokens)
+    assert (logits - unhooked).abs().max() <= 1e-6
 
 
 @every_point
 def test_an_edit_acts_as_by_hand(models, plain, tokens, kind, name, forward) -> None:
-    model = models[kind]
-    with torch.no_grad(), switched_on(model, name):
-        with model.hooks(fwd_hooks=[(name, lambda value, hook: edited(name, value))]):
-            logits = forward(model, tokens)
-        edit = (name, lambda value: edited(name, value))
-        expected, _ = by_hand(weights_of(model), model.cfg, tokens, edit)
+    logits, expected = edit(models[kind], name, tokens, forward)
     assert_near(logits, expected, 1e-4)
     assert (expected - plain[kind][0]).abs().max() > 1e-3
 
 
 @every_point
-def test_the_gradient_is_the_one_by_hand(models, plain, tokens, kind, name, forward) -> None:
-    model, seen = models[kind], []
-
-    def some(logits: Tensor) -> Tensor:
-        return logits[:, ::3, ::7].sum()
-
-    hook = (name, lambda value, hook: seen.append(value.clone()))
-    with switched_on(model, name), model.hooks(bwd_hooks=[hook]):
-        some(forward(model, tokens)).backward()
-    model.zero_grad(set_to_none=True)
-    nothing = torch.zeros(plain[kind][1][name].shape, requires_grad=True)
-    logits, _ = by_hand(weights_of(model), model.cfg, tokens, (name, lambda v: v + nothing))
-    (expected,) = torch.autograd.grad(some(logits), nothing)
-    (gradient,) = seen
+def test_the_gradient_is_the_one_by_hand(models, tokens, kind, name, forward) -> None:
+    found, expected = gradient(models[kind], name, tokens, forward)
     assert expected.abs().max() > 0
-    assert_near(gradient, expected, 1e-4)
+    assert_near(found, expected, 1e-4)
+
+
+def test_the_committed_table_has_every_point() -> None:
+    lines = (ROOT / "artifacts" / "gallery" / "hook_points_by_hand.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if line.startswith(tuple(SETTINGS))]
+    assert [tuple(row[:2]) for row in rows] == [(k, n) for k in SETTINGS for n in names_of(k)]
+    assert all(float(value) <= 1e-4 for row in rows for value in row[2:5])
+    assert all(float(row[5]) > 1e-3 for row in rows)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
@@ -380,3 +420,29 @@ def test_logit_attributions_add_up(models, tokens, kind) -> None:
         normalized = cache["ln_final.hook_normalized"]
         whole = (normalized * model.W_U.T[tokens]).sum(-1)
     assert_near(attributions.sum(0), whole, 1e-5)
+
+
+def print_table() -> None:
+    """Prints the differences, one row a hook point."""
+    corpus = Corpus.from_config(preset("smoke"))
+    tokens = corpus.batch(step=0, size=3).tokens[:, :40]
+    print("Against a forward pass by hand: the largest difference as a share of the largest value.")
+    print(f"{'':9}{'hook point':33}{'value':>10}{'edit':>10}{'gradient':>10}{'edit moves by':>15}")
+    for kind, settings in SETTINGS.items():
+        model = make_model(corpus, **settings)
+        logits, values = by_hand(weights_of(model), model.cfg, tokens)
+        for name in names_of(kind):
+            value, _ = read(model, name, tokens)
+            after, expected = edit(model, name, tokens)
+            shares = (
+                difference(value, values[name]),
+                difference(after, expected),
+                difference(*gradient(model, name, tokens)),
+            )
+            moved = (expected - logits).abs().max()
+            print(f"{kind:9}{name:33}", *(f"{x:9.1e}" for x in shares), f"{moved:14.2f}")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print_table()

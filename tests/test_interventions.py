@@ -337,6 +337,37 @@ def test_the_computation_of_an_edit_that_changes_nothing(
             assert (edited - plain[row]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["LN", "RMS", "one layer"])
+def test_windows_give_what_whole_passes_give(
+    kind: str, models: dict[str, TransformerBridge], people: Pairs
+) -> None:
+    model, generator = models[kind], torch.Generator().manual_seed(1)
+    row = torch.tensor([0, 3, 3, 6, 5])
+    with evaluating(model):
+        keys = [(site, layer) for site in SITES for layer in range(model.cfg.n_layers)]
+        windows, passes = (
+            way(model, people.base, people.read, keys) for way in (WindowedForward, Hooked)
+        )
+        for site, layer in keys:
+            place = (torch.rand(5, 4, generator=generator) * (people.read[row, None] + 1)).long()
+            own = passes.base[site, layer][row[:, None], place]
+            # By place and unit, so that a place given twice is edited alike.
+            factor = 1 + (place % 3).view(5, 4, *[1] * (own.ndim - 2))
+            edited = (
+                own * factor * (1 + torch.arange(own.shape[2]) % 2).view(-1, *[1] * (own.ndim - 3))
+            )
+            expected = passes.logits(site, layer, row, place, edited)
+            np.testing.assert_allclose(
+                windows.logits(site, layer, row, place, edited), expected, atol=1e-5, err_msg=site
+            )
+        for layer in range(model.cfg.n_layers):
+            stream = windows.base["resid_pre", layer] * 1.5
+            readers = [(f"{side}_input", heads) for side in "qkv" for heads in ((0,), None)]
+            expected = passes.logits_of_readers(layer, stream, readers)
+            found = windows.logits_of_readers(layer, stream, readers)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_the_model_is_left_as_it_was(model: TransformerBridge, people: Pairs) -> None:
     settings: dict[str, Any] = {"positions": ("name", "predicts value"), "metrics": LOGITS}
     expected = patch(model.eval(), people, tuple(SITES), **settings)
@@ -577,6 +608,8 @@ def test_the_limit_of_memory(model: TransformerBridge, people: Pairs) -> None:
     assert rows[0] == 1
     assert rows[0] < rows[1] < rows[2]
     assert rows_at_a_time(model, 50, 60, 1e8, whole=True) < rows[2]
+    assert rows_at_a_time(model, 50, 60, 1e8, whole=False, site="result") < rows[2]
+    assert rows_at_a_time(model, 50, 60, 1e8, whole=False, site="z") == rows[2]
     assert budget(0.5, torch.device("cpu")) == 2**29
     assert budget(None, torch.device("cpu")) > 0
 

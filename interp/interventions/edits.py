@@ -29,11 +29,13 @@ class Edits:
             or all pairs in front.
 
     Attributes:
+        site: The site that is edited.
         cell: The cell of each row, counted from 0.
         pair: Its pair.
         place: The positions that it edits; shorter lists repeat their first.
     """
 
+    site: str
     cell: Int64[Tensor, " row"]
     pair: Int64[Tensor, " row"]
     place: Int64[Tensor, "row edited"]
@@ -47,7 +49,7 @@ class Edits:
         source: Float[Tensor, "pair source_position *source_unit"] | None,
         given: Sequence[Tensor | None],
     ) -> None:
-        self._site, self._how, self._pairs = cells[0].site, how, pairs
+        self.site, self._how, self._pairs = cells[0].site, how, pairs
         self._own, self._source = own, source
         values = [self._fitting(value) for value in given if value is not None]
         self._given = torch.stack(torch.broadcast_tensors(*values)) if values else None
@@ -86,12 +88,12 @@ class Edits:
         own = self._own[pair[:, None], place]
         if self._how == "zero":
             new = torch.zeros_like(own)
-            if self._site == "attn_scores":  # what may not be attended to stays so
+            if self.site == "attn_scores":  # what may not be attended to stays so
                 new = new.masked_fill(torch.isneginf(own), -torch.inf)
         elif self._how == "cut":
             assert self._cut is not None
             cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
-            if self._site == "attn_scores":
+            if self.site == "attn_scores":
                 new = own.masked_fill(cut, -torch.inf)
             else:
                 new = share_again(own.masked_fill(cut, 0), (own * cut).sum(-1, keepdim=True) > 0)
@@ -113,13 +115,13 @@ class Edits:
     def _fitting(self, value: Tensor) -> Tensor:
         """Given values, in the type of the activation and no wider than it was computed."""
         shape, width = tuple(self._own.shape[2:]), self._pairs.base.shape[1]
-        by_key = site_named(self._site).by_key
+        by_key = site_named(self.site).by_key
         if by_key:
             shape = (shape[0], width)
         if tuple(value.shape[1:]) != shape:
             raise ConfigError(
                 f"values have the shape {tuple(value.shape[1:])} at one position; the activation "
-                f"{self._site} has {shape}."
+                f"{self.site} has {shape}."
             )
         value = value[..., : self._own.shape[-1]] if by_key else value
         return value.to(self._own)
@@ -128,14 +130,14 @@ class Edits:
         assert self._source is not None
         counterpart = self._pairs.source_position[pair[:, None], place]
         other = self._source[pair[:, None], counterpart.clamp(min=0)]
-        if site_named(self._site).by_key:
+        if site_named(self.site).by_key:
             # Attention to a token of the source goes to its counterpart in the base.
             width = own.shape[-1]
             key = self._pairs.source_position[pair, :width]
             there = (key >= 0)[:, None, None]
             index = key.clamp(min=0)[:, None, None].expand(*other.shape[:3], width)
             gathered = other.gather(3, index)
-            if self._site == "attn_scores":
+            if self.site == "attn_scores":
                 other = gathered.masked_fill(~there | torch.isneginf(own), -torch.inf)
                 return self._where_counterpart(counterpart, other, own)
             kept = gathered * there

@@ -1,5 +1,7 @@
 """Edits through hooks, for any TransformerLens model: the plain way, which passes every hook point."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,6 +17,9 @@ from interp.interventions.sites import (
     site_named,
 )
 from interp.model import logits_at
+
+Reader = tuple[str, tuple[int, ...] | None]
+"""Heads (None for all) that read, and by which input: q_input, k_input or v_input."""
 
 
 class Hooked:
@@ -67,3 +72,27 @@ class Hooked:
         hooks = [(site_named(site).hook_name(layer), replace)]
         with hook_flags(self.model, [site]), cast(Any, self.model).hooks(fwd_hooks=hooks):
             return logits_at(self.model, self.tokens[row], cells, self.read[row])
+
+    def logits_of_readers(
+        self, layer: int, stream: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
+    ) -> Float[Tensor, "reader pair vocab"]:
+        """The logits where heads read another stream; see `WindowedForward.logits_of_readers`."""
+        n, pairs = len(readers), len(self.tokens)
+
+        def replace(activation: Tensor, hook: Any, site: str) -> Tensor:
+            changed = activation.clone()
+            by_reader = changed.unflatten(0, (n, pairs))
+            for index, (which, heads) in enumerate(readers):
+                if which == site:
+                    chosen = slice(None) if heads is None else list(heads)
+                    run = by_reader[index, :, : stream.shape[1]]
+                    run[:, :, chosen] = stream[:, :, None].to(run.dtype)
+            return changed
+
+        sites = dict.fromkeys(site for site, _ in readers)
+        hooks = [(site_named(s).hook_name(layer), partial(replace, site=s)) for s in sites]
+        rows = torch.arange(n * pairs, device=self.read.device)
+        with hook_flags(self.model, sites), cast(Any, self.model).hooks(fwd_hooks=hooks):
+            logits = logits_at(self.model, self.tokens.repeat(n, 1), rows, self.read.repeat(n))
+        by_reader: Tensor = logits.unflatten(0, (n, pairs))
+        return by_reader

@@ -9,7 +9,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError
 from interp.interventions.pairs import Pairs
-from interp.interventions.sites import Key, shape_at_position
+from interp.interventions.sites import Key, shape_at_position, site_named
 
 _GIB = 2**30
 _SHARE = 0.25  # of the free memory: others need some too
@@ -52,7 +52,13 @@ def pairs_at_a_time(
 
 
 def rows_at_a_time(
-    model: TransformerLensModel, width: int, read_to: int, limit: float, *, whole: bool
+    model: TransformerLensModel,
+    width: int,
+    read_to: int,
+    limit: float,
+    *,
+    whole: bool,
+    site: str | None = None,
 ) -> int:
     """How many edited runs may go through the model together; at least one.
 
@@ -62,9 +68,12 @@ def rows_at_a_time(
         read_to: Positions that it attends to.
         limit: Bytes for everything.
         whole: Whether the logits of all positions are made, as a model from elsewhere does.
+        site: What is edited, where that may be wider than what is counted anyway.
     """
     cfg = model.cfg
     each = 10 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * read_to
+    if site is not None and site_named(site).flag:  # the stream once a head: own, edited, normed
+        each += 3 * math.prod(shape_at_position(model, site, read_to))
     vocabulary = 4 * cfg.d_vocab * (width if whole else 1)
     row = _FLOAT * (width * each + 4 * read_to * cfg.d_model + vocabulary)
     on_cpu = next(model.parameters()).device.type == "cpu"  # type: ignore[attr-defined]

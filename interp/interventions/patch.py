@@ -9,20 +9,18 @@ tracing; edits with the activation of another input are Geiger et al. 2021's int
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import Edits, cell_means
-from interp.interventions.hooked import Hooked
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import (
     Answers,
@@ -39,7 +37,7 @@ from interp.interventions.sites import (
     require_live_sites,
     site_named,
 )
-from interp.interventions.windowed import WHOLE_PASSES, WindowedForward, can_window
+from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import evaluating
 
 DEFAULT_METRICS = ("log_probability", "logit_difference", "follows", "stays")
@@ -146,12 +144,8 @@ def _measure_block(
 ) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric cell pair"]]:
     """The metrics of some pairs without any edit, and with each."""
     keys = list(dict.fromkeys(cell.key for cell in cells))
-    quick = can_window(model)
-    runs: WindowedForward | Hooked
-    if quick:
-        runs = WindowedForward(cast(TransformerBridge, model), pairs.base, pairs.read, keys)
-    else:
-        runs = Hooked(model, pairs.base, pairs.read, keys)
+    windowed = can_window(model)
+    runs = unpatched_runs(model, pairs.base, pairs.read, keys)
     source: dict[Key, Tensor] = {}
     if how == "replace" and any(value is None for value in given):
         source = _read_sources(model, pairs, keys, runs.base)
@@ -165,8 +159,7 @@ def _measure_block(
             [given[index] for index in chosen],
         )  # fmt: skip
         number = torch.tensor(chosen, device=edits.cell.device)
-        windowed = quick and key[0] not in WHOLE_PASSES
-        for rows in _batches(model, pairs, edits, limit, quick=windowed):
+        for rows in _batches(model, pairs, edits, limit, windowed=windowed):
             edited = edits.edited(rows)
             # An edit that changes no bit is not run, and so changes none of the result either.
             changes = (edited != edits.of_own(rows)).flatten(1).any(dim=1)
@@ -199,17 +192,17 @@ def _read_sources(
 
 
 def _batches(
-    model: TransformerLensModel, pairs: Pairs, edits: Edits, limit: float, *, quick: bool
+    model: TransformerLensModel, pairs: Pairs, edits: Edits, limit: float, *, windowed: bool
 ) -> Iterator[Int64[Tensor, " row"]]:
     """Rows that go through the model together, those with the widest windows first."""
     read = pairs.read[edits.pair]
-    width = read - edits.place[:, 0] + 1 if quick else torch.full_like(read, pairs.base.shape[1])
+    width = read - edits.place[:, 0] + 1 if windowed else torch.full_like(read, pairs.base.shape[1])
     order = width.argsort(descending=True, stable=True)
     read_to = int(pairs.read.max()) + 1
     begin = 0
     while begin < len(order):
         widest = int(width[order[begin]])
-        size = rows_at_a_time(model, widest, read_to, limit, whole=not quick)
+        size = rows_at_a_time(model, widest, read_to, limit, whole=not windowed, site=edits.site)
         yield order[begin : begin + size]
         begin += size
 

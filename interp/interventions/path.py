@@ -9,20 +9,17 @@ GPT-2 small", section 3.1. With one receiver this is TransformerLens' exact `get
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ConfigError, suggest
 from interp.interventions.cells import Units, unit_groups
-from interp.interventions.hooked import Hooked
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
-from interp.interventions.metrics import Answers, Metrics, measured, resolve_metrics
+from interp.interventions.metrics import Answers, Metric, Metrics, measured, resolve_metrics
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import DEFAULT_METRICS
 from interp.interventions.sites import (
@@ -32,6 +29,7 @@ from interp.interventions.sites import (
     require_live_sites,
     site_named,
 )
+from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import evaluating, valid_indices
 
 SENDERS = ("result", "mlp_out")
@@ -103,14 +101,16 @@ def path_patch(
     read = list(dict.fromkeys(r[0] for _, r in paths))
     require_live_sites(model, [*written, *read], pairs.base[:1])
     limit = budget(max_memory_gb, device)
-    size = pairs_at_a_time(model, pairs, [*written, *read], limit)
+    size = pairs_at_a_time(
+        model, pairs, [*written, *(("resid_pre", layer) for _, layer in read)], limit
+    )
     outcome = np.empty((len(measures), len(paths), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
     with evaluating(model):
         for start in range(0, len(pairs), size):
             block = slice(start, start + size)
             unpatched[:, block], outcome[:, :, block] = _measure(
-                model, pairs[block], paths, written, read, measures, limit
+                model, pairs[block], paths, measures, limit
             )
     rows = [
         (*s[0], _label(s), *r[0], _label(r), name, float(outcome[i, j].mean()),
@@ -169,50 +169,41 @@ def _measure(
     model: TransformerLensModel,
     pairs: Pairs,
     paths: Sequence[tuple[_End, _End]],
-    written: Sequence[Key],
-    read: Sequence[Key],
-    measures: Mapping[str, Any],
+    measures: Mapping[str, Metric],
     limit: float,
 ) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric path pair"]]:
     """The metrics of some pairs as they are, and with each path patched."""
     width = int(pairs.read.max()) + 1
     tokens, counterpart = pairs.base[:, :width], pairs.source_position[:, :width]
-    runs = Hooked(model, tokens, pairs.read, [*written, *read])
+    written = list(dict.fromkeys(sender[0] for sender, _ in paths))
+    streams = [("resid_pre", layer) for layer in sorted({r[0][1] for _, r in paths})]
+    runs = unpatched_runs(model, tokens, pairs.read, [*written, *streams])
     source = read_activations(model, pairs.source, written)
     row = torch.arange(len(pairs), device=tokens.device)
-    changes: dict[Key, Tensor] = {}
-    for key in written:
-        there = source[key][row[:, None], counterpart.clamp(min=0)]
-        change = there - runs.base[key]
-        some = (counterpart >= 0).view(*counterpart.shape, *[1] * (change.ndim - 2))
-        changes[key] = change * some
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = measured(measures, runs.unpatched(), answers)
     outcome = np.empty((len(plain), len(paths), len(pairs)))
-    # A receiver's input is wider than the stream by a factor of its heads.
-    per_row = rows_at_a_time(model, width, width, limit, whole=True) // 4
-    at_once = max(1, per_row // len(pairs))
-    by_site: dict[Key, list[int]] = {}
-    for index, (_, receiver) in enumerate(paths):
-        by_site.setdefault(receiver[0], []).append(index)
-    place = torch.arange(width, device=tokens.device)
-    for key, indices in by_site.items():
+    windowed = can_window(model)
+    # Each sender's write is read together by the receivers of a layer.
+    together: dict[tuple[Key, tuple[int, ...] | None, int], list[int]] = {}
+    for index, ((key, _, heads), (read, *_)) in enumerate(paths):
+        together.setdefault((key, heads, read[1]), []).append(index)
+    for (key, heads, layer), indices in together.items():
+        change = source[key][row[:, None], counterpart.clamp(min=0)] - runs.base[key]
+        if change.ndim == 4:
+            change = change[:, :, slice(None) if heads is None else list(heads)].sum(2)
+        change = change * (counterpart >= 0)[..., None]
+        stream = runs.base["resid_pre", layer] + change
+        computed = 1 if windowed and layer == model.cfg.n_layers - 1 else width
+        rows = rows_at_a_time(model, computed, width, limit, whole=not windowed)
+        at_once = max(1, rows // len(pairs))
         for begin in range(0, len(indices), at_once):
             part = indices[begin : begin + at_once]
-            edited = torch.stack([runs.base[key]] * len(part))
-            for number, index in enumerate(part):
-                (sent, _, from_heads), (_, _, to_heads) = paths[index]
-                change = changes[sent]
-                if change.ndim == 4:
-                    chosen = slice(None) if from_heads is None else list(from_heads)
-                    change = change[:, :, chosen].sum(2)
-                to = slice(None) if to_heads is None else list(to_heads)
-                edited[number][:, :, to] += change[:, :, None]
-            rows = row.repeat(len(part))
-            logits = runs.logits(
-                *key, rows, place.expand(len(rows), -1), edited.flatten(0, 1)
-            )  # fmt: skip
-            repeated = Answers(answers.base[rows], answers.source[rows])
+            receivers = [paths[index][1] for index in part]
+            readers = [(site, to_heads) for (site, _), _, to_heads in receivers]
+            logits = runs.logits_of_readers(layer, stream, readers).flatten(0, 1)
+            rows_of = row.repeat(len(part))
+            repeated = Answers(answers.base[rows_of], answers.source[rows_of])
             found = measured(measures, logits, repeated)
             outcome[:, part] = found.reshape(len(plain), len(part), len(pairs))
-    return plain, cast(Any, outcome)
+    return plain, outcome

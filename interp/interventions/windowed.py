@@ -10,7 +10,8 @@ of full passes.
 No hook point is passed: a model that carries hooks has to go the long way (`hooked`).
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,10 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.hooked import Hooked
+from interp.interventions.hooked import Hooked, Reader
 from interp.interventions.sites import Key, is_hooked, read_activations, site_named
 from interp.model import has_fused_forward
-from interp.model.components import ATTENTION_FLAGS
+from interp.model.components import ATTENTION_FLAGS, project_heads, softmax
 
 
 def can_window(model: TransformerLensModel) -> bool:
@@ -32,10 +33,6 @@ def can_window(model: TransformerLensModel) -> bool:
     if any(getattr(model.cfg, flag, False) for flag in ATTENTION_FLAGS):
         return False
     return model.original_model.rotary is None  # type: ignore[attr-defined]
-
-
-WHOLE_PASSES = ("q_input", "k_input", "v_input", "q", "k", "v", "attn_scores", "result")
-"""The sites whose edits go through whole passes."""
 
 
 class WindowedForward:
@@ -63,7 +60,6 @@ class WindowedForward:
         tokens = tokens[:, : int(read.max()) + 1]
         own = [("resid_pre", layer) for layer in layers] + [("resid_post", self.n_layers - 1)]
         own += [("resid_mid", layer) for site, layer in keys if site in ("mlp_out", "post")]
-        self._hooked = Hooked(model, tokens, read, [])
         costly = [key for key in keys if site_named(key[0]).flag]
         self.base = read_activations(model, tokens, [*(k for k in keys if k not in costly), *own])
         if costly:
@@ -77,6 +73,7 @@ class WindowedForward:
             self._queries.append(_project(attention, "q", normed))
             self._keys.append(_project(attention, "k", normed))
             self._values.append(_project(attention, "v", normed))
+        self._unpatched_z: dict[int, Tensor] = {}
 
     def unpatched(self) -> Float[Tensor, "pair vocab"]:
         """The logits at the positions that are read, without an edit."""
@@ -101,15 +98,62 @@ class WindowedForward:
                 theirs, with equal edits.
             edited: What the site's activation becomes there.
         """
-        if site in WHOLE_PASSES:
-            return self._hooked.logits(site, layer, row, place, edited)
-        layer, stream = self._behind(site, layer, row, place, edited)
+        return self._onwards(row, *self._behind(site, layer, row, place, edited))
+
+    def logits_of_readers(
+        self, layer: int, stream: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
+    ) -> Float[Tensor, "reader pair vocab"]:
+        """The logits where some heads of a layer, and nothing else, read another stream.
+
+        Args:
+            layer: The layer.
+            stream: What they read, before the norm.
+            readers: By which of their inputs, and which heads, in each run.
+        """
+        attention = self.model.blocks[layer].attn
+        width = stream.shape[1]
+        row = torch.arange(len(stream), device=stream.device)
+        if layer == self.n_layers - 1:
+            wanted = self.read[:, None]
+        else:
+            wanted = torch.minimum(torch.arange(width, device=row.device), self.read[:, None])
+        if layer not in self._unpatched_z:
+            queries = self._queries[layer].transpose(1, 2)[row[:, None], wanted].transpose(1, 2)
+            self._unpatched_z[layer] = self._attend(
+                layer, queries, self._keys[layer], self._values[layer], wanted
+            )
+        unpatched = self._unpatched_z[layer]
+        before = self._stream[layer][row[:, None], wanted] + _write(attention, unpatched)
+        normed = _norm(self.model.blocks[layer].ln1, stream)
+        middles = []
+        for site, heads in readers:
+            chosen = (
+                list(range(attention.original_component.n_heads)) if heads is None else list(heads)
+            )
+            sides = {
+                "q_input": self._queries[layer]
+                .transpose(1, 2)[row[:, None], wanted]
+                .transpose(1, 2),
+                "k_input": self._keys[layer],
+                "v_input": self._values[layer],
+            }
+            sides = {name: side[:, chosen] for name, side in sides.items()}
+            read = normed[row[:, None], wanted] if site == "q_input" else normed
+            sides[site] = _project(attention, site[0], read, chosen)
+            z = self._attend(layer, sides["q_input"], sides["k_input"], sides["v_input"], wanted)
+            weight = attention.o.weight.unflatten(1, unpatched.shape[2:])[:, chosen].flatten(1)
+            middles.append(before + F.linear((z - unpatched[:, :, chosen]).flatten(2), weight))
+        middle = torch.cat(middles)
+        middle = middle + _mlp(self.model.blocks[layer], middle)
+        n = len(readers)
+        logits = self._onwards(row.repeat(n), layer + 1, wanted.repeat(n, 1), middle)
+        by_reader: Tensor = logits.unflatten(0, (n, len(stream)))
+        return by_reader
+
+    def _onwards(self, row: Tensor, layer: int, place: Tensor, stream: Tensor) -> Tensor:
+        """The logits from the stream before a layer, at the places where it was changed."""
         read = self.read[row]
-        start = place.amin(dim=1)
-        width = int((read - start).max()) + 1
-        window = torch.minimum(
-            start[:, None] + torch.arange(width, device=row.device), read[:, None]
-        )
+        window = self._window(row, place)
         for later in range(layer, self.n_layers):
             last = later == self.n_layers - 1
             stream = self._block(later, row, place, stream, read[:, None] if last else window)
@@ -123,28 +167,74 @@ class WindowedForward:
         )
         return self._unembed(final)
 
+    def _window(self, row: Tensor, place: Tensor) -> Int64[Tensor, "cell position"]:
+        """From the first edited position to the one that is read, which shorter windows repeat."""
+        read, start = self.read[row], place.amin(dim=1)
+        width = int((read - start).max()) + 1
+        offsets = torch.arange(width, device=row.device)
+        return torch.minimum(start[:, None] + offsets, read[:, None])
+
     def _behind(
         self, site: str, layer: int, row: Tensor, place: Tensor, edited: Tensor
-    ) -> tuple[int, Tensor]:
-        """An edit as one of the residual stream: before which layer, and what it is there."""
+    ) -> tuple[int, Tensor, Tensor]:
+        """An edit as one of the residual stream: before which layer, where, and what it is there."""
         if site == "resid_pre":
-            return layer, edited
+            return layer, place, edited
         if site == "resid_post":
-            return layer + 1, edited
+            return layer + 1, place, edited
         block, at = self.model.blocks[layer], (row[:, None], place)
         if site in ("mlp_out", "post"):
             out = block.mlp.out
             written = edited if site == "mlp_out" else F.linear(edited, out.weight, out.bias)
-            return layer + 1, self.base["resid_mid", layer][at] + written
+            return layer + 1, place, self.base["resid_mid", layer][at] + written
         middle = edited
         if site != "resid_mid":
-            if site == "pattern":
-                edited = _mix(edited.transpose(1, 2), self._values[layer][row])
-            if site in ("pattern", "z"):
-                out = block.attn.o
-                edited = F.linear(edited.flatten(2), out.weight, out.bias)
-            middle = self._stream[layer][at] + edited
-        return layer + 1, middle + _mlp(block, middle)
+            place, written = self._attention_output(site, layer, row, place, edited)
+            middle = self._stream[layer][row[:, None], place] + written
+        return layer + 1, place, middle + _mlp(block, middle)
+
+    def _attention_output(
+        self, site: str, layer: int, row: Tensor, place: Tensor, edited: Tensor
+    ) -> tuple[Int64[Tensor, "cell position"], Float[Tensor, "cell position d_model"]]:
+        """What attention writes after an edit of something inside it, and where that has changed."""
+        if site == "attn_out":
+            return place, edited
+        attention = self.model.blocks[layer].attn
+        if site == "result":
+            bias = attention.o.bias
+            return place, edited.sum(2) if bias is None else edited.sum(2) + bias
+        if site == "z":
+            return place, _write(attention, edited)
+        if site in ("pattern", "attn_scores"):
+            pattern = edited if site == "pattern" else softmax(edited)
+            return place, _write(attention, _mix(pattern.transpose(1, 2), self._values[layer][row]))
+        side = site[0]
+        if site.endswith("_input"):
+            normed = _norm(self.model.blocks[layer].ln1, edited)
+            inner = attention.original_component
+            projected = project_heads(getattr(attention, side), normed, inner.d_head)
+            edited = projected.unflatten(-1, (inner.n_heads, inner.d_head))
+        if side == "q":
+            keys, values = self._keys[layer][row], self._values[layer][row]
+            return place, _write(
+                attention, self._attend(layer, edited.transpose(1, 2), keys, values, place)
+            )
+        window = self._window(row, place)
+        width = int(window.max()) + 1
+        keys, values = self._keys[layer][row, :, :width], self._values[layer][row, :, :width]
+        cells = torch.arange(len(row), device=row.device)[:, None]
+        (keys if side == "k" else values)[cells, :, place] = edited
+        query = self._queries[layer].transpose(1, 2)[row[:, None], window].transpose(1, 2)
+        return window, _write(attention, self._attend(layer, query, keys, values, window))
+
+    def _attend(
+        self, layer: int, query: Tensor, keys: Tensor, values: Tensor, places: Tensor
+    ) -> Float[Tensor, "cell query head d_head"]:
+        """The heads' outputs of queries at some places."""
+        visible = torch.arange(keys.shape[2], device=places.device) <= places[:, None, :, None]
+        scale = 1 / self.model.blocks[layer].attn.original_component.scale
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=visible, scale=scale)
+        return mixed.transpose(1, 2)
 
     def _block(
         self, layer: int, row: Tensor, place: Tensor, stream: Tensor, queries: Tensor
@@ -180,18 +270,25 @@ class WindowedForward:
                 own = _project(attention, "q", normed).transpose(1, 2)[cells, which]
             query = torch.where(edited[..., None], own, query).transpose(1, 2)
             before = torch.where(edited, stream[cells, which], before)
-        places = torch.arange(width, device=row.device)
-        visible = places <= queries[:, None, :, None]
-        scale = 1 / attention.original_component.scale
-        mixed = F.scaled_dot_product_attention(
-            query, keys, values, attn_mask=visible, scale=scale
-        ).transpose(1, 2)
-        middle = before + F.linear(mixed.flatten(2), attention.o.weight, attention.o.bias)
+        z = self._attend(layer, query, keys, values, queries)
+        middle = before + _write(attention, z)
         return middle + _mlp(block, middle)
 
     def _unembed(self, residual: Float[Tensor, "cell d_model"]) -> Float[Tensor, "cell vocab"]:
         normed = _norm(self.model.ln_final, residual)
         return F.linear(normed, self.model.unembed.weight, self.model.unembed.bias)
+
+
+def unpatched_runs(
+    model: TransformerLensModel,
+    tokens: Int64[Tensor, "pair position"],
+    read: Int64[Tensor, " pair"],
+    keys: list[Key],
+) -> WindowedForward | Hooked:
+    """The unpatched runs of some prompts, on windows where that is possible."""
+    if can_window(model):
+        return WindowedForward(cast(TransformerBridge, model), tokens, read, keys)
+    return Hooked(model, tokens, read, keys)
 
 
 def _norm(bridge: Any, x: Tensor) -> Tensor:
@@ -203,13 +300,22 @@ def _norm(bridge: Any, x: Tensor) -> Tensor:
 
 
 def _project(
-    attention: Any, name: str, normed: Tensor
+    attention: Any, name: str, normed: Tensor, heads: Sequence[int] | None = None
 ) -> Float[Tensor, "row head position d_head"]:
-    """Queries, keys or values of every head."""
+    """Queries, keys or values of every head, or of some."""
     side, inner = getattr(attention, name), attention.original_component
-    projected = F.linear(normed, side.weight, side.bias)
-    by_head: Tensor = projected.unflatten(-1, (inner.n_heads, inner.d_head))
+    weight, bias = side.weight, side.bias
+    if heads is not None:
+        weight = weight.unflatten(0, (inner.n_heads, inner.d_head))[heads].flatten(0, 1)
+        if bias is not None:
+            bias = bias.unflatten(0, (inner.n_heads, inner.d_head))[heads].flatten()
+    by_head: Tensor = F.linear(normed, weight, bias).unflatten(-1, (-1, inner.d_head))
     return by_head.transpose(1, 2)
+
+
+def _write(attention: Any, z: Float[Tensor, "cell position head d_head"]) -> Tensor:
+    """What attention writes into the stream, [cell, position, d_model]."""
+    return F.linear(z.flatten(2), attention.o.weight, attention.o.bias)
 
 
 def _mix(

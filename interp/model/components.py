@@ -100,7 +100,7 @@ class HookedAttention(NativeAttention):
         else:
             forks = seams.forks(hidden_states)
             projected = [
-                _project_heads(side, fork, self.d_head)
+                project_heads(side, fork, self.d_head)
                 for (side, _), fork in zip(sides, forks, strict=True)
             ]
         q, k, v = (
@@ -131,7 +131,11 @@ class HookedAttention(NativeAttention):
         return combined
 
     def _by_head(self, z: Tensor, result: Seam) -> Float[Tensor, "batch position d_model"]:
-        """The output as a sum over heads, each of which passes through a seam."""
+        """The output, its summands by head passed through a seam.
+
+        What a seam changes is added to the output as it is, so that one that changes nothing gives the
+        same bits as no seam.
+        """
         bridge, linear = _inside(self.o)
         if bridge is not None:
             z = bridge.hook_in(z)
@@ -139,13 +143,12 @@ class HookedAttention(NativeAttention):
         if _is_linear(linear):
             weight = linear.weight.unflatten(1, (self.n_heads, self.d_head))
             each = torch.einsum("bphd,mhd->bphm", by_head, weight)
-            bias = linear.bias
         else:  # an adapter, say: affine in z, whatever it is made of
             apart = torch.eye(self.n_heads, device=z.device, dtype=z.dtype)[..., None]
             bias = linear(torch.zeros_like(z[:1, :1]))
             each = linear((by_head[:, :, None] * apart).flatten(-2)) - bias[:, :, None]
-        summed = result(each).sum(2)
-        out = summed if bias is None else summed + bias
+        unchanged = each.sum(2)
+        out = linear(z) + (result(each).sum(2) - unchanged)
         return out if bridge is None else cast(Tensor, bridge.hook_out(out))
 
 
@@ -405,7 +408,7 @@ def _is_linear(module: nn.Module) -> bool:
     return type(module) is nn.Linear and not watched
 
 
-def _project_heads(
+def project_heads(
     module: nn.Module, x: Float[Tensor, "batch position head d_model"], d_head: int
 ) -> Float[Tensor, "batch position width"]:
     """Each head's copy of the input through that head's rows of a projection."""
