@@ -219,3 +219,47 @@ def test_every_figure_is_explained(swaps, ablations, phases):
         assert plots.title(figure)
         assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
         assert all(t.name for t in figure.data)
+
+
+def paths() -> pd.DataFrame:
+    """Paths whose change tells sender, receiver and input."""
+    return pd.DataFrame(
+        [
+            {"sender": sender, "sender_layer": 0, "sender_head": head, "receiver": receiver,
+             "layer": layer, "head": to, "metric": metric, "unpatched": -1.0, "n": 4,
+             "value": -1 + row + int(to) / 10 + layer / 100 - 3 * (receiver == "k_input")
+             + 50 * (metric == "follows")}
+            for row, (sender, head) in enumerate([("result", "0"), ("result", "1"), ("mlp_out", pd.NA)])
+            for receiver in ("q_input", "k_input") for layer in (1, 2) for to in ("0", "1")
+            for metric in ("logit_difference", "follows")
+        ]
+    ).astype({"sender_head": "string", "head": "string"})  # fmt: skip
+
+
+def test_a_map_of_paths_for_each_input(stored):
+    figure = plots.path_heatmap(stored(paths()))
+    queries, keys = figure.data
+    assert list(queries.y) == list(keys.y) == ["0.0", "0.1", "MLP 0"]
+    assert list(queries.x) == ["1.0", "1.1", "2.0", "2.1"]
+    expected = [
+        [row + to / 10 + layer / 100 for layer in (1, 2) for to in (0, 1)] for row in range(3)
+    ]
+    np.testing.assert_allclose(np.array(queries.z), expected)
+    np.testing.assert_allclose(np.array(keys.z), np.array(expected) - 3)
+    assert queries.zmax == keys.zmax == pytest.approx(2.99)
+    assert "logits" in plots.caption(figure)
+    assert {a.text for a in figure.layout.annotations} == {"<b>queries</b>", "<b>keys</b>"}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (lambda: pd.concat([paths(), paths()]), "more than once"),
+        (lambda: paths().drop(columns="receiver"), "receiver"),
+        (lambda: paths().query("metric == 'follows'"), "logit_difference"),
+        (lambda: paths().assign(value=float("nan")), "no value"),
+    ],
+)
+def test_paths_that_cannot_be_drawn(table, words):
+    with pytest.raises(InterpError, match=words):
+        plots.path_heatmap(table())

@@ -43,6 +43,7 @@ from interp.plots.patching import (
     patching_rows,
     start_of_patching,
 )
+from interp.plots.paths import path_heatmap
 from interp.plots.plateau import phase_sensitivity, scaling
 from interp.plots.probes import probe_curves, probe_sites
 from interp.plots.sites import residual_sites, site_name
@@ -84,6 +85,7 @@ __all__ = [
     "patching_curves",
     "patching_figures",
     "patching_rows",
+    "path_heatmap",
     "phase_bands",
     "phase_sensitivity",
     "probe_curves",

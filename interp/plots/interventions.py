@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
 from interp.interventions import SITES
-from interp.plots.panels import COLOURS, SIGNED, chosen, rows
+from interp.plots.panels import COLOURS, SIGNED, chosen, rows, unit_label
 from interp.plots.style import INK, PALETTE, describe, see_through
 
 METRIC_NAMES = {
@@ -199,14 +199,9 @@ def _parts(table: pd.DataFrame) -> list[str]:
     labels = []
     for layer, head, neurons in zip(table["layer"], table["head"], table["neurons"], strict=True):
         label = "all" if pd.isna(layer) else str(int(layer))
-        label += "" if pd.isna(head) else f".{_unit(head)}"
-        labels.append(label + ("" if pd.isna(neurons) else f" · {_unit(neurons)}"))
+        label += "" if pd.isna(head) else f".{unit_label(head)}"
+        labels.append(label + ("" if pd.isna(neurons) else f" · {unit_label(neurons)}"))
     return labels
-
-
-def _unit(number: object) -> str:
-    """A head or a group of neurons as text; a CSV file turns 3 beside empty cells into 3.0."""
-    return str(int(number)) if isinstance(number, float) else str(number)
 
 
 def _axis_titles(grid: pd.DataFrame) -> str:

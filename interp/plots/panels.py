@@ -101,6 +101,11 @@ def rows(
     return table.assign(**typed)
 
 
+def unit_label(number: object) -> str:
+    """A head or a group of neurons as text; a CSV file turns 3 beside empty cells into 3.0."""
+    return str(int(number)) if isinstance(number, float) else str(number)
+
+
 def chosen(
     table: pd.DataFrame, what: str, **wanted: str | int | float | Sequence[str]
 ) -> pd.DataFrame:
