@@ -1,49 +1,98 @@
 """An edit that cannot have an effect is refused, on models from elsewhere."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import GPTJConfig, GPTJForCausalLM, OPTConfig, OPTForCausalLM
 
 from interp import hooked_transformer
 from interp.attention import Spans, cut_edges
 from interp.biographies import Corpus, load_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.interventions import SITES, Pairs, attribution, patch
+from interp.interventions import SITES, Pairs, attribution, patch, path_patch
 from interp.model import AttentionPatch, evaluating
 from interp.model.live import dead_hooks
 
-KINDS = ("OPT", "GPT-J")
+SMALL = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3,
+}  # fmt: skip
+LLAMA = SMALL | {"intermediate_size": 64, "max_position_embeddings": 64}
+GROUPED = LLAMA | {"num_key_value_heads": 2}
+GEMMA = GROUPED | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}
+ARCHITECTURES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "OPT": (
+        "OPTForCausalLM", "OPTConfig", "facebook/opt-125m",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64,
+         "max_position_embeddings": 64, "word_embed_proj_dim": 32, "init_std": 0.3},
+    ),
+    "GPT-J": (
+        "GPTJForCausalLM", "GPTJConfig", "EleutherAI/gpt-j-6B",
+        {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "rotary_dim": 8,
+         "initializer_range": 0.3},
+    ),
+    "NeoX": ("GPTNeoXForCausalLM", "GPTNeoXConfig", "EleutherAI/pythia-70m", LLAMA),
+    "Falcon": ("FalconForCausalLM", "FalconConfig", "tiiuae/falcon-7b", SMALL),
+    "Bloom": (
+        "BloomForCausalLM", "BloomConfig", "bigscience/bloom-560m",
+        {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
+    ),
+    "Llama": ("LlamaForCausalLM", "LlamaConfig", "meta-llama/Llama-2-7b-hf", GROUPED),
+    "Gemma 2": ("Gemma2ForCausalLM", "Gemma2Config", "google/gemma-2-2b", GEMMA),
+    "Gemma 3": ("Gemma3ForCausalLM", "Gemma3TextConfig", "google/gemma-3-270m", GEMMA),
+    "OLMo 2": ("Olmo2ForCausalLM", "Olmo2Config", "allenai/OLMo-2-0425-1B", GROUPED),
+    "Qwen 2": ("Qwen2ForCausalLM", "Qwen2Config", "Qwen/Qwen2-0.5B", GROUPED),
+    "Qwen 3": ("Qwen3ForCausalLM", "Qwen3Config", "Qwen/Qwen3-0.6B", GROUPED | {"head_dim": 8}),
+    "Phi 3": (
+        "Phi3ForCausalLM", "Phi3Config", "microsoft/Phi-3-mini-4k-instruct", LLAMA | {"pad_token_id": 0},
+    ),
+    "Mixtral": (
+        "MixtralForCausalLM", "MixtralConfig", "mistralai/Mixtral-8x7B-v0.1",
+        GROUPED | {"num_local_experts": 4},
+    ),
+}  # fmt: skip
+"""Tiny ones with random weights: class, configuration, whose layout it has, settings."""
+PATTERN_IS_SHOWN_TOO_LATE = ("OPT", "GPT-J")
+NO_STREAM_BETWEEN = ("GPT-J", "NeoX", "Falcon")  # attention and MLP are parallel
+NORM_AFTER_ATTENTION = ("Gemma 2", "Gemma 3", "OLMo 2")
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def model(
-    request: pytest.FixtureRequest, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
-) -> TransformerBridge:
+@pytest.fixture(scope="module")
+def booted(
+    corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], TransformerBridge]:
     folder = tmp_path_factory.mktemp("tokenizer")
     corpus.tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    d_vocab = len(corpus.tokenizer)
-    if request.param == "OPT":
-        config = OPTConfig(
-            vocab_size=d_vocab, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, ffn_dim=64,
-            max_position_embeddings=64, word_embed_proj_dim=32, init_std=0.3,
-            architectures=["OPTForCausalLM"],
-        )  # fmt: skip
-        inner, name = OPTForCausalLM(config), "facebook/opt-125m"
-    else:
-        config = GPTJConfig(
-            vocab_size=d_vocab, n_embd=32, n_layer=2, n_head=2, n_positions=64, rotary_dim=8,
-            initializer_range=0.3, architectures=["GPTJForCausalLM"],
-        )  # fmt: skip
-        inner, name = GPTJForCausalLM(config), "EleutherAI/gpt-j-6B"
-    return TransformerBridge.boot_transformers(
-        name, hf_model=inner, tokenizer=load_tokenizer(Path(folder))
-    ).eval()
+    tokenizer = load_tokenizer(Path(folder))
+
+    @cache
+    def boot(kind: str) -> TransformerBridge:
+        architecture, config, name, settings = ARCHITECTURES[kind]
+        torch.manual_seed(0)
+        inner = getattr(transformers, architecture)(
+            getattr(transformers, config)(
+                **settings, vocab_size=len(corpus.tokenizer), architectures=[architecture]
+            )
+        )
+        return TransformerBridge.boot_transformers(name, hf_model=inner, tokenizer=tokenizer).eval()
+
+    return boot
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(kind: str, booted: Callable[[str], TransformerBridge]) -> TransformerBridge:
+    return booted(kind)
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +103,37 @@ def pairs() -> Pairs:
     return Pairs.of_tokens(base, source, Spans.stack([spans] * 3), 7, [5, 6, 7], [10, 11, 12])
 
 
-def test_every_site_has_an_effect_or_is_refused(model: TransformerBridge, pairs: Pairs) -> None:
+@pytest.mark.parametrize("layer", [0, 1])
+def test_every_site_has_an_effect_or_is_refused(
+    model: TransformerBridge, kind: str, layer: int, pairs: Pairs
+) -> None:
     everywhere = {"all": torch.ones_like(pairs.base, dtype=torch.bool)}
-    refused = []
+    refused = set()
     for site in SITES:
         try:
             table = patch(
-                model, pairs, site, everywhere, layers=[0], heads="all", metrics="log_probability"
+                model, pairs, site, everywhere, [layer], heads="all", metrics="log_probability"
             )
         except ConfigError:
-            refused.append(site)
+            refused.add(site)
             continue
         assert (table["value"] - table["unpatched"]).abs().max() > 1e-4, site
-    assert {"pattern", "attn_scores"} <= set(refused)
-    assert not {"resid_pre", "resid_post", "attn_out", "z", "mlp_out"} & set(refused)
+    if kind in PATTERN_IS_SHOWN_TOO_LATE:
+        assert {"pattern", "attn_scores"} <= refused
+        assert not {"resid_pre", "resid_post", "attn_out", "z", "mlp_out"} & refused
+    else:
+        assert refused == ({"resid_mid"} if kind in NO_STREAM_BETWEEN else set())
 
 
+@pytest.mark.parametrize("kind", NORM_AFTER_ATTENTION)
+def test_heads_send_along_no_path_where_their_sum_is_normed(
+    model: TransformerBridge, pairs: Pairs
+) -> None:
+    with pytest.raises(ConfigError, match="ln1_post"):
+        path_patch(model, pairs)
+
+
+@pytest.mark.parametrize("kind", PATTERN_IS_SHOWN_TOO_LATE)
 def test_the_pattern_is_refused_by_everything_that_edits_it(
     model: TransformerBridge, pairs: Pairs
 ) -> None:
@@ -92,14 +156,16 @@ def test_the_whole_stream_of_the_source_gives_its_logits(
 ) -> None:
     with evaluating(model):
         logits = model(pairs.source)[:, -1].log_softmax(-1)
-        expected = logits[torch.arange(3), pairs.base_answer].mean().item()
+    expected = logits[torch.arange(3), pairs.base_answer].tolist()
     everywhere = {"all": torch.ones_like(pairs.base, dtype=torch.bool)}
     sites = [
         s for s in ("resid_pre", "resid_mid", "resid_post")
         if SITES[s].hook_name(0) in model.hook_dict
     ]  # fmt: skip
-    table = patch(model, pairs, sites, everywhere, metrics="log_probability")
-    assert table["value"].tolist() == pytest.approx([expected] * len(table), abs=1e-5)
+    table = patch(model, pairs, sites, everywhere, metrics="log_probability", per_pair=True)
+    assert len(table) == 3 * 2 * len(sites)
+    for _, cell in table.groupby(["site", "layer"]):
+        assert cell["value"].tolist() == expected  # bit for bit
 
 
 def test_a_hook_point_that_has_been_replaced_is_refused(

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp import preset
-from interp.biographies import Corpus
+from interp.attention import cut_edges
+from interp.biographies import Corpus, load_tokenizer
+from interp.errors import ConfigError
 from interp.interventions import Pairs, patch, read_activations, swapped_people
 from interp.interventions.windowed import can_window
-from interp.memory import draw_batches, harvest
+from interp.memory import draw_batches, harvest, promoted_logits
+from interp.memory.values import output_weights
 from interp.model import evaluating, has_fused_forward, logits_at, read_patterns, training_loss
 from interp.model import forward as forward_module
 from tests.test_fused import PAD, make_model, stock_loss
@@ -386,3 +392,84 @@ def test_another_epsilon_in_a_norm(corpus, tokens, path) -> None:
     bridge = model.get_submodule(path)
     bridge.original_component.eps = 3.0
     agrees(model, tokens, path)
+
+
+def reads_and_edits(model, tokens, pairs, draws) -> dict[str, Callable[[], Any]]:
+    mask = torch.zeros(*tokens.shape, tokens.shape[1], dtype=torch.bool)
+    return {
+        "attn_out": lambda: read_activations(model, tokens, [("attn_out", 0)]),
+        "mlp_out": lambda: patch(model, pairs, "mlp_out", "predicts value", layers=[0]),
+        "attention": lambda: cut_edges(model, mask).__enter__(),
+        "pattern": lambda: read_patterns(model, tokens, lambda layer, pattern: None),
+        "resid_mid": lambda: harvest(model, draws),
+        "post": lambda: harvest(model, draws),
+    }
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("attn.hook_out", ["attn_out"]),
+        ("mlp.hook_out", ["mlp_out"]),
+        ("attn.hook_pattern", ["pattern", "attention"]),
+        ("hook_resid_mid", ["resid_mid"]),
+        ("mlp.out.hook_in", ["post"]),
+    ],
+)
+def test_a_hook_point_that_is_away_is_neither_read_nor_edited(
+    model, tokens, pairs, draws, place, what
+) -> None:
+    model = copy.deepcopy(model)
+    *path, last = place.split(".")
+    parent = model.blocks[0]
+    for step in path:
+        parent = getattr(parent, step)
+    calls = reads_and_edits(model, tokens, pairs, draws)
+    with spliced(parent, last, 1):
+        for name in what:
+            with pytest.raises(ConfigError, match=r"hook_\w+' has been replaced by another module"):
+                calls[name]()
+
+
+def test_weights_that_a_model_does_not_compute_with_are_refused(model) -> None:
+    """Of every linear map, with an adapter inside its bridge or in its bridge's place."""
+
+    def refused() -> None:
+        for read in (lambda: promoted_logits(model, 0), lambda: output_weights(model, 0)):
+            with pytest.raises(ConfigError, match=r"Merge the adapter"):
+                read()
+
+    before = promoted_logits(model, 0)
+    for name, bridge in linears_of(model).items():
+        with low_rank_added(bridge):
+            refused()
+        with forward_replaced(bridge._modules["_original_component"]):
+            refused()
+        assert torch.equal(promoted_logits(model, 0), before), name
+    inner = model.original_model.layers[0].attn
+    own = inner._modules["o"]
+    inner._modules["o"] = LowRank(own.original_component)
+    refused()
+    inner._modules["o"] = own
+    assert torch.equal(promoted_logits(model, 0), before)
+
+
+def test_weights_of_a_model_from_elsewhere_with_an_adapter_are_refused(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    corpus.tokenizer.save_pretrained(tmp_path)
+    config = GPT2Config(
+        n_layer=2, n_head=2, n_embd=32, n_positions=64, vocab_size=len(corpus.tokenizer),
+        architectures=["GPT2LMHeadModel"],
+    )  # fmt: skip
+    model = TransformerBridge.boot_transformers(
+        "gpt2", hf_model=GPT2LMHeadModel(config), tokenizer=load_tokenizer(tmp_path)
+    )
+    before = promoted_logits(model, 0, path="attention")
+    inside = model.blocks[1].mlp.out
+    inside._modules["_original_component"] = wrapped = nn.Sequential(inside.original_component)
+    wrapped.weight = inside.original_component[0].weight
+    with pytest.raises(ConfigError, match=r"weights of blocks.1.mlp.* are inside a Sequential"):
+        promoted_logits(model, 0)
+    inside._modules["_original_component"] = wrapped[0]
+    assert torch.equal(promoted_logits(model, 0, path="attention"), before)

@@ -164,7 +164,7 @@ def read_activations(
     `evaluating`).
 
     Raises:
-        ConfigError: the model has no such hook point.
+        ConfigError: the model has no such hook point, or never passes it.
     """
     found: dict[Key, Tensor] = {}
 
@@ -183,6 +183,12 @@ def read_activations(
                 final_residual(bridge, tokens, bridge.W_E.dtype)
         else:
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    unseen = [name for name, key in zip(names, wanted, strict=True) if key not in found]
+    if unseen:
+        raise ConfigError(
+            f"The model lists the hook point {unseen[0]!r} and never passes it, so there is nothing to "
+            "read there (for attention: wrap the model with eager attention)."
+        )
     return found
 
 

@@ -20,6 +20,7 @@ from interp.biographies import ATTRIBUTES, Batch, TokenKind
 from interp.errors import ConfigError, suggest
 from interp.knowledge import ValuePositions, split_batch, summed_loss
 from interp.model import evaluating
+from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
 from interp.run import Run
@@ -86,12 +87,14 @@ def ablation_costs(
         nats), `intact` (without) and `cost` (loss - intact).
 
     Raises:
-        ConfigError: an unknown position, or a model without the hook points.
+        ConfigError: an unknown position, or a model without the hook points, or without effect of an
+            edit there.
     """
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
     require_hooks(model, list(hooks.values()))
     device = next(model.parameters()).device  # type: ignore[attr-defined]
+    require_live(model, list(hooks.values()), batch.tokens[:1].to(device))
     spans = Spans.of(batch)
     masks = {position: ablation_mask(spans, position, seed) for position in positions}
     parts = [

@@ -20,6 +20,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
 from interp.errors import ConfigError
 from interp.model import evaluating, final_residual, has_fused_forward
+from interp.model.patterns import require_hooks
 
 POSITIONS = ("middle name", "last name", "predicts value")
 """Where things are read, for each attribute in the sentence that tells it: at the last token of the
@@ -189,6 +190,7 @@ def _read(
 
         return name, read
 
+    require_hooks(model, names)
     if not has_fused_forward(model):
         model.run_with_hooks(
             batch.tokens, return_type=None, fwd_hooks=[hook_of(name) for name in names]

@@ -35,7 +35,7 @@ from interp.attention.checkpoints import models_at
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, TokenKind, Wordings
 from interp.errors import CheckpointError, ConfigError, RunError, suggest
 from interp.memory.values import promoted_logits
-from interp.model import evaluating, logits_at, pattern_hook
+from interp.model import evaluating, logits_at, pattern_hook, require_own_weights
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.run import Run
@@ -563,7 +563,6 @@ def _read(
 ) -> dict[str, Any]:
     """Everything about a text that one forward pass gives."""
     layers = range(model.cfg.n_layers)
-    require_hooks(model, [pattern_hook(layer) for layer in layers])
     names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
         names.append("hook_pos_embed")
@@ -575,6 +574,7 @@ def _read(
                 "ln1.hook_scale", "attn.hook_v", "attn.hook_z", "mlp.hook_post",
             )
         ]  # fmt: skip
+    require_hooks(model, [name for name in names if name.startswith("blocks.")])
     logits, cache = model.run_with_cache(text.read, names_filter=names)
     prediction = logits[0, -1].double()
     rivals = list(text.rivals)
@@ -612,6 +612,7 @@ class _Flow:
     def __init__(
         self, model: TransformerBridge, cache: Any, text: _Text, rivals: Sequence[int]
     ) -> None:
+        require_own_weights(model)
         self._model, self._cache, self._text = model, cache, text
         self._n_layers, self._n_heads = model.cfg.n_layers, model.cfg.n_heads
         self._at = text.places

@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies import ATTRIBUTES, Corpus
 from interp.errors import ConfigError, suggest
 from interp.memory.harvest import POSITIONS, Harvest
-from interp.model import valid_indices
+from interp.model import require_own_weights, valid_indices
 
 Path = Literal["direct", "attention"]
 """direct: from the neuron straight to the unembedding, at its own position. attention: through the
@@ -72,7 +72,8 @@ def promoted_logits(
 
     Raises:
         ConfigError: an unknown path, a layer out of range, the last layer's path through attention,
-            or a model whose weights are not where TransformerLens has them.
+            a model whose weights are not where TransformerLens has them, or one that does not compute
+            with them (an adapter).
 
     Example:
         >>> from interp import hooked_transformer, preset
@@ -86,7 +87,8 @@ def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "ne
     """The output weights of a layer's neurons, in single precision.
 
     Raises:
-        ConfigError: a layer out of range, or a model that does not show the weights.
+        ConfigError: a layer out of range, or a model that does not show the weights, or does not
+            compute with them (an adapter).
     """
     valid_indices([layer], model.cfg.n_layers, "layer")
     weights: Tensor = _weights(model, "W_out")[layer].detach().float()
@@ -123,6 +125,7 @@ def _promoted(
 
 
 def _weights(model: TransformerLensModel, name: str) -> Tensor:
+    require_own_weights(model)
     try:
         weights: Tensor = getattr(model, name)
     except (AttributeError, RuntimeError) as error:

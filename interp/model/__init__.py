@@ -13,6 +13,7 @@ from interp.model.patterns import (
     valid_indices,
 )
 from interp.model.property_format import export_model, import_model, property_state_dict
+from interp.model.weights import require_own_weights
 
 __all__ = [
     "NO_ATTENTION",
@@ -31,6 +32,7 @@ __all__ = [
     "pattern_hook",
     "property_state_dict",
     "read_patterns",
+    "require_own_weights",
     "training_loss",
     "valid_indices",
 ]

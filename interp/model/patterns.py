@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -74,7 +74,11 @@ def read_patterns(
         else:
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     except _LastPatternRead:
-        pass
+        return
+    raise ConfigError(
+        f"The model never passes the hook point {pattern_hook(wanted[-1])!r}: it computes attention "
+        "without showing its pattern (wrap it with eager attention)."
+    )
 
 
 class AttentionPatch:
@@ -206,10 +210,11 @@ def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[
 
 
 def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
-    """Checks that a model has hook points.
+    """Checks that a model has hook points, and that they are still in their places.
 
     Raises:
-        ConfigError: one is missing: the model's TransformerLens hook layout is another one.
+        ConfigError: one is missing: the model's TransformerLens hook layout is another one. Or one has
+            been replaced by another module, which nobody can hook.
     """
     present = getattr(model, "hook_dict", None)
     if present is None:
@@ -225,6 +230,14 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
         raise ConfigError(
             f"The model has another TransformerLens hook layout: it has no hook point {missing[0]!r}."
             f"{suggest(missing[0], present)} Expected: {', '.join(names)}."
+        )
+    # TransformerLens goes on listing a hook point that something else has taken the place of.
+    in_place = {id(module) for module in cast(nn.Module, model).modules()}
+    replaced = [name for name in names if id(present[name]) not in in_place]
+    if replaced:
+        raise ConfigError(
+            f"The hook point {replaced[0]!r} has been replaced by another module, so nothing can be read "
+            "or changed there. Put it back, or let the other module call it."
         )
 
 

@@ -58,8 +58,19 @@ class Structure:
 
         It takes some 50 µs for a model of 2 layers.
         """
-        if any(_GLOBAL):
+        if any(_GLOBAL) or not self.has_same_modules():
             return False
+        for module in self._parts:
+            d = module.__dict__
+            if (
+                d["_forward_hooks"] or d["_forward_pre_hooks"]
+                or d["_backward_hooks"] or d["_backward_pre_hooks"]
+            ):  # fmt: skip
+                return False
+        return True
+
+    def has_same_modules(self) -> bool:
+        """Whether all modules are the same, of the same type, each with the `forward` of its type."""
         for module, kind in self._types:
             if type(module) is not kind or "forward" in module.__dict__:
                 return False
@@ -69,11 +80,4 @@ class Structure:
             for name, child in then:
                 if now.get(name) is not child:
                     return False
-        for module in self._parts:
-            d = module.__dict__
-            if (
-                d["_forward_hooks"] or d["_forward_pre_hooks"]
-                or d["_backward_hooks"] or d["_backward_pre_hooks"]
-            ):  # fmt: skip
-                return False
         return True

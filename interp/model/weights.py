@@ -1,0 +1,59 @@
+"""Whether a model's matrices are the ones it computes with."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import nn
+from transformer_lens.model_bridge.generalized_components import (
+    EmbeddingBridge,
+    LinearBridge,
+    UnembeddingBridge,
+)
+from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+from interp.errors import ConfigError
+
+_OF_WEIGHTS = (LinearBridge, EmbeddingBridge, UnembeddingBridge)
+
+
+def require_own_weights(model: object) -> None:
+    """Checks that `W_Q`, `W_out` and the others are what a model computes with.
+
+    An adapter around a linear map, or another module in its place, changes what a model computes and
+    leaves these matrices as they were.
+
+    Args:
+        model: Any TransformerLens model.
+
+    Raises:
+        ConfigError: a module that holds weights is wrapped or replaced.
+    """
+    changed = next(_changed(cast(nn.Module, model)), None)
+    if changed is not None:
+        raise ConfigError(
+            f"{changed}, so this model does not compute with the weights that TransformerLens shows, "
+            "which are those below it. Merge the adapter into them (peft: merge_and_unload), or put the "
+            "module back."
+        )
+
+
+def _changed(model: nn.Module) -> Iterator[str]:
+    for path, module in model.named_modules():
+        name = path.replace("._original_component", "")
+        if not isinstance(module, GeneralizedComponent):
+            continue
+        inside: Any = module._modules.get("_original_component")
+        if isinstance(module, _OF_WEIGHTS) and isinstance(inside, nn.Module):
+            if next(
+                inside.children(), None
+            ) is not None and not nn.utils.parametrize.is_parametrized(inside):
+                yield f"The weights of {name} are inside a {type(inside).__name__}"
+            elif "forward" in inside.__dict__:
+                yield f"{name} computes with a forward method of its own"
+        for part in module.submodules:
+            now = module._modules.get(part)
+            if now is not None and not isinstance(now, GeneralizedComponent):
+                yield f"{name}.{part} has been replaced by a {type(now).__name__}"
+    built = getattr(model, "built", None)
+    if built is not None and not built.has_same_modules():
+        yield "Modules of this model have been replaced or wrapped"
