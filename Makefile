@@ -17,10 +17,11 @@ test: $(READY)  ## the fast tests, two at a time
 test-slow: $(READY)  ## tests that train at the tiny preset, and re-check the committed tables
 	$(BIN)/pytest -m slow
 
-check: $(READY)  ## format, lint and types
+check: $(READY)  ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)
 	$(BIN)/ruff format .

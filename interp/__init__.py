@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from interp import plots
+    from interp.attention import attention_scores, attention_to_names, head_roles, knockout
+    from interp.biographies import Corpus, Spans, Texts
     from interp.config import Config
     from interp.errors import InterpError
+    from interp.interventions import Pairs, attribution, patch, path_patch, swapped_people
     from interp.maps.widget import explore
+    from interp.memory import ablations, measure_memory, promoted_logits, swaps
     from interp.memory.trace import trace
     from interp.model import hooked_transformer
     from interp.presets import preset
@@ -23,26 +27,58 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "interp.config",
+    "Corpus": "interp.biographies",
     "InterpError": "interp.errors",
+    "Pairs": "interp.interventions",
     "Run": "interp.run",
+    "Spans": "interp.biographies",
+    "Texts": "interp.biographies",
+    "ablations": "interp.memory",
+    "attention_scores": "interp.attention",
+    "attention_to_names": "interp.attention",
+    "attribution": "interp.interventions",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
+    "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
+    "knockout": "interp.attention",
+    "measure_memory": "interp.memory",
+    "patch": "interp.interventions",
+    "path_patch": "interp.interventions",
     "plots": "",
     "preset": "interp.presets",
+    "promoted_logits": "interp.memory",
+    "swapped_people": "interp.interventions",
+    "swaps": "interp.memory",
     "trace": "interp.memory.trace",
     "train": "interp.training",
 }
 
 __all__ = [
     "Config",
+    "Corpus",
     "InterpError",
+    "Pairs",
     "Run",
+    "Spans",
+    "Texts",
+    "ablations",
+    "attention_scores",
+    "attention_to_names",
+    "attribution",
     "explore",
     "finetuned",
+    "head_roles",
     "hooked_transformer",
+    "knockout",
+    "measure_memory",
+    "patch",
+    "path_patch",
     "plots",
     "preset",
+    "promoted_logits",
+    "swapped_people",
+    "swaps",
     "trace",
     "train",
 ]

@@ -18,6 +18,10 @@ class ConfigError(InterpError):
     """A setting is unknown or has a value that cannot work."""
 
 
+class ArgumentError(ConfigError, ValueError):
+    """An argument of a function is unknown or has a value that cannot work."""
+
+
 class RunError(InterpError):
     """A run folder is missing, incomplete, in use, or holds something else."""
 

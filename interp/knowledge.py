@@ -18,10 +18,18 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import ATTRIBUTES, Batch, Corpus, Population, value_pools
+from interp.biographies import (
+    ATTRIBUTES,
+    AnyTexts,
+    Batch,
+    Corpus,
+    Population,
+    Texts,
+    value_pools,
+)
 from interp.biographies.lists import DAYS, MONTHS
 from interp.biographies.sampling import Uniform
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.model.forward import evaluating, logits_at
 
 Split = Literal["train", "evaluation", "held_out", "finetuned"]
@@ -37,12 +45,12 @@ METRICS = ("attribute_loss", "attribute_accuracy", "top_probability", "entropy")
 
 @dataclass(frozen=True)
 class ValuePositions:
-    """Where the tokens of values are predicted, for every value token of a batch.
+    """Where the tokens of values are predicted, for every value token of some texts.
 
     Attributes:
-        row: The biography.
+        row: The text.
         position: The position whose logits predict the token: the one before it.
-        attribute: Index of the attribute.
+        attribute: Index of the attribute; of texts that are no biographies, of the sentence.
         target: The token.
         first: Whether it is the first of its value.
     """
@@ -54,8 +62,11 @@ class ValuePositions:
     first: Bool[Tensor, " token"]
 
     @classmethod
-    def of(cls, batch: Batch) -> "ValuePositions":
-        """The value tokens of a batch, by biography, then attribute, then token."""
+    def of(cls, texts: AnyTexts) -> "ValuePositions":
+        """The value tokens of texts: by text, then attribute or sentence, then token."""
+        if isinstance(texts, Texts):
+            return cls._of_spans(texts)
+        batch = texts
         n_attributes = batch.value_start.shape[1]
         lengths = batch.value_length.flatten()
         value = torch.repeat_interleave(lengths)  # which value each token belongs to
@@ -66,6 +77,14 @@ class ValuePositions:
         return cls(
             row, position - 1, value % n_attributes, batch.tokens[row, position], within == 0
         )
+
+    @classmethod
+    def _of_spans(cls, texts: Texts) -> "ValuePositions":
+        spans = texts.spans
+        row, position = spans.predicts_value.nonzero(as_tuple=True)
+        sentence = spans.sentence[row, position + 1].long()
+        first = spans.value_start[row, sentence] == position + 1
+        return cls(row, position, sentence, texts.tokens[row, position + 1], first)
 
 
 def value_statistics(
@@ -110,7 +129,7 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
     people = corpus.population
     individuals = measured_individuals(corpus, split, n_individuals)
     if not len(individuals):
-        raise ConfigError(
+        raise ArgumentError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
             f"{people.config.n_held_out}, n_individuals={n_individuals}, {len(corpus.finetuned)} people "
             "of fine-tuning. Choose another split, or a population that holds (more) people out."
@@ -165,12 +184,27 @@ def value_table(
     return torch.cat(parts, dim=1).cpu().numpy()
 
 
-def summed_loss(model: TransformerLensModel, batch: Batch, where: ValuePositions) -> float:
-    """The cross-entropy of all value tokens of a batch together, in nats.
+def n_values(texts: AnyTexts) -> int:
+    """How many values some texts have.
+
+    Raises:
+        ArgumentError: none.
+    """
+    n = int(ValuePositions.of(texts).first.sum())
+    if not n:
+        raise ArgumentError(
+            "The texts have no value, so nothing is recalled in them. Name the tokens that the model is to "
+            "recall as values (`Spans.from_lists`), each after its name."
+        )
+    return n
+
+
+def summed_loss(model: TransformerLensModel, batch: AnyTexts, where: ValuePositions) -> float:
+    """The cross-entropy of all value tokens of texts together, in nats.
 
     Args:
         model: Any TransformerLens model, with any hooks; mode and gradients are the caller's.
-        batch: The biographies.
+        batch: The texts.
         where: Their value tokens.
     """
     logits = logits_at(model, batch.tokens, where.row, where.position)

@@ -18,7 +18,6 @@ import joblib
 import pandas as pd
 
 from interp.attention import attention_to_names, averaged, head_roles, knockout
-from interp.attention.checkpoints import steps_around_plateau
 from interp.config import Config, flatten
 from interp.errors import ConfigError, RunError, suggest
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
@@ -38,6 +37,7 @@ from interp.progress import Job, Progress, counted, part, parts, silent
 from interp.report import SECTIONS, write_report
 from interp.report.sections import Section, SectionBuilder
 from interp.run import Run, resolve_device
+from interp.series import nearest_step, steps_around_plateau
 from interp.training import train
 from interp.training.loop import expected_seconds
 
@@ -172,11 +172,7 @@ def measure_attention(run: Run, progress: Progress = silent) -> StageResult:
         "plateau_end": phases.plateau_end,
         "end": run.steps[-1],
     }
-    at = {
-        name: min(run.steps, key=lambda s: abs(s - step))
-        for name, step in moments.items()
-        if step is not None
-    }
+    at = {name: nearest_step(run.steps, step) for name, step in moments.items() if step is not None}
     last = roles[roles["step"] == run.steps[-1]]
     return StageResult(
         {

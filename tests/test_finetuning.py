@@ -22,7 +22,7 @@ from interp.experiments.distribution import DistributionSettings
 from interp.experiments.hallucination import HallucinationSettings
 from interp.experiments.hallucination import planned as hallucination_runs
 from interp.knowledge import measured_individuals
-from interp.memory.harvest import draw_batches, harvest
+from interp.memory.activations import cache_activations, draw_batches
 from interp.plots.style import caption
 from interp.run import Run, finetuned, fingerprint
 
@@ -315,7 +315,7 @@ def test_keys_turn_by_one_minus_the_cosine(
     run = runs[0]
     batches = draw_batches(run.corpus, slice(0, 24), "evaluation", (0,))
     before, after = (
-        harvest(run.model(step), batches).neurons[1][2].numpy().astype(np.float64)
+        cache_activations(run.model(step), batches).neurons[1][2].numpy().astype(np.float64)
         for step in (0, 10)
     )
     product = (before * after).sum(-1)

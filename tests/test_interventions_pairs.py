@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.attention import Spans
-from interp.biographies import ATTRIBUTES, N_TRAIN_TEMPLATES, Corpus, TokenKind, templates
+from interp.biographies import ATTRIBUTES, N_TRAIN_TEMPLATES, Corpus, Spans, TokenKind, templates
 from interp.biographies.tokenizer import encode_words
 from interp.errors import ConfigError
 from interp.interventions import (

@@ -14,7 +14,7 @@ from interp.errors import CheckpointError, ConfigError
 from interp.memory import (
     KEY_METRICS,
     POSITIONS,
-    Harvest,
+    CachedActivations,
     intraclass_correlation,
     key_measures,
     key_vectors,
@@ -32,17 +32,17 @@ def model(smoke: Config, corpus: Corpus) -> TransformerBridge:
     return hooked_transformer(smoke.with_settings(**{"model.init_std": 0.3}), corpus.tokenizer)
 
 
-def fake_harvest(neurons: Tensor, individuals: Tensor, n_templates: int = 5) -> Harvest:
+def fake_harvest(neurons: Tensor, individuals: Tensor, n_templates: int = 5) -> CachedActivations:
     generator = torch.Generator().manual_seed(5)
     shape = (neurons.shape[2], len(individuals), len(ATTRIBUTES))
     templates = torch.randint(n_templates, shape, generator=generator)
-    return Harvest(individuals, templates, {}, {0: neurons})
+    return CachedActivations(individuals, templates, {}, {0: neurons})
 
 
-def random_harvests(n_draws: int = 3) -> tuple[Harvest, Harvest]:
+def random_harvests(n_draws: int = 3) -> tuple[CachedActivations, CachedActivations]:
     torch.manual_seed(0)
 
-    def one(individuals: Tensor) -> Harvest:
+    def one(individuals: Tensor) -> CachedActivations:
         person = torch.randn(len(POSITIONS), len(ATTRIBUTES), 1, len(individuals), N_NEURONS)
         noise = torch.randn(len(POSITIONS), len(ATTRIBUTES), n_draws, len(individuals), N_NEURONS)
         return fake_harvest(person + noise + 1, individuals)
@@ -70,7 +70,12 @@ def test_selectivity_equals_an_analysis_of_variance() -> None:
 
 
 def slow_similarities(
-    a: Harvest, b: Harvest, last_names: np.ndarray, attribute: int, place: int, origin: Tensor
+    a: CachedActivations,
+    b: CachedActivations,
+    last_names: np.ndarray,
+    attribute: int,
+    place: int,
+    origin: Tensor,
 ) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"same": [], "namesake": [], "other": []}
     same_harvest = a is b
@@ -205,8 +210,10 @@ def test_errors_of_keys(model: TransformerBridge, corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match="at least 2 draws and 2 people"):
         intraclass_correlation(torch.zeros(2, 1, 3))
     known, held_out = random_harvests()
-    other = Harvest(held_out.individuals, held_out.templates, {}, {1: held_out.neurons[0]})
-    with pytest.raises(ConfigError, match="harvest both in the same"):
+    other = CachedActivations(
+        held_out.individuals, held_out.templates, {}, {1: held_out.neurons[0]}
+    )
+    with pytest.raises(ConfigError, match="read both in the same"):
         key_measures(corpus, known, other)
 
 

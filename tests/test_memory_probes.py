@@ -11,8 +11,8 @@ from interp.config import Config
 from interp.errors import ConfigError
 from interp.memory import (
     POSITIONS,
+    CachedActivations,
     FirstTokens,
-    Harvest,
     RidgeProbe,
     probe_accuracies,
     sums_of_inputs,
@@ -71,7 +71,9 @@ def test_a_stream_without_variance_predicts_the_most_frequent_class() -> None:
     assert probe.predict(torch.zeros(3, 4), 0.1).tolist() == [[2, 2, 2]]
 
 
-def streams(corpus: Corpus, kind: str, noise: float = 0.1) -> tuple[Harvest, Harvest]:
+def streams(
+    corpus: Corpus, kind: str, noise: float = 0.1
+) -> tuple[CachedActivations, CachedActivations]:
     """Made-up residual streams that hold nothing, the person, or the person's facts."""
     generator = torch.Generator().manual_seed(1)
     n = len(corpus.population)
@@ -88,11 +90,11 @@ def streams(corpus: Corpus, kind: str, noise: float = 0.1) -> tuple[Harvest, Har
     else:
         mean = drawn(n, WIDTH).expand(len(ATTRIBUTES), -1, -1) * (kind == "person")
 
-    def one(n_draws: int) -> Harvest:
+    def one(n_draws: int) -> CachedActivations:
         noises = noise * drawn(len(POSITIONS), len(ATTRIBUTES), n_draws, n, WIDTH)
         stream = 3 + mean[None, :, None] + noises
         templates = torch.zeros(n_draws, n, len(ATTRIBUTES), dtype=torch.int64)
-        return Harvest(torch.arange(n), templates, {("resid_pre", 0): stream}, {})
+        return CachedActivations(torch.arange(n), templates, {("resid_pre", 0): stream}, {})
 
     return one(3), one(2)
 
@@ -158,7 +160,7 @@ def test_other_people_equal_a_loop_over_folds() -> None:
 def test_too_few_people_to_leave_some_out(corpus: Corpus) -> None:
     train, test = streams(corpus, "person")
     few = [
-        Harvest(
+        CachedActivations(
             one.individuals[:4],
             one.templates[:, :4],
             {site: x[:, :, :, :4] for site, x in one.residual.items()},
@@ -181,13 +183,15 @@ def test_results_depend_on_the_seed_alone(corpus: Corpus) -> None:
 
 def test_errors_of_probes(corpus: Corpus) -> None:
     train, test = streams(corpus, "nothing")
-    other = Harvest(test.individuals.flip(0), test.templates, test.residual, {})
+    other = CachedActivations(test.individuals.flip(0), test.templates, test.residual, {})
     with pytest.raises(ConfigError, match="the people and at the sites"):
         probe_accuracies(corpus, train, other)
     elsewhere = {("resid_post", 1): test.residual["resid_pre", 0]}
     with pytest.raises(ConfigError, match="the people and at the sites"):
-        probe_accuracies(corpus, train, Harvest(test.individuals, test.templates, elsewhere, {}))
-    single = Harvest(
+        probe_accuracies(
+            corpus, train, CachedActivations(test.individuals, test.templates, elsewhere, {})
+        )
+    single = CachedActivations(
         train.individuals,
         train.templates[:1],
         {site: x[:, :, :1] for site, x in train.residual.items()},

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import interp
-from interp.attention.checkpoints import steps_around_plateau
 from interp.cli import main
 from interp.config import Config
 from interp.errors import ConfigError, InterpError, RunError
@@ -24,6 +23,7 @@ from interp.phases import Phases
 from interp.report.memory import HEADLINE, dated
 from interp.report.memory_study import write_memory_report
 from interp.run import Run
+from interp.series import steps_around_plateau
 from interp.stages import MEMORY_STAGES, STAGES, intervene, run_stages
 
 COLUMNS = {

@@ -19,10 +19,10 @@ from interp.memory import (
     POSITIONS,
     READINGS,
     VALUE_METRICS,
+    CachedActivations,
     FirstTokens,
-    Harvest,
+    cache_activations,
     draw_batches,
-    harvest,
     neuron_hook,
     output_weights,
     promoted_logits,
@@ -92,7 +92,7 @@ def test_a_harvest_equals_the_cache(
 ) -> None:
     model: TransformerBridge = request.getfixturevalue(kind)
     batches = draw_batches(corpus, slice(0, N_PEOPLE), "train", [3, 1])
-    found = harvest(model, batches, batch_size=3)
+    found = cache_activations(model, batches, batch_size=3)
     assert list(found.residual) == residual_sites(model)
     assert len(found.residual) == 5
     assert found.individuals.tolist() == list(range(N_PEOPLE))
@@ -126,7 +126,7 @@ def test_a_harvest_leaves_the_model_and_sees_its_hooks(
 ) -> None:
     layer_norm.train()
     batches = draw_batches(corpus, slice(0, 3), "evaluation", [0])
-    found = harvest(layer_norm, batches, sites=[("resid_post", 1)], layers=[1])
+    found = cache_activations(layer_norm, batches, sites=[("resid_post", 1)], layers=[1])
     assert list(found.residual) == [("resid_post", 1)]
     assert list(found.neurons) == [1]
     assert layer_norm.training
@@ -136,7 +136,7 @@ def test_a_harvest_leaves_the_model_and_sees_its_hooks(
         return torch.zeros_like(x)
 
     with layer_norm.hooks(fwd_hooks=[(neuron_hook(1), zero)]):
-        edited = harvest(layer_norm, batches)
+        edited = cache_activations(layer_norm, batches)
     assert not edited.neurons[1].any()
     middle, end = edited.residual["resid_mid", 1], edited.residual["resid_post", 1]
     bias = layer_norm.blocks[1].mlp.b_out.detach()
@@ -151,9 +151,9 @@ def test_errors_of_a_harvest(layer_norm: TransformerBridge, corpus: Corpus) -> N
         draw_batches(corpus, slice(0, 2), "train", [])
     batches = [corpus.biographies(slice(0, 2)), corpus.biographies(slice(1, 3))]
     with pytest.raises(ConfigError, match="same people"):
-        harvest(layer_norm, batches)
+        cache_activations(layer_norm, batches)
     with pytest.raises(ConfigError, match=r"no hook point 'blocks\.7"):
-        harvest(layer_norm, batches[:1], layers=[7])
+        cache_activations(layer_norm, batches[:1], layers=[7])
 
 
 @pytest.mark.filterwarnings("ignore:A forward hook edited hook_scale")
@@ -280,10 +280,10 @@ def test_first_tokens(corpus: Corpus, bpe_corpus: Corpus) -> None:
             assert set(first.in_values.tolist()) == every
 
 
-def fake_harvest(neurons: dict[int, Tensor]) -> Harvest:
+def fake_harvest(neurons: dict[int, Tensor]) -> CachedActivations:
     n_draws, n_people = neurons[0].shape[2:4]
     templates = torch.arange(n_draws)[:, None, None].expand(-1, n_people, len(ATTRIBUTES))
-    return Harvest(torch.arange(n_people), templates, {}, neurons)
+    return CachedActivations(torch.arange(n_people), templates, {}, neurons)
 
 
 def slow_rank(logits: Tensor, index: int) -> float:

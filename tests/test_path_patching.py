@@ -10,8 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp import hooked_transformer
-from interp.attention import Spans
-from interp.biographies import Corpus, load_tokenizer
+from interp.biographies import Corpus, Spans, load_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError
 from interp.interventions import Pairs, path_patch

@@ -386,7 +386,7 @@ def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
     assert len(np.unique(told.shares)) > 40
     assert len(titles) == len(STAGES) + 2
 
-    shutil.rmtree(run.results_path / "memory")
+    shutil.rmtree(run.results_path / "knowledge")
     again = Recorder()
     reproduce(config, run.path, progress=again)
     assert again.shares[0] > 0.05, "what was finished before counts from the start"

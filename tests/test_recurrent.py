@@ -24,7 +24,7 @@ from interp.errors import ConfigError, InterpError
 from interp.experiments import patching
 from interp.interventions import patch, swapped_people
 from interp.knowledge import split_batch
-from interp.memory import ablation_costs, draw_batches, harvest
+from interp.memory import ablation_costs, cache_activations, draw_batches
 from interp.model import (
     AttentionPatch,
     evaluating,
@@ -374,7 +374,7 @@ def test_interventions_on_the_stream_and_the_mlps(model: TransformerBridge, corp
 
 
 def test_memory_measures_that_need_no_attention(model: TransformerBridge, corpus: Corpus) -> None:
-    found = harvest(model, draw_batches(corpus, np.arange(5), "evaluation", range(2)))
+    found = cache_activations(model, draw_batches(corpus, np.arange(5), "evaluation", range(2)))
     assert list(found.neurons) == [0, 1]
     assert {site for site, _ in found.residual} == {"resid_pre", "resid_mid", "resid_post"}
     costs = ablation_costs(model, split_batch(corpus, "evaluation", 8))

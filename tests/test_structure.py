@@ -20,7 +20,7 @@ from interp.biographies import Corpus, load_tokenizer
 from interp.errors import ConfigError
 from interp.interventions import Pairs, patch, read_activations, swapped_people
 from interp.interventions.windowed import can_window
-from interp.memory import draw_batches, harvest, promoted_logits
+from interp.memory import cache_activations, draw_batches, promoted_logits
 from interp.memory.values import output_weights
 from interp.model import evaluating, has_fused_forward, logits_at, read_patterns, training_loss
 from interp.model import forward as forward_module
@@ -254,7 +254,7 @@ def agrees_in_everything(model, tokens: Tensor, pairs: Pairs, draws, what: str) 
     for _, part in table.groupby("layer"):
         unpatched = torch.tensor(part.sort_values("pair").unpatched.to_numpy())
         close(unpatched.float(), expected), layer
-    found = harvest(model, draws)
+    found = cache_activations(model, draws)
     with evaluating(model):
         _, cache = model.run_with_cache(draws[0].tokens)
     where = draws[0].value_start - 1
@@ -401,8 +401,8 @@ def reads_and_edits(model, tokens, pairs, draws) -> dict[str, Callable[[], Any]]
         "mlp_out": lambda: patch(model, pairs, "mlp_out", "predicts value", layers=[0]),
         "attention": lambda: cut_edges(model, mask).__enter__(),
         "pattern": lambda: read_patterns(model, tokens, lambda layer, pattern: None),
-        "resid_mid": lambda: harvest(model, draws),
-        "post": lambda: harvest(model, draws),
+        "resid_mid": lambda: cache_activations(model, draws),
+        "post": lambda: cache_activations(model, draws),
     }
 
 

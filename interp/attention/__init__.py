@@ -4,7 +4,6 @@ from interp.attention.knockout import (
     EDGES,
     cut_edges,
     edge_mask,
-    informative_steps,
     knockout,
     knockout_costs,
 )
@@ -23,7 +22,8 @@ from interp.attention.names import (
     sharpness,
 )
 from interp.attention.roles import NO_ROLE, ROLES, THRESHOLD, head_roles
-from interp.attention.spans import Span, Spans
+from interp.biographies.spans import Span, Spans
+from interp.series import informative_steps
 
 __all__ = [
     "ATTENTION_METRICS",

@@ -9,32 +9,28 @@ models", section 5 (there the edges of a window of layers are cut; here those of
 or all layers).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import table_over_steps
-from interp.attention.spans import Spans
-from interp.biographies import ATTRIBUTES, Batch, TokenKind
-from interp.errors import ConfigError, RunError, suggest
-from interp.knowledge import ValuePositions, split_batch, summed_loss
+from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
+from interp.errors import ArgumentError, suggest
+from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import evaluating, pattern_hook, valid_indices
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
-from interp.run import Run
+from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 
 EDGES = ("attribute_to_name", "attribute_to_any_name", "name_to_name", "control")
 """The edges that can be cut, by name (see `edge_mask`)."""
-_N_STEPS = 8  # how many checkpoints `informative_steps` aims at
 
 
 def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch query key"]:
@@ -58,7 +54,7 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
         seed: Of the control's draw.
 
     Raises:
-        ConfigError: an unknown edge.
+        ArgumentError: an unknown edge.
     """
     _require_edges([edge])
     width = spans.kind.shape[1]
@@ -108,14 +104,14 @@ def cut_edges(
         heads: Heads to cut in each of them; all by default.
 
     Raises:
-        ConfigError: a layer or head is out of range, a hook point is missing, or (from a forward
+        ArgumentError: a layer or head is out of range, a hook point is missing, or (from a forward
             pass) the mask has another shape than the pattern.
 
     Example:
         ```python
-        mask = edge_mask(Spans.of(batch), "attribute_to_name")
+        mask = edge_mask(texts.spans, "attribute_to_name")
         with cut_edges(model, mask, layers=[1]):
-            logits = model(batch.tokens)
+            logits = model(texts.tokens)
         ```
     """
     chosen_layers = valid_indices(layers, model.cfg.n_layers, "layer")
@@ -147,7 +143,7 @@ def _cut(
 ) -> Float[Tensor, "batch head query key"]:
     batch, _, n_queries, n_keys = pattern.shape
     if shape != (batch, n_queries, n_keys):
-        raise ConfigError(
+        raise ArgumentError(
             f"The mask of edges has the shape {shape}, but the pattern needs "
             f"{(batch, n_queries, n_keys)}: [batch, query, key]."
         )
@@ -160,18 +156,18 @@ def _cut(
 
 def knockout_costs(
     model: TransformerLensModel,
-    batch: Batch,
+    texts: AnyTexts,
     edges: Sequence[str] = EDGES,
     batch_size: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What cutting edges costs a model on some biographies. The model is left as it was.
+    """What cutting edges costs a model on some texts. The model is left as it was.
 
     Args:
-        model: Any TransformerLens model over the corpus's tokens.
-        batch: The biographies.
+        model: Any TransformerLens model.
+        texts: Texts or biographies, with values.
         edges: Which edges to cut, one kind at a time (see `edge_mask`).
-        batch_size: Biographies per forward pass.
+        batch_size: Texts per forward pass.
         seed: Of the control's draw.
 
     Returns:
@@ -180,37 +176,39 @@ def knockout_costs(
         each single head, whole layer, and all layers together.
 
     Raises:
-        ConfigError: an unknown edge, none, or a model without the hook points.
+        ArgumentError: an unknown edge, none, texts without values, or a model without the hook points.
     """
-    return _costs(model, batch, _masks(batch, edges, seed), batch_size)
+    return _costs(model, texts, _masks(texts, edges, seed), batch_size)
 
 
 def knockout(
-    run: Run,
+    series: AnySeries,
     steps: Sequence[int] | None = None,
     edges: Sequence[str] = EDGES,
     n_individuals: int | None = 128,
     batch_size: int = 64,
-    device: torch.device | str | None = None,
+    device: Device = None,
     seed: int = 0,
     *,
+    texts: AnyTexts | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """What cutting edges costs over a run's training, on evaluation biographies.
+    """What cutting edges costs over training; of a run, on evaluation biographies.
 
     A run that was trained with patched attention is measured with the attention it was trained with;
     the edges of the patterns that it was given are cut.
 
     Args:
-        run: The run.
+        series: A run, models by step, or another series (see `interp.series`).
         steps: Which checkpoints; by default those of `informative_steps`.
         edges: Which edges to cut, one kind at a time (see `edge_mask`).
-        n_individuals: On biographies of so many people; None for all.
-        batch_size: Biographies per forward pass.
-        device: Where to compute; the CPU by default.
+        n_individuals: Of a run, on biographies of so many people; None for all.
+        batch_size: Texts per forward pass.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
         seed: Of the control's draw.
-        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        texts: What is read, in place of a run's biographies.
+        workers: Processes of one thread each; see `series.over_steps`.
         progress: Told after each checkpoint.
 
     Returns:
@@ -218,14 +216,15 @@ def knockout(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: an unknown edge, or no step or edge is named.
+        ArgumentError: an unknown edge, or no step or edge is named.
     """
-    batch = split_batch(run.corpus, "evaluation", n_individuals)
-    masks = _masks(batch, edges, seed)
-    chosen = informative_steps(run) if steps is None else steps
+    _require_edges(edges)
+    read = texts_of(series, texts, "evaluation", n_individuals)
+    masks = _masks(read, edges, seed)
+    chosen = informative_steps(series) if steps is None else steps
     return table_over_steps(
-        run,
-        lambda model: _costs(model, batch, masks, batch_size),
+        series,
+        lambda model: _costs(model, read, masks, batch_size),
         chosen,
         device,
         workers=workers,
@@ -233,53 +232,27 @@ def knockout(
     )
 
 
-def informative_steps(run: Run) -> list[int]:
-    """About eight checkpoints that show a run's course.
-
-    The first; those nearest to the end of the statistics phase, the middle of the plateau, its end,
-    one and a half times, twice and three times that; the last. Where the run has not left its
-    plateau, the rest evenly spaced between the phases that it has and the last.
-
-    Raises:
-        RunError: the run has no checkpoint yet.
-    """
-    steps = run.steps
-    if not steps:
-        raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
-    statistics_end, plateau_end = None, None
-    if not run.metrics.empty:
-        statistics_end, plateau_end = run.phases.statistics_end, run.phases.plateau_end
-    targets: list[float] = [steps[0], steps[-1]]
-    begins = steps[0] if statistics_end is None else statistics_end
-    if plateau_end is None:
-        targets += list(np.linspace(begins, steps[-1], _N_STEPS - 1))
-    else:
-        targets += [begins, (begins + plateau_end) / 2]
-        targets += [factor * plateau_end for factor in (1, 1.5, 2, 3)]
-    return sorted({min(steps, key=lambda step: abs(step - target)) for target in targets})
-
-
 def _require_edges(edges: Sequence[str]) -> None:
     unknown = [edge for edge in edges if edge not in EDGES]
     if unknown:
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no edge {unknown[0]!r}.{suggest(unknown[0], EDGES)} Edges: {', '.join(EDGES)}."
         )
     if not edges:
-        raise ConfigError(f"No edge is named; edges are {', '.join(EDGES)}.")
+        raise ArgumentError(f"No edge is named; edges are {', '.join(EDGES)}.")
 
 
 def _masks(
-    batch: Batch, edges: Sequence[str], seed: int
+    texts: AnyTexts, edges: Sequence[str], seed: int
 ) -> dict[str, Bool[Tensor, "batch query key"]]:
-    """The masks of a whole batch, so that the control's draw does not depend on the batch size."""
+    """The masks of all texts together, so that the control's draw does not depend on the batch size."""
     _require_edges(edges)
-    return {edge: edge_mask(Spans.of(batch), edge, seed) for edge in edges}
+    return {edge: edge_mask(spans_of(texts), edge, seed) for edge in edges}
 
 
 def _costs(
     model: TransformerLensModel,
-    batch: Batch,
+    texts: AnyTexts,
     masks: dict[str, Bool[Tensor, "batch query key"]],
     batch_size: int,
 ) -> pd.DataFrame:
@@ -290,12 +263,13 @@ def _costs(
     losses = {(edge, cell): 0.0 for edge in masks for cell in cells}
     intact = 0.0
     device = next(model.parameters()).device  # type: ignore[attr-defined]
-    n_values = len(batch) * len(ATTRIBUTES)
+    n = n_values(texts)
+    parts: Iterable[AnyTexts] = texts.split(batch_size)
     with evaluating(model):
-        for number, part in enumerate(batch.split(batch_size)):
-            part = part.to(device)
+        for number, whole_part in enumerate(parts):
+            part = whole_part.to(device)
             where = ValuePositions.of(part)
-            intact += summed_loss(model, part, where) / n_values
+            intact += summed_loss(model, part, where) / n
             rows = slice(number * batch_size, (number + 1) * batch_size)
             width = part.tokens.shape[1]
             for edge, whole in masks.items():
@@ -304,7 +278,7 @@ def _costs(
                     layers, heads = (None if index is None else [index] for index in cell)
                     with cut_edges(model, mask, layers, heads):
                         loss = summed_loss(model, part, where)
-                    losses[edge, cell] += loss / n_values
+                    losses[edge, cell] += loss / n
     table = pd.DataFrame(
         [(edge, *cell, loss, intact, loss - intact) for (edge, cell), loss in losses.items()],
         columns=["edge", "layer", "head", "loss", "intact", "cost"],

@@ -36,14 +36,12 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import table_over_steps
-from interp.attention.spans import Spans
-from interp.biographies import TokenKind
-from interp.errors import ConfigError
-from interp.knowledge import Split, split_batch
+from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_of
+from interp.errors import ArgumentError
+from interp.knowledge import Split
 from interp.model import evaluating, read_patterns
 from interp.progress import Progress, silent
-from interp.run import Run
+from interp.series import AnySeries, Device, table_over_steps, texts_of
 
 NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
 """Scores of the last name token: to the other tokens of the same name, to position 0, sharpness."""
@@ -140,7 +138,7 @@ def sharpness(
 
 
 def attention_scores(
-    model: TransformerLensModel, tokens_and_spans: Iterable[tuple[Tensor, Spans]]
+    model: TransformerLensModel, texts: AnyTexts | Iterable[tuple[Tensor, Spans]]
 ) -> pd.DataFrame:
     """The attention scores of every head of a model.
 
@@ -149,7 +147,7 @@ def attention_scores(
 
     Args:
         model: Any TransformerLens model with causal attention.
-        tokens_and_spans: Batches of token ids [batch, position], and what the tokens are.
+        texts: Texts or biographies; or batches of token ids [batch, position], each with its spans.
 
     Returns:
         Columns `layer`, `head`, `metric` (`ATTENTION_METRICS`), `value` (share of attention, or
@@ -157,36 +155,40 @@ def attention_scores(
         query has keys for.
 
     Raises:
-        ConfigError: no batch, tokens and spans of different shapes, or a model without the hook
+        ArgumentError: no batch, tokens and spans of different shapes, or a model without the hook
             points or without causal attention.
     """
-    device = next(model.parameters()).device  # type: ignore[attr-defined]
-    return _scores(model, (_Occurrences.of(*batch).to(device) for batch in tokens_and_spans))
+    if isinstance(texts, Texts | Batch):
+        texts = [(texts.tokens, spans_of(texts))]
+    return _scores_of(model, (_Occurrences.of(*batch) for batch in texts))
 
 
 def attention_to_names(
-    run: Run,
+    series: AnySeries,
     steps: Sequence[int] | None = None,
     n_individuals: int | None = 512,
     split: Split = "evaluation",
     batch_size: int = 64,
-    device: torch.device | str | None = None,
+    device: Device = None,
     *,
+    texts: AnyTexts | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """The attention scores of a run's heads over training.
+    """The attention scores of heads over training.
 
     A run that was trained with patched attention is read with the attention it was trained with.
 
     Args:
-        run: The run.
+        series: A run, models by step, or another series (see `interp.series`).
         steps: Which checkpoints; all by default.
-        n_individuals: On biographies of so many people (see `knowledge.split_batch`); None for all.
-        split: Which people, in which wordings.
-        batch_size: Biographies per forward pass.
-        device: Where to compute; the CPU by default.
-        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        n_individuals: Of a run, on biographies of so many people (see `knowledge.split_batch`); None
+            for all.
+        split: Of a run, which people, in which wordings.
+        batch_size: Texts per forward pass.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
+        texts: What is read, in place of a run's biographies.
+        workers: Processes of one thread each; see `series.over_steps`.
         progress: Told after each checkpoint.
 
     Returns:
@@ -194,19 +196,17 @@ def attention_to_names(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no step is named, or there is nobody to measure on.
+        ArgumentError: no step is named, or there is nobody to measure on.
     """
-    batch = split_batch(run.corpus, split, n_individuals)
-    place = "cpu" if device is None else device
+    chosen = texts_of(series, texts, split, n_individuals)
     # Which keys belong to which query is the same at every step.
-    prepared = [
-        _Occurrences.of(part.tokens, Spans.of(part)).to(place) for part in batch.split(batch_size)
-    ]
+    prepared = [_Occurrences.of(part.tokens, spans_of(part)) for part in chosen.split(batch_size)]
+
     return table_over_steps(
-        run,
-        lambda model: _scores(model, prepared),
+        series,
+        lambda model: _scores_of(model, prepared),
         steps,
-        place,
+        device,
         workers=workers,
         progress=progress,
     )
@@ -225,7 +225,7 @@ def averaged(table: pd.DataFrame) -> pd.DataFrame:
 def _mean_without(table: pd.DataFrame, dropped: list[str]) -> pd.DataFrame:
     missing = [column for column in (*dropped, "value", "chance") if column not in table]
     if missing:
-        raise ConfigError(
+        raise ArgumentError(
             f"This is not a table of attention scores per head: it has no column {missing[0]!r}. "
             f"Columns: {', '.join(map(str, table.columns))}."
         )
@@ -277,7 +277,7 @@ class _Occurrences:
     @classmethod
     def of(cls, tokens: Tensor, spans: Spans) -> "_Occurrences":
         if tokens.shape != spans.kind.shape:
-            raise ConfigError(
+            raise ArgumentError(
                 f"tokens have the shape {tuple(tokens.shape)}, but the spans describe "
                 f"{tuple(spans.kind.shape)}; both are [batch, position]."
             )
@@ -331,11 +331,12 @@ class _Occurrences:
         return torch.cat(sums, dim=1)
 
 
-def _scores(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> pd.DataFrame:
-    """The scores of a model over batches that are on its device."""
+def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> pd.DataFrame:
+    """The scores of a model over batches, which are read where the model is."""
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
     direction = getattr(model.cfg, "attention_dir", "causal")
     if direction != "causal":
-        raise ConfigError(
+        raise ArgumentError(
             f"The model's attention is {direction}; these scores are defined for causal attention."
         )
     n_layers, n_heads, n_metrics = model.cfg.n_layers, model.cfg.n_heads, len(ATTENTION_METRICS)
@@ -344,7 +345,7 @@ def _scores(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> p
     chances = torch.zeros(n_metrics, dtype=torch.float64)
     n_batches = 0
     with evaluating(model):
-        for batch in batches:
+        for batch in (batch.to(device) for batch in batches):
 
             def add(layer: int, pattern: Tensor, batch: _Occurrences = batch) -> None:
                 sums[layer] += batch.reduce(pattern).cpu()
@@ -354,7 +355,7 @@ def _scores(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> p
             chances += batch.chances.cpu()
             n_batches += 1
     if not n_batches:
-        raise ConfigError("There is no batch to read attention from; give at least one.")
+        raise ArgumentError("There is no batch to read attention from; give at least one.")
     index = pd.MultiIndex.from_product(
         [range(n_layers), range(n_heads), ATTENTION_METRICS], names=["layer", "head", "metric"]
     )

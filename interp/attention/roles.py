@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 
 ROLES: dict[str, tuple[str, ...]] = {
     "name grouping": ("name_to_name",),
@@ -42,7 +42,7 @@ def head_roles(scores: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFra
         that are NaN are no candidates; if all are, `metric` is missing and the numbers are NaN.
 
     Raises:
-        ConfigError: a threshold out of range, or a table without the columns or candidates.
+        ArgumentError: a threshold out of range, or a table without the columns or candidates.
 
     Example:
         >>> table = pd.DataFrame(
@@ -53,20 +53,20 @@ def head_roles(scores: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFra
         ['positional']
     """
     if not 0 < threshold <= 1:
-        raise ConfigError(
+        raise ArgumentError(
             f"threshold={threshold} is not above 0 and at most 1; it is a share of what can be above "
             "chance."
         )
     missing = [c for c in ("layer", "head", "metric", "value", "chance") if c not in scores]
     if missing:
-        raise ConfigError(
+        raise ArgumentError(
             f"The scores have no column {missing[0]!r}; roles need the table of single heads that "
             f"attention_scores returns. Columns: {', '.join(map(str, scores.columns))}."
         )
     role_of = {metric: role for role, metrics in ROLES.items() for metric in metrics}
     absent = [metric for metric in role_of if metric not in set(scores["metric"])]
     if absent:
-        raise ConfigError(f"The scores lack the metrics that decide roles: {', '.join(absent)}.")
+        raise ArgumentError(f"The scores lack the metrics that decide roles: {', '.join(absent)}.")
     keys = [key for key in ("step", "layer", "head") if key in scores]
     table = scores.loc[scores["metric"].isin(list(role_of)), [*keys, "metric", "value", "chance"]]
     room = 1 - table["chance"]

@@ -7,6 +7,7 @@ from interp.biographies.corpus import Batch, Corpus, TokenKind, Wordings
 from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_pools, word_list
 from interp.biographies.population import Population
 from interp.biographies.sampling import Sampler, sampler
+from interp.biographies.spans import AnyTexts, Span, Spans, Texts, spans_of
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, Template, templates
 from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, save_tokenizer, vocabulary
 
@@ -15,11 +16,15 @@ __all__ = [
     "NAME_PARTS",
     "N_TEMPLATES",
     "N_TRAIN_TEMPLATES",
+    "AnyTexts",
     "Batch",
     "Corpus",
     "Population",
     "Sampler",
+    "Span",
+    "Spans",
     "Template",
+    "Texts",
     "TokenKind",
     "Wordings",
     "build_tokenizer",
@@ -27,6 +32,7 @@ __all__ = [
     "name_pools",
     "sampler",
     "save_tokenizer",
+    "spans_of",
     "templates",
     "value_pools",
     "vocabulary",

@@ -21,7 +21,6 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention.checkpoints import models_at
 from interp.attention.names import attention_to_names, by_layer
 from interp.config import Config
 from interp.errors import ConfigError
@@ -43,7 +42,7 @@ from interp.knowledge import (
     split_batch,
     value_table,
 )
-from interp.memory.harvest import POSITIONS, Harvest, draw_batches, harvest
+from interp.memory.activations import POSITIONS, CachedActivations, cache_activations, draw_batches
 from interp.plots.associative_memory import weight_name
 from interp.plots.finetuning import (
     accuracy_curves,
@@ -54,6 +53,7 @@ from interp.plots.finetuning import (
     weight_movement,
 )
 from interp.run import Run, finetuned
+from interp.series import models_at, nearest_steps
 
 KNOWN = 0.9
 """Accuracy on old people that there has to be before fine-tuning on new ones: else there is little to
@@ -195,7 +195,7 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
         "curves": `step`, `split` ("evaluation": old people, "finetuned"), `metric` ("attribute_loss" in
         nats, "attribute_accuracy", a share), `value`.
         "attention": `step`, `split`, `layer`, `metric` (`ATTENTION`), `value`, the mean over heads.
-        "keys": `step`, `layer`, `position` (of `harvest.POSITIONS`), `value` and `control`: how far the
+        "keys": `step`, `layer`, `position` (of `activations.POSITIONS`), `value` and `control`: how far the
         key vectors of old people turned, 1 - cosine with those before fine-tuning; and 1 - cosine
         between two different people before it.
         "weights": `layer` (NA: of no layer), `part` (`MATRICES`, "W_E", "W_pos", "W_U"), `value`: the norm
@@ -266,10 +266,10 @@ def _keys(run: Run) -> pd.DataFrame:
     """How far the keys of old people turned, at four checkpoints."""
     old = measured_individuals(run.corpus, "evaluation", run.config.evaluation.n_individuals)
     batches = draw_batches(run.corpus, old, "evaluation", (0,))
-    before: Harvest | None = None
+    before: CachedActivations | None = None
     rows = []
     for step, model in models_at(run, _few(run.steps)):
-        now = harvest(model, batches, sites=[])
+        now = cache_activations(model, batches, sites=[])
         if before is None:
             before = now
         for layer, keys in now.neurons.items():
@@ -355,7 +355,7 @@ def _splits(run: Run) -> list[Split]:
 def _few(steps: Sequence[int]) -> list[int]:
     """The first and the last checkpoint, and those nearest to a tenth and to four tenths between."""
     wanted = (steps[0], steps[-1] / 10, 0.4 * steps[-1], steps[-1])
-    return sorted({min(steps, key=lambda step: abs(step - place)) for place in wanted})
+    return nearest_steps(steps, wanted)
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from scipy.stats import mannwhitneyu
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention.checkpoints import over_steps
 from interp.errors import ConfigError
 from interp.experiments.study import (
     Claim,
@@ -33,6 +32,7 @@ from interp.experiments.study import (
 from interp.knowledge import METRICS, split_batch, value_table
 from interp.plots.hallucination import auc_curves, hallucination_curves, roc_curves
 from interp.run import Run
+from interp.series import nearest_step, over_steps
 
 ABOVE = 0.05
 """By what share the loss on held-out people has to lie above its level to count."""
@@ -218,11 +218,8 @@ def _moments(run: Run) -> dict[str, int]:
     if end is None:
         return last
 
-    def nearest(wanted: float) -> int:
-        return min(steps, key=lambda step: abs(step - wanted))
-
-    midway = nearest((end + steps[-1]) / 2)
-    return {"end of the plateau": nearest(end), "midway": midway} | last
+    midway = nearest_step(steps, (end + steps[-1]) / 2)
+    return {"end of the plateau": nearest_step(steps, end), "midway": midway} | last
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:

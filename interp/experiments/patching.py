@@ -19,6 +19,7 @@ from interp.files import write_text
 from interp.model import valid_indices
 from interp.progress import Progress, parts, showing
 from interp.run import Run
+from interp.series import nearest_steps
 from interp.training.loop import expected_seconds
 
 METRICS = ("attribute_loss", "attribute_accuracy")
@@ -77,18 +78,13 @@ def default_reference_steps(run: Run, inside_plateau: int = 3) -> tuple[int, ...
             wanted += [begin + share * (end - begin) for share in shares]
     if end is not None:
         wanted += [end, 2 * end]
-    return tuple(sorted({nearest(steps, step) for step in wanted}))
+    return tuple(nearest_steps(steps, wanted))
 
 
 def default_until(run: Run) -> int:
     """Where patched runs end by default: at twice the plateau's end, or with the reference."""
     last, end = run.steps[-1], run.phases.plateau_end
     return last if end is None else min(last, 2 * end)
-
-
-def nearest(steps: Sequence[int], wanted: float | int) -> int:
-    """The checkpoint nearest to a step; of two, the earlier."""
-    return min(steps, key=lambda step: (abs(step - wanted), step))
 
 
 def grid(

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import Edits, cell_means
 from interp.interventions.memory_limit import budget, pairs_at_a_time
@@ -71,7 +71,7 @@ def attribution(
         (approximate - exact) and `n` (pairs that have such a position).
 
     Raises:
-        ConfigError: as `patch`.
+        ArgumentError: as `patch`.
 
     Example:
         ```python
@@ -137,7 +137,7 @@ def _changes(
             edited, unedited = edits.edited(rows), edits.of_own(rows)
             step = torch.where(edited == unedited, 0, edited - unedited)
             if not step.isfinite().all():
-                raise ConfigError(
+                raise ArgumentError(
                     f"The edit of {key[0]} sets scores to -∞, and a gradient says nothing about so large "
                     'a change. Use `patch`, or the site "pattern".'
                 )
@@ -159,7 +159,7 @@ def gradients_at(
     Position second and unit third, as everywhere here. In logits per unit of activation.
 
     Raises:
-        ConfigError: the model has no such hook point.
+        ArgumentError: the model has no such hook point.
     """
     activations: dict[Key, Tensor] = {}
     zeros: dict[Key, Tensor] = {}

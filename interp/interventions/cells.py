@@ -8,7 +8,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import PositionMask, Positions, resolve_positions
 from interp.interventions.sites import SITES, Key, n_units, site_named
@@ -68,17 +68,17 @@ def grid_cells(
     """The cells of a grid, layer by layer of each site; see `patch`.
 
     Raises:
-        ConfigError: something is unknown, out of range, or missing.
+        ArgumentError: something is unknown, out of range, or missing.
     """
     if how not in get_args(How):
-        raise ConfigError(
+        raise ArgumentError(
             f"how={how!r} is none of {', '.join(get_args(How))}.{suggest(how, get_args(How))}"
         )
     names = [sites] if isinstance(sites, str) else list(sites)
     if not names:
-        raise ConfigError("No site is named; name at least one, e.g. resid_pre.")
+        raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
     if (how == "cut") != (keys is not None):
-        raise ConfigError(
+        raise ArgumentError(
             'how="cut" needs keys: the positions that cannot be attended to any more.'
             if how == "cut"
             else f'keys are of how="cut" only, but how={how!r}.'
@@ -89,7 +89,7 @@ def grid_cells(
         "mean": [name for name in names if name in ("pattern", "attn_scores")],
     }
     if wrong := impossible.get(how):
-        raise ConfigError(
+        raise ArgumentError(
             f'how={how!r} is not possible at the site {wrong[0]!r}: attention is cut at "pattern" or '
             '"attn_scores"; a pattern is replaced, cut or zero; scores can be added to, too.'
         )
@@ -126,10 +126,10 @@ def given_values(
     """The given values of each cell, with an axis for pairs in front."""
     if values is None:
         if how == "add":
-            raise ConfigError('how="add" needs values: what to add to the activation.')
+            raise ArgumentError('how="add" needs values: what to add to the activation.')
         return [None] * len(cells)
     if how in ("zero", "cut"):
-        raise ConfigError(f"how={how!r} takes no values; leave them out.")
+        raise ArgumentError(f"how={how!r} takes no values; leave them out.")
     found: list[Tensor | None] = []
     for cell in cells:
         if isinstance(values, Tensor):
@@ -137,12 +137,14 @@ def given_values(
         elif cell.key in values:
             value = values[cell.key]
         else:
-            raise ConfigError(f"values have no entry for {cell.key}, a site and layer of the grid.")
+            raise ArgumentError(
+                f"values have no entry for {cell.key}, a site and layer of the grid."
+            )
         n_axes = 2 if site_named(cell.site).unit == "head" else 1
         if value.ndim not in (n_axes, n_axes + 1) or (
             value.ndim > n_axes and len(value) not in (1, n_pairs)
         ):
-            raise ConfigError(
+            raise ArgumentError(
                 f"values for {cell.key} have the shape {tuple(value.shape)}; give the "
                 f"activation at one position ({n_axes} axes), or one for each of {n_pairs} pairs."
             )
@@ -158,13 +160,13 @@ def unit_groups(
         return [(None, None)]
     if isinstance(units, str):
         if units != "each":
-            raise ConfigError(
+            raise ArgumentError(
                 f'{unit}s={units!r}: give "each", "all", numbers, or groups by label.'
             )
         return [(index, (index,)) for index in range(count)]
     if isinstance(units, Mapping):
         if not units:
-            raise ConfigError(f"{unit}s={{}}: no group is named; give at least one.")
+            raise ArgumentError(f"{unit}s={{}}: no group is named; give at least one.")
         return [(str(k), valid_indices(v, count, unit)) for k, v in units.items()]
     chosen = valid_indices(units, count, unit)
     return [(chosen[0] if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import TokenKind
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.interventions.cells import Cell, How
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import read_activations, site_named
@@ -119,7 +119,7 @@ class Edits:
         if by_key:
             shape = (shape[0], width)
         if tuple(value.shape[1:]) != shape:
-            raise ConfigError(
+            raise ArgumentError(
                 f"values have the shape {tuple(value.shape[1:])} at one position; the activation "
                 f"{self.site} has {shape}."
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import Key, shape_at_position, site_named
 
@@ -21,11 +21,11 @@ def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
     """What activations may take, in bytes.
 
     Raises:
-        ConfigError: the limit is not above 0.
+        ArgumentError: the limit is not above 0.
     """
     if max_memory_gb is not None:
         if not max_memory_gb > 0:
-            raise ConfigError(
+            raise ArgumentError(
                 f"max_memory_gb={max_memory_gb} leaves no memory; give GiB above 0, or None for a "
                 "share of what is free."
             )

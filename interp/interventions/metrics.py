@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 
 Metric = Callable[[Float[Tensor, "cell vocab"], "Answers"], Float[Tensor, " cell"]]
 """From the logits at the position that is read, and the answers, to a number for each row."""
@@ -49,14 +49,14 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
     """The functions of some metrics, by name.
 
     Raises:
-        ConfigError: an unknown metric, or none.
+        ArgumentError: an unknown metric, or none.
     """
     if isinstance(metrics, Mapping) and metrics:
         return dict(metrics)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
-        raise ConfigError(
+        raise ArgumentError(
             (f"There is no metric {unknown[0]!r}.{suggest(unknown[0], METRICS)}" if unknown else
              "No metric is named.") + f" Metrics: {', '.join(METRICS)}; or give functions by label."
         )  # fmt: skip
@@ -74,14 +74,14 @@ def measured(
     """Each metric of each row, in double precision.
 
     Raises:
-        ConfigError: a function of the caller's returns another shape than one number for each row.
+        ArgumentError: a function of the caller's returns another shape than one number for each row.
     """
     found = []
     logits = at_least_single(logits)
     for name, measure in measures.items():
         values = measure(logits, answers)
         if values.shape != (len(logits),):
-            raise ConfigError(
+            raise ArgumentError(
                 f"The metric {name!r} returned the shape {tuple(values.shape)} for {len(logits)} rows "
                 "of logits; it must return one number for each."
             )

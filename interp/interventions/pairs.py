@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
-from interp.attention.spans import Spans
-from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
+from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.knowledge import measured_individuals
 
 Place = Literal["first", "last", "any"]
@@ -41,7 +40,7 @@ class Pairs:
         source_answer: The token that is right in the source.
 
     Raises:
-        ConfigError: shapes do not fit together, or a position is out of range.
+        ArgumentError: shapes do not fit together, or a position is out of range.
     """
 
     base: Int64[Tensor, "pair position"]
@@ -57,7 +56,7 @@ class Pairs:
     def __post_init__(self) -> None:
         n, width = self.base.shape
         if not n:
-            raise ConfigError("There are no pairs; give at least one.")
+            raise ArgumentError("There are no pairs; give at least one.")
         shapes = {f.name: tuple(getattr(self, f.name).shape) for f in fields(self)[4:]}
         shapes["spans"] = tuple(self.spans.kind.shape)
         shapes["source_spans"] = tuple(self.source_spans.kind.shape)
@@ -68,7 +67,7 @@ class Pairs:
         }
         for name, shape in shapes.items():
             if shape != expected[name] or len(self.source) != n:
-                raise ConfigError(
+                raise ArgumentError(
                     f"{name} has the shape {shape}, expected {expected[name]}: there are {n} bases "
                     f"of {width} tokens and {len(self.source)} sources of {self.source.shape[1]}."
                 )
@@ -77,12 +76,12 @@ class Pairs:
             ("source_read", self.source_read, self.source.shape[1]),
         ):
             if (positions < 0).any() or (positions >= size).any():
-                raise ConfigError(
+                raise ArgumentError(
                     f"{name} holds the position {int(positions[(positions < 0) | (positions >= size)][0])}"
                     f"; there are positions 0 to {size - 1}."
                 )
         if (self.source_position >= self.source.shape[1]).any():
-            raise ConfigError(
+            raise ArgumentError(
                 f"source_position holds {int(self.source_position.max())}; the source has positions "
                 f"0 to {self.source.shape[1] - 1} (-1: none corresponds)."
             )
@@ -143,10 +142,10 @@ class Pairs:
             source_answer: The token that is right there in the source.
 
         Raises:
-            ConfigError: the shapes differ.
+            ArgumentError: the shapes differ.
         """
         if base.shape != source.shape:
-            raise ConfigError(
+            raise ArgumentError(
                 f"base has the shape {tuple(base.shape)} and source {tuple(source.shape)}; prompts "
                 "that correspond position by position have the same. Give Pairs source_position "
                 "where they do not."
@@ -192,7 +191,7 @@ def swapped_people(
         seed: Of the draws.
 
     Raises:
-        ConfigError: an unknown attribute or place, people that do not exist, or nobody to swap with.
+        ArgumentError: an unknown attribute or place, people that do not exist, or nobody to swap with.
     """
     generator = np.random.default_rng([_PAIRS_STREAM, seed])
     people = _people(corpus, n, individuals)
@@ -231,7 +230,7 @@ def swapped_attributes(
         seed: Of the draws.
 
     Raises:
-        ConfigError: an unknown attribute or place, people that do not exist, or twice the same
+        ArgumentError: an unknown attribute or place, people that do not exist, or twice the same
             attribute.
     """
     generator = np.random.default_rng([_PAIRS_STREAM, seed])
@@ -239,12 +238,12 @@ def swapped_attributes(
     asked = _attributes(attribute, len(people))
     swapped = (asked + 1) % len(ATTRIBUTES) if other is None else _attributes(other, len(people))
     if (asked == swapped).any():
-        raise ConfigError(
+        raise ArgumentError(
             f"attribute and other are both {ATTRIBUTES[int(asked[asked == swapped][0])]!r}; a swap "
             "needs two attributes."
         )
     if place == "last":
-        raise ConfigError(
+        raise ArgumentError(
             'place="last" leaves no sentence for the other attribute; choose "first" or "any".'
         )
     order = _order(asked, place, generator)
@@ -283,19 +282,21 @@ def _people(
     population = corpus.population
     if individuals is None:
         if n is not None and n < 1:
-            raise ConfigError(f"n={n}: there must be at least one pair.")
+            raise ArgumentError(f"n={n}: there must be at least one pair.")
         known = measured_individuals(corpus, "evaluation", n)
         return known if n is None else np.resize(known, n)
     chosen = np.asarray(individuals, dtype=np.int64)
     if n is not None and n != len(chosen):
-        raise ConfigError(f"n={n}, but {len(chosen)} individuals are given; leave one of them out.")
+        raise ArgumentError(
+            f"n={n}, but {len(chosen)} individuals are given; leave one of them out."
+        )
     _require_people(chosen, len(population), "individuals")
     return chosen
 
 
 def _require_people(chosen: Integer[np.ndarray, " pair"], n: int, what: str) -> None:
     if not len(chosen) or (chosen < 0).any() or (chosen >= n).any():
-        raise ConfigError(
+        raise ArgumentError(
             f"{what}={chosen[:8].tolist()} names somebody who does not exist, or nobody; there are "
             f"individuals 0 to {n - 1}."
         )
@@ -313,7 +314,9 @@ def _others(
     if others is not None:
         chosen = np.asarray(others, dtype=np.int64)
         if len(chosen) != len(people):
-            raise ConfigError(f"{len(chosen)} others for {len(people)} individuals; give one each.")
+            raise ArgumentError(
+                f"{len(chosen)} others for {len(people)} individuals; give one each."
+            )
         _require_people(chosen, len(corpus.population), "others")
         return chosen
     known = np.arange(len(corpus.population))[corpus.population.trained]
@@ -322,7 +325,7 @@ def _others(
     for row, (person, attribute) in enumerate(zip(people, asked, strict=True)):
         possible = known[answers[known, attribute] != answers[person, attribute]]
         if not len(possible):
-            raise ConfigError(
+            raise ArgumentError(
                 f"Nobody has another {ATTRIBUTES[attribute]} than individual {person}, so there is "
                 "nobody to swap with. Give others, or use a larger population."
             )
@@ -334,7 +337,7 @@ def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:
     if attribute is None:
         return np.arange(n) % len(ATTRIBUTES)
     if attribute not in ATTRIBUTES:
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no attribute {attribute!r}.{suggest(attribute, ATTRIBUTES)} Attributes: "
             f"{', '.join(ATTRIBUTES)}."
         )
@@ -350,7 +353,7 @@ def _order(
     if place == "any":
         return order
     if place not in ("first", "last"):
-        raise ConfigError(f'There is no place {place!r}; it is "first", "last" or "any".')
+        raise ArgumentError(f'There is no place {place!r}; it is "first", "last" or "any".')
     target = 0 if place == "first" else len(ATTRIBUTES) - 1
     rows, at = np.arange(len(asked)), _places(order, asked)
     order[rows, at] = order[:, target]

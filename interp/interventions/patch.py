@@ -101,7 +101,7 @@ def patch(
         `per_pair`, `pair` in place of `n`, and no row for pairs without such a position.
 
     Raises:
-        ConfigError: an unknown site, position, metric or way of editing; a layer, head or neuron out
+        ArgumentError: an unknown site, position, metric or way of editing; a layer, head or neuron out
             of range; values missing or of a wrong shape; or a model without the hook points.
 
     Example:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.interventions.cells import Units, unit_groups
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import Answers, Metric, Metrics, measured, resolve_metrics
@@ -74,7 +74,7 @@ def path_patch(
         `metric`, `value` (mean over pairs), `unpatched` and `n`.
 
     Raises:
-        ConfigError: an unknown sender, receiver or metric, a layer or head out of range, no receiver
+        ArgumentError: an unknown sender, receiver or metric, a layer or head out of range, no receiver
             after any sender, or a model without these hook points, or one that norms or scales what
             attention writes before it is added to the stream.
 
@@ -90,7 +90,7 @@ def path_patch(
     receiving = _ends(model, receivers, RECEIVERS, receiver_layers, receiver_heads)
     paths = [(s, r) for s in sending for r in receiving if r[0][1] > s[0][1]]
     if not paths:
-        raise ConfigError(
+        raise ArgumentError(
             f"No receiver comes after a sender: senders are in layers "
             f"{sorted({s[0][1] for s in sending})}, receivers in {sorted({r[0][1] for r in receiving})}. "
             "A path leads to a later layer."
@@ -138,7 +138,7 @@ def _ends(
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         what = "senders" if known is SENDERS else "receivers"
-        raise ConfigError(
+        raise ArgumentError(
             (f"{unknown[0]!r} is none of the {what}.{suggest(unknown[0], known)}" if unknown else
              f"No {what} are named.") + f" Choose from {', '.join(known)}."
         )  # fmt: skip
@@ -155,7 +155,7 @@ def _require_additive(model: TransformerLensModel, layers: Sequence[int]) -> Non
     from transformer_lens.tools.analysis.attribution_patching import _attention_write_obstruction
 
     if layers and (reason := _attention_write_obstruction(model, set(layers))):
-        raise ConfigError(
+        raise ArgumentError(
             f"What a head writes is not what reaches the stream in this model: {reason}. Send from "
             "mlp_out, or patch z or attn_out."
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies import TokenKind
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.interventions.pairs import Pairs
 
 EACH = "each"
@@ -100,7 +100,7 @@ def resolve_positions(
         tokenizer: Gives the words for the labels of single positions.
 
     Raises:
-        ConfigError: an unknown position, or a mask of another shape.
+        ArgumentError: an unknown position, or a mask of another shape.
     """
     if isinstance(positions, Mapping):
         masks = {label: _given(pairs, label, mask) for label, mask in positions.items()}
@@ -108,7 +108,7 @@ def resolve_positions(
             return masks
     names = [positions] if isinstance(positions, str) else list(positions)
     if not names:
-        raise ConfigError(f"No position is named; positions are {', '.join([*POSITIONS, EACH])}.")
+        raise ArgumentError(f"No position is named; positions are {', '.join([*POSITIONS, EACH])}.")
     view = _View(pairs)
     found: dict[str, PositionMask] = {}
     for name in names:
@@ -118,7 +118,7 @@ def resolve_positions(
         elif name in POSITIONS:
             found[name] = POSITIONS[name](view)
         else:
-            raise ConfigError(
+            raise ArgumentError(
                 f"There is no position {name!r}.{suggest(name, POSITIONS)} Positions: "
                 f"{', '.join([*POSITIONS, EACH])}; or give masks by label."
             )
@@ -173,7 +173,7 @@ def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:
         places = torch.arange(pairs.base.shape[1], device=mask.device)
         return places == mask[:, None]
     if mask.dtype != torch.bool or mask.shape != pairs.base.shape:
-        raise ConfigError(
+        raise ArgumentError(
             f"The positions {label!r} have the shape {tuple(mask.shape)} and type {mask.dtype}; give "
             f"a mask of True and False {tuple(pairs.base.shape)} or a whole position for each of the "
             f"{len(pairs)} pairs."

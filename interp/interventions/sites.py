@@ -20,7 +20,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.model import has_fused_forward
 from interp.model.fused import final_residual
 from interp.model.live import require_live
@@ -86,11 +86,11 @@ def site_named(name: str) -> Site:
     """The site of this name.
 
     Raises:
-        ConfigError: there is none.
+        ArgumentError: there is none.
     """
     if name not in SITES:
         known = ", ".join(f"{key} ({site.meaning})" for key, site in SITES.items())
-        raise ConfigError(f"There is no site {name!r}.{suggest(name, SITES)} Sites: {known}.")
+        raise ArgumentError(f"There is no site {name!r}.{suggest(name, SITES)} Sites: {known}.")
     return SITES[name]
 
 
@@ -118,7 +118,7 @@ def hook_flags(model: TransformerLensModel, sites: Iterable[str]) -> Iterator[No
     """Switches on the hook points of some sites for as long as this lasts.
 
     Raises:
-        ConfigError: TransformerLens has no such hook point for this kind of attention.
+        ArgumentError: TransformerLens has no such hook point for this kind of attention.
     """
     flags = {flag for site in sites if (flag := site_named(site).flag)}
     bridge, before = cast(Any, model), {}
@@ -145,7 +145,7 @@ def _switch_on(bridge: Any, flag: str) -> None:
             getattr(bridge, f"set_{flag}")(True)
     except NotImplementedError as error:
         sites = ", ".join(name for name, site in SITES.items() if site.flag == flag)
-        raise ConfigError(
+        raise ArgumentError(
             f"The sites {sites} do not exist in this model: {error} Use resid_pre, attn_out or z instead."
         ) from error
 
@@ -164,7 +164,7 @@ def read_activations(
     `evaluating`).
 
     Raises:
-        ConfigError: the model has no such hook point, or never passes it.
+        ArgumentError: the model has no such hook point, or never passes it.
     """
     found: dict[Key, Tensor] = {}
 
@@ -185,7 +185,7 @@ def read_activations(
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     unseen = [name for name, key in zip(names, wanted, strict=True) if key not in found]
     if unseen:
-        raise ConfigError(
+        raise ArgumentError(
             f"The model lists the hook point {unseen[0]!r} and never passes it, so there is nothing to "
             "read there (for attention: wrap the model with eager attention)."
         )
@@ -198,7 +198,7 @@ def require_live_sites(
     """Checks that edits at some sites and layers have an effect; see `model.live`.
 
     Raises:
-        ConfigError: one has none, or the model has no such hook point.
+        ArgumentError: one has none, or the model has no such hook point.
     """
     wanted = list(dict.fromkeys(keys))
     names = [site_named(site).hook_name(layer) for site, layer in wanted]

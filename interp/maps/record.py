@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention.checkpoints import models_at
 from interp.biographies import Batch, Wordings
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.model import evaluating, logits_at, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.run import Run
+from interp.series import models_at, nearest_step
 
 BUDGET = 16_000_000
 """Bytes that the maps of one page may take before compression, by default."""
@@ -108,14 +108,14 @@ def map_text(run: Run, individual: int, wordings: str = "evaluation", draw: int 
         draw: Another number gives other sentences in another order.
 
     Raises:
-        ConfigError: no such individual or wordings, or a draw below 0.
+        ArgumentError: no such individual or wordings, or a draw below 0.
     """
     people = run.population
     individual = people.individual(individual)
     if wordings not in ("train", "evaluation"):
-        raise ConfigError(f"There are no wordings {wordings!r}; give 'train' or 'evaluation'.")
+        raise ArgumentError(f"There are no wordings {wordings!r}; give 'train' or 'evaluation'.")
     if draw < 0:
-        raise ConfigError(f"draw={draw}: draws are numbered from 0.")
+        raise ArgumentError(f"draw={draw}: draws are numbered from 0.")
     batch = run.corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
     return MapText(
         individual,
@@ -173,11 +173,11 @@ def record_maps(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no text is given, or no step is named.
+        ArgumentError: no text is given, or no step is named.
         RunError: the run has no checkpoint.
     """
     if not texts:
-        raise ConfigError("There is no biography to read attention on; give at least one.")
+        raise ArgumentError("There is no biography to read attention on; give at least one.")
     chosen: list[int] = []
     readings: list[list[_Reading]] = [[] for _ in texts]
     # Padding on the right is seen by no token of the text.
@@ -186,7 +186,7 @@ def record_maps(
     lengths = [len(row) for row in rows]
     for step, model in models_at(run, steps, device):
         chosen.append(step)
-        with run.patched(model, step), evaluating(model):
+        with evaluating(model):
             read = _read(model, tokens, lengths)
         for found, reading in zip(readings, read, strict=True):
             found.append(reading)
@@ -282,6 +282,6 @@ def _low_byte_first(words: UInt16[np.ndarray, " position"]) -> bytes:
 
 def _phase_ends(run: Run, steps: Sequence[int]) -> list[int]:
     """The checkpoints nearest to where the phases meet; none if nothing was measured."""
-    phases: Phases | None = None if run.metrics.empty else run.phases
+    phases: Phases | None = run.known_phases
     ends = [phases.statistics_end, phases.plateau_end] if phases else []
-    return [min(steps, key=lambda step: (abs(step - end), step)) for end in ends if end is not None]
+    return [nearest_step(steps, end) for end in ends if end is not None]

@@ -5,7 +5,7 @@ from typing import Any, Literal, SupportsIndex
 
 import torch
 
-from interp.errors import ConfigError, InterpError, RunError
+from interp.errors import ArgumentError, InterpError, RunError
 from interp.maps.record import MapRecord, map_steps, map_text, record_maps
 from interp.maps.view import asset, view_settings, view_text, words_of
 from interp.run import Run
@@ -79,12 +79,12 @@ class AttentionBrowser(anywidget.AnyWidget):
             compare: A second checkpoint, beside the first; "off" shows one alone.
 
         Raises:
-            ConfigError: there is no such individual or head, or a step or token below 0.
+            ArgumentError: there is no such individual or head, or a step or token below 0.
             RunError: nobody has that name.
         """
         for name, value in (("step", step), ("token", token), ("compare", compare)):
             if isinstance(value, int) and value < 0:
-                raise ConfigError(f"{name}={value}: {name}s are numbered from 0.")
+                raise ArgumentError(f"{name}={value}: {name}s are numbered from 0.")
         change: dict[str, Any] = {
             "person": None if person is None else self._run.population.individual(person),
             "step": step,
@@ -160,7 +160,7 @@ def explore(
         device: Where to compute.
 
     Raises:
-        ConfigError: there is no such individual, head or wordings, or no step is named.
+        ArgumentError: there is no such individual, head or wordings, or no step is named.
         CheckpointError: there is no checkpoint at a step.
         RunError: nobody has that name, or the run has no checkpoint.
         InterpError: the packages for notebooks are not installed.
@@ -181,7 +181,7 @@ def _require_head(run: Run, head: str) -> str:
     layer, _, number = str(head).partition(".")
     known = layer.isdecimal() and int(layer) < model.n_layers
     if not known or not (number == "mean" or (number.isdecimal() and int(number) < model.n_heads)):
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no head {head!r}. Give LAYER.HEAD or LAYER.mean: layers 0 to "
             f"{model.n_layers - 1}, heads 0 to {model.n_heads - 1}, e.g. '0.mean'."
         )

@@ -1,6 +1,14 @@
 """MLP layers as key-value memory: keys, values, and what probes read from the residual stream."""
 
 from interp.memory.ablation import ABLATION_POSITIONS, ablation_costs, ablation_mask, ablations
+from interp.memory.activations import (
+    POSITIONS,
+    CachedActivations,
+    cache_activations,
+    draw_batches,
+    neuron_hook,
+    residual_sites,
+)
 from interp.memory.edges import RECALL_EDGES, edge_costs, recall_edges
 from interp.memory.emergence import (
     MECHANISMS,
@@ -8,16 +16,9 @@ from interp.memory.emergence import (
     half_strength_step,
     mechanism_strengths,
 )
-from interp.memory.harvest import (
-    POSITIONS,
-    Harvest,
-    draw_batches,
-    harvest,
-    neuron_hook,
-    residual_sites,
-)
+from interp.memory.facts import FactLabels, FactTexts, FirstTokens
 from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
-from interp.memory.measure import MemoryTables, measure_memory
+from interp.memory.measure import FactDraws, MemoryTables, measure_memory
 from interp.memory.probes import STRENGTHS, RidgeProbe, probe_accuracies, sums_of_inputs
 from interp.memory.swap import (
     SWAP_COLUMNS,
@@ -33,7 +34,6 @@ from interp.memory.values import (
     PATHS,
     READINGS,
     VALUE_METRICS,
-    FirstTokens,
     output_weights,
     promoted_logits,
     top_tokens,
@@ -53,19 +53,22 @@ __all__ = [
     "SWAP_POSITIONS",
     "SWAP_SITES",
     "VALUE_METRICS",
+    "CachedActivations",
+    "FactDraws",
+    "FactLabels",
+    "FactTexts",
     "FirstTokens",
-    "Harvest",
     "MemoryTables",
     "RidgeProbe",
     "Trace",
     "ablation_costs",
     "ablation_mask",
     "ablations",
+    "cache_activations",
     "draw_batches",
     "edge_costs",
     "emergence_steps",
     "half_strength_step",
-    "harvest",
     "intraclass_correlation",
     "key_measures",
     "key_vectors",

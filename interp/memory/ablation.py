@@ -14,16 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention import Spans, informative_steps
-from interp.attention.checkpoints import table_over_steps
-from interp.biographies import ATTRIBUTES, Batch, TokenKind
-from interp.errors import ConfigError, suggest
-from interp.knowledge import ValuePositions, split_batch, summed_loss
+from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
+from interp.errors import ArgumentError, suggest
+from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import evaluating
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
-from interp.run import Run
+from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 
 ABLATION_POSITIONS = (
     "name",
@@ -42,10 +40,10 @@ def ablation_mask(spans: Spans, position: str, seed: int = 0) -> Bool[Tensor, "b
     """The tokens of a biography at which MLPs are ablated, by name (`ABLATION_POSITIONS`).
 
     Raises:
-        ConfigError: an unknown name.
+        ArgumentError: an unknown name.
     """
     if position not in ABLATION_POSITIONS:
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no position {position!r}.{suggest(position, ABLATION_POSITIONS)} Positions: "
             f"{', '.join(ABLATION_POSITIONS)}."
         )
@@ -68,7 +66,7 @@ def ablation_mask(spans: Spans, position: str, seed: int = 0) -> Bool[Tensor, "b
 
 def ablation_costs(
     model: TransformerLensModel,
-    batch: Batch,
+    texts: AnyTexts,
     positions: Sequence[str] = ABLATION_POSITIONS,
     batch_size: int = 64,
     seed: int = 0,
@@ -76,10 +74,10 @@ def ablation_costs(
     """What it costs to replace MLP outputs at some tokens by their mean over these tokens.
 
     Args:
-        model: Any TransformerLens model over the corpus's tokens; it is left as it was.
-        batch: The biographies.
+        model: Any TransformerLens model; it is left as it was.
+        texts: Texts or biographies, with values.
         positions: At which tokens, names out of `ABLATION_POSITIONS`.
-        batch_size: Biographies per forward pass.
+        batch_size: Texts per forward pass.
         seed: Of the control's draw.
 
     Returns:
@@ -87,21 +85,21 @@ def ablation_costs(
         nats), `intact` (without) and `cost` (loss - intact).
 
     Raises:
-        ConfigError: an unknown position, or a model without the hook points, or without effect of an
+        ArgumentError: an unknown position, or a model without the hook points, or without effect of an
             edit there.
     """
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
     require_hooks(model, list(hooks.values()))
     device = next(model.parameters()).device  # type: ignore[attr-defined]
-    require_live(model, list(hooks.values()), batch.tokens[:1].to(device))
-    spans = Spans.of(batch)
+    require_live(model, list(hooks.values()), texts.tokens[:1].to(device))
+    spans = spans_of(texts)
     masks = {position: ablation_mask(spans, position, seed) for position in positions}
     parts = [
-        (slice(start, start + batch_size), batch[start : start + batch_size].to(device))
-        for start in range(0, len(batch), batch_size)
+        (slice(start, start + batch_size), texts[start : start + batch_size].to(device))
+        for start in range(0, len(texts), batch_size)
     ]
-    n_values = len(batch) * len(ATTRIBUTES)
+    n = n_values(texts)
     sums: dict[tuple[str, int], Tensor] = {}
     rows: list[tuple[int | None, str, float]] = []
     handle = cast(Any, model)
@@ -111,12 +109,12 @@ def ablation_costs(
         for rows_of, part in parts:
             with handle.hooks(fwd_hooks=hooks_of(rows_of, part)):
                 total += summed_loss(model, part, ValuePositions.of(part))
-        return total / n_values
+        return total / n
 
-    def mask_of(position: str, rows_of: slice, part: Batch) -> Bool[Tensor, "batch position"]:
+    def mask_of(position: str, rows_of: slice, part: AnyTexts) -> Bool[Tensor, "batch position"]:
         return masks[position][rows_of, : part.tokens.shape[1]].to(device)
 
-    def summing(rows_of: slice, part: Batch) -> list[tuple[str, Any]]:
+    def summing(rows_of: slice, part: AnyTexts) -> list[tuple[str, Any]]:
         def add(activation: Tensor, hook: Any, layer: int) -> None:
             for position in positions:
                 chosen = activation[mask_of(position, rows_of, part)]
@@ -126,7 +124,7 @@ def ablation_costs(
         return [(name, partial(add, layer=layer)) for layer, name in hooks.items()]
 
     def ablating(
-        rows_of: slice, part: Batch, position: str, chosen: Sequence[int]
+        rows_of: slice, part: AnyTexts, position: str, chosen: Sequence[int]
     ) -> list[tuple[str, Any]]:
         mask = mask_of(position, rows_of, part)[..., None]
 
@@ -151,24 +149,26 @@ def ablation_costs(
 
 
 def ablations(
-    run: Run,
+    series: AnySeries,
     steps: Sequence[int] | None = None,
     n_individuals: int | None = 128,
-    device: torch.device | str | None = None,
+    device: Device = None,
     seed: int = 0,
     *,
+    texts: AnyTexts | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """What mean-ablating MLPs costs over a run's training, on evaluation biographies.
+    """What mean-ablating MLPs costs over training; of a run, on evaluation biographies.
 
     Args:
-        run: The run.
-        steps: Which checkpoints; by default those of `attention.informative_steps`.
-        n_individuals: On biographies of so many people; None for all.
-        device: Where to compute; the CPU by default.
+        series: A run, models by step, or another series (see `interp.series`).
+        steps: Which checkpoints; by default those of `series.informative_steps`.
+        n_individuals: Of a run, on biographies of so many people; None for all.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
         seed: Of the control's draw.
-        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        texts: What is read, in place of a run's biographies.
+        workers: Processes of one thread each; see `series.over_steps`.
         progress: Told after each checkpoint.
 
     Returns:
@@ -176,13 +176,13 @@ def ablations(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no step is named.
+        ArgumentError: no step is named.
     """
-    batch = split_batch(run.corpus, "evaluation", n_individuals)
-    chosen = informative_steps(run) if steps is None else steps
+    read = texts_of(series, texts, "evaluation", n_individuals)
+    chosen = informative_steps(series) if steps is None else steps
     return table_over_steps(
-        run,
-        lambda model: ablation_costs(model, batch, seed=seed),
+        series,
+        lambda model: ablation_costs(model, read, seed=seed),
         chosen,
         device,
         workers=workers,

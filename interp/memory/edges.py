@@ -7,14 +7,12 @@ Geva et al. 2023, section 5.
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import table_over_steps
 from interp.interventions import Pairs, control_positions, patch, resolve_positions
 from interp.memory.swap import swap_pairs, whole_effect
 from interp.progress import Progress, silent
-from interp.run import Run
+from interp.series import AnySeries, Device, table_over_steps
 
 RECALL_EDGES = (
     ("every middle name", "every first name"),
@@ -73,24 +71,26 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
 
 
 def recall_edges(
-    run: Run,
+    series: AnySeries,
     steps: Sequence[int] | None = None,
     n: int = 96,
-    device: torch.device | str | None = None,
+    device: Device = None,
     seed: int = 0,
     *,
+    pairs: Pairs | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """What cutting attention among names, and from the value to names, costs over training.
 
     Args:
-        run: The run.
+        series: A run, models by step, or another series (see `interp.series`).
         steps: Which checkpoints; all by default.
-        n: Known people, each asked for one attribute in an evaluation wording.
-        device: Where to compute; the CPU by default.
+        n: Of a run, known people, each asked for one attribute in an evaluation wording.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
         seed: Of the biographies and the control.
-        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        pairs: What is read, in place of a run's people.
+        workers: Processes of one thread each; see `series.over_steps`.
         progress: Told after each checkpoint.
 
     Returns:
@@ -98,12 +98,12 @@ def recall_edges(
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no step is named.
+        ArgumentError: no step is named.
     """
-    pairs = swap_pairs(run, n, seed)["any"]
+    chosen = swap_pairs(series, n, seed)["any"] if pairs is None else pairs
     return table_over_steps(
-        run,
-        lambda model: edge_costs(model, pairs, seed),
+        series,
+        lambda model: edge_costs(model, chosen, seed),
         steps,
         device,
         workers=workers,

@@ -26,9 +26,16 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Wordings
-from interp.errors import ConfigError, suggest
-from interp.memory.harvest import POSITIONS, Harvest, draw_batches, harvest
+from interp.biographies import ATTRIBUTES, Corpus, Wordings
+from interp.errors import ArgumentError, suggest
+from interp.memory.activations import (
+    POSITIONS,
+    CachedActivations,
+    cache_activations,
+    draw_batches,
+    require_relations,
+)
+from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import valid_indices
 
 KEY_METRICS = (
@@ -62,14 +69,14 @@ def key_vectors(
         corpus: The run's corpus.
         layer: Which layer's neurons.
         individuals: Who; everybody by default, held-out people last.
-        position: "last name" or "predicts value" (see `harvest.POSITIONS`).
+        position: "last name" or "predicts value" (see `activations.POSITIONS`).
         attribute: In sentences that tell this attribute; the mean over all six by default.
         wordings: Sentences of training, or those never seen with a person.
         draws: Which draws of sentences to average over.
         batch_size: Biographies per forward pass.
 
     Raises:
-        ConfigError: an unknown position or attribute, a layer out of range, nobody, or no draw.
+        ArgumentError: an unknown position or attribute, a layer out of range, nobody, or no draw.
 
     Example:
         ```python
@@ -82,19 +89,22 @@ def key_vectors(
         (ATTRIBUTES[0] if attribute is None else attribute, ATTRIBUTES, "attribute"),
     ):
         if chosen not in known:
-            raise ConfigError(
+            raise ArgumentError(
                 f"There is no {what} {chosen!r}.{suggest(chosen, known)} Expected one of: "
                 f"{', '.join(known)}."
             )
     valid_indices([layer], model.cfg.n_layers, "layer")
     batches = draw_batches(corpus, individuals, wordings, draws)
-    found = harvest(model, batches, sites=[], layers=[layer], batch_size=batch_size)
+    found = cache_activations(model, batches, sites=[], layers=[layer], batch_size=batch_size)
     neurons = found.neurons[layer][POSITIONS.index(position)].mean(dim=1)
     return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
 
 
 def key_measures(
-    corpus: Corpus, known: Harvest, held_out: Harvest | None = None, seed: int = 0
+    facts: AnyFacts,
+    known: CachedActivations,
+    held_out: CachedActivations | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How well neurons tell people apart, and how alike people's keys are.
 
@@ -115,7 +125,7 @@ def key_measures(
     of `similarity_same`, but not of selectivity.
 
     Args:
-        corpus: The run's corpus.
+        facts: Who has which values, and who are namesakes: the corpus, or labels of yours.
         known: Neurons on people that training showed, in at least two draws.
         held_out: On people that it never showed, told in the same way; None if there is nobody.
         seed: Of the shuffled people.
@@ -125,35 +135,33 @@ def key_measures(
         between different people also "known against held-out"), `metric`, `value` and `control`.
 
     Raises:
-        ConfigError: a single draw, or other layers in `held_out`.
+        ArgumentError: a single draw, or other layers in `held_out`.
     """
-    harvests = {"evaluation": known} | ({} if held_out is None else {"held_out": held_out})
-    if min(len(one.templates) for one in harvests.values()) < 2:
-        raise ConfigError(
+    caches = {"evaluation": known} | ({} if held_out is None else {"held_out": held_out})
+    if min(len(one.templates) for one in caches.values()) < 2:
+        raise ArgumentError(
             "Whether neurons tell people apart is seen over at least two draws of sentences; "
-            "harvest two or more."
+            "read two or more."
         )
     if held_out is not None and list(held_out.neurons) != list(known.neurons):
-        raise ConfigError(
+        raise ArgumentError(
             f"Known people were read in the layers {list(known.neurons)}, held-out people in "
-            f"{list(held_out.neurons)}; harvest both in the same."
+            f"{list(held_out.neurons)}; read both in the same."
         )
-    last_names = corpus.population.names[:, NAME_PARTS.index("last")]
-    groups = {
-        split: torch.from_numpy(last_names[one.individuals].astype(np.int64))
-        for split, one in harvests.items()
-    }
+    labels = FactLabels.of(facts)
+    require_relations(known, labels.relations)
+    groups = {split: labels.groups(one.individuals) for split, one in caches.items()}
     generator = torch.Generator().manual_seed(seed)
     rows: list[tuple[object, ...]] = []
     for layer in known.neurons:
-        for place, position in enumerate(POSITIONS):
+        for place, position in enumerate(known.positions):
             by_split: dict[str, list[dict[str, tuple[float, float]]]] = {}
-            for attribute in range(len(ATTRIBUTES)):
-                keys = {s: h.neurons[layer][place, attribute] for s, h in harvests.items()}
+            for attribute in range(len(labels.relations)):
+                keys = {s: h.neurons[layer][place, attribute] for s, h in caches.items()}
                 origin = keys["evaluation"].mean(dim=(0, 1))
                 directions = {s: _directions(x - origin) for s, x in keys.items()}
                 for split, x in keys.items():
-                    templates = harvests[split].templates[..., attribute]
+                    templates = caches[split].templates[..., attribute]
                     found = _selectivities(x, groups[split], generator)
                     found["sparsity"] = (float((x > 0).double().mean()), float("nan"))
                     found |= _similarities(directions[split], groups[split], templates)
@@ -178,7 +186,7 @@ def intraclass_correlation(
     do not differ; it can be slightly negative. A neuron that never changes gets 0.
 
     Raises:
-        ConfigError: a single draw, or a single person.
+        ArgumentError: a single draw, or a single person.
     """
     return _shares_between_people(x, torch.zeros(x.shape[1], dtype=torch.int64))[0]
 
@@ -207,7 +215,7 @@ def _shares_between_people(
     """
     n_draws, n_people, _ = x.shape
     if n_draws < 2 or n_people < 2:
-        raise ConfigError(
+        raise ArgumentError(
             f"The share of variance between people needs at least 2 draws and 2 people; there are "
             f"{n_draws} and {n_people}."
         )

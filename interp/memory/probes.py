@@ -24,10 +24,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.biographies import ATTRIBUTES, Corpus
-from interp.errors import ConfigError
-from interp.memory.harvest import POSITIONS, Harvest
-from interp.memory.values import FirstTokens
+from interp.errors import ArgumentError
+from interp.memory.activations import CachedActivations, require_relations
+from interp.memory.facts import AnyFacts, FactLabels
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
@@ -54,7 +53,7 @@ class RidgeProbe:
     ) -> None:
         count = gram[-1, -1]
         if not count > 0:
-            raise ConfigError("A probe learns from at least one input; there is none.")
+            raise ArgumentError("A probe learns from at least one input; there is none.")
         self.mean = gram[-1, :-1] / count
         self.covariance = gram[:-1, :-1] / count - torch.outer(self.mean, self.mean)
         self.frequencies = by_class[..., -1] / count
@@ -105,9 +104,9 @@ def sums_of_inputs(
 
 
 def probe_accuracies(
-    corpus: Corpus,
-    train: Harvest,
-    test: Harvest,
+    facts: AnyFacts,
+    train: CachedActivations,
+    test: CachedActivations,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -118,7 +117,7 @@ def probe_accuracies(
     control accuracy, so that choosing favours neither; then the probe learns from all draws.
 
     Args:
-        corpus: The run's corpus.
+        facts: Who has which values: the corpus, or labels of yours.
         train: Residual streams on training wordings, in at least two draws.
         test: Of the same people on evaluation wordings, at the same sites.
         strengths: Penalties to choose from, relative to the covariance's mean eigenvalue.
@@ -132,18 +131,18 @@ def probe_accuracies(
         two people share a value.
 
     Raises:
-        ConfigError: other people or sites in `test`, a single draw, or no penalty.
+        ArgumentError: other people or sites in `test`, a single draw, or no penalty.
     """
     if not torch.equal(train.individuals, test.individuals) or list(train.residual) != list(
         test.residual
     ):
-        raise ConfigError(
-            "Probes are tested on the people and at the sites they were trained on; harvest both "
+        raise ArgumentError(
+            "Probes are tested on the people and at the sites they were trained on; read both "
             "with the same individuals and sites."
         )
     n_draws = len(train.templates)
     if n_draws < 2 or not len(strengths) or min(strengths) <= 0:
-        raise ConfigError(
+        raise ArgumentError(
             f"Probes have {n_draws} draw(s) of training wordings and the penalties "
             f"{list(strengths)} to choose from; they need at least two draws, the last one to choose "
             "with, and penalties above 0."
@@ -155,12 +154,13 @@ def probe_accuracies(
     size = len(people) // _N_FOLDS
     order = torch.from_numpy(generator.permutation(len(people)))
     folds = order[: _N_FOLDS * size].view(_N_FOLDS, size)
-    first = FirstTokens.of(corpus)
+    first = FactLabels.of(facts).relations
+    require_relations(train, first)
     rows: list[tuple[object, ...]] = []
     for (site, layer), stream in train.residual.items():
-        for place, position in enumerate(POSITIONS):
+        for place, position in enumerate(train.positions):
             found = []
-            for index, attribute in enumerate(ATTRIBUTES):
+            for index, attribute in enumerate(first):
                 own = first[attribute].of_individual[people]
                 labels = torch.stack([own, *(own[shuffle] for shuffle in shuffles)])
                 labels = labels.to(stream.device)
@@ -169,7 +169,7 @@ def probe_accuracies(
                 cell = fit - origin, tested - origin, labels, len(first[attribute].tokens)
                 found.append((*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds)))
             mean = np.mean(found, axis=0).tolist()
-            for attribute, values in zip(("all", *ATTRIBUTES), [mean, *found], strict=True):
+            for attribute, values in zip(("all", *first), [mean, *found], strict=True):
                 rows.append((site, layer, position, attribute, *values))
     accuracies = ["accuracy", "control", "accuracy_other_people", "control_other_people"]
     table = pd.DataFrame(rows, columns=["site", "layer", "position", "attribute", *accuracies])

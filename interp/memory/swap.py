@@ -11,11 +11,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.attention.checkpoints import table_over_steps
+from interp.errors import ArgumentError
 from interp.interventions import (
     Pairs,
     control_positions,
@@ -24,7 +23,7 @@ from interp.interventions import (
     swapped_people,
 )
 from interp.progress import Progress, silent
-from interp.run import Run
+from interp.series import AnySeries, Device, table_over_steps
 
 SWAP_POSITIONS = (
     "last name",
@@ -48,15 +47,23 @@ SWAP_SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """What is swapped."""
 
 
-def swap_pairs(run: Run, n: int = 96, seed: int = 0) -> dict[str, Pairs]:
-    """The pairs of people on which swaps are measured, by the sentence that tells the value.
+def swap_pairs(series: AnySeries, n: int = 96, seed: int = 0) -> dict[str, Pairs]:
+    """The pairs of people on which a run's swaps are measured, by the sentence that tells the value.
 
     "first": the value is told in the first sentence of its biography, so the name has been mentioned
     once; "any": in any of the six.
+
+    Raises:
+        ArgumentError: the series has no people of its own.
     """
+    corpus = getattr(series, "corpus", None)
+    if corpus is None:
+        raise ArgumentError(
+            "A series of models has no people of its own to swap. Give pairs (interp.interventions.Pairs)."
+        )
     return {
-        "first": swapped_people(run.corpus, n, place="first", seed=seed),
-        "any": swapped_people(run.corpus, n, place="any", seed=seed),
+        "first": swapped_people(corpus, n, place="first", seed=seed),
+        "any": swapped_people(corpus, n, place="any", seed=seed),
     }
 
 
@@ -127,38 +134,41 @@ def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> floa
 
 
 def swaps(
-    run: Run,
+    series: AnySeries,
     steps: Sequence[int] | None = None,
     n: int = 96,
     sites: Sequence[str] = SWAP_SITES,
-    device: torch.device | str | None = None,
+    device: Device = None,
     seed: int = 0,
     *,
+    pairs: Mapping[str, Pairs] | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """How often predictions follow a swap between two people, over a run's training.
+    """How often predictions follow a swap between two people, over training.
 
     Args:
-        run: The run.
+        series: A run, models by step, or another series (see `interp.series`).
         steps: Which checkpoints; all by default.
-        n: Pairs of people, each asked for one attribute.
+        n: Of a run, pairs of people, each asked for one attribute.
         sites: What is swapped.
-        device: Where to compute; the CPU by default.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
         seed: Of the pairs and the control.
-        workers: Processes of one thread each; see `attention.checkpoints.over_steps`.
+        pairs: Pairs by what their sentences are called, in place of a run's people.
+        workers: Processes of one thread each; see `series.over_steps`.
         progress: Told after each checkpoint.
 
     Returns:
         Columns `step`, `sentences` ("first": the value is told in the first sentence of its
-        biography; "any": in any), then those of `swap_success`.
+        biography; "any": in any; or as `pairs` call them), then those of `swap_success`.
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ConfigError: no step is named, or nobody to swap with.
+        ArgumentError: no step is named, or nobody to swap with.
     """
-    measure = partial(_swaps_of, pairs=swap_pairs(run, n, seed), sites=sites, seed=seed)
-    return table_over_steps(run, measure, steps, device, workers=workers, progress=progress)
+    chosen = swap_pairs(series, n, seed) if pairs is None else pairs
+    measure = partial(_swaps_of, pairs=chosen, sites=sites, seed=seed)
+    return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 
 
 def _swaps_of(

@@ -31,14 +31,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.attention.checkpoints import models_at
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, TokenKind, Wordings
-from interp.errors import CheckpointError, ConfigError, RunError, suggest
+from interp.errors import ArgumentError, CheckpointError, RunError, suggest
 from interp.memory.values import promoted_logits
 from interp.model import evaluating, logits_at, pattern_hook, require_own_weights
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.run import Run
+from interp.series import models_at
 
 VALUE, NAME = "predicts value", "last name"
 NAME_TOKENS = ("first name", "middle name", NAME)
@@ -159,7 +159,7 @@ class Trace:
             n: How many.
 
         Raises:
-            ConfigError: no such position.
+            ArgumentError: no such position.
         """
         _require_one_of("at", at, TRACE_POSITIONS)
         return _strongest(self.heads[self.heads["at"] == at], n)
@@ -172,7 +172,7 @@ class Trace:
             n: How many.
 
         Raises:
-            ConfigError: no such position.
+            ArgumentError: no such position.
         """
         if at is None:
             return _strongest(self.neurons[self.neurons["at"] != VALUE], n)
@@ -305,7 +305,7 @@ def trace(
 
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
-        ConfigError: no such individual, attribute, wordings or context, or `top` or `draw` out of
+        ArgumentError: no such individual, attribute, wordings or context, or `top` or `draw` out of
             range.
         CheckpointError: there is no checkpoint at that step.
 
@@ -346,14 +346,14 @@ def traces(
         The traces, fact by fact and step by step, in the order given.
 
     Raises:
-        As `trace`; ConfigError also if no fact or step is named.
+        As `trace`; ArgumentError also if no fact or step is named.
     """
     _require_one_of("wordings", wordings, ("train", "evaluation"))
     _require_one_of("context", context, CONTEXTS)
     if top < 1 or draw < 0:
-        raise ConfigError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
+        raise ArgumentError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
     if not facts or (steps is not None and not len(steps)):
-        raise ConfigError("No fact or no step is named; give at least one of each.")
+        raise ArgumentError("No fact or no step is named; give at least one of each.")
     asked = list(facts)
     texts = [_Text.of(run, *fact, wordings, draw, context) for fact in asked]
     every = run.steps
@@ -369,14 +369,14 @@ def traces(
     rows: list[list[tuple[int, float, float]]] = [[] for _ in texts]
     read: dict[tuple[int, int], dict[str, Any]] = {}
     for step, model in models_at(run, sorted({*chosen, *(every if history is None else history)})):
-        with run.patched(model, step), evaluating(model):
+        with evaluating(model):
             for row, found in zip(rows, _probabilities(model, texts, run), strict=True):
                 row.append((step, *found))
             if step in chosen:
                 promoted = _Promoted(model)
                 for index, text in enumerate(texts):
                     read[index, step] = _read(model, text, run, top, promoted)
-    phases = None if run.metrics.empty else run.phases
+    phases = run.known_phases
     result = []
     for index, text in enumerate(texts):
         facts_of = text.facts(run)
@@ -423,7 +423,7 @@ class _Text:
         firsts = {tokens[0] for tokens in corpus.value_tokens(ATTRIBUTES[index])}
         rivals = sorted(firsts - {int(batch.tokens[0, start])})
         if not rivals:
-            raise ConfigError(
+            raise ArgumentError(
                 f"All values of {ATTRIBUTES[index]} begin with the same token: there is nothing to compare "
                 "the true value with. Trace another attribute."
             )
@@ -513,7 +513,7 @@ def _attribute_index(attribute: str) -> int:
     """The place of an attribute, whichever way its words are joined."""
     name = "_".join(attribute.casefold().replace("-", " ").replace("_", " ").split())
     if name not in ATTRIBUTES:
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no attribute {attribute!r}.{suggest(name, ATTRIBUTES)} "
             f"Attributes: {', '.join(ATTRIBUTES)}."
         )
@@ -781,6 +781,6 @@ def _escaped(text: object) -> str:
 
 def _require_one_of(what: str, given: str, known: Sequence[str]) -> None:
     if given not in known:
-        raise ConfigError(
+        raise ArgumentError(
             f"{what}={given!r} is not known.{suggest(given, known)} Choose from {', '.join(known)}."
         )

@@ -14,10 +14,8 @@ promoting concepts in the vocabulary space"; the linear view of norms and of pat
 Elhage et al. 2021, "A mathematical framework for transformer circuits".
 """
 
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -27,9 +25,9 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import ATTRIBUTES, Corpus
-from interp.errors import ConfigError, suggest
-from interp.memory.harvest import POSITIONS, Harvest
+from interp.errors import ArgumentError, suggest
+from interp.memory.activations import POSITIONS, CachedActivations, require_relations
+from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
 
 Path = Literal["direct", "attention"]
@@ -71,7 +69,7 @@ def promoted_logits(
         Logits per unit of activation, times the scale of each norm on the path.
 
     Raises:
-        ConfigError: an unknown path, a layer out of range, the last layer's path through attention,
+        ArgumentError: an unknown path, a layer out of range, the last layer's path through attention,
             a model whose weights are not where TransformerLens has them, or one that does not compute
             with them (an adapter).
 
@@ -87,7 +85,7 @@ def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "ne
     """The output weights of a layer's neurons, in single precision.
 
     Raises:
-        ConfigError: a layer out of range, or a model that does not show the weights, or does not
+        ArgumentError: a layer out of range, or a model that does not show the weights, or does not
             compute with them (an adapter).
     """
     valid_indices([layer], model.cfg.n_layers, "layer")
@@ -100,14 +98,14 @@ def _promoted(
 ) -> Float[Tensor, "neuron vocab"]:
     """The logits that any vectors written by a layer's MLP add, norms taken as linear."""
     if path not in PATHS:
-        raise ConfigError(
+        raise ArgumentError(
             f"There is no path {path!r}.{suggest(path, PATHS)} Paths: {', '.join(PATHS)}."
         )
     parts = cast(Any, model)
     if path == "attention":
         later = range(layer + 1, model.cfg.n_layers)
         if not later:
-            raise ConfigError(
+            raise ArgumentError(
                 f"No attention reads what layer {layer} writes: it is the last. Use the path "
                 "'direct', or an earlier layer."
             )
@@ -129,7 +127,7 @@ def _weights(model: TransformerLensModel, name: str) -> Tensor:
     try:
         weights: Tensor = getattr(model, name)
     except (AttributeError, RuntimeError) as error:
-        raise ConfigError(
+        raise ArgumentError(
             f"The model does not show its weights as {name} ({error}), which promoted tokens are "
             "read from. Expected: a TransformerLens model with an MLP of neurons in every layer."
         ) from error
@@ -143,7 +141,7 @@ def _through_norm(
     norm = getattr(owner, name, None)
     weight = getattr(norm, "weight", None)
     if not isinstance(weight, Tensor):
-        raise ConfigError(
+        raise ArgumentError(
             f"The model has no norm with a weight as {name}. Expected: LayerNorm or RMSNorm where "
             "TransformerLens has it (`ln_final`, `blocks.0.ln1`)."
         )
@@ -169,11 +167,11 @@ def top_tokens(
         Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
 
     Raises:
-        ConfigError: `k` is not between 1 and the number of tokens.
+        ArgumentError: `k` is not between 1 and the number of tokens.
     """
     n_neurons, n_tokens = promoted.shape
     if not 1 <= k <= n_tokens:
-        raise ConfigError(f"k={k}: a neuron has between 1 and {n_tokens} tokens to promote.")
+        raise ArgumentError(f"k={k}: a neuron has between 1 and {n_tokens} tokens to promote.")
     top = promoted.topk(k, dim=-1)
     ids = top.indices.flatten().tolist()
     text = {index: str(tokenizer.decode([index])).strip() for index in set(ids)}
@@ -187,47 +185,8 @@ def top_tokens(
     )
 
 
-@dataclass(frozen=True)
-class FirstTokens:
-    """The first tokens of an attribute's values: what the measures tell apart.
-
-    A value is looked for by its first token, the only one that nothing before it gives away. With
-    word-level tokens that is the whole value, or tells it from all others, save for birth dates,
-    whose first token is the day: whole dates are (nearly) unique to people, and nothing could be
-    learned from one person about another.
-
-    Attributes:
-        tokens: The distinct first tokens of all values in the attribute's pool.
-        of_individual: For each person of the population, the index of theirs in `tokens`.
-        in_values: All tokens of all values, first and later, in order.
-    """
-
-    tokens: Int64[Tensor, " first_token"]
-    of_individual: Int64[Tensor, " population"]
-    in_values: Int64[Tensor, " token"]
-
-    @staticmethod
-    def of(corpus: Corpus) -> "dict[str, FirstTokens]":
-        """Those of every attribute; read once for each corpus, as pools are long."""
-        if corpus not in _first_tokens:
-            found = {}
-            for index, attribute in enumerate(ATTRIBUTES):
-                values = corpus.value_tokens(attribute)
-                distinct, place = np.unique([value[0] for value in values], return_inverse=True)
-                of_individual = place[corpus.population.values[:, index]]
-                in_values = np.unique(np.fromiter(chain.from_iterable(values), np.int64))
-                found[attribute] = FirstTokens(
-                    *map(torch.from_numpy, (distinct, of_individual, in_values))
-                )
-            _first_tokens[corpus] = found
-        return _first_tokens[corpus]
-
-
-_first_tokens: WeakKeyDictionary[Corpus, dict[str, FirstTokens]] = WeakKeyDictionary()
-
-
 def value_measures(
-    model: TransformerLensModel, corpus: Corpus, known: Harvest, seed: int = 0
+    model: TransformerLensModel, facts: AnyFacts, known: CachedActivations, seed: int = 0
 ) -> pd.DataFrame:
     """Whether neurons write attribute values, and the values of the people that fire them.
 
@@ -247,7 +206,7 @@ def value_measures(
 
     Args:
         model: The model.
-        corpus: The run's corpus.
+        facts: Who has which values: the corpus, or labels of yours.
         known: The neurons of every layer on people that training showed.
         seed: Of the random directions and shuffles.
 
@@ -256,10 +215,11 @@ def value_measures(
         the mean over attributes, but for `value_share`), `value` and `control`.
 
     Raises:
-        ConfigError: as `promoted_logits`.
+        ArgumentError: as `promoted_logits`.
     """
     generator = torch.Generator().manual_seed(seed)
-    first = FirstTokens.of(corpus)
+    first = FactLabels.of(facts).relations
+    require_relations(known, first)
     rows: list[tuple[object, ...]] = []
     for layer, neurons in known.neurons.items():
         weights = output_weights(model, layer)
@@ -273,11 +233,11 @@ def value_measures(
             of_random = _value_shares(_promoted(model, random, layer, path), first)
             of_path[path] = promoted, _value_shares(promoted, first), of_random
         for position, path in READINGS:
-            if path not in of_path:
+            if path not in of_path or position not in known.positions:
                 continue
             promoted, shares, of_random = of_path[path]
             found: dict[str, tuple[list[float], list[float]]] = {"value_share": (shares, of_random)}
-            activations = mean[POSITIONS.index(position)]
+            activations = mean[known.positions.index(position)]
             agreements = [
                 _agreement(activations[index], promoted, one, known.individuals, generator)
                 for index, one in enumerate(first.values())
@@ -289,14 +249,14 @@ def value_measures(
                     [float(np.mean(controls)), *controls],
                 )
             for metric, pair in found.items():
-                for line in zip(("all", *ATTRIBUTES), *pair, strict=True):
+                for line in zip(("all", *first), *pair, strict=True):
                     rows.append((layer, position, path, metric, *line))
     columns = ["layer", "position", "path", "metric", "attribute", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _value_shares(
-    promoted: Float[Tensor, "neuron vocab"], first: dict[str, FirstTokens]
+    promoted: Float[Tensor, "neuron vocab"], first: Mapping[str, FirstTokens]
 ) -> list[float]:
     """The share of top tokens that are in a value of any attribute, then of each."""
     top = promoted.topk(min(_N_TOP_TOKENS, promoted.shape[1]), dim=-1).indices

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 from interp.model.forward import evaluating
 from interp.model.fused import has_fused_forward
 
@@ -65,7 +65,7 @@ def require_live(
         tokens: Something to read; a few token ids by default.
 
     Raises:
-        ConfigError: the model has used a value before its hook point sees it, or never passes it.
+        ArgumentError: the model has used a value before its hook point sees it, or never passes it.
     """
     if not names or has_fused_forward(model):
         return
@@ -75,7 +75,7 @@ def require_live(
     dead = dead_hooks(model, names, tokens)
     if dead:
         kind = getattr(model.cfg, "architecture", None) or type(model).__name__
-        raise ConfigError(
+        raise ArgumentError(
             f"An edit at {dead[0]!r} has no effect in this model ({kind}): TransformerLens shows the value "
             "there after the model has used it, or the model never passes that point. Edit what comes "
             "next instead: attn_out or z in place of a pattern, scores, queries or keys."

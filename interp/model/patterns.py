@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ArgumentError, suggest
 from interp.model.fused import WholePattern, final_residual, has_fused_forward
 from interp.model.live import require_live
 
@@ -55,7 +55,7 @@ def read_patterns(
         layers: Which layers; all by default.
 
     Raises:
-        ConfigError: a layer is out of range, or the model has no such hook point.
+        ArgumentError: a layer is out of range, or the model has no such hook point.
     """
     wanted = valid_indices(layers, model.cfg.n_layers, "layer")
     require_hooks(model, [pattern_hook(layer) for layer in wanted])
@@ -75,7 +75,7 @@ def read_patterns(
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     except _LastPatternRead:
         return
-    raise ConfigError(
+    raise ArgumentError(
         f"The model never passes the hook point {pattern_hook(wanted[-1])!r}: it computes attention "
         "without showing its pattern (wrap it with eager attention)."
     )
@@ -97,7 +97,7 @@ class AttentionPatch:
             patterns, and nothing may change.
 
     Raises:
-        ConfigError: a layer or head is out of range, or a hook point is missing.
+        ArgumentError: a layer or head is out of range, or a hook point is missing.
 
     Example:
         ```python
@@ -127,7 +127,7 @@ class AttentionPatch:
         """While this lasts, every forward pass of the model uses the reference's patterns.
 
         Raises:
-            ConfigError: the model differs from the reference in layers, heads, vocabulary or hook
+            ArgumentError: the model differs from the reference in layers, heads, vocabulary or hook
                 points.
         """
         self.require_fit(model)
@@ -155,7 +155,7 @@ class AttentionPatch:
         """Checks that a model can take the reference's patterns.
 
         Raises:
-            ConfigError: they differ in layers, heads, vocabulary, context or hook points.
+            ArgumentError: they differ in layers, heads, vocabulary, context or hook points.
         """
         names = ("n_layers", "n_heads", "d_vocab", "n_ctx")
         differing = [
@@ -165,7 +165,7 @@ class AttentionPatch:
             if getattr(self.reference.cfg, name) != getattr(model.cfg, name)
         ]
         if differing:
-            raise ConfigError(
+            raise ArgumentError(
                 f"The reference's attention patterns do not fit this model: {'; '.join(differing)}. "
                 "Use a reference of the same shape and vocabulary."
             )
@@ -195,13 +195,13 @@ def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[
     """Chosen layers or heads, increasing and without repeats; all by default.
 
     Raises:
-        ConfigError: none, or one out of range.
+        ArgumentError: none, or one out of range.
     """
     if chosen is None:
         return tuple(range(count))
     wrong = [index for index in chosen if not 0 <= index < count]
     if wrong or not len(chosen):
-        raise ConfigError(
+        raise ArgumentError(
             f"{what}s={list(chosen)}: "
             + (f"there is no {what} {wrong[0]}" if wrong else f"no {what} is named")
             + f"; the model has {what}s 0 to {count - 1}."
@@ -213,7 +213,7 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
     """Checks that a model has hook points, and that they are still in their places.
 
     Raises:
-        ConfigError: one is missing: the model's TransformerLens hook layout is another one. Or one has
+        ArgumentError: one is missing: the model's TransformerLens hook layout is another one. Or one has
             been replaced by another module, which nobody can hook.
     """
     present = getattr(model, "hook_dict", None)
@@ -221,13 +221,13 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
         return
     missing = [name for name in names if name not in present]
     if missing and is_recurrent(model):
-        raise ConfigError(
+        raise ArgumentError(
             f"{missing[0]} cannot be read or changed: {NO_ATTENTION}. Its hook points are on the "
             "residual stream (hook_resid_pre, hook_resid_mid, hook_resid_post), the recurrence "
             "(hook_recurrence_out) and the MLPs (hook_mlp_out, mlp.hook_post). Use a run with attention."
         )
     if missing:
-        raise ConfigError(
+        raise ArgumentError(
             f"The model has another TransformerLens hook layout: it has no hook point {missing[0]!r}."
             f"{suggest(missing[0], present)} Expected: {', '.join(names)}."
         )
@@ -235,7 +235,7 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
     in_place = {id(module) for module in cast(nn.Module, model).modules()}
     replaced = [name for name in names if id(present[name]) not in in_place]
     if replaced:
-        raise ConfigError(
+        raise ArgumentError(
             f"The hook point {replaced[0]!r} has been replaced by another module, so nothing can be read "
             "or changed there. Put it back, or let the other module call it."
         )

@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
 from interp.biographies.tokenizer import load_tokenizer, save_tokenizer
-from interp.errors import CheckpointError, ConfigError, RunError
+from interp.errors import ArgumentError, CheckpointError, RunError
 from interp.files import read_tensors, write_json, write_tensors, write_text
 from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
@@ -51,17 +51,17 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
     (head, d_head), `W_in` (d_model, d_mlp), `W_U` (d_model, d_vocab).
 
     Raises:
-        ConfigError: the model has grouped heads or a gated MLP, which this format spells otherwise, or
+        ArgumentError: the model has grouped heads or a gated MLP, which this format spells otherwise, or
             is recurrent.
     """
     cfg = model.cfg
     if is_recurrent(model):
-        raise ConfigError(
+        raise ArgumentError(
             f"This model cannot be exported: {NO_ATTENTION}, which this format is made for. Its weights "
             "are in its run's checkpoints."
         )
     if cfg.n_key_value_heads not in (None, cfg.n_heads) or cfg.gated_mlp:
-        raise ConfigError(
+        raise ArgumentError(
             "Only models with as many key as query heads and a plain MLP can be exported; this one "
             f"has n_key_value_heads={cfg.n_key_value_heads}, gated_mlp={cfg.gated_mlp}."
         )
@@ -109,7 +109,7 @@ def export_model(model: TransformerBridge, folder: Path, description: str = "") 
 
     Raises:
         RunError: the folder holds files that are no export.
-        ConfigError: the model has features that the format spells otherwise.
+        ArgumentError: the model has features that the format spells otherwise.
     """
     folder = Path(folder)
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()

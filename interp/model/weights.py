@@ -1,7 +1,7 @@
 """Whether a model's matrices are the ones it computes with."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from transformer_lens.model_bridge.generalized_components import (
@@ -11,7 +11,7 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
 
 _OF_WEIGHTS = (LinearBridge, EmbeddingBridge, UnembeddingBridge)
 
@@ -26,11 +26,13 @@ def require_own_weights(model: object) -> None:
         model: Any TransformerLens model.
 
     Raises:
-        ConfigError: a module that holds weights is wrapped or replaced.
+        ArgumentError: a module that holds weights is wrapped or replaced.
     """
-    changed = next(_changed(cast(nn.Module, model)), None)
+    if not isinstance(model, nn.Module):
+        return
+    changed = next(_changed(model), None)
     if changed is not None:
-        raise ConfigError(
+        raise ArgumentError(
             f"{changed}, so this model does not compute with the weights that TransformerLens shows, "
             "which are those below it. Merge the adapter into them (peft: merge_and_unload), or put the "
             "module back."

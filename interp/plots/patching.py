@@ -18,6 +18,7 @@ from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots.bands import NAMES, shade_phases, spread_steps
 from interp.plots.style import DASHES, INK, PALETTE, describe, ramp, see_through
+from interp.series import nearest_steps
 
 _COLUMNS = ("seed", "reference_step", "start", "layers", "heads", "step", "metric", "value")
 _RUN = ["seed", "reference_step", "start", "layers", "heads"]
@@ -93,7 +94,7 @@ def fixed_steps(
         middle = (start + plateau_end) / 2
         wanted = [middle, plateau_end, 1.5 * plateau_end, 2 * plateau_end, last]
     candidates = common[1:] if common[0] == 0 and len(common) > 1 else common
-    return sorted({min(candidates, key=lambda step: abs(step - goal)) for goal in wanted})
+    return nearest_steps(candidates, wanted)
 
 
 def patching_curves(

@@ -10,6 +10,7 @@ from interp.phases import Phases
 from interp.plots import SCORE_NAMES
 from interp.report.elements import Section, Table
 from interp.run import Run
+from interp.series import nearest_step
 
 _KEY_SCORES = (
     "name_to_name",
@@ -144,7 +145,7 @@ def reference_changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame
     """
     steps = plots.fixed_steps(table, phases)
     end = phases.plateau_end
-    step = steps[-1] if end is None else min(steps, key=lambda other: abs(other - 1.5 * end))
+    step = steps[-1] if end is None else nearest_step(steps, 1.5 * end)
     rows = plots.patching_rows(table)
     rows = rows[rows["step"] == step]
     unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
@@ -168,18 +169,15 @@ def _score_table(scores: pd.DataFrame, phases: Phases) -> Table:
     """The key scores at the turning points of training."""
     steps = sorted({int(step) for step in scores["step"]})
 
-    def nearest(step: int) -> int:
-        return min(steps, key=lambda other: abs(other - step))
-
     columns: list[tuple[str, Callable[[pd.Series], int]]] = [
         (f"start (step {steps[0]:,})", lambda _: steps[0])
     ]
     if phases.statistics_end is not None:
-        statistics_end = nearest(phases.statistics_end)
+        statistics_end = nearest_step(steps, phases.statistics_end)
         columns.append((f"end of statistics (step {statistics_end:,})", lambda _: statistics_end))
     columns.append(("lowest (at step)", lambda curve: int(str(curve.idxmin()))))
     if phases.plateau_end is not None:
-        plateau_end = nearest(phases.plateau_end)
+        plateau_end = nearest_step(steps, phases.plateau_end)
         columns.append((f"end of plateau (step {plateau_end:,})", lambda _: plateau_end))
     columns.append((f"last (step {steps[-1]:,})", lambda _: steps[-1]))
 

@@ -10,6 +10,7 @@ from interp import plots
 from interp.phases import Phases
 from interp.report.elements import Section, Table
 from interp.run import Run
+from interp.series import nearest_step
 
 _POSITIONS = ("middle name", "last name", "predicts value")
 _PATHS = {"direct": "direct path", "attention": "through attention"}
@@ -144,7 +145,7 @@ def turning_points(measured: Iterable[int], phases: Phases) -> list[tuple[str, i
     points = [("start", steps[0])]
     for title, end in ends:
         if end is not None:
-            points.append((title, min((abs(step - end), step) for step in steps)[1]))
+            points.append((title, nearest_step(steps, end)))
     points.append(("last", steps[-1]))
     return [(f"{title} (step {step:,})", step) for title, step in points]
 

@@ -7,6 +7,7 @@ from interp.memory.trace import NAME_TOKENS, VALUE, Trace, traces
 from interp.plots.trace import fact_trace
 from interp.report.elements import Section, Table
 from interp.run import Run
+from interp.series import nearest_step
 
 _INDIVIDUAL = 0
 _ATTRIBUTES = ("birth_place", "university", "birth_date")
@@ -58,7 +59,7 @@ def _moments(run: Run) -> Mapping[int, str]:
         ("end of plateau", phases.plateau_end),
     ):
         if step is not None:
-            found.setdefault(min(every, key=lambda other: abs(other - step)), name)
+            found.setdefault(nearest_step(every, step), name)
     found.setdefault(every[-1], "last")
     return dict(sorted(found.items()))
 

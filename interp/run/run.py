@@ -13,6 +13,7 @@ Folder layout:
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,11 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import Corpus, Population, load_tokenizer, sampler
+from interp.biographies import Batch, Corpus, Population, load_tokenizer, sampler
 from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
 from interp.errors import ConfigError, RunError
-from interp.knowledge import Baseline, Split, measure
+from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
@@ -225,6 +226,11 @@ class Run:
         """
         return self.phases_at(DELTA)
 
+    @property
+    def known_phases(self) -> Phases | None:
+        """The phases; None as long as nothing has been measured."""
+        return None if self.metrics.empty else self.phases
+
     def phases_at(self, delta: float) -> Phases:
         """The phases for another tolerance δ."""
         curve = self.curve()
@@ -274,6 +280,33 @@ class Run:
         model = hooked_transformer(self.config, self.tokenizer, device)
         load_checkpoint(self.path, self.steps[-1] if step is None else step, model, self.config)
         return model.eval()
+
+    def models(
+        self, steps: Sequence[int], device: torch.device | str | None = None
+    ) -> Iterator[tuple[int, TransformerBridge]]:
+        """The models at some checkpoints, one at a time: built once, then only its weights change.
+
+        Each attends as it did in training (see `patched`).
+
+        Args:
+            steps: Steps with a checkpoint.
+            device: Where the weights go; the CPU by default.
+
+        Raises:
+            CheckpointError: no checkpoint at a step, or a file that is damaged or foreign.
+        """
+        model: TransformerBridge | None = None
+        for step in steps:
+            if model is None:
+                model = self.model(step, "cpu" if device is None else device)
+            else:
+                load_checkpoint(self.path, step, model, self.config)
+            with self.patched(model, step):
+                yield step, model
+
+    def texts(self, split: Split = "evaluation", n_individuals: int | None = None) -> Batch:
+        """The biographies that a split is measured on (see `knowledge.split_batch`)."""
+        return split_batch(self.corpus, split, n_individuals)
 
     @cached_property
     def reference(self) -> "Run | None":

@@ -1,11 +1,11 @@
-"""One pass over biographies that keeps what the memory measures read: residual streams and neurons.
+"""One pass over texts that keeps what the memory measures read: residual streams and neurons.
 
 Everything is read at three positions of the sentence that tells an attribute. Its value comes after
 all of them, so that no biography gives away the value that is looked for. (Values of earlier
 sentences are in context, and tell people apart as names do; measures have controls for that.)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -18,7 +18,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
-from interp.errors import ConfigError
+from interp.errors import ArgumentError
+from interp.memory.facts import FactTexts
 from interp.model import evaluating, final_residual, has_fused_forward
 from interp.model.patterns import require_hooks
 
@@ -31,20 +32,22 @@ Site = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Harvest:
-    """What a model computes at the positions of each attribute's sentence.
+class CachedActivations:
+    """What a model computes at the positions of each attribute's (or relation's) sentence.
 
     Attributes:
         individuals: Who was read about.
         templates: The template of each sentence.
         residual: The residual stream at each site, in the order of `residual_sites`.
         neurons: The activations of each layer's neurons (`mlp.hook_post`).
+        positions: What the first axis counts.
     """
 
     individuals: Int64[Tensor, " individual"]
     templates: Int64[Tensor, "draw individual attribute"]
     residual: dict[Site, Float[Tensor, "position attribute draw individual d_model"]]
     neurons: dict[int, Float[Tensor, "position attribute draw individual neuron"]]
+    positions: tuple[str, ...] = POSITIONS
 
 
 def residual_sites(model: TransformerLensModel) -> list[Site]:
@@ -74,46 +77,52 @@ def draw_batches(
     """Biographies of the same people in several draws of sentences.
 
     Raises:
-        ConfigError: nobody to read about, or no draw.
+        ArgumentError: nobody to read about, or no draw.
     """
     chosen = np.arange(len(corpus.population))[individuals]
     if not len(chosen) or not len(draws):
         missing = "no person" if not len(chosen) else "no draw of sentences"
-        raise ConfigError(
+        raise ArgumentError(
             f"There is nothing to read: {missing} is named. Name at least one person and one draw; "
             f"the population has {len(corpus.population)} people."
         )
     return [corpus.biographies(chosen, wordings, draw) for draw in draws]
 
 
-def harvest(
+def cache_activations(
     model: TransformerLensModel,
-    batches: Sequence[Batch],
+    batches: Sequence[Batch] | Sequence[FactTexts],
     sites: Sequence[Site] | None = None,
     layers: Sequence[int] | None = None,
     batch_size: int = 64,
-) -> Harvest:
-    """Reads a model on biographies of the same people, one batch for each draw of sentences.
+) -> CachedActivations:
+    """Reads a model on texts about the same people, one batch for each draw of sentences.
 
     The model is left as it was: same mode, no hook. Memory grows with people x draws x 18 x the width
     of everything that is kept, in 4 bytes each: for 512 people and one draw of a 2-layer model of
     d_model 128 and d_mlp 512, 24 MB of residual streams and 38 MB of neurons.
 
     Args:
-        model: Any TransformerLens model over the corpus's tokens.
-        batches: For each draw, one biography of each person, in the same order (`draw_batches`).
+        model: Any TransformerLens model.
+        batches: For each draw, one biography of each person, in the same order (`draw_batches`); or
+            the texts of one draw each, read at the last token of the name and where the value is
+            predicted.
         sites: Places of the residual stream to keep; all by default.
         layers: Layers whose neurons to keep; all by default.
-        batch_size: Biographies per forward pass.
+        batch_size: Texts per forward pass.
 
     Raises:
-        ConfigError: batches about different people, or a hook point is missing.
+        ArgumentError: batches about different people, or a hook point is missing.
     """
-    if not batches or any(not torch.equal(b.individuals, batches[0].individuals) for b in batches):
-        raise ConfigError(
-            "A harvest reads at least one batch, and all of them are about the same people in the "
-            "same order, one biography each. Make them with `draw_batches`."
+    people = [b.subjects if isinstance(b, FactTexts) else b.individuals for b in batches]
+    if not people or any(not torch.equal(one, people[0]) for one in people):
+        raise ArgumentError(
+            "Activations are read of at least one batch, and all of them are about the same people in "
+            "the same order. Make batches of biographies with `draw_batches`."
         )
+    told = batches[0].templates.shape
+    if any(b.templates.shape != told for b in batches):
+        raise ArgumentError("All batches have to tell the same relations of the same people.")
     chosen_sites = residual_sites(model) if sites is None else list(sites)
     chosen_layers = range(model.cfg.n_layers) if layers is None else layers
     keys: dict[str, Site | int] = {_residual_hook(site): site for site in chosen_sites}
@@ -121,25 +130,84 @@ def harvest(
     points = getattr(model, "hook_dict", keys)
     missing = [name for name in keys if name not in points]
     if missing:
-        raise ConfigError(
+        raise ArgumentError(
             f"The model has no hook point {missing[0]!r}; it has {model.cfg.n_layers} layers. "
             "`residual_sites(model)` lists the places that can be read."
         )
     kept: dict[str, Tensor] = {}
-    shape = (len(POSITIONS), len(ATTRIBUTES), len(batches), len(batches[0]))
+    positions = POSITIONS[1:] if isinstance(batches[0], FactTexts) else POSITIONS
+    shape = (len(positions), told[1], len(batches), told[0])
     device = next(model.parameters()).device  # type: ignore[attr-defined]
+    require_hooks(model, list(keys))
     with evaluating(model):
-        for draw, whole in enumerate(batches):
+        for draw, whole in enumerate(cast(Sequence[Batch | FactTexts], batches)):
+            if isinstance(whole, FactTexts):
+                _read_facts(model, whole, list(keys), kept, shape, draw, batch_size)
+                continue
             for number, part in enumerate(whole.split(batch_size)):
                 start = number * batch_size
                 keep = partial(_keep, kept, shape, draw, slice(start, start + len(part)))
-                _read(model, part.to(device), list(keys), keep)
-    return Harvest(
-        individuals=batches[0].individuals,
+                here = part.to(device)
+                position = torch.stack(
+                    [middle_name_end(here), here.name_end, here.value_start - 1], dim=1
+                )
+                row = torch.arange(len(here), device=device)
+                _read(model, here.tokens, row, position, list(keys), keep)
+    return CachedActivations(
+        individuals=people[0],
         templates=torch.stack([batch.templates for batch in batches]),
         residual={key: kept[name] for name, key in keys.items() if isinstance(key, tuple)},
         neurons={key: kept[name] for name, key in keys.items() if isinstance(key, int)},
+        positions=positions,
     )
+
+
+def require_relations(activations: CachedActivations, relations: Sized) -> None:
+    """Checks that activations were read of as many relations as there are labels for.
+
+    Raises:
+        ArgumentError: they were not.
+    """
+    n = activations.templates.shape[2]
+    if n != len(relations):
+        raise ArgumentError(
+            f"The activations were read where {n} relations are told, but there are labels for "
+            f"{len(relations)}; give the facts that the texts tell, in the same order."
+        )
+
+
+def _read_facts(
+    model: TransformerLensModel,
+    facts: FactTexts,
+    names: list[str],
+    kept: dict[str, Tensor],
+    shape: tuple[int, ...],
+    draw: int,
+    batch_size: int,
+) -> None:
+    """Keeps what hook points see where each fact is told, some texts at a time."""
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    spans = facts.texts.spans
+    place = (facts.row, facts.sentence)
+    position = torch.stack([spans.name_end[place], spans.value_start[place] - 1], dim=-1)
+    for start in range(0, len(facts.texts), batch_size):
+        part = facts.texts[start : start + batch_size].to(device)
+        subject, relation = ((facts.row >= start) & (facts.row < start + batch_size)).nonzero(
+            as_tuple=True
+        )
+        if not len(subject):
+            continue
+
+        def keep(
+            name: str, x: Tensor, subject: Tensor = subject, relation: Tensor = relation
+        ) -> None:
+            if name not in kept:
+                kept[name] = torch.empty(*shape, x.shape[-1], device=x.device)
+            kept[name][:, relation, draw, subject] = x[:, :, 0].transpose(0, 1).float()
+
+        row = facts.row[subject, relation].to(device) - start
+        where = position[subject, relation][..., None].to(device)
+        _read(model, part.tokens, row, where, names, keep)
 
 
 def middle_name_end(batch: Batch) -> Int64[Tensor, "batch attribute"]:
@@ -174,15 +242,19 @@ class _LastRead(Exception):  # noqa: N818 - not an error: it ends a forward pass
 
 
 def _read(
-    model: TransformerLensModel, batch: Batch, names: list[str], keep: Callable[[str, Tensor], None]
+    model: TransformerLensModel,
+    tokens: Int64[Tensor, "text token"],
+    row: Int64[Tensor, " batch"],
+    position: Int64[Tensor, "batch position attribute"],
+    names: list[str],
+    keep: Callable[[str, Tensor], None],
 ) -> None:
-    """Hands over what hook points see at the read positions, [batch position attribute width].
+    """Hands over what hook points see at some positions of some rows, [batch position attribute width].
 
     A model of ours computes its last MLP, which nothing else depends on, at those positions only: a
     third of a 2-layer model's work is saved.
     """
-    position = torch.stack([middle_name_end(batch), batch.name_end, batch.value_start - 1], dim=1)
-    row = torch.arange(len(batch), device=position.device)[:, None, None]
+    row = row[:, None, None]
 
     def hook_of(name: str) -> tuple[str, Callable[..., None]]:
         def read(x: Tensor, hook: Any) -> None:
@@ -190,11 +262,8 @@ def _read(
 
         return name, read
 
-    require_hooks(model, names)
     if not has_fused_forward(model):
-        model.run_with_hooks(
-            batch.tokens, return_type=None, fwd_hooks=[hook_of(name) for name in names]
-        )
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=[hook_of(name) for name in names])
         return
     bridge = cast(TransformerBridge, model)
     last = bridge.cfg.n_layers - 1
@@ -212,7 +281,7 @@ def _read(
     early = [hook_of(name) for name in names if name not in (neurons, end)]
     try:
         with bridge.hooks(fwd_hooks=[*early, (middle, stop)]):
-            final_residual(bridge, batch.tokens, bridge.W_E.dtype)
+            final_residual(bridge, tokens, bridge.W_E.dtype)
     except _LastRead:
         pass
 

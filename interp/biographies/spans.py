@@ -1,10 +1,11 @@
 """What every token of a sequence is: name, value, text; and which sentence it belongs to.
 
-All that the analyses of attention need to know of a sequence. `Spans.of` reads it off a batch of
-biographies; `Spans.from_lists` takes it as lists of places, for models and texts from elsewhere.
+All that the analyses need to know of a sequence. `Spans.of` reads it off a batch of biographies;
+`Spans.from_lists` takes it as lists of places, for models and texts from elsewhere; `Texts` are token
+ids with their spans.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int8, Int64, UInt8
 from torch import Tensor
 
-from interp.biographies import Batch, TokenKind
-from interp.errors import ConfigError
+from interp.biographies.corpus import Batch, TokenKind
+from interp.errors import ArgumentError
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -29,7 +30,7 @@ class Spans:
             sentence has at most one name and, after it, one value.
 
     Raises:
-        ConfigError: the shapes differ, or there is padding before another token.
+        ArgumentError: the shapes differ, or there is padding before another token.
     """
 
     kind: UInt8[Tensor, "batch position"]
@@ -37,13 +38,15 @@ class Spans:
 
     def __post_init__(self) -> None:
         if self.kind.shape != self.sentence.shape:
-            raise ConfigError(
+            raise ArgumentError(
                 f"kind has the shape {tuple(self.kind.shape)} and sentence {tuple(self.sentence.shape)}"
                 ", but both hold one entry per token: [batch, position]."
             )
         padding = self.kind == TokenKind.PADDING
         if (padding[:, :-1] & ~padding[:, 1:]).any():
-            raise ConfigError("There is padding before another token. Pad sequences on the right.")
+            raise ArgumentError(
+                "There is padding before another token. Pad sequences on the right."
+            )
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -82,7 +85,7 @@ class Spans:
             sentence count as special.
 
         Raises:
-            ConfigError: a span is empty, out of range, overlaps another or crosses the end of its
+            ArgumentError: a span is empty, out of range, overlaps another or crosses the end of its
                 sentence; a sentence has two names or values, or a value that no name precedes.
 
         Example:
@@ -93,7 +96,7 @@ class Spans:
             [[1, 2, 2, 4, 4, 4, 3, 6]]
         """
         if n_tokens < 1:
-            raise ConfigError(f"n_tokens={n_tokens}: a sequence has at least one token.")
+            raise ArgumentError(f"n_tokens={n_tokens}: a sequence has at least one token.")
         kinds = [int(TokenKind.SPECIAL)] * n_tokens
         place = [-1] * n_tokens
         taken: list[str] = [""] * n_tokens
@@ -102,7 +105,7 @@ class Spans:
             _require_range((start, stop), "sentence", n_tokens)
             for token in range(start, stop):
                 if place[token] >= 0:
-                    raise ConfigError(
+                    raise ArgumentError(
                         f"The sentence {(start, stop)} overlaps another one at token {token}; every "
                         "token belongs to at most one sentence."
                     )
@@ -119,7 +122,7 @@ class Spans:
                 _require_range((start, stop), what, n_tokens)
                 for token in range(start, stop):
                     if taken[token]:
-                        raise ConfigError(
+                        raise ArgumentError(
                             f"The {what} {(start, stop)} overlaps a {taken[token]} at token {token}; "
                             "every token is one thing."
                         )
@@ -134,10 +137,10 @@ class Spans:
         """Several spans as one batch, padded on the right to the longest.
 
         Raises:
-            ConfigError: there are none.
+            ArgumentError: there are none.
         """
         if not parts:
-            raise ConfigError("There are no spans to put together; give at least one.")
+            raise ArgumentError("There are no spans to put together; give at least one.")
         width = max(part.kind.shape[1] for part in parts)
         gaps = [(0, width - part.kind.shape[1]) for part in parts]
         pairs = list(zip(parts, gaps, strict=True))
@@ -198,10 +201,68 @@ class Spans:
         return found if last else found.masked_fill(found == width, -1)
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Token ids, and what the tokens are: what a measure reads. Padded on the right.
+
+    Attributes:
+        tokens: Token ids.
+        spans: What they are.
+
+    Raises:
+        ArgumentError: there is no text, or the shapes differ.
+
+    Example:
+        ```python
+        spans = Spans.from_lists(5, sentences=[(0, 5)], names=[(0, 1)], values=[(4, 5)])
+        texts = Texts(torch.tensor([[17, 3, 9, 4, 28]]), spans)     # Rome is in Italy
+        ```
+    """
+
+    tokens: Int64[Tensor, "text position"]
+    spans: Spans
+
+    def __post_init__(self) -> None:
+        if self.tokens.shape != self.spans.kind.shape:
+            raise ArgumentError(
+                f"tokens have the shape {tuple(self.tokens.shape)}, but the spans describe "
+                f"{tuple(self.spans.kind.shape)}; both are [text, position]."
+            )
+        if not len(self.tokens):
+            raise ArgumentError("There are no texts; give at least one.")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str) -> "Texts":
+        """The same texts on another device."""
+        return Texts(self.tokens.to(device), self.spans.to(device))
+
+    def __getitem__(self, rows: slice) -> "Texts":
+        """Some of the texts, cut to the longest of them."""
+        kind = self.spans.kind[rows]
+        width = int((kind != TokenKind.PADDING).sum(dim=1).max()) if len(kind) else 0
+        sentence = self.spans.sentence[rows, :width]
+        return Texts(self.tokens[rows, :width], Spans(kind[:, :width], sentence))
+
+    def split(self, size: int) -> Iterator["Texts"]:
+        """The texts in batches of at most `size`."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
+AnyTexts = Texts | Batch
+"""What a measure reads: texts of yours, or biographies."""
+
+
+def spans_of(texts: AnyTexts) -> Spans:
+    """What the tokens of texts or biographies are."""
+    return texts.spans if isinstance(texts, Texts) else Spans.of(texts)
+
+
 def _require_range(span: Span, what: str, n_tokens: int) -> None:
     start, stop = span
     if not 0 <= start < stop <= n_tokens:
-        raise ConfigError(
+        raise ArgumentError(
             f"The {what} {(start, stop)} is not a span of this sequence: it needs 0 <= start < stop "
             f"<= {n_tokens}, the number of tokens (stop is the token after the last)."
         )
@@ -216,13 +277,13 @@ def _require_sentences(
         for start, stop in spans:
             inside = set(place[start:stop])
             if len(inside) > 1 or -1 in inside:
-                raise ConfigError(
+                raise ArgumentError(
                     f"The {what} {(start, stop)} does not lie within one sentence; give a sentence "
                     "that holds all of it."
                 )
             sentence = inside.pop()
             if what != "type word" and sentence in found[what]:
-                raise ConfigError(
+                raise ArgumentError(
                     f"The sentence with the {what} {(start, stop)} has another {what} at "
                     f"{found[what][sentence]}; give at most one, or make it two sentences."
                 )
@@ -230,7 +291,7 @@ def _require_sentences(
     for sentence, (start, stop) in found["value"].items():
         name = found["name"].get(sentence)
         if name is None or name[0] > start:
-            raise ConfigError(
+            raise ArgumentError(
                 f"The value {(start, stop)} has no name before it in its sentence"
                 + (f" (the name {name} follows it)" if name else "")
                 + "; a value can be recalled only after the name it belongs to."

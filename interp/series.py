@@ -1,0 +1,357 @@
+"""Models over training: a series of checkpoints, and what is measured of them.
+
+A measure takes a model and texts. What follows it over training takes a *series*: steps, the model at
+each, and the phases if they are known. A `Run` is one; `{step: model}` is another; a class of yours with
+the three attributes of `Series` is a third.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pickle import PicklingError
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from torch import nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.biographies import AnyTexts
+from interp.errors import ArgumentError, CheckpointError, RunError
+from interp.phases import Phases
+from interp.progress import Progress, counted, silent
+
+T = TypeVar("T")
+Device = torch.device | str | None
+_CHUNKS = 4  # of checkpoints for each worker: few models are built, and none waits long at the end
+_N_INFORMATIVE = 8  # how many checkpoints `informative_steps` aims at
+
+
+@runtime_checkable
+class Series(Protocol):
+    """Checkpoints of one training."""
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a model, increasing."""
+        ...
+
+    @property
+    def known_phases(self) -> Phases | None:
+        """The phases of the training; None if nobody knows them."""
+        ...
+
+    def models(
+        self, steps: Sequence[int], device: Device = None
+    ) -> Iterator[tuple[int, TransformerBridge]]:
+        """The models at some of the steps, increasing, in eval mode, one at a time.
+
+        A model may be the one before with other weights: it is good until the next is asked for.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Models:
+    """A series out of models that are there already, by step.
+
+    Attributes:
+        by_step: The models; they stay as they are.
+        known_phases: The phases of their training, if they are known.
+    """
+
+    by_step: Mapping[int, TransformerLensModel]
+    known_phases: Phases | None = None
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps, increasing."""
+        return sorted(self.by_step)
+
+    def models(
+        self, steps: Sequence[int], device: Device = None
+    ) -> Iterator[tuple[int, TransformerBridge]]:
+        """The models at some steps, where they are; on another device while they are measured."""
+        for step in steps:
+            model = cast(TransformerBridge, self.by_step[step])
+            here = next(cast(nn.Module, model).parameters()).device
+            if device is None or torch.device(device) == here:
+                yield step, model
+                continue
+            model.to(device)
+            try:
+                yield step, model
+            finally:
+                model.to(here)
+
+
+AnySeries = Series | Mapping[int, TransformerLensModel]
+
+
+def as_series(given: AnySeries) -> Series:
+    """A series as such: what is one already, or models by step.
+
+    Raises:
+        ArgumentError: it is neither, or a step is no whole number.
+    """
+    if isinstance(given, Mapping):
+        wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, int)]
+        if wrong:
+            raise ArgumentError(f"A series has models by step; {wrong[0]!r} is no whole number.")
+        return Models(given)
+    if not isinstance(given, Series):
+        raise ArgumentError(
+            f"A {type(given).__name__} is no series of checkpoints. Give a run (interp.Run.load), models "
+            "by step ({0: model, 100: model}), or an object with steps, known_phases and models."
+        )
+    return given
+
+
+def models_at(
+    series: AnySeries, steps: Sequence[int] | None = None, device: Device = None
+) -> Iterator[tuple[int, TransformerBridge]]:
+    """The models of a series at some steps, increasing; one at a time.
+
+    Args:
+        series: The checkpoints.
+        steps: Which; all by default.
+        device: Where the weights go; where they are by default, those of a run on the CPU.
+
+    Raises:
+        CheckpointError: there is no checkpoint at a step; known before the first is handed out.
+        ArgumentError: no step is named.
+        RunError: there is no checkpoint at all.
+    """
+    series = as_series(series)
+    chosen = chosen_steps(series, steps)
+    return series.models(chosen, device)
+
+
+def texts_of(
+    series: AnySeries, texts: AnyTexts | None, split: str, n_individuals: int | None
+) -> AnyTexts:
+    """The texts that are given, or else those that a run measures a split on.
+
+    Raises:
+        ArgumentError: none are given, and the series has none of its own.
+    """
+    if texts is not None:
+        return texts
+    own = getattr(as_series(series), "texts", None)
+    if own is None:
+        raise ArgumentError(
+            "A series of models has no texts of its own. Give texts: interp.Texts(tokens, spans)."
+        )
+    drawn: AnyTexts = own(split, n_individuals)
+    return drawn
+
+
+def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
+    """The chosen steps, increasing, each of them there; all by default. Errors as `models_at`."""
+    there = steps_of(series)
+    if steps is None:
+        return there
+    if not len(steps):
+        raise ArgumentError("steps=[] names no checkpoint; leave it out to read all of them.")
+    unknown = sorted(set(steps) - set(there))
+    if unknown:
+        raise CheckpointError(
+            f"There is no checkpoint at step {unknown[0]}{_where(series)}. Steps: "
+            f"{', '.join(map(str, there))}."
+        )
+    return sorted(set(steps))
+
+
+def steps_of(series: Series) -> list[int]:
+    """The steps of a series.
+
+    Raises:
+        RunError: it has none.
+    """
+    steps = list(series.steps)
+    if not steps:
+        path = getattr(series, "path", None)
+        raise RunError(
+            "The series has no checkpoint; give at least one." if path is None else
+            f"{path} has no checkpoint yet; train it with --resume."
+        )  # fmt: skip
+    return steps
+
+
+def over_steps(
+    series: AnySeries,
+    measure: Callable[[TransformerBridge], T],
+    steps: Sequence[int] | None = None,
+    device: Device = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[tuple[int, T]]:
+    """What is measured of a series' models, in the order of the steps.
+
+    A run that was trained with patched attention is measured with the attention it was trained with.
+
+    Args:
+        series: The checkpoints.
+        measure: From a model to what is measured; sent to the workers.
+        steps: Which checkpoints; all by default.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
+        workers: So many processes, each with one thread; the result does not depend on their number,
+            to the last bit. By default this process, with the threads that it has. Small models gain
+            little from a second thread, and nearly twice the speed from a second process.
+        progress: Told after each checkpoint.
+
+    Raises:
+        CheckpointError, RunError: as `models_at`.
+        ArgumentError: as `models_at`, no worker, or something that cannot be sent to workers.
+    """
+    if workers is not None and workers < 1:
+        raise ArgumentError(f"workers={workers}: at least one process has to work.")
+    series = as_series(series)
+    chosen = chosen_steps(series, steps)
+    if workers is None:
+        found = _measured(series, measure, chosen, device)
+        return list(counted(found, len(chosen), "checkpoint", progress))
+    if workers == 1 or len(chosen) < 2:
+        with _one_thread():
+            found = _measured(series, measure, chosen, device)
+            return list(counted(found, len(chosen), "checkpoint", progress))
+    size = max(1, len(chosen) // (_CHUNKS * workers))
+    chunks = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    progress(0.0)
+    jobs = (delayed(_measured_alone)(series, measure, chunk, device) for chunk in chunks)
+    tables: list[tuple[int, T]] = []
+    with warnings.catch_warnings():
+        # A worker that has grown is replaced by a fresh one, and nothing is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        try:
+            for chunk in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+                tables += chunk
+                progress(
+                    len(tables) / len(chosen), f"checkpoint {len(tables):,} of {len(chosen):,}"
+                )
+        except PicklingError as error:
+            raise ArgumentError(
+                f"workers={workers}: this series or measure cannot be sent to another process ({error}). "
+                "Leave workers out, or give a series that reads its models from disk."
+            ) from error
+    return sorted(tables, key=lambda found: found[0])
+
+
+def table_over_steps(
+    series: AnySeries,
+    measure: Callable[[TransformerBridge], pd.DataFrame],
+    steps: Sequence[int] | None = None,
+    device: Device = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """What is measured of a series' models, one table below the other, with `step` in front.
+
+    Args:
+        series: The checkpoints.
+        measure: From a model to a table.
+        steps: Which checkpoints; all by default.
+        device: Where to compute; see `over_steps`.
+        workers: Processes of one thread each; see `over_steps`.
+        progress: Told after each checkpoint.
+
+    Raises:
+        CheckpointError, ArgumentError, RunError: as `models_at`.
+    """
+    found = over_steps(series, measure, steps, device, workers=workers, progress=progress)
+    for step, table in found:
+        table.insert(0, "step", step)
+    return pd.concat([table for _, table in found], ignore_index=True)
+
+
+def nearest_step(steps: Sequence[int], wanted: float | int) -> int:
+    """The checkpoint nearest to a step; of two, the earlier."""
+    return min(steps, key=lambda step: (abs(step - wanted), step))
+
+
+def nearest_steps(steps: Sequence[int], wanted: Sequence[float | int]) -> list[int]:
+    """The checkpoints nearest to some steps, increasing and without repeats."""
+    return sorted({nearest_step(steps, one) for one in wanted})
+
+
+def informative_steps(series: AnySeries) -> list[int]:
+    """About eight checkpoints that show the course of a training.
+
+    The first; those nearest to the end of the statistics phase, the middle of the plateau, its end,
+    one and a half times, twice and three times that; the last. Where the plateau has not been left,
+    or nobody knows of one, the rest evenly spaced between the phases that are known and the last.
+
+    Raises:
+        RunError: there is no checkpoint.
+    """
+    series = as_series(series)
+    steps, phases = steps_of(series), series.known_phases
+    statistics_end = None if phases is None else phases.statistics_end
+    plateau_end = None if phases is None else phases.plateau_end
+    targets: list[float] = [steps[0], steps[-1]]
+    begins = steps[0] if statistics_end is None else statistics_end
+    if plateau_end is None:
+        targets += list(np.linspace(begins, steps[-1], _N_INFORMATIVE - 1))
+    else:
+        targets += [begins, (begins + plateau_end) / 2]
+        targets += [factor * plateau_end for factor in (1, 1.5, 2, 3)]
+    return nearest_steps(steps, targets)
+
+
+def steps_around_plateau(series: AnySeries) -> list[int]:
+    """The checkpoints that date what happens: all of them around the plateau, fewer elsewhere.
+
+    All from half of the statistics phase to twice the plateau's end; before and after that, those
+    that are at least a quarter later than the one before, and the first and the last. Where the
+    plateau has not been left, or nobody knows of one: all.
+
+    Raises:
+        RunError: there is no checkpoint.
+    """
+    series = as_series(series)
+    steps, phases = steps_of(series), series.known_phases
+    if phases is None or phases.statistics_end is None or phases.plateau_end is None:
+        return steps
+    kept: list[int] = []
+    for step in steps:
+        around = phases.statistics_end / 2 <= step <= 2 * phases.plateau_end
+        if around or not kept or step >= 1.25 * kept[-1] or step == steps[-1]:
+            kept.append(step)
+    return kept
+
+
+def _measured(
+    series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
+) -> Iterator[tuple[int, T]]:
+    for step, model in series.models(steps, device):
+        yield step, measure(model)
+
+
+def _measured_alone(
+    series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
+) -> list[tuple[int, T]]:
+    """In a worker process."""
+    with _one_thread():
+        return list(_measured(series, measure, steps, device))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While this lasts, this process computes with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _where(series: Series) -> str:
+    path = getattr(series, "path", None)
+    return "" if path is None else f" in {path}"
