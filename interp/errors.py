@@ -52,6 +52,21 @@ class InterruptedRunError(InterpError):
     exit_code = 130
 
 
+def listed(given: object, argument: str) -> list[str]:
+    """One name, or several, as a list.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if isinstance(given, str):
+        return [given]
+    several = list(given) if isinstance(given, Iterable) else [None]
+    names = [name for name in several if isinstance(name, str)]
+    if len(names) != len(several):
+        raise ArgumentError(f"{argument}={given!r}: give a name, or a list of names.")
+    return names
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the closest of `known`, or an empty string."""
     close = get_close_matches(wrong, list(known), n=1, cutoff=0.6)

@@ -179,3 +179,66 @@ def test_a_hook_point_that_has_been_replaced_is_refused(
     assert model.hook_dict["blocks.0.hook_mlp_out"] is point
     with pytest.raises(ConfigError, match="hook_mlp_out"):
         patch(model, pairs, "mlp_out", "predicts value", layers=[0])
+
+
+@pytest.mark.parametrize("kind", [k for k in ARCHITECTURES if k not in PATTERN_IS_SHOWN_TOO_LATE])
+def test_edited_scores_stay_causal(model: TransformerBridge, pairs: Pairs) -> None:
+    """Models from elsewhere mask with the lowest number there is, not with -inf."""
+    at_2 = {"third": torch.zeros_like(pairs.base, dtype=torch.bool)}
+    at_2["third"][:, 2] = True
+
+    def by_hand(scores: torch.Tensor, hook: Any) -> torch.Tensor:
+        scores = scores.clone()
+        scores[:, :, 2, :3] = 0
+        return scores
+
+    with evaluating(model):
+        hook = (SITES["attn_scores"].hook_name(0), by_hand)
+        logits = model.run_with_hooks(pairs.base, fwd_hooks=[hook])[:, -1].log_softmax(-1)
+    expected = logits[torch.arange(3), pairs.base_answer]
+    settings: dict[str, Any] = {"heads": "all", "metrics": "log_probability", "per_pair": True}
+    for edit in ({"how": "zero"}, {"values": torch.zeros(model.cfg.n_heads, 8)}):
+        table = patch(model, pairs, "attn_scores", at_2, [0], **edit, **settings)
+        assert table["value"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+        assert (table["value"] - table["unpatched"]).abs().max() > 1e-4
+    early = {"early": torch.zeros_like(pairs.base, dtype=torch.bool)}
+    early["early"][:, :3] = True
+    with pytest.raises(ConfigError, match="no key at all"):
+        patch(model, pairs, "attn_scores", at_2, [0], how="cut", keys=early)
+
+
+@pytest.mark.parametrize("kind", ["OPT"])
+def test_no_gradient_is_told_from_no_effect(
+    model: TransformerBridge, booted: Callable[[str], TransformerBridge], pairs: Pairs
+) -> None:
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    with pytest.raises(ConfigError, match="has no effect"):
+        patch(model, pairs, "pattern", "predicts value", layers=[0])
+    other = booted("Llama")
+    other.add_hook("blocks.0.hook_resid_post", lambda value, hook: value.detach() * 1.2)
+    try:
+        table = patch(other, pairs, "resid_pre", "name", layers=[0], metrics="log_probability")
+        assert (table["value"] - table["unpatched"]).abs().max() > 1e-4
+        with pytest.raises(ConfigError, match="no gradient"):
+            attribution(other, pairs, "resid_pre", "name", layers=[0])
+    finally:
+        other.reset_hooks()
+    for weight in model.parameters():
+        weight.requires_grad_(True)
+
+
+def test_a_model_made_in_inference_mode(corpus: Corpus, pairs: Pairs, tmp_path: Path) -> None:
+    corpus.tokenizer.save_pretrained(tmp_path)
+    config = transformers.GPT2Config(
+        n_layer=2, n_head=2, n_embd=32, n_positions=64, vocab_size=len(corpus.tokenizer),
+        architectures=["GPT2LMHeadModel"],
+    )  # fmt: skip
+    with torch.inference_mode():
+        model = TransformerBridge.boot_transformers(
+            "gpt2",
+            hf_model=transformers.GPT2LMHeadModel(config),
+            tokenizer=load_tokenizer(tmp_path),
+        )
+    table = patch(model, pairs, "z", "predicts value", layers=[0], heads="all")
+    assert table["value"].notna().all()

@@ -258,6 +258,9 @@ def test_a_map_of_paths_for_each_input(stored):
         (lambda: paths().drop(columns="receiver"), "receiver"),
         (lambda: paths().query("metric == 'follows'"), "logit_difference"),
         (lambda: paths().assign(value=float("nan")), "no value"),
+        (lambda: paths().assign(value=float("inf")), "no value"),
+        (lambda: paths().assign(receiver=pd.NA), "without its sender"),
+        (lambda: paths().assign(layer="a"), "whole numbers"),
     ],
 )
 def test_paths_that_cannot_be_drawn(table, words):

@@ -19,7 +19,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
-from interp.interventions.edits import Edits, cell_means
+from interp.interventions.edits import AttentionRules, Edits, cell_means
 from interp.interventions.memory_limit import budget, pairs_at_a_time
 from interp.interventions.metrics import METRICS, Answers, at_least_single
 from interp.interventions.pairs import Pairs
@@ -30,6 +30,7 @@ from interp.interventions.sites import (
     by_position,
     hook_flags,
     read_activations,
+    require_live_sites,
     site_named,
 )
 from interp.model import evaluating, logits_at
@@ -92,6 +93,7 @@ def attribution(
     size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
     blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
     changes = np.zeros((len(cells), len(pairs)))
+    require_live_sites(model, [cell.key for cell in cells], pairs.base[:1], gradient=True)
     with evaluating(model):
         if how == "mean" and values is None:
             given = cell_means(model, pairs, cells, blocks)
@@ -127,7 +129,7 @@ def _changes(
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
         edits = Edits(
             [cells[index] for index in chosen], pairs, how, own[key], source.get(key),
-            [given[index] for index in chosen],
+            [given[index] for index in chosen], AttentionRules.of(model),
         )  # fmt: skip
         for number, index in enumerate(chosen):
             rows = (edits.cell == number).nonzero()[:, 0]
@@ -182,12 +184,13 @@ def gradients_at(
         weight.requires_grad_(False)
     try:
         with (
+            torch.inference_mode(False),
             torch.enable_grad(),
             hook_flags(model, [site for site, _ in keys]),
             _module(model).hooks(fwd_hooks=hooks),  # type: ignore[operator]
         ):
-            logits = logits_at(model, pairs.base, rows, pairs.read)
-            answers = Answers(pairs.base_answer, pairs.source_answer)
+            logits = logits_at(model, pairs.base.clone(), rows.clone(), pairs.read.clone())
+            answers = Answers(pairs.base_answer.clone(), pairs.source_answer.clone())
             total = METRICS["logit_difference"](at_least_single(logits), answers).sum()
             found = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
     finally:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, listed, suggest
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import PositionMask, Positions, resolve_positions
 from interp.interventions.sites import SITES, Key, n_units, site_named
@@ -70,11 +70,11 @@ def grid_cells(
     Raises:
         ArgumentError: something is unknown, out of range, or missing.
     """
-    if how not in get_args(How):
+    if not isinstance(how, str) or how not in get_args(How):
         raise ArgumentError(
-            f"how={how!r} is none of {', '.join(get_args(How))}.{suggest(how, get_args(How))}"
+            f"how={how!r} is none of {', '.join(get_args(How))}.{suggest(str(how), get_args(How))}"
         )
-    names = [sites] if isinstance(sites, str) else list(sites)
+    names = listed(sites, "sites")
     if not names:
         raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
     if (how == "cut") != (keys is not None):
@@ -153,20 +153,21 @@ def given_values(
 
 
 def unit_groups(
-    units: Units, count: int | None, unit: str | None
+    units: Units, count: int | None, unit: str | None, name: str | None = None
 ) -> list[tuple[str | int | None, tuple[int, ...] | None]]:
-    """Heads or neurons as groups with their labels."""
+    """Heads or neurons as groups with their labels; `name` is what the argument is called, if not so."""
+    name = name or unit
     if count is None or unit is None or (isinstance(units, str) and units == "all"):
         return [(None, None)]
     if isinstance(units, str):
         if units != "each":
             raise ArgumentError(
-                f'{unit}s={units!r}: give "each", "all", numbers, or groups by label.'
+                f'{name}s={units!r}: give "each", "all", numbers, or groups by label.'
             )
         return [(index, (index,)) for index in range(count)]
     if isinstance(units, Mapping):
         if not units:
-            raise ArgumentError(f"{unit}s={{}}: no group is named; give at least one.")
-        return [(str(k), valid_indices(v, count, unit)) for k, v in units.items()]
-    chosen = valid_indices(units, count, unit)
+            raise ArgumentError(f"{name}s={{}}: no group is named; give at least one.")
+        return [(str(k), valid_indices(v, count, str(name))) for k, v in units.items()]
+    chosen = valid_indices(units, count, str(name))
     return [(chosen[0] if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

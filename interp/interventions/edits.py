@@ -1,6 +1,7 @@
 """What edits make of activations, many cells at a time."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -12,6 +13,25 @@ from interp.errors import ArgumentError
 from interp.interventions.cells import Cell, How
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import read_activations, site_named
+
+
+@dataclass(frozen=True)
+class AttentionRules:
+    """What a model's attention can do.
+
+    Attributes:
+        is_causal: Whether no query sees later keys.
+        may_be_empty: Whether a query may attend to nothing.
+    """
+
+    is_causal: bool
+    may_be_empty: bool
+
+    @classmethod
+    def of(cls, model: TransformerLensModel) -> "AttentionRules":
+        """Those of a model: ours attend to nothing where there is nothing to attend to."""
+        causal = getattr(model.cfg, "attention_dir", "causal") == "causal"
+        return cls(causal, bool(getattr(model, "attends_to_nothing", False)))
 
 
 class Edits:
@@ -27,6 +47,7 @@ class Edits:
         source: In the sources, where they are needed.
         given: For each cell the values to use in place of the source's, if any, with an axis of one
             or all pairs in front.
+        attention: What the model's attention can do; needed at scores and patterns.
 
     Attributes:
         site: The site that is edited.
@@ -48,9 +69,10 @@ class Edits:
         own: Float[Tensor, "pair position *unit"],
         source: Float[Tensor, "pair source_position *source_unit"] | None,
         given: Sequence[Tensor | None],
+        attention: "AttentionRules",
     ) -> None:
         self.site, self._how, self._pairs = cells[0].site, how, pairs
-        self._own, self._source = own, source
+        self._own, self._source, self._attention = own, source, attention
         values = [self._fitting(value) for value in given if value is not None]
         self._given = torch.stack(torch.broadcast_tensors(*values)) if values else None
         keys = [cell.keys for cell in cells if cell.keys is not None]
@@ -88,8 +110,6 @@ class Edits:
         own = self._own[pair[:, None], place]
         if self._how == "zero":
             new = torch.zeros_like(own)
-            if self.site == "attn_scores":  # what may not be attended to stays so
-                new = new.masked_fill(torch.isneginf(own), -torch.inf)
         elif self._how == "cut":
             assert self._cut is not None
             cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
@@ -103,10 +123,33 @@ class Edits:
             new = own + given if self._how == "add" else given.expand_as(own)
         else:
             new = self._from_source(pair, place, own)
-        if self._units is None:
-            return new
-        chosen = self._units[cell][:, None]
-        return torch.where(chosen.view(*chosen.shape, *[1] * (own.ndim - 3)), new, own)
+        if site_named(self.site).by_key:
+            new = torch.where(self._unseen(own, place), own, new)
+        if self._units is not None:
+            chosen = self._units[cell][:, None]
+            new = torch.where(chosen.view(*chosen.shape, *[1] * (own.ndim - 3)), new, own)
+        if self.site == "attn_scores" and not self._attention.may_be_empty:
+            self._require_keys(new, own)
+        return new
+
+    def _unseen(self, own: Tensor, place: Tensor) -> Bool[Tensor, "row edited #head key"]:
+        """The keys that a query does not see, whose scores and weights stay as they are."""
+        key = torch.arange(own.shape[-1], device=own.device)
+        unseen = (key > place[..., None])[:, :, None] & self._attention.is_causal
+        if self.site == "attn_scores":  # masks are -inf, or the lowest number there is
+            unseen = unseen | (own <= torch.finfo(own.dtype).min / 2)
+        return unseen
+
+    @staticmethod
+    def _require_keys(new: Tensor, own: Tensor) -> None:
+        """Checks that every query whose scores were changed still sees a key."""
+        lowest = torch.finfo(own.dtype).min / 2
+        lost = (new <= lowest).all(-1) & ~(own <= lowest).all(-1)
+        if lost.any():
+            raise ArgumentError(
+                "The edit of attn_scores leaves a query with no key at all, and this model has to attend "
+                'to something. Cut at the site "pattern" instead, or leave it a key.'
+            )
 
     def of_own(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
         """What the activation is without an edit."""
@@ -138,7 +181,7 @@ class Edits:
             index = key.clamp(min=0)[:, None, None].expand(*other.shape[:3], width)
             gathered = other.gather(3, index)
             if self.site == "attn_scores":
-                other = gathered.masked_fill(~there | torch.isneginf(own), -torch.inf)
+                other = gathered.masked_fill(~there, -torch.inf)
                 return self._where_counterpart(counterpart, other, own)
             kept = gathered * there
             lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4

@@ -74,9 +74,9 @@ class Hooked:
             return logits_at(self.model, self.tokens[row], cells, self.read[row])
 
     def logits_of_readers(
-        self, layer: int, stream: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
+        self, layer: int, change: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
     ) -> Float[Tensor, "reader pair vocab"]:
-        """The logits where heads read another stream; see `WindowedForward.logits_of_readers`."""
+        """The logits where heads read a changed stream; see `WindowedForward.logits_of_readers`."""
         n, pairs = len(readers), len(self.tokens)
 
         def replace(activation: Tensor, hook: Any, site: str) -> Tensor:
@@ -85,8 +85,8 @@ class Hooked:
             for index, (which, heads) in enumerate(readers):
                 if which == site:
                     chosen = slice(None) if heads is None else list(heads)
-                    run = by_reader[index, :, : stream.shape[1]]
-                    run[:, :, chosen] = stream[:, :, None].to(run.dtype)
+                    run = by_reader[index, :, : change.shape[1]]
+                    run[:, :, chosen] += change[:, :, None].to(run.dtype)
             return changed
 
         sites = dict.fromkeys(site for site, _ in readers)

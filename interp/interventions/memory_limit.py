@@ -24,9 +24,9 @@ def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
         ArgumentError: the limit is not above 0.
     """
     if max_memory_gb is not None:
-        if not max_memory_gb > 0:
+        if not isinstance(max_memory_gb, float | int) or not max_memory_gb > 0:
             raise ArgumentError(
-                f"max_memory_gb={max_memory_gb} leaves no memory; give GiB above 0, or None for a "
+                f"max_memory_gb={max_memory_gb!r} leaves no memory; give GiB above 0, or None for a "
                 "share of what is free."
             )
         return float(max_memory_gb * _GIB)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, listed, suggest
 
 Metric = Callable[[Float[Tensor, "cell vocab"], "Answers"], Float[Tensor, " cell"]]
 """From the logits at the position that is read, and the answers, to a number for each row."""
@@ -52,8 +52,13 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
         ArgumentError: an unknown metric, or none.
     """
     if isinstance(metrics, Mapping) and metrics:
+        wrong = [name for name, metric in metrics.items() if not callable(metric)]
+        if wrong:
+            raise ArgumentError(
+                f"The metric {wrong[0]!r} is {metrics[wrong[0]]!r}; give a function of logits and answers."
+            )
         return dict(metrics)
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = listed(metrics, "metrics")
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
         raise ArgumentError(

@@ -20,7 +20,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
 from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
-from interp.interventions.edits import Edits, cell_means
+from interp.interventions.edits import AttentionRules, Edits, cell_means
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import (
     Answers,
@@ -152,11 +152,12 @@ def _measure_block(
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = measured(measures, runs.unpatched(), answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
+    rules = AttentionRules.of(model)
     for key in keys:
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
         edits = Edits(
             [cells[index] for index in chosen], pairs, how, runs.base[key], source.get(key),
-            [given[index] for index in chosen],
+            [given[index] for index in chosen], rules,
         )  # fmt: skip
         number = torch.tensor(chosen, device=edits.cell.device)
         for rows in _batches(model, pairs, edits, limit, windowed=windowed):
@@ -187,7 +188,7 @@ def _read_sources(
     same = (pairs.source == pairs.base).all(dim=1)
     for key, activation in source.items():
         region: tuple[Any, ...] = (same, *(slice(length) for length in base[key].shape[1:]))
-        activation[region] = base[key][same]
+        activation[region] = base[key][same].to(activation.dtype)
     return source
 
 

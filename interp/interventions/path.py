@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, listed, suggest
 from interp.interventions.cells import Units, unit_groups
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import Answers, Metric, Metrics, measured, resolve_metrics
@@ -101,9 +101,7 @@ def path_patch(
     read = list(dict.fromkeys(r[0] for _, r in paths))
     require_live_sites(model, [*written, *read], pairs.base[:1])
     limit = budget(max_memory_gb, device)
-    size = pairs_at_a_time(
-        model, pairs, [*written, *(("resid_pre", layer) for _, layer in read)], limit
-    )
+    size = pairs_at_a_time(model, pairs, written, limit)
     outcome = np.empty((len(measures), len(paths), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
     with evaluating(model):
@@ -134,19 +132,21 @@ def _ends(
     layers: Sequence[int] | None,
     heads: Units,
 ) -> list[_End]:
-    chosen = [names] if isinstance(names, str) else list(names)
+    what = "sender" if known is SENDERS else "receiver"
+    chosen = list(dict.fromkeys(listed(names, f"{what}s")))
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        what = "senders" if known is SENDERS else "receivers"
         raise ArgumentError(
-            (f"{unknown[0]!r} is none of the {what}.{suggest(unknown[0], known)}" if unknown else
-             f"No {what} are named.") + f" Choose from {', '.join(known)}."
+            (f"{unknown[0]!r} is none of the {what}s.{suggest(unknown[0], known)}" if unknown else
+             f"No {what}s are named.") + f" Choose from {', '.join(known)}."
         )  # fmt: skip
     return [
         ((name, layer), label, units)
         for name in chosen
-        for layer in valid_indices(layers, model.cfg.n_layers, "layer")
-        for label, units in unit_groups(heads, n_units(model, name), site_named(name).unit)
+        for layer in valid_indices(layers, model.cfg.n_layers, f"{what}_layer")
+        for label, units in unit_groups(
+            heads, n_units(model, name), site_named(name).unit, f"{what}_head"
+        )
     ]
 
 
@@ -176,8 +176,7 @@ def _measure(
     width = int(pairs.read.max()) + 1
     tokens, counterpart = pairs.base[:, :width], pairs.source_position[:, :width]
     written = list(dict.fromkeys(sender[0] for sender, _ in paths))
-    streams = [("resid_pre", layer) for layer in sorted({r[0][1] for _, r in paths})]
-    runs = unpatched_runs(model, tokens, pairs.read, [*written, *streams])
+    runs = unpatched_runs(model, tokens, pairs.read, written)
     source = read_activations(model, pairs.source, written)
     row = torch.arange(len(pairs), device=tokens.device)
     answers = Answers(pairs.base_answer, pairs.source_answer)
@@ -193,7 +192,6 @@ def _measure(
         if change.ndim == 4:
             change = change[:, :, slice(None) if heads is None else list(heads)].sum(2)
         change = change * (counterpart >= 0)[..., None]
-        stream = runs.base["resid_pre", layer] + change
         computed = 1 if windowed and layer == model.cfg.n_layers - 1 else width
         rows = rows_at_a_time(model, computed, width, limit, whole=not windowed)
         at_once = max(1, rows // len(pairs))
@@ -201,7 +199,7 @@ def _measure(
             part = indices[begin : begin + at_once]
             receivers = [paths[index][1] for index in part]
             readers = [(site, to_heads) for (site, _), _, to_heads in receivers]
-            logits = runs.logits_of_readers(layer, stream, readers).flatten(0, 1)
+            logits = runs.logits_of_readers(layer, change, readers).flatten(0, 1)
             rows_of = row.repeat(len(part))
             repeated = Answers(answers.base[rows_of], answers.source[rows_of])
             found = measured(measures, logits, repeated)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies import TokenKind
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, listed, suggest
 from interp.interventions.pairs import Pairs
 
 EACH = "each"
@@ -106,7 +106,7 @@ def resolve_positions(
         masks = {label: _given(pairs, label, mask) for label, mask in positions.items()}
         if masks:
             return masks
-    names = [positions] if isinstance(positions, str) else list(positions)
+    names = listed(positions, "positions")
     if not names:
         raise ArgumentError(f"No position is named; positions are {', '.join([*POSITIONS, EACH])}.")
     view = _View(pairs)

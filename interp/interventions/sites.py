@@ -25,6 +25,7 @@ from interp.model import has_fused_forward
 from interp.model.fused import final_residual
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
+from interp.model.structure import carries_hooks
 
 
 @dataclass(frozen=True)
@@ -193,18 +194,49 @@ def read_activations(
 
 
 def require_live_sites(
-    model: TransformerLensModel, keys: Iterable[Key], tokens: Int[Tensor, "batch position"]
+    model: TransformerLensModel,
+    keys: Iterable[Key],
+    tokens: Int[Tensor, "batch position"],
+    *,
+    gradient: bool = False,
 ) -> None:
-    """Checks that edits at some sites and layers have an effect; see `model.live`.
+    """Checks that edits at some sites and layers have an effect, and the whole of it.
+
+    See `model.live`. With `gradient`, that the logits have a gradient there.
 
     Raises:
-        ArgumentError: one has none, or the model has no such hook point.
+        ArgumentError: one has none, or the model has no such hook point; or somebody's hook is where an
+            edit of what single heads read does not pass.
     """
     wanted = list(dict.fromkeys(keys))
+    require_free_forks(model, wanted)
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
     with hook_flags(model, [site for site, _ in wanted]):
-        require_live(model, names, tokens)
+        require_live(model, names, tokens, gradient=gradient)
+
+
+def require_free_forks(model: TransformerLensModel, keys: Iterable[Key]) -> None:
+    """Checks that nobody's hook is on the norm through which heads read the stream.
+
+    A head's own copy of the stream does not pass the hook points of the norm that all heads share, so
+    what such a hook does to a changed copy would be left out.
+
+    Raises:
+        ArgumentError: there is one, in a layer whose inputs of heads are edited.
+    """
+    layers = sorted({layer for site, layer in keys if site_named(site).flag == _FORK})
+    if not getattr(model, "attends_to_nothing", False):
+        return  # TransformerLens' own components
+    for layer in layers:
+        block = cast(Any, model).blocks[layer]
+        parts = [*block.ln1.modules(), block.attn.hook_in]
+        if carries_hooks(*parts) or any("forward" in part.__dict__ for part in parts):
+            raise ArgumentError(
+                f"There is a hook on the norm before attention of layer {layer} (blocks.{layer}.ln1 or "
+                f"attn.hook_in), and what a single head reads does not pass it. Take it off, or edit "
+                "queries, keys or values (q, k, v) instead."
+            )
 
 
 def is_hooked(model: TransformerLensModel) -> bool:

@@ -32,7 +32,10 @@ def can_window(model: TransformerLensModel) -> bool:
         return False
     if any(getattr(model.cfg, flag, False) for flag in ATTENTION_FLAGS):
         return False
-    return model.original_model.rotary is None  # type: ignore[attr-defined]
+    if model.original_model.rotary is not None:  # type: ignore[attr-defined]
+        return False
+    masks = [block.attn.original_component.causal_mask for block in model.blocks]  # type: ignore[attr-defined]
+    return all(torch.equal(mask, torch.ones_like(mask).triu(1)) for mask in masks)
 
 
 class WindowedForward:
@@ -101,16 +104,17 @@ class WindowedForward:
         return self._onwards(row, *self._behind(site, layer, row, place, edited))
 
     def logits_of_readers(
-        self, layer: int, stream: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
+        self, layer: int, change: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
     ) -> Float[Tensor, "reader pair vocab"]:
-        """The logits where some heads of a layer, and nothing else, read another stream.
+        """The logits where some heads of a layer, and nothing else, read a changed stream.
 
         Args:
             layer: The layer.
-            stream: What they read, before the norm.
+            change: What is added to the stream that they read, before the norm.
             readers: By which of their inputs, and which heads, in each run.
         """
         attention = self.model.blocks[layer].attn
+        stream = self._stream[layer] + change
         width = stream.shape[1]
         row = torch.arange(len(stream), device=stream.device)
         if layer == self.n_layers - 1:
@@ -223,7 +227,7 @@ class WindowedForward:
         width = int(window.max()) + 1
         keys, values = self._keys[layer][row, :, :width], self._values[layer][row, :, :width]
         cells = torch.arange(len(row), device=row.device)[:, None]
-        (keys if side == "k" else values)[cells, :, place] = edited
+        (keys if side == "k" else values)[cells, :, place] = edited.to(keys.dtype)
         query = self._queries[layer].transpose(1, 2)[row[:, None], window].transpose(1, 2)
         return window, _write(attention, self._attend(layer, query, keys, values, window))
 

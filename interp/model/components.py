@@ -41,7 +41,7 @@ from transformer_lens.model_bridge.sources.native import (
 from transformer_lens.utilities.activation_functions import apply_softcap
 from transformers import PreTrainedTokenizerFast
 
-from interp.model.structure import Structure
+from interp.model.structure import Structure, carries_hooks
 
 _ARCHITECTURE = "TransformerLensNative"
 _STREAM_COPIES = ("use_split_qkv_input", "use_attn_in")
@@ -136,9 +136,9 @@ class HookedAttention(NativeAttention):
         What a seam changes is added to the output as it is, so that one that changes nothing gives the
         same bits as no seam.
         """
-        bridge, linear = _inside(self.o)
-        if bridge is not None:
-            z = bridge.hook_in(z)
+        return _call(self.o, lambda z, linear: self._summed_by_head(z, linear, result), z)
+
+    def _summed_by_head(self, z: Tensor, linear: Any, result: Seam) -> Tensor:
         by_head = z.unflatten(-1, (self.n_heads, self.d_head))
         if _is_linear(linear):
             weight = linear.weight.unflatten(1, (self.n_heads, self.d_head))
@@ -148,8 +148,8 @@ class HookedAttention(NativeAttention):
             bias = linear(torch.zeros_like(z[:1, :1]))
             each = linear((by_head[:, :, None] * apart).flatten(-2)) - bias[:, :, None]
         unchanged = each.sum(2)
-        out = linear(z) + (result(each).sum(2) - unchanged)
-        return out if bridge is None else cast(Tensor, bridge.hook_out(out))
+        out: Tensor = linear(z) + (result(each).sum(2) - unchanged)
+        return out
 
 
 class HookedBlock(NativeBlock):
@@ -206,6 +206,8 @@ class HookedModel(NativeModel):
             position_ids = torch.arange(width, device=given.device).expand(batch, -1)  # type: ignore[union-attr]
         stream = self.tok_embed(input_ids) if inputs_embeds is None else inputs_embeds
         first, last = self._limits()
+        if first is not None and last is not None and last <= first:
+            raise StopAtLayerException(stream)
         if self.pos is not None and first is None:
             stream = stream + self.pos(position_ids)
         for block in self.layers[first or 0 :]:
@@ -326,6 +328,8 @@ class HookedBridge(TransformerBridge):
     """
 
     built: Structure
+    attends_to_nothing = True
+    """A query of which all scores are -inf attends to nothing."""
 
     def _validate_attention_fork_supported(self, flag_name: str) -> None:
         if not all(getattr(block.attn, "has_live_forks", False) for block in self.blocks):
@@ -395,11 +399,27 @@ def _use_hooked_components(adapter: ArchitectureAdapter) -> None:
     mapping["blocks"] = HookedBlockBridge(name="layers", config=adapter.cfg, submodules=parts)
 
 
-def _inside(module: Any) -> tuple[LinearBridge | None, Any]:
-    """A projection's bridge, if it has one, and what computes it."""
-    if type(module) is LinearBridge:
-        return module, module.original_component
-    return None, module
+def _call(module: Any, compute: Callable[[Tensor, Any], Tensor], x: Tensor) -> Tensor:
+    """Calls a projection, its hooks included, with another computation in place of its linear map.
+
+    Args:
+        module: A linear map, its bridge, or what has been put in their place.
+        compute: From the input and what is linear, the output.
+        x: The input.
+    """
+    if type(module) is not LinearBridge or "forward" in module.__dict__:
+        return compute(x, module)
+
+    def forward(x: Tensor) -> Tensor:
+        return cast(Tensor, module.hook_out(compute(module.hook_in(x), module.original_component)))
+
+    if not carries_hooks(module):
+        return forward(x)
+    module.__dict__["forward"] = forward  # PyTorch calls it between the module's hooks
+    try:
+        return cast(Tensor, module(x))
+    finally:
+        del module.__dict__["forward"]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -412,17 +432,17 @@ def project_heads(
     module: nn.Module, x: Float[Tensor, "batch position head d_model"], d_head: int
 ) -> Float[Tensor, "batch position width"]:
     """Each head's copy of the input through that head's rows of a projection."""
-    bridge, linear = _inside(module)
-    if bridge is not None:
-        x = bridge.hook_in(x)
-    n_heads = x.shape[2]
-    if _is_linear(linear):
-        weight = linear.weight.unflatten(0, (n_heads, d_head))
-        out = torch.einsum("bphm,hdm->bphd", x, weight)
-        if linear.bias is not None:
-            out = out + linear.bias.unflatten(0, (n_heads, d_head))
-    else:  # every copy through all heads, and of that its own head
-        every = linear(x).unflatten(-1, (n_heads, d_head))
-        out = every.diagonal(dim1=2, dim2=3).movedim(-1, 2)
-    flat = out.flatten(2)
-    return flat if bridge is None else cast(Tensor, bridge.hook_out(flat))
+
+    def compute(x: Tensor, linear: Any) -> Tensor:
+        n_heads = x.shape[2]
+        if _is_linear(linear):
+            weight = linear.weight.unflatten(0, (n_heads, d_head))
+            out = torch.einsum("bphm,hdm->bphd", x, weight)
+            if linear.bias is not None:
+                out = out + linear.bias.unflatten(0, (n_heads, d_head))
+        else:  # every copy through all heads, and of that its own head
+            every = linear(x).unflatten(-1, (n_heads, d_head))
+            out = every.diagonal(dim1=2, dim2=3).movedim(-1, 2)
+        return out.flatten(2)
+
+    return _call(module, compute, x)

@@ -4,9 +4,10 @@ Both go through TransformerLens' own hook points (`blocks.<layer>.attn.hook_patt
 change what any other hook sees.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -199,6 +200,11 @@ def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[
     """
     if chosen is None:
         return tuple(range(count))
+    if not isinstance(chosen, Iterable) or isinstance(chosen, str | bytes):
+        raise ArgumentError(f"{what}s={chosen!r}: give numbers in a list, such as [0].")
+    chosen = list(chosen)
+    if any(isinstance(index, bool) or not isinstance(index, Integral) for index in chosen):
+        raise ArgumentError(f"{what}s={chosen!r}: give whole numbers.")
     wrong = [index for index in chosen if not 0 <= index < count]
     if wrong or not len(chosen):
         raise ArgumentError(
@@ -206,7 +212,7 @@ def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[
             + (f"there is no {what} {wrong[0]}" if wrong else f"no {what} is named")
             + f"; the model has {what}s 0 to {count - 1}."
         )
-    return tuple(sorted(set(chosen)))
+    return tuple(sorted({int(index) for index in chosen}))
 
 
 def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:

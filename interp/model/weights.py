@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 from transformer_lens.model_bridge.generalized_components import (
     EmbeddingBridge,
     LinearBridge,
@@ -12,6 +13,7 @@ from transformer_lens.model_bridge.generalized_components import (
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from interp.errors import ArgumentError
+from interp.model.structure import carries_hooks
 
 _OF_WEIGHTS = (LinearBridge, EmbeddingBridge, UnembeddingBridge)
 
@@ -34,28 +36,31 @@ def require_own_weights(model: object) -> None:
     if changed is not None:
         raise ArgumentError(
             f"{changed}, so this model does not compute with the weights that TransformerLens shows, "
-            "which are those below it. Merge the adapter into them (peft: merge_and_unload), or put the "
-            "module back."
+            "which are those below it. Merge the adapter into them (peft: merge_and_unload), take the hook "
+            "off, or put the module back."
         )
 
 
 def _changed(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
-        name = path.replace("._original_component", "")
         if not isinstance(module, GeneralizedComponent):
             continue
+        name = path.replace("._original_component", "")
         inside: Any = module._modules.get("_original_component")
         if isinstance(module, _OF_WEIGHTS) and isinstance(inside, nn.Module):
-            if next(
-                inside.children(), None
-            ) is not None and not nn.utils.parametrize.is_parametrized(inside):
+            names = {name for name, _ in inside.named_parameters(recurse=False)}
+            wrapped = next(inside.children(), None) is not None or not names <= {"weight", "bias"}
+            if wrapped and not parametrize.is_parametrized(inside):
                 yield f"The weights of {name} are inside a {type(inside).__name__}"
-            elif "forward" in inside.__dict__:
+            elif "forward" in inside.__dict__ or "forward" in module.__dict__:
                 yield f"{name} computes with a forward method of its own"
+            elif carries_hooks(inside, module):
+                yield f"{name} carries a PyTorch hook"
         for part in module.submodules:
             now = module._modules.get(part)
             if now is not None and not isinstance(now, GeneralizedComponent):
                 yield f"{name}.{part} has been replaced by a {type(now).__name__}"
     built = getattr(model, "built", None)
-    if built is not None and not built.has_same_modules():
+    parametrized = any(parametrize.is_parametrized(module) for module in model.modules())
+    if built is not None and not parametrized and not built.has_same_modules():
         yield "Modules of this model have been replaced or wrapped"

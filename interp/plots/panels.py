@@ -90,14 +90,21 @@ def rows(
         numbers: Columns of whole numbers that may be NA.
 
     Raises:
-        InterpError: a column is missing.
+        InterpError: a column is missing, or one of whole numbers holds something else.
     """
     missing = [column for column in columns if column not in table]
     if missing:
         raise InterpError(
             f"The table of {what} lacks the columns {missing}; it has {list(table.columns)}."
         )
-    typed = {column: pd.to_numeric(table[column]).astype("Int64") for column in numbers}
+    typed = {}
+    for column in numbers:
+        try:
+            typed[column] = pd.to_numeric(table[column]).astype("Int64")
+        except (ValueError, TypeError) as error:
+            raise InterpError(
+                f"The column {column} of the table of {what} has to hold whole numbers ({error})."
+            ) from error
     return table.assign(**typed)
 
 

@@ -31,6 +31,11 @@ def path_heatmap(table: pd.DataFrame, metric: str = "logit_difference") -> go.Fi
     """
     paths = rows(table, (*_COLUMNS, "unpatched"), "paths", numbers=("sender_layer", "layer"))
     paths = chosen(paths, "paths", metric=metric)
+    if paths[["sender", "sender_layer", "receiver", "layer"]].isna().any(axis=None):
+        raise InterpError("The table of paths has a row without its sender, receiver or layer.")
+    values = paths[["value", "unpatched"]].apply(pd.to_numeric, errors="coerce")
+    values = values.astype(float).replace([np.inf, -np.inf], np.nan)
+    paths = paths.assign(**values)
     paths = paths.assign(
         change=paths["value"] - paths["unpatched"],
         start=[_sender(*row) for row in _of(paths, "sender", "sender_layer", "sender_head")],
