@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interp.interventions import Pairs, attribution, patch, path_patch, swapped_people
     from interp.maps.widget import explore
     from interp.memory import ablations, measure_memory, promoted_logits, swaps
-    from interp.memory.trace import trace
+    from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
     from interp.presets import preset
     from interp.run import Run, finetuned
@@ -42,6 +42,7 @@ _HOMES = {
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
     "knockout": "interp.attention",
+    "locate_fact": "interp.memory.locate",
     "measure_memory": "interp.memory",
     "patch": "interp.interventions",
     "path_patch": "interp.interventions",
@@ -50,7 +51,6 @@ _HOMES = {
     "promoted_logits": "interp.memory",
     "swapped_people": "interp.interventions",
     "swaps": "interp.memory",
-    "trace": "interp.memory.trace",
     "train": "interp.training",
 }
 
@@ -71,6 +71,7 @@ __all__ = [
     "head_roles",
     "hooked_transformer",
     "knockout",
+    "locate_fact",
     "measure_memory",
     "patch",
     "path_patch",
@@ -79,13 +80,17 @@ __all__ = [
     "promoted_logits",
     "swapped_people",
     "swaps",
-    "trace",
     "train",
 ]
 __version__ = "0.1.0"
 
 
+_MOVED = {"trace": "locate_fact"}
+
+
 def __getattr__(name: str) -> object:
+    if name in _MOVED:
+        raise AttributeError(f"interp.{name} is now interp.{_MOVED[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'interp' has no attribute {name!r}")
     home = _HOMES[name]

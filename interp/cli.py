@@ -40,11 +40,11 @@ interp: watch a language model learn facts.
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
-  interp people    RUN                  who is in it, with their six facts: names to trace
-  interp trace     RUN PERSON ATTRIBUTE where one fact sits in the model
+  interp people    RUN                  who is in it, with their six facts: names to ask about
+  interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
-  interp patch     RUN ... --out DIR    train with attention patterns of a run's checkpoints
+  interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
   interp studies   [DIR]                the studies, and what of them is finished
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
@@ -151,7 +151,7 @@ def _report(runs: RunPaths, *, out: Path | None = None) -> None:
 
 
 def _people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = False) -> None:
-    """A run's people with their six facts: whom `interp trace` can be asked about.
+    """A run's people with their six facts: whom `interp locate` can be asked about.
 
     Example: interp people runs/tiny --search physics --limit 5
 
@@ -191,7 +191,7 @@ def _people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool =
     (_OUT if _OUT.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
 
 
-def _trace(
+def _locate(
     run: RunPath,
     person: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PERSON")],
     attribute: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ATTRIBUTE")],
@@ -203,7 +203,7 @@ def _trace(
 ) -> None:
     """Where one fact of a person sits: which heads and MLPs bring it, and from which token.
 
-    Example: interp trace runs/tiny 12 university --step 300 --out fact.html
+    Example: interp locate runs/tiny 12 university --step 300 --out fact.html
 
     Args:
         run: Folder of the run.
@@ -216,13 +216,13 @@ def _trace(
         context: first: the fact is told first; biography: after the sentences that come before it.
         out: A file for the figure: .html (opens with the network off), .svg or .png.
     """
-    from interp.memory.trace import trace
+    from interp.memory.locate import locate_fact
     from interp.report.one_fact import require_format, write_fact
     from interp.run import Run
 
     if out is not None:
         require_format(out)  # before a model is read
-    found = trace(Run.load(run), person, attribute, step, wordings, context=context)
+    found = locate_fact(Run.load(run), person, attribute, step, wordings, context=context)
     _OUT.print(repr(found), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         _OUT.print(str(write_fact(found, out)), soft_wrap=True, markup=False)
@@ -265,7 +265,7 @@ def _export(run: RunPath, *, out: Path, step: int | None = None) -> None:
     _OUT.print(str(export_model(model, out, description)), soft_wrap=True, markup=False)
 
 
-def _patch(
+def _train_patched(
     runs: RunPaths,
     *,
     out: Path,
@@ -283,7 +283,7 @@ def _patch(
     weights and on the same samples as the reference of its seed. Writes OUT/table.csv,
     OUT/comparison.csv and OUT/report.html of all runs in OUT; finished ones are not trained again.
 
-    Example: interp patch runs/tiny --out runs/patching --seeds 0 1 2 --layers all 0 1 --workers 2
+    Example: interp train-patched runs/tiny --out runs/patching --seeds 0 1 2 --layers all 0 1 --workers 2
 
     Args:
         runs: Folders of finished runs, one a seed, that differ in nothing else.
@@ -514,9 +514,9 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": _phases,
     "report": _report,
     "people": _people,
-    "trace": _trace,
+    "locate": _locate,
     "export": _export,
-    "patch": _patch,
+    "train-patched": _train_patched,
     "memory": _memory,
     "summary": _summary,
     "studies": _studies,
@@ -559,6 +559,10 @@ def _one_of_several(words: list[str]) -> None:
         )
 
 
+_MOVED = {"trace": "locate", "patch": "train-patched"}
+"""Commands that have another name now."""
+
+
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -575,6 +579,10 @@ def _dispatch(words: list[str]) -> None:
         function = _WITH_PRESET[command](preset(name))
     elif command in _ON_RUN:
         function = _ON_RUN[command]
+    elif command in _MOVED:
+        raise InterpError(
+            f"`interp {command}` is now `interp {_MOVED[command]}`; what follows it is as before."
+        )
     else:
         from interp.errors import suggest
 

@@ -274,7 +274,7 @@ def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
 def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
     """The run again, with the attention of its own checkpoints: one for each phase, and the last.
 
-    The study with more reference steps and several seeds is `interp patch`.
+    The study with more reference steps and several seeds is `interp train-patched`.
     """
     if run.config.patching.on:
         return StageResult({"skipped": "the run has patched attention itself"})

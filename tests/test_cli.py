@@ -39,8 +39,8 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["report"], "name the folder of at least one run"),
         (["report", "nowhere", "elsewhere"], "There is no folder nowhere"),
         (["people", "nowhere"], "There is no folder nowhere"),
-        (["trace", "nowhere", "Ann", "major"], "There is no folder nowhere"),
-        (["trace", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
+        (["locate", "nowhere", "Ann", "major"], "There is no folder nowhere"),
+        (["locate", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
         (["batch", "power_lw", "--out", "x"], "Did you mean 'power_law'?"),
         (["batch", "--out", "x"], "Give names of studies"),
         (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
@@ -91,10 +91,10 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         "phases",
         "report",
         "people",
-        "trace",
+        "locate",
         "export",
         "summary",
-        "patch",
+        "train-patched",
         "memory",
         "studies",
         "batch",
@@ -226,15 +226,15 @@ def test_trace(smoke_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     name = smoke_run.population.name(5)
     page = tmp_path / "fact.html"
     for person in (name, name.upper(), "5"):
-        assert run_cli("trace", smoke_run.path, person, "birth-place", "--out", page) == 0
+        assert run_cli("locate", smoke_run.path, person, "birth-place", "--out", page) == 0
         printed = capsys.readouterr().out
-        assert printed == f"{interp.trace(smoke_run, 5, 'birth_place')!r}\n{page}\n"
+        assert printed == f"{interp.locate_fact(smoke_run, 5, 'birth_place')!r}\n{page}\n"
     text = page.read_text(encoding="utf-8")
     assert name in text
-    assert 'id="trace-' in text
+    assert 'id="located-fact' in text
     step, flags = smoke_run.steps[1], ["--wordings", "train", "--context", "biography"]
-    assert run_cli("trace", smoke_run.path, name, "birth place", "--step", step, *flags) == 0
-    found = interp.trace(smoke_run, 5, "birth_place", step, "train", context="biography")
+    assert run_cli("locate", smoke_run.path, name, "birth place", "--step", step, *flags) == 0
+    found = interp.locate_fact(smoke_run, 5, "birth_place", step, "train", context="biography")
     assert capsys.readouterr().out == f"{found!r}\n"
 
 
@@ -253,7 +253,7 @@ def test_trace_refuses(
     smoke_run, tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "fact.html"
-    assert run_cli("trace", smoke_run.path, *arguments, "--out", out) == 2
+    assert run_cli("locate", smoke_run.path, *arguments, "--out", out) == 2
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
@@ -270,11 +270,19 @@ def test_a_picture_without_a_browser(
 
     monkeypatch.setattr(go.Figure, "to_image", fail)
     out = tmp_path / "fact.svg"
-    assert run_cli("trace", smoke_run.path, 0, "major", "--out", out) == 2
+    assert run_cli("locate", smoke_run.path, 0, "major", "--out", out) == 2
     error = capsys.readouterr().err
     assert "Kaleido requires Google Chrome" in error
     assert ".html" in error
     assert not out.exists()
     monkeypatch.setattr(go.Figure, "to_image", lambda self, **settings: b"<svg/>")
-    assert run_cli("trace", smoke_run.path, 0, "major", "--out", out) == 0
+    assert run_cli("locate", smoke_run.path, 0, "major", "--out", out) == 0
     assert out.read_bytes() == b"<svg/>"
+
+
+@pytest.mark.parametrize(("before", "now"), [("trace", "locate"), ("patch", "train-patched")])
+def test_commands_of_before_say_their_new_name(
+    before: str, now: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(before, "runs/tiny", 0, "major") == 2
+    assert f"now `interp {now}`" in " ".join(capsys.readouterr().err.split())

@@ -145,7 +145,7 @@ def test_the_command_writes_tables_and_a_page(
     short_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = str(short_run.path), str(tmp_path / "study")
-    main(["patch", run, "--out", out, "--reference-steps", "0", "12", "--layers", "all", "0,1",
+    main(["train-patched", run, "--out", out, "--reference-steps", "0", "12", "--layers", "all", "0,1",
           "--start-steps", "0", "4", "--until", "8"])  # fmt: skip
     assert "report:" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "study" / "table.csv")
@@ -167,7 +167,7 @@ def test_the_command_explains_what_is_wrong(
     short_run: Run, tmp_path: Path, flags: list[str], says: str, capsys
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["patch", str(short_run.path), "--out", str(tmp_path / "study"), *flags])
+        main(["train-patched", str(short_run.path), "--out", str(tmp_path / "study"), *flags])
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err
 

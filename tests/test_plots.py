@@ -53,7 +53,7 @@ def learned(untrained, tmp_path_factory) -> Run:
     return rewritten(untrained, folder, splits)
 
 
-def trace(figure: go.Figure, name: str) -> go.Scatter:
+def locate_fact(figure: go.Figure, name: str) -> go.Scatter:
     found = [t for t in figure.data if t.name.startswith(name)]
     assert found, f"no trace {name!r} among {[t.name for t in figure.data]}"
     return found[0]
@@ -101,10 +101,10 @@ def test_bands_for_any_boundaries(statistics_end, plateau_end, expected):
 
 def test_baselines_are_drawn_at_their_levels(learned):
     figure = plots.learning_curves(learned)
-    assert set(trace(figure, "baseline of the drawn people").y) == {learned.phase_baseline}
-    assert set(trace(figure, "theoretical baseline").y) == {learned.baseline}
+    assert set(locate_fact(figure, "baseline of the drawn people").y) == {learned.phase_baseline}
+    assert set(locate_fact(figure, "theoretical baseline").y) == {learned.baseline}
     assert learned.baseline != learned.phase_baseline
-    assert f"{learned.phase_baseline:.2f} nats" in trace(figure, "baseline of the").name
+    assert f"{learned.phase_baseline:.2f} nats" in locate_fact(figure, "baseline of the").name
 
 
 def test_curves_are_the_measured_ones(learned):
@@ -130,10 +130,10 @@ def test_every_attribute_has_its_own_baseline(untrained):
 def test_sensitivity_shows_what_is_missing(learned, untrained):
     figure = plots.phase_sensitivity(learned)
     table = learned.phase_sensitivity()
-    assert list(trace(figure, "end of the plateau").y) == list(table["plateau_end"])
+    assert list(locate_fact(figure, "end of the plateau").y) == list(table["plateau_end"])
     assert figure.layout.shapes[0].x0 == 0.05
     never = plots.phase_sensitivity(untrained)
-    assert trace(never, "end of the plateau").name.endswith("(never reached)")
+    assert locate_fact(never, "end of the plateau").name.endswith("(never reached)")
 
 
 def test_without_held_out_people(untrained, tmp_path):
@@ -162,18 +162,18 @@ def test_scaling_draws_runs_fit_and_paper():
     )
     table.loc[7, ["plateau_end", "plateau_length"]] = pd.NA
     figure = plots.scaling(table, fit, "plateau_length")
-    runs = trace(figure, "a run")
+    runs = locate_fact(figure, "a run")
     assert list(runs.y) == [float(v) for v in table["plateau_length"].dropna()]
     assert list(runs.customdata) == [str(seed) for seed in table["seed"][:7]]
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
     for name, coefficient, exponent in (
         ("fit", fit.coefficient, fit.exponent), ("paper", 0.43, 0.81)
     ):  # fmt: skip
-        line = trace(figure, name)
+        line = locate_fact(figure, name)
         slope = math.log(line.y[-1] / line.y[0]) / math.log(line.x[-1] / line.x[0])
         assert slope == pytest.approx(exponent)
         assert line.y[0] == pytest.approx(coefficient * line.x[0] ** exponent)
-    band = trace(figure, "95% interval")
+    band = locate_fact(figure, "95% interval")
     assert f"{fit.low:.2f} to {fit.high:.2f}" in band.name
     half = len(band.x) // 2
     upper, lower = np.array(band.y[:half]), np.array(band.y[half:][::-1])

@@ -48,7 +48,7 @@ def table(request) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(made.to_csv(index=False)))
 
 
-def traces(figure: go.Figure, name: str) -> list[go.Scatter]:
+def locate_facts(figure: go.Figure, name: str) -> list[go.Scatter]:
     found = [t for t in figure.data if t.name == name]
     assert found, f"no trace {name!r} among {[t.name for t in figure.data]}"
     return found
@@ -76,12 +76,12 @@ def test_curves_are_means_over_seeds_with_their_range(table):
         "0 (statistics)", "100 (statistics)", "250 (plateau)", "400 (knowledge)",
         "1,500 (knowledge)", "unpatched",
     ]  # fmt: skip
-    line = traces(figure, "250 (plateau)")[0]
+    line = locate_facts(figure, "250 (plateau)")[0]
     assert list(line.x) == STEPS
     np.testing.assert_allclose(line.y, [unpatched_loss(step) + 0.75 for step in STEPS])
-    band = traces(figure, "250 (plateau), range of seeds")[0]
+    band = locate_facts(figure, "250 (plateau), range of seeds")[0]
     np.testing.assert_allclose(np.subtract(band.y[:8], band.y[8:][::-1]), 0.01)
-    bare = traces(figure, "unpatched")[0]
+    bare = locate_facts(figure, "unpatched")[0]
     assert bare.line.dash == "dash"
     assert bare.line.width > line.line.width
     assert {s.name: (s.x0, s.x1) for s in figure.layout.shapes if s.type == "rect"} == {
@@ -92,7 +92,7 @@ def test_curves_are_means_over_seeds_with_their_range(table):
 def test_curves_of_one_seed_and_of_accuracy(table):
     figure = plots.patching_curves(table, PHASES, "attribute_accuracy", seed=1)
     assert not [t for t in figure.data if t.name.endswith("range of seeds")]
-    line = traces(figure, "0 (statistics)")[0]
+    line = locate_facts(figure, "0 (statistics)")[0]
     np.testing.assert_allclose(line.y, [(10 * math.exp(-s / 400) + 1.01) / 100 for s in STEPS])
     assert "share" in figure.layout.yaxis.title.text
     with pytest.raises(InterpError, match="no runs of seed 7"):
@@ -101,14 +101,14 @@ def test_curves_of_one_seed_and_of_accuracy(table):
 
 def test_loss_by_reference_with_unpatched_levels(table):
     figure = plots.loss_by_reference(table, PHASES)
-    line = traces(figure, "step 450")[0]
+    line = locate_facts(figure, "step 450")[0]
     np.testing.assert_allclose(np.square(line.x), REFERENCES)
     np.testing.assert_allclose(line.y, [unpatched_loss(450) + 1 - r / 1000 for r in REFERENCES])
-    level = traces(figure, "unpatched at step 450")[0]
+    level = locate_facts(figure, "unpatched at step 450")[0]
     np.testing.assert_allclose(level.y, unpatched_loss(450))
     assert level.line.dash == "dash"
     assert level.line.color == line.line.color
-    assert len(traces(figure, "step 450, a seed")[0].x) == 2 * len(REFERENCES)
+    assert len(locate_facts(figure, "step 450, a seed")[0].x) == 2 * len(REFERENCES)
     assert "0" in figure.layout.xaxis.ticktext
     assert "1,500" in figure.layout.xaxis.ticktext
     ends = [s.x1 for s in figure.layout.shapes if s.type == "rect"]
@@ -117,7 +117,7 @@ def test_loss_by_reference_with_unpatched_levels(table):
 
 def test_freezing_takes_runs_whose_start_is_their_reference(table):
     figure = plots.freezing_curve(table, PHASES, [600])
-    line = traces(figure, "step 600")[0]
+    line = locate_facts(figure, "step 600")[0]
     np.testing.assert_allclose(np.square(line.x), REFERENCES)
     shifts = [1.0, 0.5, 0.5, 0.5, 0.5]  # at step 0, frozen and patched throughout are the same
     np.testing.assert_allclose(line.y, [unpatched_loss(600) + shift for shift in shifts])
@@ -126,23 +126,23 @@ def test_freezing_takes_runs_whose_start_is_their_reference(table):
 def test_start_of_patching_takes_the_reference_with_most_starts(table):
     figure = plots.start_of_patching(table, PHASES, steps=[450])
     assert "step 1,500" in plots.title(figure)
-    line = traces(figure, "step 450")[0]
+    line = locate_facts(figure, "step 450")[0]
     np.testing.assert_allclose(np.square(line.x), [0, 300, 1500])
     np.testing.assert_allclose(line.y, [unpatched_loss(450) + s for s in (-0.5, -0.1, 0.5)])
     other = plots.start_of_patching(table, PHASES, reference_step=100, steps=[450])
-    np.testing.assert_allclose(np.square(traces(other, "step 450")[0].x), [0, 100])
+    np.testing.assert_allclose(np.square(locate_facts(other, "step 450")[0].x), [0, 100])
 
 
 def test_parts_of_the_reference_that_has_several(table):
     figure = plots.patched_parts(table, PHASES)
     labels = list(figure.layout.yaxis.ticktext)
     assert labels == ["all layers", "layer 0", "layer 1", "layer 1,<br>heads 0 and 2"]
-    points = traces(figure, "400 (knowledge)")
+    points = locate_facts(figure, "400 (knowledge)")
     assert len(points) == 3  # a panel for each of the steps 300, 450 and 600
     by_part = dict(zip([labels[round(y)] for y in points[1].y], points[1].x, strict=True))
     assert by_part["all layers"] == pytest.approx(unpatched_loss(450) + 0.6)
     assert by_part["layer 0"] == pytest.approx(unpatched_loss(450) - 0.25)
-    assert traces(figure, "unpatched")[1].x == pytest.approx([unpatched_loss(450)] * 2)
+    assert locate_facts(figure, "unpatched")[1].x == pytest.approx([unpatched_loss(450)] * 2)
 
 
 def test_only_views_with_rows(table):

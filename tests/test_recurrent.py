@@ -488,7 +488,7 @@ def refused(run: Run) -> dict[str, Callable[[], object]]:
         "knockout": lambda: attention.knockout(run),
         "edges": lambda: memory.recall_edges(run),
         "swaps of attention": lambda: memory.swaps(run),
-        "trace": lambda: interp.trace(run, 0, "major"),
+        "trace": lambda: interp.locate_fact(run, 0, "major"),
         "explore": lambda: interp.explore(run),
         "patch of patterns": lambda: patch(model, pairs, "pattern"),
         "patch of heads": lambda: patch(model, pairs, "z"),

@@ -55,8 +55,8 @@ def main() -> None:
         }
     for name, folder in (("tiny", "tiny_seed0"), ("small", "small")):
         figures |= memory(name, interp.Run.load(GALLERY.parent / folder))
-    fact = interp.trace(run, 0, "university")
-    figures["trace_tiny"] = interp.plots.fact_trace(fact)
+    fact = interp.locate_fact(run, 0, "university")
+    figures["trace_tiny"] = interp.plots.fact(fact)
     for name, figure in figures.items():
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")

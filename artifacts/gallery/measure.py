@@ -1,6 +1,6 @@
 """Measures attention and memory in finished runs in artifacts/ and writes the gallery's tables.
 
-The runs: `tiny_seed0`, the other seeds that `interp patch` trained in `patching/runs`, `small`, and
+The runs: `tiny_seed0`, the other seeds that `interp train-patched` trained in `patching/runs`, `small`, and
 variants of `tiny`.
 """
 

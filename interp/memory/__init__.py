@@ -18,6 +18,8 @@ from interp.memory.emergence import (
 )
 from interp.memory.facts import FactLabels, FactTexts, FirstTokens
 from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
+from interp.memory.locate import locate_fact, locate_facts
+from interp.memory.located_fact import LocatedFact
 from interp.memory.measure import FactDraws, MemoryTables, measure_memory
 from interp.memory.probes import STRENGTHS, RidgeProbe, probe_accuracies, sums_of_inputs
 from interp.memory.swap import (
@@ -29,7 +31,6 @@ from interp.memory.swap import (
     swaps,
     whole_effect,
 )
-from interp.memory.trace import Trace, traces
 from interp.memory.values import (
     PATHS,
     READINGS,
@@ -58,9 +59,9 @@ __all__ = [
     "FactLabels",
     "FactTexts",
     "FirstTokens",
+    "LocatedFact",
     "MemoryTables",
     "RidgeProbe",
-    "Trace",
     "ablation_costs",
     "ablation_mask",
     "ablations",
@@ -72,6 +73,8 @@ __all__ = [
     "intraclass_correlation",
     "key_measures",
     "key_vectors",
+    "locate_fact",
+    "locate_facts",
     "measure_memory",
     "mechanism_strengths",
     "neuron_hook",
@@ -85,7 +88,6 @@ __all__ = [
     "swap_success",
     "swaps",
     "top_tokens",
-    "traces",
     "value_measures",
     "whole_effect",
 ]

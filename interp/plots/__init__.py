@@ -26,6 +26,7 @@ from interp.plots.comparison import (
 )
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
 from interp.plots.emergence import emergence, strength_curves
+from interp.plots.fact import located_fact
 from interp.plots.interventions import attribution_error, patch_heatmap
 from interp.plots.memory import (
     key_selectivity,
@@ -49,7 +50,6 @@ from interp.plots.probes import probe_curves, probe_sites
 from interp.plots.sites import residual_sites, site_name
 from interp.plots.style import PALETTE, TEMPLATE, caption, describe, title
 from interp.plots.swaps import mlp_ablation, recall_edges, swap_rows, swap_sites, swap_success
-from interp.plots.trace import fact_trace
 
 __all__ = [
     "PALETTE",
@@ -66,7 +66,6 @@ __all__ = [
     "compared_rows",
     "describe",
     "emergence",
-    "fact_trace",
     "fixed_steps",
     "freezing_curve",
     "head_roles",
@@ -78,6 +77,7 @@ __all__ = [
     "knockout_rows",
     "known_and_held_out",
     "learning_curves",
+    "located_fact",
     "loss_by_reference",
     "mlp_ablation",
     "patch_heatmap",

@@ -1,11 +1,11 @@
-"""One traced fact as a file of its own: a page that opens with the network off, or a picture."""
+"""One located fact as a file of its own: a page that opens with the network off, or a picture."""
 
 from pathlib import Path
 
 from interp.errors import ConfigError, InterpError
 from interp.files import write_bytes, write_text
-from interp.memory.trace import Trace
-from interp.plots.trace import fact_trace
+from interp.memory.located_fact import LocatedFact
+from interp.plots.fact import located_fact
 from interp.report.elements import Listing, Section
 from interp.report.html import render
 
@@ -25,12 +25,12 @@ def require_format(path: Path | str) -> None:
         raise ConfigError(f"{path}: give a file that ends in {', '.join(FORMATS)}.")
 
 
-def write_fact(trace: Trace, path: Path | str) -> Path:
-    """Writes the figure of a traced fact; what kind of file it is, its ending says.
+def write_fact(fact: LocatedFact, path: Path | str) -> Path:
+    """Writes the figure of a located fact; what kind of file it is, its ending says.
 
     Args:
-        trace: What `interp.trace` returned.
-        path: A file that ends in .html (self-contained, with the trace in words), .svg or .png.
+        fact: What `interp.locate_fact` returned.
+        path: A file that ends in .html (self-contained, with the fact in words), .svg or .png.
 
     Returns:
         The path of the file.
@@ -43,23 +43,23 @@ def write_fact(trace: Trace, path: Path | str) -> Path:
     require_format(path)
     target = Path(path)
     if target.suffix.lower() in PICTURES:
-        write_bytes(target, _picture(trace, target.suffix.lower().removeprefix(".")))
+        write_bytes(target, _picture(fact, target.suffix.lower().removeprefix(".")))
         return target
-    title, *lines = repr(trace).split("\n")
+    title, *lines = repr(fact).split("\n")
     section = Section(
         "The fact",
         "fact",
         text=lines[:2],
-        figures={"trace": fact_trace(trace)},
-        listings=[Listing("The trace in words", repr(trace))],
+        figures={"located-fact": located_fact(fact)},
+        listings=[Listing("The fact in words", repr(fact))],
     )
-    write_text(target, render(title, f"{trace.name}: {trace.value}.", [section]))
+    write_text(target, render(title, f"{fact.name}: {fact.value}.", [section]))
     return target
 
 
-def _picture(trace: Trace, kind: str) -> bytes:
+def _picture(fact: LocatedFact, kind: str) -> bytes:
     # Opaque: a picture is looked at on whatever background a viewer has.
-    figure = fact_trace(trace).update_layout(paper_bgcolor="white", width=_PICTURE_WIDTH)
+    figure = located_fact(fact).update_layout(paper_bgcolor="white", width=_PICTURE_WIDTH)
     try:
         return bytes(figure.to_image(format=kind))
     # Kaleido is an optional package (ValueError), and its browser a program of its own.

@@ -317,12 +317,12 @@ def _findings(run: Run, sections: dict[str, Section]) -> list[Finding]:
             found.append(_missing(run, title, stage))
     facts = sections.get("single-facts")
     if facts is None:
-        found.append(_missing(run, "One fact, traced", "memory"))
+        found.append(_missing(run, "One fact, located", "memory"))
     else:
         figure = list(facts.figures)[-1] if len(facts.figures) < 2 else list(facts.figures)[1]
         found.append(
             _shown(
-                "One fact, traced",
+                "One fact, located",
                 fact_sentence(facts.tables[0]),
                 sections,
                 facts.anchor,

@@ -10,10 +10,10 @@ from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
+from interp.report.located_facts import trace_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.summary import final, measured_on, measured_splits
-from interp.report.trace import trace_section
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]

@@ -16,21 +16,20 @@ from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.knowledge import ValuePositions
 from interp.memory import promoted_logits
-from interp.memory.trace import (
+from interp.memory.locate import locate_fact, locate_facts
+from interp.memory.located_fact import (
     GROUPS,
+    LOCATED_POSITIONS,
     NAME,
     NAME_TOKENS,
-    TRACE_POSITIONS,
     VALUE,
-    Trace,
-    trace,
-    traces,
+    LocatedFact,
 )
 from interp.model import evaluating
 from interp.phases import Phases
+from interp.plots.fact import located_fact
 from interp.plots.style import caption, title
-from interp.plots.trace import fact_trace
-from interp.report.trace import trace_section
+from interp.report.located_facts import trace_section
 from interp.run import Run
 from interp.run.checkpoints import write_checkpoint
 
@@ -64,12 +63,12 @@ def run(
 
 
 @pytest.fixture(scope="module", params=["first", "biography"])
-def fact(request: pytest.FixtureRequest, run: Run) -> Trace:
-    return trace(run, 3, "university", context=request.param, draw=1)
+def fact(request: pytest.FixtureRequest, run: Run) -> LocatedFact:
+    return locate_fact(run, 3, "university", context=request.param, draw=1)
 
 
 @pytest.fixture
-def cache(run: Run, fact: Trace) -> Any:
+def cache(run: Run, fact: LocatedFact) -> Any:
     """What TransformerLens computes on the same text: logits and all activations."""
     model = run.model(fact.step)
     with torch.no_grad():
@@ -77,7 +76,7 @@ def cache(run: Run, fact: Trace) -> Any:
     return model, logits[0, -1].double(), cache
 
 
-def rivals(run: Run, fact: Trace) -> tuple[int, list[int]]:
+def rivals(run: Run, fact: LocatedFact) -> tuple[int, list[int]]:
     """The value's first token and the distinct ones of all others, value by value."""
     pool = run.corpus.value_tokens(fact.attribute)
     index = run.population.values[fact.individual, ATTRIBUTES.index(fact.attribute)]
@@ -85,14 +84,14 @@ def rivals(run: Run, fact: Trace) -> tuple[int, list[int]]:
     return target, sorted({tokens[0] for tokens in pool} - {target})
 
 
-def places(fact: Trace) -> dict[str, int]:
+def places(fact: LocatedFact) -> dict[str, int]:
     table = fact.tokens[fact.tokens["sentence"] == fact.tokens["sentence"].iloc[-1]]
     of_part = {part: table.loc[table["part"] == part, "position"].max()
                for part in ("first", "middle", "last")}  # fmt: skip
     return {VALUE: len(fact.tokens) - 1, **{f"{p} name": int(i) for p, i in of_part.items()}}
 
 
-def test_the_text_ends_before_the_value_and_never_tells_it(run: Run, fact: Trace) -> None:
+def test_the_text_ends_before_the_value_and_never_tells_it(run: Run, fact: LocatedFact) -> None:
     batch = run.corpus.biographies(np.array([3]), "evaluation", 1)
     index = ATTRIBUTES.index("university")
     tokens = fact.tokens
@@ -115,7 +114,7 @@ def test_the_text_ends_before_the_value_and_never_tells_it(run: Run, fact: Trace
     assert "".join(name_tokens["token"]).replace("##", "") == fact.name.replace(" ", "")
 
 
-def test_the_prediction(run: Run, fact: Trace, cache: Any) -> None:
+def test_the_prediction(run: Run, fact: LocatedFact, cache: Any) -> None:
     _, logits, _ = cache
     target, others = rivals(run, fact)
     chances = logits.softmax(-1)
@@ -130,7 +129,7 @@ def test_the_prediction(run: Run, fact: Trace, cache: Any) -> None:
     assert len(top) == 8
 
 
-def test_contributions_add_up_to_the_logit_difference(fact: Trace) -> None:
+def test_contributions_add_up_to_the_logit_difference(fact: LocatedFact) -> None:
     direct = fact.components[fact.components["at"] == VALUE]
     assert direct["contribution"].sum() == pytest.approx(fact.logit_difference, abs=1e-4)
     assert direct["contribution"].abs().max() > 0.1, "otherwise this shows little"
@@ -140,7 +139,7 @@ def test_contributions_add_up_to_the_logit_difference(fact: Trace) -> None:
 
 
 def test_heads_and_mlps_contribute_what_the_logits_lose_without_them(
-    run: Run, fact: Trace, cache: Any
+    run: Run, fact: LocatedFact, cache: Any
 ) -> None:
     """By hand: the final norm with its scale held, of the residual stream less one part."""
     model, _, cached = cache
@@ -173,7 +172,7 @@ def test_heads_and_mlps_contribute_what_the_logits_lose_without_them(
             assert row.contribution == pytest.approx(lost, abs=1e-3)
 
 
-def test_what_is_carried_from_a_name_token_adds_up(fact: Trace) -> None:
+def test_what_is_carried_from_a_name_token_adds_up(fact: LocatedFact) -> None:
     """By its writers in the components, and by its readers in the table of attention."""
     carried = fact.attention[fact.attention["at"] == VALUE]
     by_token = carried.groupby("position")["contribution"].sum()
@@ -187,7 +186,7 @@ def test_what_is_carried_from_a_name_token_adds_up(fact: Trace) -> None:
     np.testing.assert_allclose(fact.carried()["contribution"], by_token, atol=1e-9)
 
 
-def test_attention_is_the_model_s(fact: Trace, cache: Any) -> None:
+def test_attention_is_the_model_s(fact: LocatedFact, cache: Any) -> None:
     _, _, cached = cache
     for at, query in places(fact).items():
         for row in fact.attention[fact.attention["at"] == at].itertuples():
@@ -210,7 +209,9 @@ def test_attention_is_the_model_s(fact: Trace, cache: Any) -> None:
         np.testing.assert_allclose(of_heads, sums.reindex(of_heads.index, fill_value=0), atol=1e-6)
 
 
-def test_neurons_are_activation_times_promoted_logit(run: Run, fact: Trace, cache: Any) -> None:
+def test_neurons_are_activation_times_promoted_logit(
+    run: Run, fact: LocatedFact, cache: Any
+) -> None:
     model, _, cached = cache
     target, others = rivals(run, fact)
     scale = float(cached["ln_final.hook_scale"][0, -1, 0])
@@ -237,7 +238,7 @@ def centred(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_neurons_at_the_name_act_through_what_later_heads_read(
-    run: Run, fact: Trace, cache: Any
+    run: Run, fact: LocatedFact, cache: Any
 ) -> None:
     """Head by head: the neuron's output, through norm, values, attention, output, and logits."""
     model, _, cached = cache
@@ -270,7 +271,7 @@ def test_neurons_at_the_name_act_through_what_later_heads_read(
     assert largest > 3e-5, "otherwise this shows little"
 
 
-def test_the_lens_ends_in_the_prediction(fact: Trace) -> None:
+def test_the_lens_ends_in_the_prediction(fact: LocatedFact) -> None:
     at_value = fact.lens[fact.lens["at"] == VALUE]
     last = at_value.iloc[-1]
     assert last["site"] == "resid_post"
@@ -283,7 +284,7 @@ def test_the_lens_ends_in_the_prediction(fact: Trace) -> None:
 def test_history_is_the_measured_loss(smoke_run: Run) -> None:
     """Against a whole biography in one pass, value by value."""
     facts = [(0, "birth_date"), (5, "company"), (1, "birth_place")]
-    found = traces(smoke_run, facts, [20, 40], context="biography")
+    found = locate_facts(smoke_run, facts, [20, 40], context="biography")
     assert [(t.individual, t.step) for t in found] == [(0, 20), (0, 40), (5, 20), (5, 40),
                                                        (1, 20), (1, 40)]  # fmt: skip
     for one in found:
@@ -300,29 +301,29 @@ def test_history_is_the_measured_loss(smoke_run: Run) -> None:
         at = one.history.set_index("step").loc[one.step]
         assert one.value_probability == at["value_probability"]
         assert one.probability == pytest.approx(at["probability"], rel=1e-4)
-    few = traces(smoke_run, facts[:1], [20], history=[0, 40])[0]
+    few = locate_facts(smoke_run, facts[:1], [20], history=[0, 40])[0]
     assert list(few.history["step"]) == [0, 20, 40]
     pd.testing.assert_frame_equal(
-        few.components, trace(smoke_run, 0, "birth_date", 20).components, rtol=1e-9
+        few.components, locate_fact(smoke_run, 0, "birth_date", 20).components, rtol=1e-9
     )
 
 
 def test_people_by_name_by_number_and_held_out(smoke_run: Run) -> None:
     people = smoke_run.population
-    by_name = trace(smoke_run, people.name(4), "major", 40)
-    by_number = trace(smoke_run, np.int64(4), "major")
+    by_name = locate_fact(smoke_run, people.name(4), "major", 40)
+    by_number = locate_fact(smoke_run, np.int64(4), "major")
     assert by_name == by_number
     assert by_name.individual == 4
     assert not by_name.held_out
     assert by_name.value == people.facts(4)["major"]
-    unseen = trace(smoke_run, people.config.n_individuals, "major")
+    unseen = locate_fact(smoke_run, people.config.n_individuals, "major")
     assert unseen.held_out
     assert "held out" in repr(unseen)
     middle_and_last = people.name(4).split(" ", 1)[1]
-    assert trace(smoke_run, middle_and_last.lower(), "Major").individual == 4
+    assert locate_fact(smoke_run, middle_and_last.lower(), "Major").individual == 4
     for spelled in ("birth place", "birth-place", "Birth_Place"):
-        assert trace(smoke_run, 4, spelled).attribute == "birth_place"
-    assert trace(smoke_run, 4, "major", wordings="train").text != by_name.text
+        assert locate_fact(smoke_run, 4, spelled).attribute == "birth_place"
+    assert locate_fact(smoke_run, 4, "major", wordings="train").text != by_name.text
 
 
 @pytest.mark.parametrize(
@@ -344,14 +345,14 @@ def test_bad_input(
     smoke_run: Run, given: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        trace(smoke_run, **{"person": 0, "attribute": "major", **given})
+        locate_fact(smoke_run, **{"person": 0, "attribute": "major", **given})
 
 
 def test_nothing_named(smoke_run: Run) -> None:
     for facts, steps in (([], None), ([(0, "major")], [])):
         with pytest.raises(ConfigError, match="at least one"):
-            traces(smoke_run, facts, steps)
-    one = trace(smoke_run, 0, "major")
+            locate_facts(smoke_run, facts, steps)
+    one = locate_fact(smoke_run, 0, "major")
     with pytest.raises(ConfigError, match="Did you mean 'last name'"):
         one.strongest_heads("lastname")
 
@@ -365,7 +366,7 @@ def test_the_models_are_left_as_they_were(smoke_run: Run, monkeypatch: pytest.Mo
         return made[-1]
 
     monkeypatch.setattr(Run, "model", model)
-    trace(smoke_run, 0, "major")
+    locate_fact(smoke_run, 0, "major")
     assert len(made) == 1, "one model serves all checkpoints"
     assert all(part.training for part in made[0].modules())
     assert not any(point.fwd_hooks for point in made[0].hook_dict.values())
@@ -381,7 +382,7 @@ def test_a_patched_run_is_read_with_the_attention_it_was_given(
            "training.n_steps": 10},
     )  # fmt: skip
     patched = interp.train(config, tmp_path / "patched", progress=False)
-    one, reference = (trace(r, 2, "company", r.steps[-1]) for r in (patched, smoke_run))
+    one, reference = (locate_fact(r, 2, "company", r.steps[-1]) for r in (patched, smoke_run))
     np.testing.assert_allclose(
         one.attention["attention"], reference.attention["attention"], atol=1e-6
     )
@@ -398,9 +399,11 @@ def test_a_value_told_earlier_is_flagged(smoke_run: Run) -> None:
         if facts["birth_place"] != facts["current_location"]:
             continue
         pair = [(individual, name) for name in ("birth_place", "current_location")]
-        told = [t.told_earlier for t in traces(smoke_run, pair, context="biography", history=[0])]
+        told = [
+            t.told_earlier for t in locate_facts(smoke_run, pair, context="biography", history=[0])
+        ]
         assert sorted(map(len, told)) == [0, 1]
-        told_first = [t.told_earlier for t in traces(smoke_run, pair, history=[0])]
+        told_first = [t.told_earlier for t in locate_facts(smoke_run, pair, history=[0])]
         assert told_first == [(), ()]
         found += 1
     assert found, "nobody lives where they were born: choose another seed"
@@ -410,10 +413,10 @@ HOSTILE = "<b>$x$ & </script><img src=x onerror=alert(1)>%{x}"
 
 
 @pytest.fixture
-def hostile(smoke_run: Run) -> Trace:
+def hostile(smoke_run: Run) -> LocatedFact:
     from dataclasses import replace
 
-    one = trace(smoke_run, 0, "birth_place", context="biography", draw=3)
+    one = locate_fact(smoke_run, 0, "birth_place", context="biography", draw=3)
     neurons = one.neurons.assign(promotes=[(HOSTILE, "b")] * len(one.neurons))
     return replace(
         one, name=HOSTILE, value=HOSTILE, neurons=neurons,
@@ -422,12 +425,12 @@ def hostile(smoke_run: Run) -> Trace:
     )  # fmt: skip
 
 
-def test_texts_from_data_are_escaped(hostile: Trace) -> None:
+def test_texts_from_data_are_escaped(hostile: LocatedFact) -> None:
     page = hostile._repr_html_()
     assert "<img" not in page
     assert "</script" not in page
     assert "&lt;img" in page
-    figure = fact_trace(hostile)
+    figure = located_fact(hostile)
     texts = [a.text for a in figure.layout.annotations]
     for axis in figure.select_xaxes():
         texts += list(axis.ticktext or ())
@@ -444,14 +447,21 @@ def test_texts_from_data_are_escaped(hostile: Trace) -> None:
 
 
 def test_repr(smoke_run: Run) -> None:
-    words = repr(trace(smoke_run, 0, "birth_place"))
-    for expected in ("Trace of the birth place of", "rank", "head", "MLP", "neuron", "last name"):
+    words = repr(locate_fact(smoke_run, 0, "birth_place"))
+    for expected in (
+        "The birth place of",
+        "rank",
+        "head",
+        "MLP",
+        "neuron",
+        "last name",
+    ):
         assert expected in words
     assert str(smoke_run.path) not in words
 
 
-def test_figure(fact: Trace) -> None:
-    figure = fact_trace(fact)
+def test_figure(fact: LocatedFact) -> None:
+    figure = located_fact(fact)
     first = [t for t in figure.data if isinstance(t, go.Heatmap)][-1]
     z = np.array(first.z, dtype=float)
     assert len(z) == len(fact.heads[fact.heads["at"] == VALUE])
@@ -476,8 +486,8 @@ def test_figure_of_large_and_of_shallow_models(smoke: Config, tmp_path: Any) -> 
     }.items():
         config = smoke.with_settings(**BIG, **settings)
         run = interp.train(config, tmp_path / name, progress=False)
-        one = trace(run, 0, "major")
-        figure = fact_trace(one)
+        one = locate_fact(run, 0, "major")
+        figure = located_fact(one)
         rows = [len(t.z) for t in figure.data if isinstance(t, go.Heatmap)]
         assert rows == ([16, 16] if name == "wide" else [16 // 8])
         bars = next(t for t in figure.data if t.name == "contribution")
@@ -504,8 +514,8 @@ def test_section(smoke_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     section = trace_section(smoke_run)
     assert section is not None
     assert list(section.figures) == [
-        "trace-birth-place-20", "trace-birth-place-40", "trace-university-40",
-        "trace-birth-date-40",
+        "fact-birth-place-20", "fact-birth-place-40", "fact-university-40",
+        "fact-birth-date-40",
     ]  # fmt: skip
     (table,) = section.tables
     assert len(table.rows) == 9
@@ -523,10 +533,10 @@ def test_no_section_without_checkpoints(
     monkeypatch.setattr(Run, "steps", [])
     assert trace_section(smoke_run) is None
     with pytest.raises(RunError, match="no checkpoint yet"):
-        trace(smoke_run, 0, "major")
+        locate_fact(smoke_run, 0, "major")
 
 
-def test_kinds_are_those_of_tokens(fact: Trace) -> None:
+def test_kinds_are_those_of_tokens(fact: LocatedFact) -> None:
     assert set(fact.tokens["kind"]) <= {kind.name.lower() for kind in TokenKind}
-    assert set(fact.heads["at"]) == set(TRACE_POSITIONS)
-    assert NAME in TRACE_POSITIONS
+    assert set(fact.heads["at"]) == set(LOCATED_POSITIONS)
+    assert NAME in LOCATED_POSITIONS

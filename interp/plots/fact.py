@@ -12,7 +12,7 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.memory.trace import NAME, NAME_TOKENS, VALUE, Trace
+from interp.memory.located_fact import NAME, NAME_TOKENS, VALUE, LocatedFact
 from interp.plots.bands import shade_phases, spread_steps
 from interp.plots.style import INK, PALETTE, describe, plain, see_through
 
@@ -29,22 +29,22 @@ _WRITERS = {
 }
 
 
-def fact_trace(trace: Trace) -> go.Figure:
+def located_fact(fact: LocatedFact) -> go.Figure:
     """Where one fact sits: attention, contributions, neurons, and its probability over training.
 
     What to look for: which heads look at the name where the value is predicted, whether the value
     comes from MLPs at name tokens, from MLPs after it, or both, and when the fact was learned.
 
     Args:
-        trace: From `interp.trace`.
+        fact: From `interp.locate_fact`.
     """
-    panels: list[_Panel] = [_Attention(trace, VALUE)]
-    if trace.heads["layer"].max() > 0:
-        panels.append(_Attention(trace, NAME))
-    panels += [_Parts(trace), _Carried(trace), _Neurons(trace, VALUE)]
-    if (trace.neurons["at"] != VALUE).any():
-        panels.append(_Neurons(trace, None))
-    panels.append(_History(trace))
+    panels: list[_Panel] = [_Attention(fact, VALUE)]
+    if fact.heads["layer"].max() > 0:
+        panels.append(_Attention(fact, NAME))
+    panels += [_Parts(fact), _Carried(fact), _Neurons(fact, VALUE)]
+    if (fact.neurons["at"] != VALUE).any():
+        panels.append(_Neurons(fact, None))
+    panels.append(_History(fact))
     titles = [8 + _LINE * (1 + panel.title.count("<br>")) for panel in panels]
     inside = sum(panel.height + panel.below for panel in panels) + sum(titles)
     height = _TOP + _BOTTOM + inside
@@ -76,18 +76,18 @@ def fact_trace(trace: Trace) -> go.Figure:
     figure.update_layout(
         height=height, margin={"t": _TOP, "b": _BOTTOM, "l": _LEFT}, barmode="relative"
     )
-    what = trace.attribute.replace("_", " ")
-    unseen = " This person was held out of training." if trace.held_out else ""
+    what = fact.attribute.replace("_", " ")
+    unseen = " This person was held out of training." if fact.held_out else ""
     again = (
-        f" The same value was told earlier, as {', '.join(trace.told_earlier)}: it may be copied."
-        if trace.told_earlier
+        f" The same value was told earlier, as {', '.join(fact.told_earlier)}: it may be copied."
+        if fact.told_earlier
         else ""
     )
     return describe(
         figure,
-        f"Trace: {what} of individual {trace.individual}, step {trace.step:,}",
-        f"""{trace.name}, {what}: {trace.value}. At step {trace.step:,} its first token is predicted
-        with probability {trace.probability:.3f} (rank {trace.rank}).{unseen}{again} From the top: how
+        f"Located: {what} of individual {fact.individual}, step {fact.step:,}",
+        f"""{fact.name}, {what}: {fact.value}. At step {fact.step:,} its first token is predicted
+        with probability {fact.probability:.3f} (rank {fact.rank}).{unseen}{again} From the top: how
         much each head (layer.head) looks at each token (a share; blue bold: name, green italic: words
         that tell the attribute), where the value is predicted, beside it the head's contribution, and
         at the last name token, in layers that later heads read; what each part adds to the logit of
@@ -115,17 +115,17 @@ class _Panel(ABC):
 class _Attention(_Panel):
     """A heatmap of attention: rows are heads, columns are tokens."""
 
-    def __init__(self, trace: Trace, at: str) -> None:
-        heads = trace.heads[trace.heads["at"] == at]
+    def __init__(self, fact: LocatedFact, at: str) -> None:
+        heads = fact.heads[fact.heads["at"] == at]
         if at == NAME:  # nobody reads what the last layer gathers there
-            heads = heads[heads["layer"] < trace.heads["layer"].max()]
+            heads = heads[heads["layer"] < fact.heads["layer"].max()]
         strongest = heads["contribution"].abs().sort_values(ascending=False, kind="stable").index
         self._heads = heads.loc[sorted(strongest[:_MOST_HEADS])]
-        self._trace, self._at = trace, at
-        self._columns = _columns(trace)
+        self._fact, self._at = fact, at
+        self._columns = _columns(fact)
         if at == VALUE:
             self.title = (
-                f"{plain(trace.name)} → <b>{plain(trace.value)}</b>"
+                f"{plain(fact.name)} → <b>{plain(fact.value)}</b>"
                 "<br>Attention where the value is predicted"
             )
         else:
@@ -135,7 +135,7 @@ class _Attention(_Panel):
         self.below = 20 + 7 * min(longest, 14)
 
     def draw(self, figure: go.Figure, axis: str) -> list[dict[str, Any]]:
-        table = self._trace.attention[self._trace.attention["at"] == self._at]
+        table = self._fact.attention[self._fact.attention["at"] == self._at]
         shares, words, labels = [], [], []
         for row in self._heads.itertuples():
             own = table[(table["layer"] == row.layer) & (table["head"] == row.head)]
@@ -186,8 +186,8 @@ class _Attention(_Panel):
 class _Parts(_Panel):
     """Bars: what embeddings, heads, MLPs and biases add, in the order of the model."""
 
-    def __init__(self, trace: Trace) -> None:
-        table = trace.components[trace.components["at"] == VALUE]
+    def __init__(self, fact: LocatedFact) -> None:
+        table = fact.components[fact.components["at"] == VALUE]
         parts = [
             (_part_name(component, layer), share)
             for component, layer, share in zip(
@@ -201,7 +201,7 @@ class _Parts(_Panel):
             self._parts.append((f"{len(rest)} others", sum(share for _, share in rest)))
         self.title = (
             "What each part adds to the value's logit (nats),<br>"
-            f"together {trace.logit_difference:+.2f} against the other values"
+            f"together {fact.logit_difference:+.2f} against the other values"
         )
         self.height = 20 * len(self._parts)
 
@@ -223,8 +223,8 @@ class _Parts(_Panel):
 class _Carried(_Panel):
     """Stacked bars: what heads carry over from each name token, by its writer."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
+    def __init__(self, fact: LocatedFact) -> None:
+        self._fact = fact
         keys = " ".join(
             f'<span style="color:{colour}">■</span> {writer}'
             for writer, (_, colour) in _WRITERS.items()
@@ -233,7 +233,7 @@ class _Carried(_Panel):
         self.height = 26 * (len(NAME_TOKENS) + 1)
 
     def draw(self, figure: go.Figure, axis: str) -> list[dict[str, Any]]:
-        table = self._trace.components
+        table = self._fact.components
         rows = [*NAME_TOKENS, "other tokens"]
         total = pd.Series(0.0, index=rows)
         low, high = total.copy(), total.copy()
@@ -244,7 +244,7 @@ class _Carried(_Panel):
             self._add(figure, axis, writer, colour, shares)
             low = low.add(shares.clip(upper=0), fill_value=0)
             high = high.add(shares.clip(lower=0), fill_value=0)
-        everything = float(self._trace.carried()["contribution"].sum())
+        everything = float(self._fact.carried()["contribution"].sum())
         rest = pd.Series({"other tokens": everything - total.sum()})
         self._add(figure, axis, "any", see_through(PALETTE["grey"], 0.5), rest)
         total = total.add(rest, fill_value=0)
@@ -275,8 +275,8 @@ class _Carried(_Panel):
 class _Neurons(_Panel):
     """Bars of the strongest neurons, above each the tokens that it promotes."""
 
-    def __init__(self, trace: Trace, at: str | None) -> None:
-        self._neurons = trace.strongest_neurons(at, _N_NEURONS)
+    def __init__(self, fact: LocatedFact, at: str | None) -> None:
+        self._neurons = fact.strongest_neurons(at, _N_NEURONS)
         self._at = at
         self.title = (
             "Neurons where the value is predicted (nats)<br>and the tokens that they promote"
@@ -322,13 +322,13 @@ class _Neurons(_Panel):
 class _History(_Panel):
     """The value's probability at every checkpoint, with the phases."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
+    def __init__(self, fact: LocatedFact) -> None:
+        self._fact = fact
         self.title = "Probability over training<br>solid: first token; dashed: whole value"
         self.height, self.below = 150, 0
 
     def draw(self, figure: go.Figure, axis: str) -> list[dict[str, Any]]:
-        table = self._trace.history
+        table = self._fact.history
         steps = [int(step) for step in table["step"]]
         for column, name, colour, dash in (
             ("probability", "first token", PALETTE["blue"], "solid"),
@@ -340,12 +340,12 @@ class _History(_Panel):
                 customdata=steps,
                 hovertemplate=f"{name}: %{{y:.3f}} at step %{{customdata:,d}}<extra></extra>",
             )  # fmt: skip
-        phases = self._trace.phases
+        phases = self._fact.phases
         if phases is not None:
             shade_phases(figure, phases, steps[0], steps[-1], "y domain", place=sqrt)
             figure.update_shapes(yref="y domain")
             spread_steps(figure, steps, phases)
-        here = sqrt(self._trace.step)
+        here = sqrt(self._fact.step)
         figure.add_shape(
             type="line", xref="x", x0=here, x1=here, yref="y domain", y0=0, y1=1, name="this step",
             line={"color": INK, "width": 1.5, "dash": "dot"},
@@ -366,9 +366,9 @@ def _text(text: str, y: float, yref: str, size: int, **settings: Any) -> dict[st
     }  # fmt: skip
 
 
-def _columns(trace: Trace) -> list[tuple[str, str, list[int]]]:
+def _columns(fact: LocatedFact) -> list[tuple[str, str, list[int]]]:
     """Label, kind and positions of each column: the fact's sentence, all before it as one."""
-    tokens = trace.tokens
+    tokens = fact.tokens
     here = int(tokens["sentence"].iloc[-1])
     found: list[tuple[str, str, list[int]]] = []
     earlier = [int(p) for p in tokens["position"][1:][tokens["sentence"][1:] != here]]

@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 from interp.errors import RunError
-from interp.memory.trace import NAME_TOKENS, VALUE, Trace, traces
-from interp.plots.trace import fact_trace
+from interp.memory.locate import locate_facts
+from interp.memory.located_fact import NAME_TOKENS, VALUE, LocatedFact
+from interp.plots.fact import located_fact
 from interp.report.elements import Section, Table
 from interp.run import Run
 from interp.series import nearest_step
 
 _INDIVIDUAL = 0
 _ATTRIBUTES = ("birth_place", "university", "birth_date")
-_N_HISTORY = 20  # checkpoints that the probability is drawn from, besides those that are traced
+_N_HISTORY = (
+    20  # checkpoints that the probability is drawn from, besides those at which it is located
+)
 
 
 def trace_section(run: Run) -> Section | None:
@@ -30,7 +33,7 @@ def trace_section(run: Run) -> Section | None:
     every = run.steps
     spread = every[:: -(-len(every) // _N_HISTORY)]
     facts = [(_INDIVIDUAL, attribute) for attribute in _ATTRIBUTES]
-    found = traces(run, facts, list(moments), history=[*spread, every[-1]])
+    found = locate_facts(run, facts, list(moments), history=[*spread, every[-1]])
     plateau_end = [step for step, name in moments.items() if name == "end of plateau"]
     shown = [t for t in found if t.attribute == _ATTRIBUTES[0] and t.step in plateau_end]
     shown += [t for t in found if t.step == every[-1] and t not in shown]
@@ -45,13 +48,13 @@ def trace_section(run: Run) -> Section | None:
             "what they were; what an MLP makes of what heads bring it counts as the MLP's. One "
             "person shows how facts can be stored, not how they are stored on average."
         ],
-        figures={f"trace-{t.attribute.replace('_', '-')}-{t.step}": fact_trace(t) for t in shown},
+        figures={f"fact-{t.attribute.replace('_', '-')}-{t.step}": located_fact(t) for t in shown},
         tables=[_fact_table(found, moments)],
     )
 
 
 def _moments(run: Run) -> Mapping[int, str]:
-    """The checkpoints to trace at, with what they are; the last one is always among them."""
+    """The checkpoints to locate it at, with what they are; the last one is always among them."""
     phases, every = run.phases, run.steps
     found: dict[int, str] = {}
     for name, step in (
@@ -64,7 +67,7 @@ def _moments(run: Run) -> Mapping[int, str]:
     return dict(sorted(found.items()))
 
 
-def _fact_table(found: Sequence[Trace], moments: Mapping[int, str]) -> Table:
+def _fact_table(found: Sequence[LocatedFact], moments: Mapping[int, str]) -> Table:
     rows = []
     for one in found:
         direct = one.components[one.components["at"] == VALUE]

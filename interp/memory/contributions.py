@@ -1,0 +1,191 @@
+"""Who contributes to a prediction, as products with one direction for each place."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedTokenizerFast
+
+from interp.memory.fact_prompt import FactPrompt, words
+from interp.memory.located_fact import GROUPS, NAME_TOKENS, VALUE
+from interp.model import pattern_hook, require_own_weights
+
+_N_PROMOTED = 6
+Promoted = Callable[[int, str], Float[Tensor, "neuron vocab"]]
+"""From a layer and a path to what its neurons promote (`promoted_logits`)."""
+
+
+class Contributions:
+    """Contributions to the logit difference, as products with one direction for each place.
+
+    A *direction* says how much the logit difference grows with each coordinate of what is written
+    into the residual stream at a position. In double precision, so that sums come out.
+    """
+
+    def __init__(
+        self, model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
+    ) -> None:
+        require_own_weights(model)
+        self._model, self._cache, self._text = model, cache, text
+        self._n_layers, self._n_heads = model.cfg.n_layers, model.cfg.n_heads
+        self._at = text.places
+        unembedding, bias = model.W_U.double(), model.b_U.double()
+        wanted = unembedding[:, text.target] - unembedding[:, list(rivals)].mean(1)
+        scale = cache["ln_final.hook_scale"][0, self._at[VALUE]]
+        self._final, constant = _through_norm(model.ln_final, wanted, scale)
+        constant += float(bias[text.target] - bias[list(rivals)].mean())
+        self._constant = {VALUE: constant}
+        # Per layer, what a unit of each head's mixed values adds: [head d_head].
+        self._of_values = [
+            model.W_O[layer].double() @ self._final for layer in range(self._n_layers)
+        ]
+        self._read_by = {at: self._readers(at) for at in NAME_TOKENS}
+
+    def _readers(self, at: str) -> list[Float[Tensor, " d_model"]]:
+        """Layer by layer, the direction that its heads read at a name token."""
+        model, cache, position = self._model, self._cache, self._at[at]
+        read_by, constant = [], 0.0
+        for layer in range(self._n_layers):
+            paid = cache[pattern_hook(layer)][0, :, self._at[VALUE], position].double()
+            of_values = paid[:, None] * self._of_values[layer]
+            read = (model.W_V[layer].double() @ of_values[..., None]).sum(0)[:, 0]
+            scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
+            read, shift = _through_norm(model.blocks[layer].ln1, read, scale)
+            values_bias = model.b_V[layer].double().view_as(of_values)
+            constant += shift + float((values_bias * of_values).sum())
+            read_by.append(read)
+        self._constant[at] = constant
+        return read_by
+
+    def direction(self, at: str, layer: int) -> Float[Tensor, " d_model"]:
+        """Of what a part of this layer writes; layer -1 are the embeddings."""
+        if at == VALUE:
+            return self._final
+        later = self._read_by[at][layer + 1 :]
+        return torch.stack(later).sum(0) if later else torch.zeros_like(self._final)
+
+    def components(self) -> pd.DataFrame:
+        """The table `LocatedFact.components`."""
+        rows: list[tuple[str, str, int | None, float]] = []
+        for at, position in self._at.items():
+            for name in ("embed", "pos_embed"):
+                if f"hook_{name}" in self._cache:
+                    vector = self._cache[f"hook_{name}"][0, position]
+                    title = "embedding" if name == "embed" else "position"
+                    rows.append((at, title, None, _dot(vector, self.direction(at, -1))))
+            for layer in range(self._n_layers):
+                way = self.direction(at, layer)
+                rows.append((at, "heads", layer, float(self._heads(at, layer).sum())))
+                rows.append((at, "attention bias", layer, _dot(self._model.b_O[layer], way)))
+                vector = self._cache[f"blocks.{layer}.hook_mlp_out"][0, position]
+                rows.append((at, "mlp", layer, _dot(vector, way)))
+            rows.append((at, "bias", None, self._constant[at]))
+        table = pd.DataFrame(rows, columns=["at", "component", "layer", "contribution"])
+        return table.astype({"layer": "Int64"})
+
+    def _heads(self, at: str, layer: int) -> Float[Tensor, " head"]:
+        z: Tensor = self._cache[f"blocks.{layer}.attn.hook_z"][0, self._at[at]].double()
+        ways = self._model.W_O[layer].double() @ self.direction(at, layer)  # [head d_head]
+        return (z.view_as(ways) * ways).sum(-1)
+
+    def attention(self) -> pd.DataFrame:
+        """The table `LocatedFact.attention`."""
+        rows = []
+        for at, query in self._at.items():
+            for layer in range(self._n_layers):
+                pattern = self._cache[pattern_hook(layer)][0, :, query, : query + 1]
+                carried = torch.full_like(pattern, torch.nan).double()
+                if at == VALUE:
+                    of_values = self._of_values[layer]
+                    values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
+                    values = values.view(len(values), *of_values.shape)
+                    carried = pattern.double() * (values * of_values).sum(-1).T
+                shares, moved = pattern.tolist(), carried.tolist()
+                for head in range(self._n_heads):
+                    both = zip(shares[head], moved[head], strict=True)
+                    rows += [(at, layer, head, i, *pair) for i, pair in enumerate(both)]
+        columns = ["at", "layer", "head", "position", "attention", "contribution"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def heads(self) -> pd.DataFrame:
+        """The table `LocatedFact.heads`."""
+        groups = self._text.groups()
+        member = torch.tensor([[g == group for group in GROUPS] for g in groups]).double()
+        rows = []
+        for at, query in self._at.items():
+            for layer in range(self._n_layers):
+                shares = self._cache[pattern_hook(layer)][0, :, query].double() @ member
+                found = self._heads(at, layer).tolist()
+                for head in range(self._n_heads):
+                    rows.append((at, layer, head, *shares[head].tolist(), found[head]))
+        return pd.DataFrame(rows, columns=["at", "layer", "head", *GROUPS, "contribution"])
+
+    def neurons(
+        self, top: int, promoted: Promoted, tokenizer: PreTrainedTokenizerFast
+    ) -> pd.DataFrame:
+        """The table `LocatedFact.neurons`: the strongest `top` of each layer."""
+        rows = []
+        for at, position in self._at.items():
+            for layer in range(self._n_layers - (at != VALUE)):  # nobody reads the last layer there
+                active = self._cache[f"blocks.{layer}.mlp.hook_post"][0, position].double()
+                share = active * (self._model.W_out[layer].double() @ self.direction(at, layer))
+                logits = promoted(layer, "direct" if at == VALUE else "attention")
+                for neuron in share.abs().topk(min(top, len(share))).indices.tolist():
+                    of_neuron = logits[neuron]
+                    best = of_neuron.topk(min(_N_PROMOTED, len(of_neuron))).indices.tolist()
+                    rows.append(
+                        (
+                            at, layer, neuron, float(active[neuron]), float(share[neuron]),
+                            tuple(words(tokenizer, best)), rank(of_neuron, self._text.target),
+                        )
+                    )  # fmt: skip
+        columns = ["at", "layer", "neuron", "activation", "contribution", "promotes", "value_rank"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def logit_lens(
+    model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
+) -> pd.DataFrame:
+    """What the residual stream would predict if no later block followed."""
+    values = [text.target, *rivals]
+    rows = []
+    for at, position in text.places.items():
+        for layer in range(model.cfg.n_layers):
+            for site in ("resid_pre", "resid_mid", "resid_post"):
+                stream = cache[f"blocks.{layer}.hook_{site}"][:, position : position + 1]
+                logits = model.unembed(model.ln_final(stream))[0, 0].double()
+                rows.append(
+                    (
+                        at, layer, site, float(logits.softmax(-1)[text.target]),
+                        rank(logits, text.target), rank(logits[values], 0),
+                        float(logits[text.target] - logits[list(rivals)].mean()),
+                    )
+                )  # fmt: skip
+    columns = ["at", "layer", "site", "probability", "rank", "rank_among_values"]
+    return pd.DataFrame(rows, columns=[*columns, "logit_difference"])
+
+
+def rank(scores: Tensor, index: int) -> int:
+    """1 for the highest; tokens that tie with it come after."""
+    return int((scores > scores[index]).sum()) + 1
+
+
+def _through_norm(
+    bridge: Any, after: Float[Tensor, " d_model"], scale: Float[Tensor, " 1"]
+) -> tuple[Float[Tensor, " d_model"], float]:
+    """The direction before a norm that equals one after it, and what the norm's bias adds."""
+    layer: nn.Module = bridge.original_component
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    before = after if weight is None else after * weight.double()
+    before = before / scale.double()
+    if isinstance(layer, nn.LayerNorm):  # RMSNorm does not subtract the mean
+        before = before - before.mean()
+    return before, 0.0 if bias is None else float(bias.double() @ after)
+
+
+def _dot(vector: Tensor, direction: Tensor) -> float:
+    return float(vector.double() @ direction)

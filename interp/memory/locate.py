@@ -1,0 +1,234 @@
+"""One fact under the microscope: where a model keeps it, who moves it, who reads it out.
+
+Four positions matter: the tokens of the name, where a person begins to be known, and the position
+that predicts the value's first token. Everything is measured on one logit difference: that of the
+true value's first token minus the mean over the distinct first tokens of the attribute's other
+values, in nats. It does not grow as a model merely learns that some city has to follow.
+
+- Direct contributions (where the value is predicted): the final residual stream is a sum of
+  embeddings, heads, MLPs and biases. With the final norm's scale held at what it was in this pass, so
+  is the logit difference.
+- Contributions through attention (at a name token): what each part writes there, read by the heads of
+  later layers with the attention that the predicting position paid to it in this pass, and written by
+  them straight to the logits. Norm scales and patterns are held at what they were. Paths through a
+  later MLP, or over a third position, are not in it: an effect of zero here does not say that a token
+  does not matter. For that there are knockouts and swaps.
+
+Source: Elhage et al. 2021, "A mathematical framework for transformer circuits" (direct and virtual
+contributions); nostalgebraist 2020, "Interpreting GPT: the logit lens"; Geva et al. 2023 (subject
+enrichment at the last name token, extraction by later heads).
+"""
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import ArgumentError, CheckpointError, RunError
+from interp.memory.contributions import Contributions, logit_lens, rank
+from interp.memory.fact_prompt import FactPrompt, words
+from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
+from interp.memory.values import promoted_logits
+from interp.model import evaluating, logits_at, pattern_hook
+from interp.model.patterns import require_hooks
+from interp.run import Run
+from interp.series import models_at
+
+
+def locate_fact(
+    run: Run,
+    person: SupportsIndex | str,
+    attribute: str,
+    step: int | None = None,
+    wordings: str = "evaluation",
+    draw: int = 0,
+    context: str = "first",
+    top: int = 8,
+) -> LocatedFact:
+    """Where one fact sits at one step: who moved the name, which neurons fired, who read it out.
+
+    A run that was trained with patched attention is read with the attention it was trained with.
+
+    Args:
+        run: The run.
+        person: Their index, their full name, or a part of it that nobody else has (see
+            `Population.find`). Held-out people are allowed: `LocatedFact.held_out`.
+        attribute: One of `interp.biographies.ATTRIBUTES`, with _, - or spaces between words.
+        step: The checkpoint; the last by default.
+        wordings: "evaluation" for a template never seen with this person, "train" for one of the 20.
+        draw: Another number gives another of these templates, and another order of sentences.
+        context: "first" lets the fact's sentence come first, so that the name is read only once;
+            "biography" leaves it at its drawn place, after the earlier sentences. Either way the text
+            ends before the value.
+        top: How many predictions, and how many neurons of each layer.
+
+    Raises:
+        RunError: nobody has that name, several people have, or the run has no checkpoint.
+        ArgumentError: no such individual, attribute, wordings or context, or `top` or `draw` out of
+            range.
+        CheckpointError: there is no checkpoint at that step.
+
+    Example:
+        ```python
+        fact = interp.locate_fact(run, "Wim Mireia Vasiliev", "university", step=300)
+        fact.heads[fact.heads["at"] == "predicts value"]
+        interp.plots.located_fact(fact).show()
+        ```
+    """
+    steps = None if step is None else [step]
+    return locate_facts(run, [(person, attribute)], steps, wordings, draw, context, top)[0]
+
+
+def locate_facts(
+    run: Run,
+    facts: Sequence[tuple[SupportsIndex | str, str]],
+    steps: Sequence[int] | None = None,
+    wordings: str = "evaluation",
+    draw: int = 0,
+    context: str = "first",
+    top: int = 8,
+    history: Sequence[int] | None = None,
+) -> list[LocatedFact]:
+    """Several facts at several steps; each checkpoint is read once.
+
+    Args:
+        run: The run.
+        facts: Pairs of a person and an attribute (see `locate_fact`).
+        steps: The checkpoints; the last by default.
+        wordings: See `locate_fact`.
+        draw: See `locate_fact`.
+        context: See `locate_fact`.
+        top: See `locate_fact`.
+        history: Checkpoints of `LocatedFact.history`, besides `steps`; all by default.
+
+    Returns:
+        The located facts, fact by fact and step by step, in the order given.
+
+    Raises:
+        As `locate_fact`; ArgumentError also if no fact or step is named.
+    """
+    require_one_of("wordings", wordings, ("train", "evaluation"))
+    require_one_of("context", context, CONTEXTS)
+    if top < 1 or draw < 0:
+        raise ArgumentError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
+    if not facts or (steps is not None and not len(steps)):
+        raise ArgumentError("No fact or no step is named; give at least one of each.")
+    asked = list(facts)
+    texts = [FactPrompt.of(run, *fact, wordings, draw, context) for fact in asked]
+    every = run.steps
+    if not every:
+        raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
+    chosen = [every[-1]] if steps is None else list(steps)
+    unknown = [step for step in [*chosen, *(history or [])] if step not in every]
+    if unknown:
+        raise CheckpointError(
+            f"There is no checkpoint at step {unknown[0]} in {run.path}. Steps: "
+            f"{', '.join(map(str, every))}."
+        )
+    rows: list[list[tuple[int, float, float]]] = [[] for _ in texts]
+    read: dict[tuple[int, int], dict[str, Any]] = {}
+    for step, model in models_at(run, sorted({*chosen, *(every if history is None else history)})):
+        with evaluating(model):
+            for row, found in zip(rows, _probabilities(model, texts, run), strict=True):
+                row.append((step, *found))
+            if step in chosen:
+                promoted = _Promoted(model)
+                for index, text in enumerate(texts):
+                    read[index, step] = _read(model, text, run, top, promoted)
+    phases = run.known_phases
+    result = []
+    for index, text in enumerate(texts):
+        facts_of = text.facts(run)
+        table = pd.DataFrame(rows[index], columns=["step", "probability", "value_probability"])
+        for step in chosen:
+            at = table[table["step"] == step]
+            result.append(
+                LocatedFact(
+                    **facts_of, step=step, wordings=wordings, draw=draw, context=context,
+                    value_probability=float(at["value_probability"].iloc[0]),
+                    **read[index, step], history=table.copy(), phases=phases,
+                )
+            )  # fmt: skip
+    return result
+
+
+class _Promoted:
+    """`promoted_logits` of a model, each computed once."""
+
+    def __init__(self, model: TransformerBridge) -> None:
+        self._model = model
+        self._found: dict[tuple[int, str], Tensor] = {}
+
+    def __call__(self, layer: int, path: str) -> Float[Tensor, "neuron vocab"]:
+        if (layer, path) not in self._found:
+            self._found[layer, path] = promoted_logits(self._model, layer, path=path)
+        return self._found[layer, path]
+
+
+def _probabilities(
+    model: TransformerBridge, texts: Sequence[FactPrompt], run: Run
+) -> list[tuple[float, float]]:
+    """Of each text's value: the probability of its first token, and of all, given the text."""
+    width = max(text.start + text.length - 1 for text in texts)
+    tokens = torch.full((len(texts), width), run.tokenizer.pad_token_id, dtype=torch.long)
+    rows: list[int] = []
+    positions: list[int] = []
+    targets: list[int] = []
+    for row, text in enumerate(texts):
+        end = text.start + text.length
+        tokens[row, : end - 1] = text.batch.tokens[0, : end - 1]
+        rows += [row] * text.length
+        positions += range(text.start - 1, end - 1)
+        targets += text.batch.tokens[0, text.start : end].tolist()
+    logits = logits_at(model, tokens, torch.tensor(rows), torch.tensor(positions))
+    log_p = logits.double().log_softmax(-1).gather(1, torch.tensor(targets)[:, None])[:, 0]
+    parts = log_p.split([text.length for text in texts])
+    return [(float(part[0].exp()), float(part.sum().exp())) for part in parts]
+
+
+def _read(
+    model: TransformerBridge, text: FactPrompt, run: Run, top: int, promoted: _Promoted
+) -> dict[str, Any]:
+    """Everything about a text that one forward pass gives."""
+    layers = range(model.cfg.n_layers)
+    names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
+    if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
+        names.append("hook_pos_embed")
+    for layer in layers:
+        names += [
+            f"blocks.{layer}.{point}"
+            for point in (
+                "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out",
+                "ln1.hook_scale", "attn.hook_v", "attn.hook_z", "mlp.hook_post",
+            )
+        ]  # fmt: skip
+    require_hooks(model, [name for name in names if name.startswith("blocks.")])
+    logits, cache = model.run_with_cache(text.read, names_filter=names)
+    prediction = logits[0, -1].double()
+    rivals = list(text.rivals)
+    difference = prediction[text.target] - prediction[rivals].mean()
+    chances = prediction.softmax(-1)
+    best = chances.topk(min(top, len(chances)))
+    flow = Contributions(model, cache, text, rivals)
+    return {
+        "probability": float(chances[text.target]),
+        "rank": rank(prediction, text.target),
+        "logit_difference": float(difference),
+        "predictions": pd.DataFrame(
+            {
+                "rank": range(1, len(best.indices) + 1),
+                "token": words(run.tokenizer, best.indices.tolist()),
+                "token_id": best.indices.tolist(),
+                "probability": best.values.tolist(),
+            }
+        ),
+        "attention": flow.attention(),
+        "heads": flow.heads(),
+        "components": flow.components(),
+        "neurons": flow.neurons(top, promoted, run.tokenizer),
+        "lens": logit_lens(model, cache, text, rivals),
+    }
