@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pickle import PicklingError
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
@@ -99,9 +100,12 @@ def as_series(given: AnySeries) -> Series:
         ArgumentError: it is neither, or a step is no whole number.
     """
     if isinstance(given, Mapping):
-        wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, int)]
+        wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, Integral)]
         if wrong:
-            raise ArgumentError(f"A series has models by step; {wrong[0]!r} is no whole number.")
+            raise ArgumentError(
+                f"A series has models by step; {wrong[0]!r} is no whole number. Give numbers as keys, as in "
+                "{0: model, 100: model}."
+            )
         return Models(given)
     if not isinstance(given, Series):
         raise ArgumentError(

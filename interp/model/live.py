@@ -61,10 +61,8 @@ def _differentiable(
 
     hooks = [(name, partial(add_zero, name=name)) for name in dict.fromkeys(names)]
     weights = list(cast(nn.Module, model).parameters())
-    if any(
-        weight.is_inference() for weight in weights
-    ):  # made in inference mode: no gradient at all
-        return set()
+    if any(weight.is_inference() for weight in weights):
+        return set()  # made in inference mode: no gradient at all
     with evaluating(model), torch.inference_mode(False), torch.enable_grad():
         with cast(Any, model).hooks(fwd_hooks=hooks):
             logits: Tensor = cast(nn.Module, model)(tokens.clone())
@@ -86,9 +84,8 @@ def _matters(
         return value + noise * (1 + value.masked_fill(~(value.abs() < 1e30), 0).abs().mean())
 
     with warnings.catch_warnings(), cast(Any, model).hooks(fwd_hooks=[(name, disturb)]):
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # TransformerLens says that it discards an edit
+        # TransformerLens says that it discards an edit.
+        warnings.simplefilter("ignore", UserWarning)
         return not torch.equal(cast(nn.Module, model)(tokens), logits)
 
 
