@@ -17,7 +17,7 @@ _N_HISTORY = (
 )
 
 
-def trace_section(run: Run) -> Section | None:
+def located_facts_section(run: Run) -> Section | None:
     """Where a few facts of the first person sit, phase by phase; None if memory was not measured.
 
     None also where the run was trained with the attention of a reference that is no longer where it

@@ -10,7 +10,7 @@ from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
-from interp.report.located_facts import trace_section
+from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.summary import final, measured_on, measured_splits
@@ -110,7 +110,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     memory_section,
     swap_section,
     emergence_section,
-    trace_section,
+    located_facts_section,
     configuration,
     glossary,
 )
