@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from interp.biographies import Corpus, Spans, Texts
     from interp.config import Config
     from interp.errors import InterpError
-    from interp.interventions import Pairs, attribution, patch, path_patch, swapped_people
+    from interp.interventions import (
+        Grid,
+        Pairs,
+        as_array,
+        attribution,
+        patch,
+        path_patch,
+        swapped_people,
+    )
     from interp.maps.widget import explore
     from interp.memory import ablations, measure_memory, promoted_logits, swaps
     from interp.memory.locate import locate_fact
@@ -28,12 +36,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "interp.config",
     "Corpus": "interp.biographies",
+    "Grid": "interp.interventions",
     "InterpError": "interp.errors",
     "Pairs": "interp.interventions",
     "Run": "interp.run",
     "Spans": "interp.biographies",
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
+    "as_array": "interp.interventions",
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
@@ -57,12 +67,14 @@ _HOMES = {
 __all__ = [
     "Config",
     "Corpus",
+    "Grid",
     "InterpError",
     "Pairs",
     "Run",
     "Spans",
     "Texts",
     "ablations",
+    "as_array",
     "attention_scores",
     "attention_to_names",
     "attribution",

@@ -22,7 +22,7 @@ from interp.config import Config, flatten
 from interp.errors import ConfigError, RunError, suggest
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
 from interp.files import folder_lock, write_json, write_text
-from interp.interventions import attribution, swapped_people
+from interp.interventions import Grid, attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.memory import (
     ablations,
@@ -215,14 +215,9 @@ def read_memory(run: Run, progress: Progress = silent) -> StageResult:
     )
 
 
-_GRID_SITES = ("resid_pre", "z", "mlp_out")
-_GRID_POSITIONS = (
-    "first name",
-    "middle name",
-    "last name",
-    "every name",
-    "type word",
-    "predicts value",
+_GRID = Grid(
+    ("resid_pre", "z", "mlp_out"),
+    ("first name", "middle name", "last name", "every name", "type word", "predicts value"),
 )
 
 
@@ -237,7 +232,9 @@ def intervene(run: Run, progress: Progress = silent) -> StageResult:
     of_grid(0.0, "a grid of patches")
     model = run.model(device=device)
     with run.patched(model):
-        grid = attribution(model, swapped_people(run.corpus, 64), _GRID_SITES, _GRID_POSITIONS)
+        grid = attribution(model, swapped_people(run.corpus, 64), _GRID)
+    # No neuron is patched by itself and no position: the table of runs has one column for neurons.
+    grid = grid.rename(columns={"group": "neurons"}).drop(columns=["neuron", "token"])
     last = swapped[(swapped["step"] == swapped["step"].max()) & (swapped["sentences"] == "any")]
     # Before layer 0 a swap exchanges the tokens themselves, which says nothing about the model.
     last = last[(last["site"] != "resid_pre") | (last["layer"] != 0)]

@@ -15,11 +15,18 @@ from interp.attention import Spans
 from interp.biographies import Corpus
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.interventions import Pairs, attribution, patch, path_patch
+from interp.interventions import (
+    Grid,
+    Pairs,
+    Replace,
+    attribution,
+    patch,
+    path_patch,
+)
 from interp.interventions.windowed import can_window
 from interp.memory import promoted_logits
 
-ALL: dict[str, Any] = {"heads": "all", "metrics": "log_probability", "per_pair": True}
+ALL: dict[str, Any] = {"metrics": "log_probability", "per_pair": True}
 
 
 def make_model(smoke: Config, corpus: Corpus) -> TransformerBridge:
@@ -64,18 +71,28 @@ def at(pairs: Pairs, place: int) -> dict[str, torch.Tensor]:
 def test_values_reach_no_later_key(model: TransformerBridge, pairs: Pairs, site: str) -> None:
     values = torch.full((model.cfg.n_heads, 8), 0.0 if site == "attn_scores" else 0.3)
     tables = [
-        patch(model, pairs, site, at(pairs, 2), [0], values=values, max_memory_gb=memory, **ALL)
+        patch(
+            model,
+            pairs,
+            Grid(site, at(pairs, 2), [0], edit=Replace(values), heads="all"),
+            max_memory_gb=memory,
+            **ALL,
+        )
         for memory in (1, 1e-6)
     ]
     pd.testing.assert_frame_equal(*tables, rtol=0, atol=1e-6)
     causal = values.masked_fill(torch.arange(8) > 2, -torch.inf if site == "attn_scores" else 0)
-    expected = patch(model, pairs, site, at(pairs, 2), [0], values=causal, **ALL)
+    expected = patch(
+        model, pairs, Grid(site, at(pairs, 2), [0], edit=Replace(causal), heads="all"), **ALL
+    )
     pd.testing.assert_frame_equal(tables[0], expected, rtol=0, atol=1e-6)
     if site == "attn_scores":
-        zero = patch(model, pairs, site, at(pairs, 2), [0], how="zero", **ALL)
+        zero = patch(model, pairs, Grid(site, at(pairs, 2), [0], edit="zero", heads="all"), **ALL)
         pd.testing.assert_frame_equal(tables[0], zero, rtol=0, atol=1e-6)
     model.add_hook("embed.hook_out", lambda value, hook: value)  # no windows
-    slow = patch(model, pairs, site, at(pairs, 2), [0], values=values, **ALL)
+    slow = patch(
+        model, pairs, Grid(site, at(pairs, 2), [0], edit=Replace(values), heads="all"), **ALL
+    )
     pd.testing.assert_frame_equal(tables[0], slow, rtol=0, atol=1e-5)
 
 
@@ -134,28 +151,30 @@ def test_hooks_on_the_norm_that_heads_share_are_refused(
     with pytest.raises(ConfigError, match="norm before attention of layer 1"):
         path_patch(model, pairs)
     with pytest.raises(ConfigError, match="norm before attention of layer 1"):
-        patch(model, pairs, "v_input", "predicts value", layers=[1])
-    assert len(patch(model, pairs, "v_input", "predicts value", layers=[0], heads="all")) > 0
-    assert len(patch(model, pairs, "v", "predicts value", layers=[1], heads="all")) > 0
+        patch(model, pairs, Grid("v_input", "predicts value", layers=[1]))
+    assert len(patch(model, pairs, Grid("v_input", "predicts value", layers=[0], heads="all"))) > 0
+    assert len(patch(model, pairs, Grid("v", "predicts value", layers=[1], heads="all"))) > 0
 
 
 def test_another_mask_is_obeyed(model: TransformerBridge, pairs: Pairs) -> None:
     for block in model.blocks:
         block.attn.original_component.causal_mask[4:, 1:3] = True
     assert not can_window(model)
-    table = patch(model, pairs, ("resid_pre", "q"), at(pairs, 2), **ALL)
+    table = patch(model, pairs, Grid(("resid_pre", "q"), at(pairs, 2), heads="all"), **ALL)
     model.add_hook("embed.hook_out", lambda value, hook: value)
-    slow = patch(model, pairs, ("resid_pre", "q"), at(pairs, 2), **ALL)
+    slow = patch(model, pairs, Grid(("resid_pre", "q"), at(pairs, 2), heads="all"), **ALL)
     pd.testing.assert_frame_equal(table, slow, rtol=0, atol=1e-5)
 
 
 def test_modes_of_the_caller(model: TransformerBridge, pairs: Pairs) -> None:
-    expected = attribution(model, pairs, ("z", "k_input"), "predicts value", heads="all")
+    expected = attribution(model, pairs, Grid(("z", "k_input"), "predicts value", heads="all"))
     with torch.inference_mode():
-        found = attribution(model, pairs, ("z", "k_input"), "predicts value", heads="all")
+        found = attribution(model, pairs, Grid(("z", "k_input"), "predicts value", heads="all"))
     pd.testing.assert_frame_equal(found, expected)
     with torch.autocast("cpu", torch.bfloat16):
-        table = patch(model, pairs, ("k_input", "v_input", "k", "v"), at(pairs, 2), **ALL)
+        table = patch(
+            model, pairs, Grid(("k_input", "v_input", "k", "v"), at(pairs, 2), heads="all"), **ALL
+        )
     assert table["value"].notna().all()
 
 
@@ -233,7 +252,8 @@ WRONG_KINDS: list[tuple[dict[str, Any], str]] = [
     ({"positions": 3}, "positions=3"),
     ({"metrics": None}, "metrics=None"),
     ({"metrics": {"mine": 3}}, "'mine' is 3"),
-    ({"how": None}, "how=None"),
+    ({"edit": None}, "edit=None"),
+    ({"grid": "resid_pre"}, "described by a Grid, not by str"),
     ({"max_memory_gb": "1"}, "max_memory_gb='1'"),
     ({"heads": 0}, "heads=0"),
     ({"heads": {"a": 0}}, "heads=0"),
@@ -244,13 +264,15 @@ WRONG_KINDS: list[tuple[dict[str, Any], str]] = [
 def test_arguments_of_the_wrong_kind() -> None:
     """In a process of its own, as types are checked under pytest before the functions see them."""
     code = f"""
-from interp import Corpus, hooked_transformer, patch, preset, swapped_people
+from interp import Corpus, Grid, hooked_transformer, patch, preset, swapped_people
 from interp.errors import ArgumentError
 corpus = Corpus.from_config(preset("smoke"))
 model, pairs = hooked_transformer(preset("smoke"), corpus.tokenizer), swapped_people(corpus, n=2)
 for settings in {[settings for settings, _ in WRONG_KINDS]!r}:
     try:
-        patch(model, pairs, **(dict(sites="z", positions="predicts value") | settings))
+        grid = dict(sites="z", positions="predicts value") | settings
+        others = {{name: grid.pop(name) for name in ("metrics", "max_memory_gb") if name in grid}}
+        patch(model, pairs, grid.pop("grid") if "grid" in grid else Grid(**grid), **others)
     except ArgumentError as error:
         print(" ".join(str(error).split()))
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import jaxtyping
@@ -20,9 +21,16 @@ from interp.biographies import Corpus, TokenKind
 from interp.config import Config
 from interp.errors import ConfigError
 from interp.interventions import (
+    LOGIT_DIFFERENCE,
     SITES,
+    Add,
     Answers,
+    Grid,
+    Knockout,
+    Mean,
     Pairs,
+    Replace,
+    Zero,
     patch,
     read_activations,
     resolve_positions,
@@ -45,7 +53,7 @@ STOCK = {
 }
 """TransformerLens' function for every site that it has one for."""
 STD = 0.3  # attention far from uniform, and logits not so large that single precision is short
-LOGITS = ("log_probability", "logit_difference")
+LOGITS = ("log_probability", LOGIT_DIFFERENCE)
 SETTINGS: dict[str, dict[str, Any]] = {
     "LN": {},
     "RMS": {"model.normalization": "RMS", "model.n_layers": 3},
@@ -154,14 +162,14 @@ def stock_grid(model: TransformerBridge, pairs: Pairs, site: str) -> np.ndarray:
 @pytest.mark.parametrize("site", STOCK)
 def test_equal_to_transformer_lens(site: str, model: TransformerBridge, short: Pairs) -> None:
     expected = stock_grid(model, short, site)
-    table = patch(model, short, site, "each", metrics="logit_difference")
+    table = patch(model, short, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(table["value"], expected, atol=1e-5)
     assert (table["value"] - table["unpatched"]).abs().max() > 0.1, "patching must matter"
     if SITES[site].unit == "head":
         rows = table[["layer", "head", "position"]].drop_duplicates()
         assert len(rows) == len(table) == 2 * 2 * short.base.shape[1]
     with the_long_way(model):
-        long = patch(model, short, site, "each", metrics="logit_difference")
+        long = patch(model, short, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(long["value"], expected, atol=1e-5)
 
 
@@ -172,7 +180,7 @@ def test_other_models_equal_transformer_lens(
 ) -> None:
     model, few = models[kind], short[:3]
     assert can_window(model) == (kind == "RMS")
-    table = patch(model, few, site, "each", metrics="logit_difference")
+    table = patch(model, few, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(table["value"], stock_grid(model, few, site), atol=1e-5)
     assert (table["value"] != table["unpatched"]).any()
 
@@ -184,7 +192,7 @@ def test_a_tiny_model_equals_transformer_lens() -> None:
     model = hooked_transformer(config, corpus.tokenizer)
     pairs = only_names(swapped_people(corpus, n=2, place="last"))
     for site in ("resid_pre", "z", "mlp_out"):
-        table = patch(model, pairs, site, "each", metrics="logit_difference")
+        table = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
         np.testing.assert_allclose(table["value"], stock_grid(model, pairs, site), atol=1e-5)
         assert (table["value"] - table["unpatched"]).abs().max() > 0.01
 
@@ -214,7 +222,7 @@ def given_values(
 
 
 @pytest.mark.parametrize("kind", ["LN", "RMS", "one layer"])
-@pytest.mark.parametrize("how", ["replace", "add", "mean", "zero", "cut"])
+@pytest.mark.parametrize("how", ["replace", "add", "mean", "zero", "knockout"])
 def test_both_ways_agree(
     how: Any, kind: str, models: dict[str, TransformerBridge], corpus: Corpus
 ) -> None:
@@ -222,22 +230,24 @@ def test_both_ways_agree(
     pairs = swapped_people(corpus, n=5, seed=1)
     refused = {"add": ("pattern",), "mean": ("pattern", "attn_scores")}.get(how, ())
     sites = tuple(site for site in SITES if site not in refused)
-    if how == "cut":
+    if how == "knockout":
         sites = ("pattern", "attn_scores")
     seed = len(how)
     masks = random_masks(pairs, seed) | resolve_positions(pairs, ["name", "predicts value"])
-    settings: dict[str, Any] = {
-        "how": how,
-        "heads": {"first": [0], "both": [0, 1]},
-        "neurons": {"some": range(0, 20), "one": [3]},
-        "keys": ("every name", "type words") if how == "cut" else None,
-        "values": given_values(model, sites, *pairs.base.shape) if how == "add" else None,
-        "metrics": LOGITS,
-        "per_pair": True,
+    edits = {
+        "add": Add(given_values(model, sites, *pairs.base.shape)),
+        "knockout": Knockout(("every name", "type words")),
     }
-    quick = patch(model, pairs, sites, masks, **settings)
+    grid = Grid(
+        sites,
+        masks,
+        heads={"first": [0], "both": [0, 1]},
+        neurons={"some": range(0, 20), "one": [3]},
+        edit=edits.get(how, how),
+    )
+    quick = patch(model, pairs, grid, metrics=LOGITS, per_pair=True)
     with the_long_way(model):
-        long = patch(model, pairs, sites, masks, **settings)
+        long = patch(model, pairs, grid, metrics=LOGITS, per_pair=True)
     pd.testing.assert_frame_equal(quick, long, rtol=0, atol=1e-4)
     moved = (quick["value"] - quick["unpatched"]).abs().groupby(quick["site"]).max()
     assert (moved > 1e-3).all()
@@ -252,10 +262,8 @@ def test_the_whole_stream_of_the_source_gives_its_logits(
     with evaluating(model):
         expected = difference(model(names.source), names).numpy()
     everywhere = {"all": torch.ones_like(names.base, dtype=torch.bool)}
-    table = patch(
-        model, names, ("resid_pre", "resid_mid", "resid_post"), everywhere,
-        metrics="logit_difference", per_pair=True,
-    )  # fmt: skip
+    grid = Grid(("resid_pre", "resid_mid", "resid_post"), everywhere)
+    table = patch(model, names, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
     for _, rows in table.groupby(["site", "layer"]):
         np.testing.assert_allclose(rows["value"], expected, atol=2e-5)
 
@@ -267,12 +275,10 @@ def test_neurons_and_heads_by_themselves(model: TransformerBridge, names: Pairs)
     with evaluating(model):
         source = read_activations(model, names.source, keys)
     for site, layer in keys:
-        table = patch(
-            model, names, site, {"name": where}, layers=[layer], heads="each", neurons="each",
-            metrics="logit_difference",
-        )  # fmt: skip
-        units = table["head" if site == "z" else "neurons"]
-        assert units.tolist() == [str(i) for i in range(source[site, layer].shape[2])]
+        grid = Grid(site, {"name": where}, layers=[layer], heads="each", neurons="each")
+        table = patch(model, names, grid, metrics=LOGIT_DIFFERENCE)
+        units = table["head" if site == "z" else "neuron"]
+        assert units.tolist() == list(range(source[site, layer].shape[2]))
         for unit in (0, len(units) - 1):
 
             def replace(
@@ -299,16 +305,16 @@ def test_a_source_equal_to_the_base_changes_no_bit(
         people.source_answer,
     )  # fmt: skip
     with the_long_way(model) if long else evaluating(model):
-        table = patch(model, same, tuple(SITES), ("every name", "predicts value"), per_pair=True)
+        table = patch(
+            model, same, Grid(tuple(SITES), ("every name", "predicts value")), per_pair=True
+        )
     assert (table["value"] == table["unpatched"]).all()
     with evaluating(model):
         own = read_activations(model, people.base, [("resid_pre", 1)])["resid_pre", 1]
         logits = model(people.base)
     rows = torch.arange(len(people))
-    table = patch(
-        model, people, "resid_pre", "predicts value", [1], values=own[rows, people.read],
-        metrics="logit_difference", per_pair=True,
-    )  # fmt: skip
+    grid = Grid("resid_pre", "predicts value", [1], edit=Replace(own[rows, people.read]))
+    table = patch(model, people, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
     # Sums of another order in the last bits: the activation is read from whole passes in both.
     np.testing.assert_allclose(table["value"], difference(logits, people), atol=1e-5)
     np.testing.assert_allclose(table["unpatched"], difference(logits, people), atol=1e-5)
@@ -369,14 +375,14 @@ def test_windows_give_what_whole_passes_give(
 
 
 def test_the_model_is_left_as_it_was(model: TransformerBridge, people: Pairs) -> None:
-    settings: dict[str, Any] = {"positions": ("name", "predicts value"), "metrics": LOGITS}
-    expected = patch(model.eval(), people, tuple(SITES), **settings)
+    grid = Grid(tuple(SITES), ("name", "predicts value"))
+    expected = patch(model.eval(), people, grid, metrics=LOGITS)
     model.train()
     model.blocks[1].eval()
     modes = [part.training for part in model.modules()]
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     gradients = [weight.requires_grad for weight in model.parameters()]
-    pd.testing.assert_frame_equal(patch(model, people, tuple(SITES), **settings), expected)
+    pd.testing.assert_frame_equal(patch(model, people, grid, metrics=LOGITS), expected)
 
     def wrong(logits: Tensor, answers: Answers) -> Tensor:
         if len(calls) == 3:
@@ -386,7 +392,7 @@ def test_the_model_is_left_as_it_was(model: TransformerBridge, people: Pairs) ->
 
     calls: list[int] = []
     with pytest.raises(RuntimeError, match="of yours failed"), the_long_way(model):
-        patch(model, people, "z", "each", metrics={"mine": wrong}, max_memory_gb=1e-6)
+        patch(model, people, Grid("z", "each"), metrics={"mine": wrong}, max_memory_gb=1e-6)
     assert [part.training for part in model.modules()] == modes
     assert not any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
     assert all(torch.equal(weights[name], now) for name, now in model.state_dict().items())
@@ -403,10 +409,10 @@ def test_hooks_of_others_take_effect_and_stay(model: TransformerBridge, short: P
         calls.append(len(activation))
         return torch.zeros_like(activation)
 
-    free = patch(model, short, "z", "name", metrics="logit_difference")
+    free = patch(model, short, Grid("z", "name"), metrics=LOGIT_DIFFERENCE)
     with model.hooks(fwd_hooks=[("blocks.0.hook_mlp_out", without_mlp)]):
-        table = patch(model, short, "z", "name", metrics="logit_difference")
-        grid = patch(model, short, "z", "each", metrics="logit_difference")
+        table = patch(model, short, Grid("z", "name"), metrics=LOGIT_DIFFERENCE)
+        grid = patch(model, short, Grid("z", "each"), metrics=LOGIT_DIFFERENCE)
         assert calls
         assert len(model.hook_dict["blocks.0.hook_mlp_out"].fwd_hooks) == 1
         np.testing.assert_allclose(grid["value"], stock_grid(model, short, "z"), atol=1e-5)
@@ -422,9 +428,9 @@ def test_under_the_attention_of_another_model(
     with torch.no_grad():
         for weight in other.parameters():
             weight.mul_(1.1)
-    free = patch(model, names, "resid_post", "each", metrics="logit_difference")
+    free = patch(model, names, Grid("resid_post", "each"), metrics=LOGIT_DIFFERENCE)
     with AttentionPatch(other).on(model):
-        table = patch(model, names, "resid_post", "each", metrics="logit_difference")
+        table = patch(model, names, Grid("resid_post", "each"), metrics=LOGIT_DIFFERENCE)
         with evaluating(model):
             _, cache = model.run_with_cache(names.source)
             _, unpatched = model.run_with_cache(names.base)
@@ -448,7 +454,7 @@ def test_under_cut_edges(model: TransformerBridge, names: Pairs) -> None:
     masks = resolve_positions(names, ["predicts value", "every name"])
     mask = masks["predicts value"][:, :, None] & masks["every name"][:, None]
     with cut_edges(model, mask):
-        table = patch(model, names, "resid_pre", "name", [1], metrics="logit_difference")
+        table = patch(model, names, Grid("resid_pre", "name", [1]), metrics=LOGIT_DIFFERENCE)
         with evaluating(model):
             _, source = model.run_with_cache(names.source)
 
@@ -462,15 +468,18 @@ def test_under_cut_edges(model: TransformerBridge, names: Pairs) -> None:
 
 @pytest.mark.parametrize("kind", ["LN", "gated"])
 @pytest.mark.parametrize(("layer", "head"), [(0, 1), (1, 0), (1, None)])
-def test_cut_equals_cut_edges(
+def test_knockout_equals_cut_edges(
     layer: int, head: int | None, kind: str, models: dict[str, TransformerBridge], people: Pairs
 ) -> None:
     model = models[kind]
-    table = patch(
-        model, people, "pattern", ("predicts value", "every last name"), [layer], how="cut",
-        heads="all" if head is None else [head], keys=("every name", "type words"),
-        metrics="logit_difference", per_pair=True,
-    )  # fmt: skip
+    grid = Grid(
+        "pattern",
+        ("predicts value", "every last name"),
+        [layer],
+        heads="all" if head is None else [head],
+        edit=Knockout(("every name", "type words")),
+    )
+    table = patch(model, people, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
     masks = resolve_positions(people, ["predicts value", "every last name"])
     keys = resolve_positions(people, ["every name", "type words"])
     for query, queries in masks.items():
@@ -510,14 +519,9 @@ def test_mean_against_a_loop(site: str, model: TransformerBridge, people: Pairs)
         with evaluating(model):
             logits = model.run_with_hooks(people.base[row : row + 1], fwd_hooks=[(hook, replace)])
         expected[row] = difference(logits, people[row : row + 1])[0]
-    settings: dict[str, Any] = {
-        "heads": "all",
-        "metrics": "logit_difference",
-        "per_pair": True,
-        "layers": [0],
-    }
-    for how, values in (("mean", None), ("mean", mean), ("replace", mean)):
-        table = patch(model, people, site, "name", how=how, values=values, **settings)
+    for edit in (Mean(), "mean", Replace(mean)):
+        grid = Grid(site, "name", [0], heads="all", edit=edit)
+        table = patch(model, people, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
         np.testing.assert_allclose(table["value"], expected, atol=2e-5)
     assert (table["value"] - table["unpatched"]).abs().min() > 1e-3
 
@@ -526,15 +530,13 @@ def test_zero_and_add_by_hand(model: TransformerBridge, people: Pairs) -> None:
     rows = torch.arange(len(people))
     steer = torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0))
     final = "blocks.1.hook_out"
-    for how, values in (("zero", None), ("add", steer), ("add", steer.double())):
-        table = patch(
-            model, people, "resid_post", "predicts value", [1], how=how, values=values,
-            metrics="logit_difference", per_pair=True,
-        )  # fmt: skip
+    for edit in (Zero(), Add(steer), Add(steer.double())):
+        grid = Grid("resid_post", "predicts value", [1], edit=edit)
+        table = patch(model, people, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
         with evaluating(model):
             _, cache = model.run_with_cache(people.base)
             at_read = cache[final][rows, people.read]
-            at_read = 0 * at_read if values is None else at_read + steer
+            at_read = 0 * at_read if isinstance(edit, Zero) else at_read + steer
             logits = model.unembed(model.ln_final(at_read[:, None]))[:, 0]
         expected = logits[rows, people.source_answer] - logits[rows, people.base_answer]
         np.testing.assert_allclose(table["value"], expected, atol=2e-5)
@@ -543,10 +545,8 @@ def test_zero_and_add_by_hand(model: TransformerBridge, people: Pairs) -> None:
 def test_patterns_follow_the_counterparts_of_keys(model: TransformerBridge, corpus: Corpus) -> None:
     """Attention of the source to a token goes to the token of the base that it corresponds to."""
     pairs = swapped_attributes(corpus, n=6)
-    table = patch(
-        model, pairs, "pattern", "predicts value", [1], heads="all",
-        metrics="logit_difference", per_pair=True,
-    )  # fmt: skip
+    grid = Grid("pattern", "predicts value", [1], heads="all")
+    table = patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE, per_pair=True)
     rows = torch.arange(len(pairs))
     with evaluating(model):
         _, cache = model.run_with_cache(pairs.source)
@@ -577,18 +577,15 @@ def test_little_memory_gives_the_same_numbers(
 ) -> None:
     pairs = swapped_people(corpus, n=12, seed=2)  # with some in the first sentence
     sites = ("resid_pre", "z", "post")
-    settings: dict[str, Any] = {
-        "how": how,
-        "positions": ("name", "earlier values", "predicts value"),
-        "values": given_values(model, sites, *pairs.base.shape) if how == "add" else None,
-        "neurons": {"some": [0, 5]},
-    }
+    positions = ("name", "earlier values", "predicts value")
+    edit = Add(given_values(model, sites, *pairs.base.shape)) if how == "add" else how
+    grid = Grid(sites, positions, neurons={"some": [0, 5]}, edit=edit)
     with the_long_way(model) if long else evaluating(model):
-        plenty = patch(model, pairs, sites, max_memory_gb=2, **settings)
-        little = patch(model, pairs, sites, max_memory_gb=1e-6, **settings)
-        single = patch(model, pairs, sites, per_pair=True, **settings)
+        plenty = patch(model, pairs, grid, max_memory_gb=2)
+        little = patch(model, pairs, grid, max_memory_gb=1e-6)
+        single = patch(model, pairs, grid, per_pair=True)
     pd.testing.assert_frame_equal(plenty, little, rtol=0, atol=1e-5)
-    cells = ["site", "layer", "head", "neurons", "position", "metric"]
+    cells = ["site", "layer", "head", "group", "position", "metric"]
     means = single.groupby(cells, dropna=False, sort=False)[["value", "unpatched"]].mean()
     counts = single.groupby(cells, dropna=False, sort=False).size()
     expected = plenty.set_index(cells)
@@ -618,35 +615,46 @@ def test_the_table(model: TransformerBridge, people: Pairs) -> None:
     def best(logits: Tensor, answers: Answers) -> Tensor:
         return logits.amax(dim=1)
 
-    table = patch(model, people, ("resid_pre", "z", "post"), ("name", "earlier values"))
-    names = ["site", "layer", "head", "neurons", "position", "metric", "value", "unpatched", "n"]
+    table = patch(model, people, Grid(("resid_pre", "z", "post"), ("name", "earlier values")))
+    names = [
+        "site", "layer", "head", "neuron", "group", "position", "token", "metric", "value",
+        "unpatched", "change", "n",
+    ]  # fmt: skip
     assert list(table.columns) == names
+    assert (
+        (table["change"] == table["value"] - table["unpatched"]).where(table["n"] > 0, True).all()
+    )
     assert len(table) == 2 * 2 * (1 + 2 + 1) * 4
-    assert table["head"].dtype == table["neurons"].dtype == "string"
-    assert set(table["head"].dropna()) == {"0", "1"}
+    assert table["head"].dtype == table["neuron"].dtype == table["token"].dtype == "Int64"
+    assert set(table["head"].dropna()) == {0, 1}
     assert table.loc[table["site"] != "z", "head"].isna().all()
-    assert table["neurons"].isna().all()
+    assert table[["neuron", "group", "token"]].isna().all(axis=None)
     shares = table[table["metric"].isin(["follows", "stays"])]["value"].dropna()
     assert shares.between(0, 1).all()
-    own = patch(model, people, metrics={"best": best}, per_pair=True)
-    assert list(own.columns) == [*names[:5], "pair", *names[5:8]]
+    own = patch(model, people, Grid(), metrics={"best": best}, per_pair=True)
+    assert list(own.columns) == [*names[:7], "pair", *names[7:11]]
     assert own["metric"].unique().tolist() == ["best"]
     assert len(own) == 2 * 2 * len(people)
     assert own["pair"].max() == len(people) - 1
-    groups = patch(model, people, "post", "name", [0], neurons={"few": [1, 2]}, metrics="stays")
-    assert groups["neurons"].tolist() == ["few"]
-    some = patch(model, people, "z", "name", [0], heads=[1, 0], metrics="stays")
-    assert some["head"].tolist() == ["0,1"]
-    again = patch(model, people, ("resid_pre", "z", "post"), ("name", "earlier values"))
+    groups = patch(
+        model, people, Grid("post", "name", [0], neurons={"few": [1, 2]}), metrics="stays"
+    )
+    assert groups["group"].tolist() == ["few"]
+    some = patch(model, people, Grid("z", "name", [0], heads=[1, 0]), metrics="stays")
+    assert some["group"].tolist() == ["0,1"]
+    assert some["head"].isna().all()
+    named = patch(model, people, Grid("z", "name", [0], heads={"second": [1]}), metrics="stays")
+    assert named[["head", "group"]].to_numpy().tolist() == [[1, "second"]]
+    again = patch(model, people, Grid(("resid_pre", "z", "post"), ("name", "earlier values")))
     pd.testing.assert_frame_equal(again, table)
 
 
 def test_the_metrics(model: TransformerBridge, people: Pairs) -> None:
     """Against probabilities and predictions computed pair by pair."""
     all_metrics = [
-        "log_probability", "source_log_probability", "logit_difference", "follows", "stays",
+        "log_probability", "source_log_probability", LOGIT_DIFFERENCE, "follows", "stays",
     ]  # fmt: skip
-    table = patch(model, people, "resid_post", "predicts value", [1], metrics=all_metrics)
+    table = patch(model, people, Grid("resid_post", "predicts value", [1]), metrics=all_metrics)
     by_metric = table.set_index("metric")
     with evaluating(model):
         base, source = model(people.base), model(people.source)
@@ -668,16 +676,18 @@ def test_the_metrics(model: TransformerBridge, people: Pairs) -> None:
 
 def test_a_position_that_no_pair_has(model: TransformerBridge, corpus: Corpus) -> None:
     pairs = swapped_people(corpus, n=3, place="first")
-    table = patch(model, pairs, "resid_pre", ("earlier names", "name"), metrics="logit_difference")
+    table = patch(
+        model, pairs, Grid("resid_pre", ("earlier names", "name")), metrics=LOGIT_DIFFERENCE
+    )
     empty = table["position"] == "earlier names"
     assert (table.loc[empty, "n"] == 0).all()
     assert table.loc[empty, "value"].isna().all()
     assert (table.loc[~empty, "n"] == 3).all()
     assert table.loc[~empty, "value"].notna().all()
-    single = patch(model, pairs, "resid_pre", "earlier names", per_pair=True)
+    single = patch(model, pairs, Grid("resid_pre", "earlier names"), per_pair=True)
     assert single.empty
     assert "pair" in single.columns
-    behind = patch(model, pairs, "resid_pre", "first value token")
+    behind = patch(model, pairs, Grid("resid_pre", "first value token"))
     assert (behind["value"] == behind["unpatched"]).all(), "nobody reads what comes after"
 
 
@@ -700,20 +710,17 @@ def add_nothing(logits: Tensor, answers: Answers) -> Tensor:
         ({"sites": "z", "heads": {}}, "no group is named"),
         ({"sites": "z", "heads": "both"}, "heads='both': give"),
         ({"sites": "post", "neurons": {"a": [10_000]}}, "there is no neuron 10000"),
-        ({"how": "rplace"}, "how='rplace' is none of"),
-        ({"how": "cut"}, 'how="cut" needs keys'),
-        ({"how": "cut", "keys": "name"}, "attention is cut at"),
-        ({"sites": "pattern", "how": "cut", "keys": "nam"}, "no position 'nam'"),
-        ({"keys": "name"}, 'keys are of how="cut" only'),
-        ({"sites": "pattern", "how": "mean"}, "not possible at the site 'pattern'"),
-        ({"sites": "pattern", "how": "add", "values": torch.ones(1)}, "not possible at the site"),
-        ({"how": "add"}, 'how="add" needs values'),
-        ({"how": "zero", "values": torch.ones(3)}, "takes no values"),
-        ({"how": "add", "values": {("z", 0): torch.ones(3)}}, "no entry for \\('resid_pre', 0\\)"),
-        ({"how": "add", "values": torch.ones(1, 1, 1)}, "values for .* have the shape"),
-        ({"how": "add", "values": torch.ones(3, 32)}, "values for .* have the shape"),
-        ({"how": "add", "values": torch.ones(5)}, "the activation resid_pre has"),
-        ({"how": "add", "values": torch.ones(1)}, "the activation resid_pre has"),
+        ({"edit": "rplace"}, "edit='rplace' is none of.*Did you mean 'replace'"),
+        ({"edit": "knockout"}, "or Knockout"),
+        ({"edit": Knockout("name")}, "attention is knocked out at"),
+        ({"sites": "pattern", "edit": Knockout("nam")}, "no position 'nam'"),
+        ({"sites": "pattern", "edit": "mean"}, "not possible at the site 'pattern'"),
+        ({"sites": "pattern", "edit": Add(torch.ones(1))}, "not possible at the site"),
+        ({"edit": Add({("z", 0): torch.ones(3)})}, "no entry for \\('resid_pre', 0\\)"),
+        ({"edit": Add(torch.ones(1, 1, 1))}, "values for .* have the shape"),
+        ({"edit": Add(torch.ones(3, 32))}, "values for .* have the shape"),
+        ({"edit": Add(torch.ones(5))}, "the activation resid_pre has"),
+        ({"edit": Add(torch.ones(1))}, "the activation resid_pre has"),
         ({"metrics": "follow"}, "no metric 'follow'.*Did you mean 'follows'"),
         ({"metrics": ()}, "No metric is named"),
         ({"metrics": {}}, "No metric is named"),
@@ -731,8 +738,14 @@ def test_errors(
 ) -> None:
     # In use nobody checks types before the function does.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    of_grid = {field.name for field in fields(Grid)}
     with pytest.raises(ConfigError, match=message):
-        patch(model, people, **settings)
+        patch(
+            model,
+            people,
+            Grid(**{name: value for name, value in settings.items() if name in of_grid}),
+            **{name: value for name, value in settings.items() if name not in of_grid},
+        )
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
 
 
@@ -741,13 +754,13 @@ def test_given_patterns_of_any_width(model: TransformerBridge, people: Pairs) ->
     width = people.base.shape[1]
     pattern = torch.zeros(model.cfg.n_heads, width)
     pattern[:, 0] = 1
-    settings: dict[str, Any] = {"values": pattern, "metrics": "logit_difference"}
-    quick = patch(model, people[:2], "pattern", "predicts value", **settings)
+    grid = Grid("pattern", "predicts value", edit=Replace(pattern))
+    quick = patch(model, people[:2], grid, metrics=LOGIT_DIFFERENCE)
     with the_long_way(model):
-        long = patch(model, people[:2], "pattern", "predicts value", **settings)
+        long = patch(model, people[:2], grid, metrics=LOGIT_DIFFERENCE)
     pd.testing.assert_frame_equal(quick, long, rtol=0, atol=1e-5)
     with pytest.raises(ConfigError, match="activation pattern has"):
-        patch(model, people[:2], "pattern", "predicts value", values=pattern[:, :-1])
+        patch(model, people[:2], Grid("pattern", "predicts value", edit=Replace(pattern[:, :-1])))
 
 
 def test_the_quick_way_is_taken_where_it_can_be(
@@ -769,10 +782,10 @@ def test_the_quick_way_is_taken_where_it_can_be(
 
     monkeypatch.setattr(WindowedForward, "logits", counted(WindowedForward, "quick"))
     monkeypatch.setattr(Hooked, "logits", counted(Hooked, "long"))
-    patch(models["LN"], people[:2])
+    patch(models["LN"], people[:2], Grid())
     assert set(passes) == {"quick"}
     passes.clear()
-    patch(models["rotary"], people[:2])
+    patch(models["rotary"], people[:2], Grid())
     with the_long_way(models["LN"]):
-        patch(models["LN"], people[:2])
+        patch(models["LN"], people[:2], Grid())
     assert set(passes) == {"long"}

@@ -6,7 +6,16 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Corpus
 from interp.config import Config
-from interp.interventions import SITES, Pairs, attribution, patch, swapped_people
+from interp.interventions import (
+    LOGIT_DIFFERENCE,
+    SITES,
+    Add,
+    Grid,
+    Pairs,
+    attribution,
+    patch,
+    swapped_people,
+)
 from interp.interventions.attribution import gradients_at
 from interp.interventions.sites import is_hooked, shape_at_position
 from interp.model import hooked_transformer
@@ -32,7 +41,7 @@ def test_small_steps_go_along_the_gradient(
     step = 3e-3 * torch.randn(shape, generator=torch.Generator().manual_seed(3)).double()
     forth, back = (
         attribution(
-            model, pairs, site, ["name", "predicts value"], how="add", values=values, heads="all"
+            model, pairs, Grid(site, ["name", "predicts value"], heads="all", edit=Add(values))
         )
         for values in (step, -step)
     )
@@ -56,11 +65,23 @@ def test_a_small_change_of_a_pattern(model: TransformerBridge, pairs: Pairs) -> 
 
 
 def test_exact_is_what_patching_gives(model: TransformerBridge, pairs: Pairs) -> None:
-    table = attribution(model, pairs, "mlp_out", "every name")
-    exact = patch(model, pairs, "mlp_out", "every name", metrics="logit_difference")
+    table = attribution(model, pairs, Grid("mlp_out", "every name"))
+    exact = patch(model, pairs, Grid("mlp_out", "every name"), metrics=LOGIT_DIFFERENCE)
     assert table["exact"].tolist() == (exact["value"] - exact["unpatched"]).tolist()
     assert table["n"].tolist() == exact["n"].tolist()
-    columns = ["site", "layer", "head", "neurons", "position", "exact", "approximate", "error", "n"]
+    columns = [
+        "site",
+        "layer",
+        "head",
+        "neuron",
+        "group",
+        "position",
+        "token",
+        "exact",
+        "approximate",
+        "error",
+        "n",
+    ]
     assert list(table.columns) == columns
 
 
@@ -68,26 +89,26 @@ def test_an_identity_patch_has_no_attribution(model: TransformerBridge, pairs: P
     same = Pairs.of_tokens(
         pairs.base, pairs.base, pairs.spans, pairs.read, pairs.base_answer, pairs.source_answer
     )
-    table = attribution(model, same, ("resid_pre", "z"), "each")
+    table = attribution(model, same, Grid(("resid_pre", "z"), "each"))
     assert (table[["exact", "approximate"]] == 0).all().all()
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
 def test_ablations_are_approximated_too(model: TransformerBridge, pairs: Pairs, how: str) -> None:
     """In the last layer's MLP, read at once, only the final norm is not linear."""
-    table = attribution(model, pairs, "mlp_out", "predicts value", [1], how=how)
+    table = attribution(model, pairs, Grid("mlp_out", "predicts value", [1], edit=how))
     assert abs(table["error"][0]) < 0.5 * abs(table["exact"][0])
 
 
 def test_blocks_of_pairs_change_nothing(model: TransformerBridge, pairs: Pairs) -> None:
-    whole = attribution(model, pairs, "z", "name", how="mean")
-    parts = attribution(model, pairs, "z", "name", how="mean", max_memory_gb=1e-6)
+    whole = attribution(model, pairs, Grid("z", "name", edit="mean"))
+    parts = attribution(model, pairs, Grid("z", "name", edit="mean"), max_memory_gb=1e-6)
     assert parts["approximate"].tolist() == pytest.approx(whole["approximate"].tolist())
 
 
 def test_the_model_is_left_as_it_was(model: TransformerBridge, pairs: Pairs) -> None:
     model.train()
-    attribution(model, pairs, ("resid_pre", "resid_mid", "pattern"), "name")
+    attribution(model, pairs, Grid(("resid_pre", "resid_mid", "pattern"), "name"))
     assert model.training
     assert not is_hooked(model)
     assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())

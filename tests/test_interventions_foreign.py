@@ -1,7 +1,6 @@
 """Models that were not trained here, and texts that are no biographies: given spans are enough."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,16 @@ from interp.attention import (
 )
 from interp.biographies import Corpus, load_tokenizer
 from interp.errors import ConfigError
-from interp.interventions import SITES, Pairs, patch, resolve_positions
+from interp.interventions import (
+    LOGIT_DIFFERENCE,
+    SITES,
+    Add,
+    Grid,
+    Knockout,
+    Pairs,
+    patch,
+    resolve_positions,
+)
 from interp.interventions.windowed import can_window
 from interp.model import evaluating
 
@@ -137,12 +145,12 @@ def test_every_site(kind: str, models: dict[str, TransformerBridge], pairs: Pair
         if where.hook_name(0) not in model.hook_dict:
             assert (kind, site) == ("neox", "resid_mid"), "parallel layers have no such stream"
             with pytest.raises(ConfigError, match=r"has no hook point .*hook_resid_mid"):
-                patch(model, pairs, site)
+                patch(model, pairs, Grid(site))
             continue
-        table = patch(model, pairs, site, "each", metrics="logit_difference")
+        table = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
         assert [part.training for part in model.modules()] == modes
         with evaluating(model):
-            again = patch(model, pairs, site, "each", metrics="logit_difference")
+            again = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
         assert (table["value"] == again["value"]).all(), "dropout takes no part"
         assert (table["value"] - table["unpatched"]).abs().max() > 1e-3
         if site in STOCK:
@@ -153,7 +161,7 @@ def test_every_site(kind: str, models: dict[str, TransformerBridge], pairs: Pair
                 )
             expected = grid.numpy().transpose(0, 2, 1) if site == "z" else grid.numpy()
             np.testing.assert_allclose(table["value"], expected.reshape(-1), atol=1e-5)
-        zero = patch(model, pairs, site, "last name", how="zero", metrics="logit_difference")
+        zero = patch(model, pairs, Grid(site, "last name", edit="zero"), metrics=LOGIT_DIFFERENCE)
         assert (zero["value"] - zero["unpatched"]).abs().max() > 1e-3
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
     assert [part.training for part in model.modules()] == modes
@@ -168,7 +176,7 @@ def test_the_whole_stream_of_the_source_gives_its_logits(
     with evaluating(model):
         expected = float(difference(model(pairs.source), pairs).mean())
     everywhere = {"all": torch.ones_like(pairs.base, dtype=torch.bool)}
-    table = patch(model, pairs, sites, everywhere, metrics="logit_difference")
+    table = patch(model, pairs, Grid(sites, everywhere), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(table["value"], expected, atol=1e-5)
 
 
@@ -178,15 +186,13 @@ def test_neurons_mean_add_and_little_memory(
 ) -> None:
     model = models[kind]
     steer = torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0))
-    for settings in (
-        {"sites": "post", "neurons": {"half": range(32)}},
-        {"sites": ("mlp_out", "z"), "how": "mean"},
-        {"sites": ("resid_post", "attn_out"), "how": "add", "values": steer},
+    positions = ("name", "predicts value")
+    for grid in (
+        Grid("post", positions, neurons={"half": range(32)}),
+        Grid(("mlp_out", "z"), positions, edit="mean"),
+        Grid(("resid_post", "attn_out"), positions, edit=Add(steer)),
     ):
-        plenty, little = (
-            patch(model, pairs, positions=("name", "predicts value"), max_memory_gb=limit, **settings)
-            for limit in (1, 1e-6)
-        )  # fmt: skip
+        plenty, little = (patch(model, pairs, grid, max_memory_gb=limit) for limit in (1, 1e-6))
         np.testing.assert_allclose(plenty["value"], little["value"], atol=1e-5)
         assert (plenty["value"] != plenty["unpatched"]).any()
 
@@ -209,10 +215,8 @@ def test_attention_measures(kind: str, models: dict[str, TransformerBridge], pai
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_edges(kind: str, models: dict[str, TransformerBridge], pairs: Pairs) -> None:
     model = models[kind]
-    where: dict[str, Any] = {"how": "cut", "keys": "every name", "heads": "all"}
-    table = patch(
-        model, pairs, "pattern", "predicts value", metrics="logit_difference", **where
-    ).set_index("layer")  # fmt: skip
+    grid = Grid("pattern", "predicts value", heads="all", edit=Knockout("every name"))
+    table = patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE).set_index("layer")
     masks = resolve_positions(pairs, ["predicts value", "every name"])
     mask = masks["predicts value"][:, :, None] & masks["every name"][:, None]
     for layer in (0, 1):

@@ -16,7 +16,17 @@ from interp.attention import Spans, cut_edges
 from interp.biographies import Corpus, load_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.interventions import SITES, Pairs, attribution, patch, path_patch
+from interp.interventions import (
+    SITES,
+    Grid,
+    Knockout,
+    Pairs,
+    Replace,
+    Zero,
+    attribution,
+    patch,
+    path_patch,
+)
 from interp.model import AttentionPatch, evaluating
 from interp.model.live import dead_hooks
 
@@ -112,7 +122,10 @@ def test_every_site_has_an_effect_or_is_refused(
     for site in SITES:
         try:
             table = patch(
-                model, pairs, site, everywhere, [layer], heads="all", metrics="log_probability"
+                model,
+                pairs,
+                Grid(site, everywhere, [layer], heads="all"),
+                metrics="log_probability",
             )
         except ConfigError:
             refused.add(site)
@@ -140,9 +153,9 @@ def test_the_pattern_is_refused_by_everything_that_edits_it(
     mask = torch.zeros(3, 8, 8, dtype=torch.bool)
     hooks = [len(point.fwd_hooks) for point in model.hook_dict.values()]
     for edit in (
-        lambda: patch(model, pairs, "pattern", "predicts value"),
-        lambda: patch(model, pairs, "pattern", "predicts value", how="cut", keys="name"),
-        lambda: attribution(model, pairs, "pattern", "predicts value"),
+        lambda: patch(model, pairs, Grid("pattern", "predicts value")),
+        lambda: patch(model, pairs, Grid("pattern", "predicts value", edit=Knockout("name"))),
+        lambda: attribution(model, pairs, Grid("pattern", "predicts value")),
         lambda: cut_edges(model, mask).__enter__(),
         lambda: AttentionPatch(model).on(model).__enter__(),
     ):
@@ -162,7 +175,7 @@ def test_the_whole_stream_of_the_source_gives_its_logits(
         s for s in ("resid_pre", "resid_mid", "resid_post")
         if SITES[s].hook_name(0) in model.hook_dict
     ]  # fmt: skip
-    table = patch(model, pairs, sites, everywhere, metrics="log_probability", per_pair=True)
+    table = patch(model, pairs, Grid(sites, everywhere), metrics="log_probability", per_pair=True)
     assert len(table) == 3 * 2 * len(sites)
     for _, cell in table.groupby(["site", "layer"]):
         assert cell["value"].tolist() == expected  # bit for bit
@@ -178,7 +191,7 @@ def test_a_hook_point_that_has_been_replaced_is_refused(
     model.blocks[0].mlp.hook_out = nn.Linear(model.cfg.d_model, model.cfg.d_model)
     assert model.hook_dict["blocks.0.hook_mlp_out"] is point
     with pytest.raises(ConfigError, match="hook_mlp_out"):
-        patch(model, pairs, "mlp_out", "predicts value", layers=[0])
+        patch(model, pairs, Grid("mlp_out", "predicts value", layers=[0]))
 
 
 @pytest.mark.parametrize("kind", [k for k in ARCHITECTURES if k not in PATTERN_IS_SHOWN_TOO_LATE])
@@ -196,15 +209,15 @@ def test_edited_scores_stay_causal(model: TransformerBridge, pairs: Pairs) -> No
         hook = (SITES["attn_scores"].hook_name(0), by_hand)
         logits = model.run_with_hooks(pairs.base, fwd_hooks=[hook])[:, -1].log_softmax(-1)
     expected = logits[torch.arange(3), pairs.base_answer]
-    settings: dict[str, Any] = {"heads": "all", "metrics": "log_probability", "per_pair": True}
-    for edit in ({"how": "zero"}, {"values": torch.zeros(model.cfg.n_heads, 8)}):
-        table = patch(model, pairs, "attn_scores", at_2, [0], **edit, **settings)
+    for edit in (Zero(), Replace(torch.zeros(model.cfg.n_heads, 8))):
+        grid = Grid("attn_scores", at_2, [0], heads="all", edit=edit)
+        table = patch(model, pairs, grid, metrics="log_probability", per_pair=True)
         assert table["value"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
         assert (table["value"] - table["unpatched"]).abs().max() > 1e-4
     early = {"early": torch.zeros_like(pairs.base, dtype=torch.bool)}
     early["early"][:, :3] = True
     with pytest.raises(ConfigError, match="no key at all"):
-        patch(model, pairs, "attn_scores", at_2, [0], how="cut", keys=early)
+        patch(model, pairs, Grid("attn_scores", at_2, [0], edit=Knockout(early)))
 
 
 @pytest.mark.parametrize("kind", ["OPT"])
@@ -214,14 +227,16 @@ def test_no_gradient_is_told_from_no_effect(
     for weight in model.parameters():
         weight.requires_grad_(False)
     with pytest.raises(ConfigError, match="has no effect"):
-        patch(model, pairs, "pattern", "predicts value", layers=[0])
+        patch(model, pairs, Grid("pattern", "predicts value", layers=[0]))
     other = booted("Llama")
     other.add_hook("blocks.0.hook_resid_post", lambda value, hook: value.detach() * 1.2)
     try:
-        table = patch(other, pairs, "resid_pre", "name", layers=[0], metrics="log_probability")
+        table = patch(
+            other, pairs, Grid("resid_pre", "name", layers=[0]), metrics="log_probability"
+        )
         assert (table["value"] - table["unpatched"]).abs().max() > 1e-4
         with pytest.raises(ConfigError, match="no gradient"):
-            attribution(other, pairs, "resid_pre", "name", layers=[0])
+            attribution(other, pairs, Grid("resid_pre", "name", layers=[0]))
     finally:
         other.reset_hooks()
     for weight in model.parameters():
@@ -240,5 +255,5 @@ def test_a_model_made_in_inference_mode(corpus: Corpus, pairs: Pairs, tmp_path: 
             hf_model=transformers.GPT2LMHeadModel(config),
             tokenizer=load_tokenizer(tmp_path),
         )
-    table = patch(model, pairs, "z", "predicts value", layers=[0], heads="all")
+    table = patch(model, pairs, Grid("z", "predicts value", layers=[0], heads="all"))
     assert table["value"].notna().all()

@@ -7,10 +7,10 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.attention import Spans, cut_edges
-from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind
+from interp.biographies import ATTRIBUTES, Batch, Corpus, TokenKind, control_mask, position_masks
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError
-from interp.interventions import patch, resolve_positions, swapped_people
+from interp.interventions import LOGIT_DIFFERENCE, Grid, patch, resolve_positions, swapped_people
 from interp.interventions.sites import is_hooked
 from interp.knowledge import value_table
 from interp.memory import (
@@ -19,7 +19,6 @@ from interp.memory import (
     SWAP_COLUMNS,
     SWAP_POSITIONS,
     ablation_costs,
-    ablation_mask,
     ablations,
     edge_costs,
     recall_edges,
@@ -97,24 +96,25 @@ def slow_mask(batch: Batch, row: int, position: str) -> list[bool]:
 
 @pytest.mark.parametrize("position", [p for p in ABLATION_POSITIONS if p != "control"])
 def test_masks_against_a_loop_over_tokens(batch: Batch, position: str) -> None:
-    mask = ablation_mask(Spans.of(batch), position)
+    mask = position_masks(Spans.of(batch), position)[position]
     for row in range(len(batch)):
         assert mask[row].tolist() == slow_mask(batch, row, position)
 
 
 def test_the_control_holds_as_many_tokens_and_none_that_matter(batch: Batch) -> None:
     spans = Spans.of(batch)
-    control = ablation_mask(spans, "control")
+    names = position_masks(spans, "name")["name"]
+    control = control_mask(spans, names)
     kinds = (TokenKind.TEXT, TokenKind.PUNCTUATION)
     assert (control & ~spans.is_kind(*kinds)).sum() == 0
     assert (control & spans.predicts_value).sum() == 0
-    assert (control.sum(1) == ablation_mask(spans, "name").sum(1)).all()
+    assert (control.sum(1) == names.sum(1)).all()
 
 
 def test_costs_against_plain_hooks(model: TransformerBridge, batch: Batch) -> None:
     """One cell by hand: the mean over name tokens, put there by a hook, batch by batch."""
     found = ablation_costs(model, batch, batch_size=4).set_index(["layer", "position"])
-    mask = ablation_mask(Spans.of(batch), "name")
+    mask = position_masks(Spans.of(batch), "name")["name"]
     _, cache = model.run_with_cache(batch.tokens)
     mean = cache["blocks.0.hook_mlp_out"][mask].mean(0)
 
@@ -157,9 +157,9 @@ def test_ablations_of_a_run(smoke_run: Run) -> None:
     assert np.isfinite(table[["loss", "intact", "cost"]].to_numpy()).all()
 
 
-def test_bad_input(smoke_run: Run, batch: Batch) -> None:
+def test_bad_input(smoke_run: Run, batch: Batch, model: TransformerBridge) -> None:
     with pytest.raises(ConfigError, match=r"There is no position 'nmae'.*Did you mean"):
-        ablation_mask(Spans.of(batch), "nmae")
+        ablation_costs(model, batch, ["nmae"])
     with pytest.raises(CheckpointError, match="3"):
         swaps(smoke_run, steps=[3])
     with pytest.raises(ConfigError, match="names no checkpoint"):
@@ -201,13 +201,13 @@ def test_shares_are_of_what_all_names_do(model: TransformerBridge, corpus: Corpu
     table = swap_success(model, pairs, ("resid_pre", "mlp_out")).set_index(
         ["site", "layer", "position"]
     )
-    own = patch(model, pairs, "resid_pre", "every name", [0], metrics="logit_difference")
+    own = patch(model, pairs, Grid("resid_pre", "every name", [0]), metrics=LOGIT_DIFFERENCE)
     whole = float((own["value"] - own["unpatched"])[0])
-    assert whole_effect(model, pairs, "logit_difference") == pytest.approx(whole, abs=1e-6)
+    assert whole_effect(model, pairs, LOGIT_DIFFERENCE) == pytest.approx(whole, abs=1e-6)
     assert table.loc[("resid_pre", 0, "every name"), "share"] == pytest.approx(1, abs=1e-5)
     assert table["share"].to_numpy() == pytest.approx(table["effect"].to_numpy() / whole, rel=1e-5)
     changes = patch(
-        model, pairs, "resid_pre", "every name", [0], metrics="logit_difference", per_pair=True
+        model, pairs, Grid("resid_pre", "every name", [0]), metrics=LOGIT_DIFFERENCE, per_pair=True
     )
     change = changes["value"] - changes["unpatched"]
     assert abs(change.mean()) > 2 * change.std() / np.sqrt(len(change))
@@ -219,5 +219,5 @@ def test_an_effect_within_its_error_is_none(smoke: Config, corpus: Corpus) -> No
     with torch.no_grad():
         model.embed.weight.zero_()
     pairs = swapped_people(corpus, 12)
-    assert np.isnan(whole_effect(model, pairs, "logit_difference"))
+    assert np.isnan(whole_effect(model, pairs, LOGIT_DIFFERENCE))
     assert swap_success(model, pairs, ("mlp_out",))["share"].isna().all()

@@ -13,7 +13,7 @@ from interp import hooked_transformer
 from interp.biographies import Corpus, Spans, load_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.interventions import Pairs, path_patch
+from interp.interventions import LOGIT_DIFFERENCE, Pairs, path_patch
 from interp.model import evaluating
 
 
@@ -51,7 +51,7 @@ def difference(logits: torch.Tensor, pairs: Pairs) -> torch.Tensor:
 @pytest.mark.parametrize("component", ["q", "k", "v"])
 def test_equal_to_transformer_lens(model: TransformerBridge, pairs: Pairs, component: str) -> None:
     table = path_patch(
-        model, pairs, receivers=f"{component}_input", metrics="logit_difference"
+        model, pairs, receivers=f"{component}_input", metrics=LOGIT_DIFFERENCE
     ).set_index(["sender_layer", "sender_head", "layer", "head"])  # fmt: skip
     with evaluating(model):
         _, clean = model.run_with_cache(pairs.source)
@@ -73,7 +73,7 @@ def test_all_receivers_of_all_heads_read_what_the_layer_reads(
 ) -> None:
     """A sender's change of the stream before a layer, in all of its queries, is that of the layer's."""
     table = path_patch(
-        model, pairs, "mlp_out", "v_input", [0], [1], receiver_heads="all", metrics="logit_difference"
+        model, pairs, "mlp_out", "v_input", [0], [1], receiver_heads="all", metrics=LOGIT_DIFFERENCE
     )  # fmt: skip
     with evaluating(model):
         _, clean = model.run_with_cache(pairs.source)
@@ -118,7 +118,7 @@ def test_a_model_from_elsewhere(pairs: Pairs, corpus: Corpus, tmp_path: Path) ->
     model = TransformerBridge.boot_transformers(
         "gpt2", hf_model=GPT2LMHeadModel(config), tokenizer=load_tokenizer(tmp_path)
     )
-    table = path_patch(model, pairs, receivers="q_input", metrics="logit_difference")
+    table = path_patch(model, pairs, receivers="q_input", metrics=LOGIT_DIFFERENCE)
     with evaluating(model):
         _, clean = model.run_with_cache(pairs.source)
         _, corrupted = model.run_with_cache(pairs.base)
@@ -126,8 +126,8 @@ def test_a_model_from_elsewhere(pairs: Pairs, corpus: Corpus, tmp_path: Path) ->
             model, pairs.base, clean, corrupted, lambda logits: difference(logits, pairs), 0, 1,
             verbose=False,
         )  # fmt: skip
-    found = table.query("sender_head == '1'").set_index("head")["value"]
-    assert found["0"] == pytest.approx(expected[1, 0].item(), abs=1e-5)
+    found = table.query("sender_head == 1").set_index("head")["value"]
+    assert found[0] == pytest.approx(expected[1, 0].item(), abs=1e-5)
 
 
 @pytest.mark.parametrize(

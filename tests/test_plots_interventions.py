@@ -9,6 +9,7 @@ import pytest
 
 from interp import plots
 from interp.errors import InterpError
+from interp.interventions import LOGIT_DIFFERENCE
 from interp.phases import Phases
 
 PHASES = Phases(50, 100, 5.6, 0.05)
@@ -60,15 +61,15 @@ def cells(sites, positions, head=False) -> pd.DataFrame:
     """A grid whose values tell layer, head and position."""
     table = pd.DataFrame(
         [
-            {"site": site, "layer": layer, "head": number, "neurons": pd.NA, "position": position,
-             "metric": metric, "unpatched": -2.0, "n": 4,
-             "value": layer + p / 100 + (0 if pd.isna(number) else int(number) / 10) - 2.0
+            {"site": site, "layer": layer, "head": number, "neuron": pd.NA, "group": pd.NA,
+             "position": position, "metric": metric, "unpatched": -2.0, "n": 4,
+             "value": layer + p / 100 + (0 if pd.isna(number) else number / 10) - 2.0
              + 7 * (metric == "follows")}
-            for site in sites for layer in (0, 1) for number in (("0", "1") if head else (pd.NA,))
-            for p, position in enumerate(positions) for metric in ("logit_difference", "follows")
+            for site in sites for layer in (0, 1) for number in ((0, 1) if head else (pd.NA,))
+            for p, position in enumerate(positions) for metric in (LOGIT_DIFFERENCE, "follows")
         ]
     )  # fmt: skip
-    return table.astype({"head": "string", "neurons": "string"})
+    return table.astype({"head": "Int64", "neuron": "Int64", "group": "string"})
 
 
 def test_each_position_in_the_sentences_that_test_it(swaps):
@@ -154,10 +155,16 @@ def test_patched_heads_and_neurons(stored):
     grid = plots.patch_heatmap(heads).data[0]
     assert list(grid.y) == ["0.0", "0.1", "1.0", "1.1"]
     np.testing.assert_allclose(np.array(grid.z)[3], [1.1, 1.11])
-    groups = heads.assign(neurons=heads["head"], head=pd.NA)
-    figure = plots.patch_heatmap(groups)
-    assert list(figure.data[0].y) == ["0 · 0", "0 · 1", "1 · 0", "1 · 1"]
-    assert figure.layout.yaxis.title.text == "layer · neurons"
+    groups = heads.assign(site="post", group=heads["head"].map({0: "low", 1: "high"}), head=pd.NA)
+    single = heads.assign(site="post", neuron=heads["head"], head=pd.NA)
+    of_a_run = single.rename(columns={"neuron": "neurons"}).drop(columns="group")
+    for table, labels in ((groups, ("low", "high")), (single, "01"), (of_a_run, "01")):
+        figure = plots.patch_heatmap(table)
+        expected = [f"{layer} · {label}" for layer in (0, 1) for label in labels]
+        assert list(figure.data[0].y) == expected
+        assert figure.layout.yaxis.title.text == "layer · neurons"
+    both = heads.assign(group="both", head=pd.NA).drop_duplicates(["layer", "position", "metric"])
+    assert list(plots.patch_heatmap(both).data[0].y) == ["0.both", "1.both"]
 
 
 def test_single_positions_stand_in_rows(stored):
@@ -184,7 +191,7 @@ def test_grids_that_cannot_be_drawn():
 
 def test_approximation_against_the_exact_result(stored):
     table = stored(cells(["resid_pre", "z"], ["last name", "type word"]))
-    table = table[table["metric"] == "logit_difference"].rename(columns={"value": "exact"})
+    table = table[table["metric"] == LOGIT_DIFFERENCE].rename(columns={"value": "exact"})
     table["approximate"] = 2 * table["exact"] + 0.5
     figure = plots.attribution_error(table)
     line, stream, heads = figure.data
@@ -227,13 +234,13 @@ def paths() -> pd.DataFrame:
         [
             {"sender": sender, "sender_layer": 0, "sender_head": head, "receiver": receiver,
              "layer": layer, "head": to, "metric": metric, "unpatched": -1.0, "n": 4,
-             "value": -1 + row + int(to) / 10 + layer / 100 - 3 * (receiver == "k_input")
+             "value": -1 + row + to / 10 + layer / 100 - 3 * (receiver == "k_input")
              + 50 * (metric == "follows")}
-            for row, (sender, head) in enumerate([("result", "0"), ("result", "1"), ("mlp_out", pd.NA)])
-            for receiver in ("q_input", "k_input") for layer in (1, 2) for to in ("0", "1")
-            for metric in ("logit_difference", "follows")
+            for row, (sender, head) in enumerate([("result", 0), ("result", 1), ("mlp_out", pd.NA)])
+            for receiver in ("q_input", "k_input") for layer in (1, 2) for to in (0, 1)
+            for metric in (LOGIT_DIFFERENCE, "follows")
         ]
-    ).astype({"sender_head": "string", "head": "string"})  # fmt: skip
+    ).astype({"sender_head": "Int64", "head": "Int64"})  # fmt: skip
 
 
 def test_a_map_of_paths_for_each_input(stored):

@@ -22,7 +22,7 @@ from interp.biographies import Batch, Corpus
 from interp.config import Config
 from interp.errors import ConfigError, InterpError
 from interp.experiments import patching
-from interp.interventions import patch, swapped_people
+from interp.interventions import LOGIT_DIFFERENCE, Grid, patch, swapped_people
 from interp.knowledge import split_batch
 from interp.memory import ablation_costs, cache_activations, draw_batches
 from interp.model import (
@@ -348,7 +348,7 @@ def test_interventions_on_the_stream_and_the_mlps(model: TransformerBridge, corp
     """A grid of patches equals the same patches made one at a time by hand."""
     pairs = swapped_people(corpus, 6, seed=2)
     sites = ("resid_pre", "mlp_out", "resid_post")
-    table = patch(model, pairs, sites, "predicts value", metrics="logit_difference")
+    table = patch(model, pairs, Grid(sites, "predicts value"), metrics=LOGIT_DIFFERENCE)
     assert len(table) == 2 * len(sites)
     prompts, sources = pairs.base, pairs.source
     rows = torch.arange(len(prompts))
@@ -367,7 +367,7 @@ def test_interventions_on_the_stream_and_the_mlps(model: TransformerBridge, corp
             by_hand = (logits[rows, pairs.source_answer] - logits[rows, pairs.base_answer]).mean()
             assert row.value == pytest.approx(float(by_hand), abs=1e-4)
     # All that follows of a block in the middle of it, at one position, is its own MLP.
-    middle = patch(model, pairs, "resid_mid", "predicts value", metrics="logit_difference")
+    middle = patch(model, pairs, Grid("resid_mid", "predicts value"), metrics=LOGIT_DIFFERENCE)
     after = table[table["site"] == "resid_post"]
     np.testing.assert_allclose(middle["value"], after["value"], atol=1e-5)
     assert table["value"].nunique() > 4
@@ -490,8 +490,8 @@ def refused(run: Run) -> dict[str, Callable[[], object]]:
         "swaps of attention": lambda: memory.swaps(run),
         "trace": lambda: interp.locate_fact(run, 0, "major"),
         "explore": lambda: interp.explore(run),
-        "patch of patterns": lambda: patch(model, pairs, "pattern"),
-        "patch of heads": lambda: patch(model, pairs, "z"),
+        "patch of patterns": lambda: patch(model, pairs, Grid("pattern")),
+        "patch of heads": lambda: patch(model, pairs, Grid("z")),
         "memory stages": lambda: run_stages(run, ["attention"]),
         "patching study": lambda: patching([run], run.path.parent / "study", [0], until=2),
     }

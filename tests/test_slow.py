@@ -11,7 +11,7 @@ import interp
 import interp.associative_memory
 from interp.biographies import Corpus, TokenKind
 from interp.experiments import associative_memory, fit_of, power_law
-from interp.interventions import Pairs, patch, swapped_people
+from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
 from interp.phases import PAPER_EXPONENT
 from interp.run import Run
@@ -243,7 +243,7 @@ def test_batched_patching_equals_transformerlens(tiny_run: Run) -> None:
     with torch.no_grad():
         _, cache = model.run_with_cache(source)
         for site, function in stock.items():
-            found = patch(model, same, site, "each", metrics="logit_difference")["value"]
+            found = patch(model, same, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)["value"]
             theirs = function(model, same.base, cache, difference)
             theirs = theirs.transpose(1, 2) if site == "z" else theirs
             assert theirs.abs().max() > 1

@@ -18,7 +18,7 @@ from interp import preset
 from interp.attention import cut_edges
 from interp.biographies import Corpus, load_tokenizer
 from interp.errors import ConfigError
-from interp.interventions import Pairs, patch, read_activations, swapped_people
+from interp.interventions import Grid, Pairs, patch, read_activations, swapped_people
 from interp.interventions.windowed import can_window
 from interp.memory import cache_activations, draw_batches, promoted_logits
 from interp.memory.values import output_weights
@@ -249,7 +249,11 @@ def agrees_in_everything(model, tokens: Tensor, pairs: Pairs, draws, what: str) 
         expected = logits[rows, pairs.read].log_softmax(-1)[rows, pairs.base_answer]
     assert len(patterns) == model.cfg.n_layers
     table = patch(
-        model, pairs, "resid_pre", ["predicts value"], metrics=["log_probability"], per_pair=True
+        model,
+        pairs,
+        Grid("resid_pre", ["predicts value"]),
+        metrics=["log_probability"],
+        per_pair=True,
     )
     for _, part in table.groupby("layer"):
         unpatched = torch.tensor(part.sort_values("pair").unpatched.to_numpy())
@@ -398,7 +402,7 @@ def reads_and_edits(model, tokens, pairs, draws) -> dict[str, Callable[[], Any]]
     mask = torch.zeros(*tokens.shape, tokens.shape[1], dtype=torch.bool)
     return {
         "attn_out": lambda: read_activations(model, tokens, [("attn_out", 0)]),
-        "mlp_out": lambda: patch(model, pairs, "mlp_out", "predicts value", layers=[0]),
+        "mlp_out": lambda: patch(model, pairs, Grid("mlp_out", "predicts value", layers=[0])),
         "attention": lambda: cut_edges(model, mask).__enter__(),
         "pattern": lambda: read_patterns(model, tokens, lambda layer, pattern: None),
         "resid_mid": lambda: cache_activations(model, draws),

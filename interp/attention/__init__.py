@@ -2,7 +2,6 @@
 
 from interp.attention.knockout import (
     EDGES,
-    cut_edges,
     edge_mask,
     knockout,
     knockout_costs,
@@ -23,6 +22,7 @@ from interp.attention.names import (
 )
 from interp.attention.roles import NO_ROLE, ROLES, THRESHOLD, head_roles
 from interp.biographies.spans import Span, Spans
+from interp.interventions import cut_edges
 from interp.series import informative_steps
 
 __all__ = [

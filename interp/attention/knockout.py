@@ -1,31 +1,26 @@
 """Attention knockout: what recall costs when one token may not look at another.
 
-To cut an edge from a query to a key is to set its attention to 0 and let the rest of the row share
-the whole again, as a score of -∞ before the softmax does. If the model used what the edge carries,
-its attribute loss rises.
+If the model used what a cut edge carries (`interventions.cut_edges`), its attribute loss rises.
 
 Source: Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language
 models", section 5 (there the edges of a window of layers are cut; here those of one head, one layer,
 or all layers).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
+from interp.biographies import AnyTexts, Spans, TokenKind, position_masks, spans_of
+from interp.biographies.positions import drawn
 from interp.errors import ArgumentError, suggest
+from interp.interventions import cut_edges
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import evaluating, pattern_hook, valid_indices
-from interp.model.live import require_live
-from interp.model.patterns import require_hooks
+from interp.model import evaluating
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 
@@ -59,99 +54,24 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
     _require_edges([edge])
     width = spans.kind.shape[1]
     places = torch.arange(width, device=spans.kind.device)
-    is_name = spans.is_kind(TokenKind.NAME)
-    name = is_name & (places > 0)
-    attendable = places <= places[:, None]
     if edge == "name_to_name":
         row, sentence = (spans.name_end > 0).nonzero(as_tuple=True)
         position = spans.name_end[row, sentence]
         mine = spans.sentence[row] == sentence[:, None]
-        keys = name[row] & mine & (places < position[:, None])
+        keys = spans.is_kind(TokenKind.NAME)[row] & mine & (places < position[:, None])
     else:
         row, position = spans.predicts_value.nonzero(as_tuple=True)
-        keys = name[row] & attendable[position]
-        if edge == "attribute_to_name":
-            keys &= spans.sentence[row] == spans.next_sentence[row, position][:, None]
-        if edge == "control":
-            telling = is_name | spans.is_kind(TokenKind.TYPE)
-            possible = attendable[position] & ~telling[row] & (places != position[:, None])
-            possible[:, 0] = False
-            generator = torch.Generator().manual_seed(seed)
-            draw = torch.rand(keys.shape, generator=generator).to(keys.device)
-            rank = draw.masked_fill(~possible, -1).argsort(1, descending=True).argsort(1)
-            keys = possible & (rank < keys.sum(1, keepdim=True))
+        read = Spans(spans.kind[row], spans.sentence[row])
+        kind = "name" if edge == "attribute_to_name" else "every name"
+        keys = position_masks(read, kind, position)[kind]
+    keys[:, 0] = False
+    if edge == "control":
+        possible = ~read.is_kind(TokenKind.NAME, TokenKind.TYPE) & (places < position[:, None])
+        possible[:, 0] = False
+        keys = drawn(possible, keys.sum(1), seed)
     mask = torch.zeros(len(spans), width, width, dtype=torch.bool, device=keys.device)
     mask[row, position] = keys
     return mask
-
-
-@contextmanager
-def cut_edges(
-    model: TransformerLensModel,
-    mask: Bool[Tensor, "batch query key"],
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-) -> Iterator[TransformerLensModel]:
-    """While this lasts, queries do not attend to the keys of a mask.
-
-    The post-softmax pattern is set to 0 there and the row divided by what is left of it; a row of
-    which nothing is left stays 0. Rows without a cut keep their bits.
-
-    Args:
-        model: Any TransformerLens model.
-        mask: True where an edge is cut; forward passes have its batch and positions.
-        layers: Layers to cut in; all by default.
-        heads: Heads to cut in each of them; all by default.
-
-    Raises:
-        ArgumentError: a layer or head is out of range, a hook point is missing, or (from a forward
-            pass) the mask has another shape than the pattern.
-
-    Example:
-        ```python
-        mask = edge_mask(texts.spans, "attribute_to_name")
-        with cut_edges(model, mask, layers=[1]):
-            logits = model(texts.tokens)
-        ```
-    """
-    chosen_layers = valid_indices(layers, model.cfg.n_layers, "layer")
-    chosen_heads = valid_indices(heads, model.cfg.n_heads, "head")
-    names = [pattern_hook(layer) for layer in chosen_layers]
-    require_hooks(model, names)
-    require_live(model, names)
-    row, query = mask.any(dim=-1).nonzero(as_tuple=True)
-    cut = partial(
-        _cut,
-        shape=tuple(mask.shape),
-        row=row[:, None],
-        query=query[:, None],
-        head=torch.tensor(chosen_heads, device=mask.device),
-        keys=mask[row, query][:, None],
-    )
-    with cast(Any, model).hooks(fwd_hooks=[(name, cut) for name in names]):
-        yield model
-
-
-def _cut(
-    pattern: Float[Tensor, "batch head query key"],
-    hook: Any,
-    shape: tuple[int, ...],
-    row: Tensor,
-    query: Tensor,
-    head: Tensor,
-    keys: Bool[Tensor, "read 1 key_of_mask"],
-) -> Float[Tensor, "batch head query key"]:
-    batch, _, n_queries, n_keys = pattern.shape
-    if shape != (batch, n_queries, n_keys):
-        raise ArgumentError(
-            f"The mask of edges has the shape {shape}, but the pattern needs "
-            f"{(batch, n_queries, n_keys)}: [batch, query, key]."
-        )
-    left = pattern[row, head, query].masked_fill(keys, 0)  # [read head key]
-    total = left.sum(-1, keepdim=True)
-    pattern = pattern.clone()
-    pattern[row, head, query] = left / total.masked_fill(total == 0, 1)
-    return pattern
 
 
 def knockout_costs(

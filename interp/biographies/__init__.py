@@ -6,6 +6,7 @@ Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
 from interp.biographies.corpus import Batch, Corpus, TokenKind, Wordings
 from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_pools, word_list
 from interp.biographies.population import Population
+from interp.biographies.positions import POSITIONS, control_mask, position_masks
 from interp.biographies.sampling import Sampler, sampler
 from interp.biographies.spans import AnyTexts, Span, Spans, Texts, spans_of
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, Template, templates
@@ -16,6 +17,7 @@ __all__ = [
     "NAME_PARTS",
     "N_TEMPLATES",
     "N_TRAIN_TEMPLATES",
+    "POSITIONS",
     "AnyTexts",
     "Batch",
     "Corpus",
@@ -28,8 +30,10 @@ __all__ = [
     "TokenKind",
     "Wordings",
     "build_tokenizer",
+    "control_mask",
     "load_tokenizer",
     "name_pools",
+    "position_masks",
     "sampler",
     "save_tokenizer",
     "spans_of",

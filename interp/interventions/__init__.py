@@ -1,40 +1,57 @@
 """Interventions: edit activations of a model at some positions, and see what becomes of its answer."""
 
+from interp.biographies import POSITIONS
+from interp.interventions.arrays import as_array
 from interp.interventions.attribution import attribution
-from interp.interventions.cells import Cell, How, Units
-from interp.interventions.metrics import METRICS, Answers
-from interp.interventions.pairs import (
-    Pairs,
-    first_value_tokens,
-    swapped_attributes,
-    swapped_people,
+from interp.interventions.grid import (
+    Add,
+    Cell,
+    Edit,
+    Grid,
+    Knockout,
+    Mean,
+    Replace,
+    Units,
+    Zero,
 )
+from interp.interventions.knockout import cut_edges
+from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers
+from interp.interventions.pairs import Pairs
 from interp.interventions.patch import patch
 from interp.interventions.path import RECEIVERS, SENDERS, path_patch
 from interp.interventions.positions import (
     EACH,
-    POSITIONS,
     control_positions,
     position_labels,
     resolve_positions,
 )
 from interp.interventions.sites import SITES, Site, read_activations
+from interp.interventions.swapped import first_value_tokens, swapped_attributes, swapped_people
 
 __all__ = [
     "EACH",
+    "LOGIT_DIFFERENCE",
     "METRICS",
     "POSITIONS",
     "RECEIVERS",
     "SENDERS",
     "SITES",
+    "Add",
     "Answers",
     "Cell",
-    "How",
+    "Edit",
+    "Grid",
+    "Knockout",
+    "Mean",
     "Pairs",
+    "Replace",
     "Site",
     "Units",
+    "Zero",
+    "as_array",
     "attribution",
     "control_positions",
+    "cut_edges",
     "first_value_tokens",
     "patch",
     "path_patch",

@@ -6,7 +6,7 @@ cells; how good the approximation is, only exact patching tells, so both stand s
 Source: Nanda 2023, "Attribution patching: activation patching at industrial scale"; Syed et al. 2023.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
-from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import AttentionRules, Edits, cell_means
+from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
 from interp.interventions.memory_limit import budget, pairs_at_a_time
-from interp.interventions.metrics import METRICS, Answers, at_least_single
+from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers, at_least_single
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import labelled, patch
-from interp.interventions.positions import Positions
 from interp.interventions.sites import (
     Key,
     by_position,
@@ -40,54 +39,39 @@ from interp.model.patterns import require_hooks
 def attribution(
     model: TransformerLensModel,
     pairs: Pairs,
-    sites: str | Sequence[str] = "resid_pre",
-    positions: Positions = ("last name", "predicts value"),
-    layers: Sequence[int] | None = None,
+    grid: Grid,
     *,
-    how: How = "replace",
-    heads: Units = "each",
-    neurons: Units = "all",
-    keys: Positions | None = None,
-    values: Mapping[Key, Tensor] | Tensor | None = None,
     max_memory_gb: float | int | None = None,
 ) -> pd.DataFrame:
     """The change of the logit difference by each cell of a grid: exact, and by its gradient.
 
+    The logit difference is that of the source's answer minus that of the base's.
+
     Args:
         model: Any TransformerLens model; it is left as it was, without gradients on its weights.
         pairs: What is run, and what it is patched with.
-        sites: Names out of `SITES`.
-        positions: Position kinds, "each", or masks by label.
-        layers: Layers; all by default.
-        how: What the edit does; see `patch`.
-        heads: Heads or groups of them, at sites with heads.
-        neurons: Neurons or groups of them, at sites with neurons.
-        keys: Of a cut, the positions that cannot be attended to.
-        values: What to use in place of the source's activations; see `patch`.
+        grid: Which activations are edited, and how.
         max_memory_gb: What activations may take, in GiB; found by itself by default.
 
     Returns:
-        A row for every cell. Columns `site`, `layer`, `head`, `neurons`, `position`, `exact` (the
-        change of the mean logit difference, in logits), `approximate` (by the gradient), `error`
-        (approximate - exact) and `n` (pairs that have such a position).
+        A row for every cell. The columns of `patch` up to `token`, then `exact` (the change of the
+        mean logit difference, in logits), `approximate` (by the gradient), `error` (approximate -
+        exact) and `n` (pairs that have such a position).
 
     Raises:
         ArgumentError: as `patch`.
 
     Example:
         ```python
-        table = attribution(model, pairs, ("z", "mlp_out"), positions="each")
+        table = attribution(model, pairs, Grid(("z", "mlp_out"), positions="each"))
         table[["exact", "approximate"]].corr()
         ```
     """
-    exact = patch(
-        model, pairs, sites, positions, layers, how=how, heads=heads, neurons=neurons, keys=keys,
-        values=values, metrics="logit_difference", max_memory_gb=max_memory_gb,
-    )  # fmt: skip
+    exact = patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE, max_memory_gb=max_memory_gb)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
-    cells = grid_cells(model, pairs, sites, positions, layers, how, heads, neurons, keys)
-    given = given_values(cells, values, how, len(pairs))
+    cells, edit = grid_cells(model, pairs, grid), grid.what
+    given = given_values(cells, edit, len(pairs))
     # A backward pass keeps what a forward pass does not.
     limit = budget(max_memory_gb, device) / 3
     size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
@@ -95,19 +79,18 @@ def attribution(
     changes = np.zeros((len(cells), len(pairs)))
     require_live_sites(model, [cell.key for cell in cells], pairs.base[:1], gradient=True)
     with evaluating(model):
-        if how == "mean" and values is None:
+        if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)
         for block in blocks:
             of_block = [v if v is None or len(v) == 1 else v[block] for v in given]
             part = [cell.of(block) for cell in cells]
-            changes[:, block] = _changes(model, pairs[block], part, how, of_block)
+            changes[:, block] = _changes(model, pairs[block], part, edit, of_block)
     counted = [cell.mask.any(dim=1).cpu().numpy() for cell in cells]
     approximate = [
         float(of_cell[rows].mean()) if rows.any() else np.nan
         for of_cell, rows in zip(changes, counted, strict=True)
     ]
-    change = exact["value"] - exact["unpatched"]
-    table = labelled(cells).assign(exact=change, approximate=approximate)
+    table = labelled(cells).assign(exact=exact["change"], approximate=approximate)
     return table.assign(error=table["approximate"] - table["exact"], n=exact["n"])
 
 
@@ -115,20 +98,20 @@ def _changes(
     model: TransformerLensModel,
     pairs: Pairs,
     cells: Sequence[Cell],
-    how: How,
+    edit: Edit,
     given: Sequence[Tensor | None],
 ) -> Float[np.ndarray, "cell pair"]:
     """The change of each pair's logit difference by each cell, to first order."""
     keys = list(dict.fromkeys(cell.key for cell in cells))
     own, gradients = gradients_at(model, pairs, keys)
     source: dict[Key, Tensor] = {}
-    if how == "replace" and any(value is None for value in given):
+    if isinstance(edit, Replace) and edit.values is None:
         source = read_activations(model, pairs.source, keys)
     found = np.zeros((len(cells), len(pairs)))
     for key in keys:
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
         edits = Edits(
-            [cells[index] for index in chosen], pairs, how, own[key], source.get(key),
+            [cells[index] for index in chosen], pairs, edit, own[key], source.get(key),
             [given[index] for index in chosen], AttentionRules.of(model),
         )  # fmt: skip
         for number, index in enumerate(chosen):
@@ -191,7 +174,7 @@ def gradients_at(
         ):
             logits = logits_at(model, pairs.base.clone(), rows.clone(), pairs.read.clone())
             answers = Answers(pairs.base_answer.clone(), pairs.source_answer.clone())
-            total = METRICS["logit_difference"](at_least_single(logits), answers).sum()
+            total = METRICS[LOGIT_DIFFERENCE](at_least_single(logits), answers).sum()
             found = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
     finally:
         for weight in weights:

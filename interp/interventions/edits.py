@@ -10,7 +10,8 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import TokenKind
 from interp.errors import ArgumentError
-from interp.interventions.cells import Cell, How
+from interp.interventions.grid import Add, Cell, Edit, Knockout, Zero
+from interp.interventions.knockout import rescaled, without_keys
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import read_activations, site_named
 
@@ -42,7 +43,7 @@ class Edits:
     Args:
         cells: The cells.
         pairs: The pairs.
-        how: What the edits do.
+        edit: What is done.
         own: The site's activation in the bases.
         source: In the sources, where they are needed.
         given: For each cell the values to use in place of the source's, if any, with an axis of one
@@ -65,13 +66,13 @@ class Edits:
         self,
         cells: Sequence[Cell],
         pairs: Pairs,
-        how: How,
+        edit: Edit,
         own: Float[Tensor, "pair position *unit"],
         source: Float[Tensor, "pair source_position *source_unit"] | None,
         given: Sequence[Tensor | None],
         attention: "AttentionRules",
     ) -> None:
-        self.site, self._how, self._pairs = cells[0].site, how, pairs
+        self.site, self._edit, self._pairs = cells[0].site, edit, pairs
         self._own, self._source, self._attention = own, source, attention
         values = [self._fitting(value) for value in given if value is not None]
         self._given = torch.stack(torch.broadcast_tensors(*values)) if values else None
@@ -108,19 +109,17 @@ class Edits:
         """What the activation becomes at the places of some rows."""
         cell, pair, place = self.cell[rows], self.pair[rows], self.place[rows]
         own = self._own[pair[:, None], place]
-        if self._how == "zero":
+        if isinstance(self._edit, Zero):
             new = torch.zeros_like(own)
-        elif self._how == "cut":
+        elif isinstance(self._edit, Knockout):
             assert self._cut is not None
             cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
-            if self.site == "attn_scores":
-                new = own.masked_fill(cut, -torch.inf)
-            else:
-                new = share_again(own.masked_fill(cut, 0), (own * cut).sum(-1, keepdim=True) > 0)
+            scores = self.site == "attn_scores"
+            new = own.masked_fill(cut, -torch.inf) if scores else without_keys(own, cut)
         elif self._given is not None:
             one = self._given.shape[1] == 1
             given = self._given[cell, 0 if one else pair][:, None]
-            new = own + given if self._how == "add" else given.expand_as(own)
+            new = own + given if isinstance(self._edit, Add) else given.expand_as(own)
         else:
             new = self._from_source(pair, place, own)
         if site_named(self.site).by_key:
@@ -148,7 +147,7 @@ class Edits:
         if lost.any():
             raise ArgumentError(
                 "The edit of attn_scores leaves a query with no key at all, and this model has to attend "
-                'to something. Cut at the site "pattern" instead, or leave it a key.'
+                'to something. Edit the site "pattern" instead, or leave it a key.'
             )
 
     def of_own(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
@@ -185,7 +184,7 @@ class Edits:
                 return self._where_counterpart(counterpart, other, own)
             kept = gathered * there
             lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
-            other = share_again(kept, lost)
+            other = rescaled(kept, lost)
         return self._where_counterpart(counterpart, other, own)
 
     @staticmethod
@@ -209,14 +208,6 @@ def _listed(
     most = int(chosen.sum(dim=1).max()) if len(pair) else 1
     found = places.where(chosen, width).sort(dim=1).values[:, :most]
     return pair, found.where(found < width, found[:, :1])
-
-
-def share_again(
-    pattern: Float[Tensor, "*rows key"], where: Bool[Tensor, "*rows 1"]
-) -> Float[Tensor, "*rows key"]:
-    """Rows of attention that lost some, so that they add up to 1 again; empty ones stay 0."""
-    total = pattern.sum(-1, keepdim=True)
-    return torch.where(where, pattern / total.masked_fill(total == 0, 1), pattern)
 
 
 def cell_means(

@@ -33,15 +33,17 @@ def _of(logits: Tensor, token: Tensor) -> Tensor:
     return logits.gather(1, token[:, None])[:, 0]
 
 
+LOGIT_DIFFERENCE = "logit_difference_source_minus_base"
+"""The logit of the source's answer minus that of the base's, in logits."""
 METRICS: dict[str, Metric] = {
     "log_probability": lambda logits, a: _of(logits.log_softmax(1), a.base),
     "source_log_probability": lambda logits, a: _of(logits.log_softmax(1), a.source),
-    "logit_difference": lambda logits, a: _of(logits, a.source) - _of(logits, a.base),
+    LOGIT_DIFFERENCE: lambda logits, a: _of(logits, a.source) - _of(logits, a.base),
     "follows": lambda logits, a: (logits.argmax(1) == a.source).to(logits.dtype),
     "stays": lambda logits, a: (logits.argmax(1) == a.base).to(logits.dtype),
 }
 """The log-probability (nats) of the base's own value, and of the source's; the logit of the source's
-value above that of the base's; whether the prediction has become the source's value, or is still the
+value minus that of the base's (logits); whether the prediction has become the source's value, or is still the
 base's (0 or 1). Of a value, always its first token."""
 
 

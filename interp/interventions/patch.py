@@ -1,9 +1,13 @@
 """Batched activation patching: a grid of edits, each measured on many pairs of prompts.
 
     pairs = swapped_people(run.corpus, n=64)
-    table = patch(run.model(), pairs, sites=("resid_pre", "mlp_out"), positions=("last name", "name"))
+    grid = Grid(("resid_pre", "mlp_out"), positions="each")
+    table = patch(run.model(), pairs, grid)
+    as_array(table, "position", site="resid_pre", value="change")    # [layer, position]
 
-Cells are put together into batches, and models of ours compute only what an edit changes (`suffix`).
+Cells are put together into batches, and models of ours compute only what an edit changes (`windowed`).
+That, memory that is bounded, and edits of other kinds are why this is not a loop over
+`transformer_lens.patching`, which it equals.
 Source: activation patching is Vig et al. 2020's causal mediation and Meng et al. 2022's causal
 tracing; edits with the activation of another input are Geiger et al. 2021's interchange interventions.
 """
@@ -19,10 +23,11 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.interventions.cells import Cell, How, Units, given_values, grid_cells
 from interp.interventions.edits import AttentionRules, Edits, cell_means
+from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import (
+    LOGIT_DIFFERENCE,
     Answers,
     Metric,
     Metrics,
@@ -30,7 +35,7 @@ from interp.interventions.metrics import (
     resolve_metrics,
 )
 from interp.interventions.pairs import Pairs
-from interp.interventions.positions import Positions
+from interp.interventions.positions import single_position
 from interp.interventions.sites import (
     Key,
     read_activations,
@@ -40,21 +45,14 @@ from interp.interventions.sites import (
 from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import evaluating
 
-DEFAULT_METRICS = ("log_probability", "logit_difference", "follows", "stays")
+DEFAULT_METRICS = ("log_probability", LOGIT_DIFFERENCE, "follows", "stays")
 
 
 def patch(
     model: TransformerLensModel,
     pairs: Pairs,
-    sites: str | Sequence[str] = "resid_pre",
-    positions: Positions = ("last name", "predicts value"),
-    layers: Sequence[int] | None = None,
+    grid: Grid,
     *,
-    how: How = "replace",
-    heads: Units = "each",
-    neurons: Units = "all",
-    keys: Positions | None = None,
-    values: Mapping[Key, Tensor] | Tensor | None = None,
     metrics: Metrics = DEFAULT_METRICS,
     per_pair: bool = False,
     tokenizer: PreTrainedTokenizerFast | None = None,
@@ -62,32 +60,13 @@ def patch(
 ) -> pd.DataFrame:
     """Edits activations, one cell of a grid at a time, and measures what becomes of the prediction.
 
-    The grid is sites x layers x heads (or groups of neurons) x positions. What an edit does (`how`):
-
-    - "replace": the activation of the source at the corresponding position (those without one stay
-      as they are); or `values`;
-    - "add": the activation plus `values`, as in steering;
-    - "mean": the mean over all pairs and positions of the cell; or `values`;
-    - "zero": zero;
-    - "cut": of attention patterns, no attention from `positions` to `keys`; the rest of the row
-      shares the whole again (attention knockout).
-
     An edit that leaves an activation bit for bit as it was changes no bit of the result. The model is
     left as it was: same mode, no hook. Hooks that are on it take effect.
 
     Args:
         model: Any TransformerLens model; ours without hooks on them go the quick way.
         pairs: What is run, and what it is patched with.
-        sites: Names out of `SITES`.
-        positions: Position kinds by name, "each" for every position by itself, or masks by label.
-        layers: Layers; all by default.
-        how: What the edit does.
-        heads: At sites with heads, "each" by itself, "all", some at once, or groups by label.
-        neurons: The same for neurons.
-        keys: Of a cut, the positions that cannot be attended to.
-        values: What to use in place of the source's activations: one tensor for all sites, or by
-            (site, layer); of the shape of the activation at one position, [unit...], or with one
-            entry for each pair in front.
+        grid: Which activations are edited, and how.
         metrics: Names out of `METRICS`, or functions by label.
         per_pair: Give a row for every pair, not their mean.
         tokenizer: Gives words for the labels of single positions.
@@ -95,26 +74,29 @@ def patch(
             default.
 
     Returns:
-        A row for every cell and metric. Columns `site`, `layer`, `head` and `neurons` (NA for the
-        whole site), `position`, `metric`, `value` (mean over the pairs that have such a position, NaN
-        without any), `unpatched` (the same mean without the edit), `n` (those pairs). With
-        `per_pair`, `pair` in place of `n`, and no row for pairs without such a position.
+        A row for every cell and metric. Columns `site`, `layer`; `head`, `neuron` (whole numbers, NA
+        unless a single one is edited), `group` (the label of several heads or neurons, else NA);
+        `position` (a label; of a knockout "from → to"), `token` (the place of a single position, else
+        NA); `metric`, `value` (mean over the pairs that have such a position, NaN without any),
+        `unpatched` (the same mean without the edit), `change` (value - unpatched), `n` (those pairs).
+        With `per_pair`, `pair` in place of `n`, and no row for pairs without such a position.
+        `as_array` gives it as [layer, position] or [layer, head].
 
     Raises:
-        ArgumentError: an unknown site, position, metric or way of editing; a layer, head or neuron out
-            of range; values missing or of a wrong shape; or a model without the hook points.
+        ArgumentError: an unknown position or metric; a layer, head or neuron out of range; values
+            missing or of a wrong shape; or a model without the hook points.
 
     Example:
         ```python
-        heads = patch(model, pairs, "z", "predicts value", layers=[1])
-        cut = patch(model, pairs, "pattern", "predicts value", how="cut", keys=["every name"])
+        heads = patch(model, pairs, Grid("z", "predicts value", layers=[1]))
+        cut = patch(model, pairs, Grid("pattern", "predicts value", edit=Knockout("every name")))
         ```
     """
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
-    cells = grid_cells(model, pairs, sites, positions, layers, how, heads, neurons, keys, tokenizer)
+    cells, edit = grid_cells(model, pairs, grid, tokenizer), grid.what
     measures = resolve_metrics(metrics)
-    given = given_values(cells, values, how, len(pairs))
+    given = given_values(cells, edit, len(pairs))
     require_live_sites(model, [cell.key for cell in cells], pairs.base[:1])
     limit = budget(max_memory_gb, device)
     outcome = np.empty((len(measures), len(cells), len(pairs)))
@@ -122,13 +104,13 @@ def patch(
     with evaluating(model):
         size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
         blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
-        if how == "mean" and values is None:
+        if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)
         for block in blocks:
             part = [cell.of(block) for cell in cells]
             of_block = [v if v is None or len(v) == 1 else v[block] for v in given]
             unpatched[:, block], outcome[:, :, block] = _measure_block(
-                model, pairs[block], part, how, of_block, measures, limit
+                model, pairs[block], part, edit, of_block, measures, limit
             )
     return _table(cells, list(measures), outcome, unpatched, per_pair=per_pair)
 
@@ -137,7 +119,7 @@ def _measure_block(
     model: TransformerLensModel,
     pairs: Pairs,
     cells: Sequence[Cell],
-    how: How,
+    edit: Edit,
     given: Sequence[Tensor | None],
     measures: Mapping[str, Metric],
     limit: float,
@@ -147,7 +129,7 @@ def _measure_block(
     windowed = can_window(model)
     runs = unpatched_runs(model, pairs.base, pairs.read, keys)
     source: dict[Key, Tensor] = {}
-    if how == "replace" and any(value is None for value in given):
+    if isinstance(edit, Replace) and edit.values is None:
         source = _read_sources(model, pairs, keys, runs.base)
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = measured(measures, runs.unpatched(), answers)
@@ -156,7 +138,7 @@ def _measure_block(
     for key in keys:
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
         edits = Edits(
-            [cells[index] for index in chosen], pairs, how, runs.base[key], source.get(key),
+            [cells[index] for index in chosen], pairs, edit, runs.base[key], source.get(key),
             [given[index] for index in chosen], rules,
         )  # fmt: skip
         number = torch.tensor(chosen, device=edits.cell.device)
@@ -231,16 +213,22 @@ def _table(
     columns = ["metric", "value", "unpatched"]
     columns = ["cell", "pair", *columns] if per_pair else ["cell", *columns, "n"]
     table = pd.DataFrame(rows, columns=columns)
+    change = table["value"] - table["unpatched"]
+    table.insert(list(table.columns).index("unpatched") + 1, "change", change)
     return labelled(cells).merge(table, left_index=True, right_on="cell").drop(columns="cell")
 
 
 def labelled(cells: Sequence[Cell]) -> pd.DataFrame:
-    """The labels of some cells: columns `site`, `layer`, `head`, `neurons`, `position`."""
+    """The labels of some cells: `site`, `layer`, `head`, `neuron`, `group`, `position`, `token`."""
     rows = []
+    places: dict[int, int | None] = {}
     for cell in cells:
         unit = site_named(cell.site).unit
-        group = None if cell.group is None else str(cell.group)
-        of_unit = [group if unit == which else None for which in ("head", "neuron")]
-        rows.append((cell.site, cell.layer, *of_unit, cell.position))
-    table = pd.DataFrame(rows, columns=["site", "layer", "head", "neurons", "position"])
-    return table.astype({"head": "string", "neurons": "string"})
+        units = [cell.unit if unit == which else None for which in ("head", "neuron")]
+        if id(cell.mask) not in places:
+            places[id(cell.mask)] = single_position(cell.mask)
+        at = cell.position, places[id(cell.mask)]
+        rows.append((cell.site, cell.layer, *units, cell.group, *at))
+    columns = ["site", "layer", "head", "neuron", "group", "position", "token"]
+    types = {"head": "Int64", "neuron": "Int64", "group": "string", "token": "Int64"}
+    return pd.DataFrame(rows, columns=columns).astype(types)

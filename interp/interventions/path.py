@@ -2,7 +2,8 @@
 
 The *sender* (a head, or an MLP) writes into the residual stream what it writes on the source; of all
 that read the stream, only the *receivers* (what heads' queries, keys or values read) notice. Everything
-after the receivers is computed anew, everything else stays as in the base.
+after the receivers is computed anew, everything else stays as in the base. Many paths go through the
+model together, and ours on windows, which is why this is not a loop over TransformerLens' function.
 
 Source: Wang et al. 2022, "Interpretability in the wild: a circuit for indirect object identification in
 GPT-2 small", section 3.1. With one receiver this is TransformerLens' exact `get_act_patch_direct_path`.
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError, listed, suggest
-from interp.interventions.cells import Units, unit_groups
+from interp.interventions.grid import Units, unit_groups
 from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
 from interp.interventions.metrics import Answers, Metric, Metrics, measured, resolve_metrics
 from interp.interventions.pairs import Pairs
@@ -70,8 +71,9 @@ def path_patch(
 
     Returns:
         A row for every sender, receiver in a later layer, and metric. Columns `sender` ("result" or
-        "mlp_out"), `sender_layer`, `sender_head` (NA for an MLP), `receiver`, `layer`, `head`,
-        `metric`, `value` (mean over pairs), `unpatched` and `n`.
+        "mlp_out"), `sender_layer`, `sender_head` (NA unless it is a single head), `sender_group` (the
+        label of several heads), `receiver`, `layer`, `head` and `group` (the receiver's), `metric`,
+        `value` (mean over pairs), `unpatched`, `change` (value - unpatched) and `n`.
 
     Raises:
         ArgumentError: an unknown sender, receiver or metric, a layer or head out of range, no receiver
@@ -111,17 +113,20 @@ def path_patch(
                 model, pairs[block], paths, measures, limit
             )
     rows = [
-        (*s[0], _label(s), *r[0], _label(r), name, float(outcome[i, j].mean()),
-         float(unpatched[i].mean()), len(pairs))
+        (*s[0], *_label(s), *r[0], *_label(r), name, float(outcome[i, j].mean()),
+         float(unpatched[i].mean()))
         for j, (s, r) in enumerate(paths)
         for i, name in enumerate(measures)
     ]  # fmt: skip
-    columns = ["sender", "sender_layer", "sender_head", "receiver", "layer", "head"]
-    table = pd.DataFrame(rows, columns=[*columns, "metric", "value", "unpatched", "n"])
-    return table.astype({"sender_head": "string", "head": "string"})
+    sender = ["sender", "sender_layer", "sender_head", "sender_group"]
+    columns = [*sender, "receiver", "layer", "head", "group", "metric", "value", "unpatched"]
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.assign(change=table["value"] - table["unpatched"], n=len(pairs))
+    types = {"sender_head": "Int64", "sender_group": "string", "head": "Int64", "group": "string"}
+    return table.astype(types)
 
 
-_End = tuple[Key, str | int | None, tuple[int, ...] | None]
+_End = tuple[Key, str | None, tuple[int, ...] | None]
 """A sender or receiver: its site and layer, its heads' label, and its heads."""
 
 
@@ -161,8 +166,10 @@ def _require_additive(model: TransformerLensModel, layers: Sequence[int]) -> Non
         )
 
 
-def _label(end: _End) -> str | None:
-    return None if end[1] is None else str(end[1])
+def _label(end: _End) -> tuple[int | None, str | None]:
+    """Its head, if it is a single one, and what its heads are called together."""
+    _, group, heads = end
+    return heads[0] if heads is not None and len(heads) == 1 else None, group
 
 
 def _measure(

@@ -1,92 +1,24 @@
-"""Positions by what stands there: "last name", "type word", "predicts value", or one by one.
+"""Positions of pairs: by what stands there, one by one, or as masks of yours.
 
-A *position kind* is a set of positions in every pair, relative to the sentence that tells the answer
-(the *own* sentence, that of the token after the position whose logits are read, or of that position
-where the prompt ends with it). What comes after the position that is read is left out where it cannot
-matter.
+The names are those of `interp.biographies.POSITIONS`, relative to the position of the base whose
+logits are read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import TokenKind
+from interp.biographies import POSITIONS, control_mask, position_masks
+from interp.biographies.positions import PositionMask
 from interp.errors import ArgumentError, listed, suggest
 from interp.interventions.pairs import Pairs
 
 EACH = "each"
 """Every position by itself."""
-PositionMask = Bool[Tensor, "pair position"]
 Positions = str | Sequence[str] | Mapping[str, Tensor]
 """Position kinds by name, `EACH`, or masks [pair, position] (or whole positions [pair]) by label."""
-
-
-class _View:
-    """The sets that position kinds are made of."""
-
-    def __init__(self, pairs: Pairs) -> None:
-        spans = pairs.spans
-        self.places = torch.arange(pairs.base.shape[1], device=pairs.read.device)[None]
-        self.read = pairs.read[:, None]
-        answer = (self.read + 1).clamp(max=pairs.base.shape[1] - 1)
-        own = spans.sentence.gather(1, answer)
-        # Where the prompt ends with the position that is read, the sentence is the one it ends in.
-        own = own.where(own >= 0, spans.sentence.gather(1, self.read))
-        self.attendable = self.places <= self.read
-        self.own = (spans.sentence == own) & (own >= 0)
-        self.earlier = (spans.sentence >= 0) & (spans.sentence < own)
-        self.is_kind = spans.is_kind
-        self.spans = spans
-
-    def kind(self, *kinds: TokenKind) -> PositionMask:
-        return self.is_kind(*kinds) & self.attendable
-
-    def ends(self, *, last: bool) -> PositionMask:
-        """The first or last name token of every sentence up to the read position."""
-        name = self.kind(TokenKind.NAME)
-        neighbour = torch.zeros_like(name)
-        same = self.spans.sentence[:, 1:] == self.spans.sentence[:, :-1]
-        if last:
-            neighbour[:, :-1] = self.spans.is_kind(TokenKind.NAME)[:, 1:] & same
-        else:
-            neighbour[:, 1:] = name[:, :-1] & same
-        return name & ~neighbour
-
-    def inner(self) -> PositionMask:
-        """Name tokens that are neither the first nor the last of their name."""
-        return self.kind(TokenKind.NAME) & ~self.ends(last=True) & ~self.ends(last=False)
-
-    def outermost(self, mask: PositionMask) -> PositionMask:
-        """The last position of a mask."""
-        place = self.places.where(mask, -1).amax(dim=1, keepdim=True)
-        return mask & (self.places == place)
-
-
-POSITIONS: dict[str, Callable[[_View], PositionMask]] = {
-    "first token": lambda v: (v.places == 0).expand_as(v.own),
-    "first name": lambda v: v.ends(last=False) & v.own,
-    "middle name": lambda v: v.inner() & v.own,
-    "last name": lambda v: v.ends(last=True) & v.own,
-    "name": lambda v: v.kind(TokenKind.NAME) & v.own,
-    "earlier last names": lambda v: v.ends(last=True) & v.earlier,
-    "earlier names": lambda v: v.kind(TokenKind.NAME) & v.earlier,
-    "every first name": lambda v: v.ends(last=False) & (v.own | v.earlier),
-    "every middle name": lambda v: v.inner() & (v.own | v.earlier),
-    "every last name": lambda v: v.ends(last=True) & (v.own | v.earlier),
-    "every name": lambda v: v.kind(TokenKind.NAME) & (v.own | v.earlier),
-    "type word": lambda v: v.outermost(v.kind(TokenKind.TYPE) & v.own),
-    "type words": lambda v: v.kind(TokenKind.TYPE) & v.own,
-    "text": lambda v: v.kind(TokenKind.TEXT) & v.own,
-    "earlier values": lambda v: v.kind(TokenKind.VALUE) & v.earlier,
-    "predicts value": lambda v: v.places == v.read,
-    "first value token": lambda v: v.places == v.read + 1,
-}
-"""The position kinds: name tokens of the sentence that tells the answer, of earlier ones, of both;
-words of that sentence that tell the type of attribute, or nothing; values told before; the position
-that predicts the first value token, and that token itself."""
 
 
 def resolve_positions(
@@ -107,41 +39,26 @@ def resolve_positions(
         if masks:
             return masks
     names = listed(positions, "positions")
-    if not names:
-        raise ArgumentError(f"No position is named; positions are {', '.join([*POSITIONS, EACH])}.")
-    view = _View(pairs)
+    known = [*POSITIONS, EACH]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        wrong = f"There is no position {unknown[0]!r}." if unknown else "No position is named."
+        near = suggest(unknown[0], known) if unknown else ""
+        raise ArgumentError(f"{wrong}{near} Positions: {', '.join(known)}; or give masks by label.")
+    places = torch.arange(pairs.base.shape[1], device=pairs.read.device)
     found: dict[str, PositionMask] = {}
     for name in names:
         if name == EACH:
             for place, label in enumerate(position_labels(pairs, tokenizer)):
-                found[label] = (view.places == place).expand_as(view.own)
-        elif name in POSITIONS:
-            found[name] = POSITIONS[name](view)
+                found[label] = (places == place).expand_as(pairs.base)
         else:
-            raise ArgumentError(
-                f"There is no position {name!r}.{suggest(name, POSITIONS)} Positions: "
-                f"{', '.join([*POSITIONS, EACH])}; or give masks by label."
-            )
+            found |= position_masks(pairs.spans, name, pairs.read)
     return found
 
 
 def control_positions(pairs: Pairs, like: PositionMask, seed: int = 0) -> PositionMask:
-    """As many positions as a mask has, drawn among template text and punctuation before the read.
-
-    They hold neither name nor value nor type word, and are not the position that is read. Where a
-    prompt has fewer of them, all are taken.
-
-    Args:
-        pairs: The pairs.
-        like: The mask whose size is matched, pair by pair.
-        seed: Of the draw.
-    """
-    view = _View(pairs)
-    possible = view.kind(TokenKind.TEXT, TokenKind.PUNCTUATION) & (view.places < view.read)
-    possible &= (view.own | view.earlier) & ~like
-    draw = torch.rand(possible.shape, generator=torch.Generator().manual_seed(seed))
-    rank = draw.to(possible.device).masked_fill(~possible, -1).argsort(1, descending=True)
-    return possible & (rank.argsort(1) < like.sum(1, keepdim=True))
+    """As many positions of the bases as a mask has, elsewhere; see `interp.biographies.control_mask`."""
+    return control_mask(pairs.spans, like, pairs.read, seed)
 
 
 def position_labels(pairs: Pairs, tokenizer: PreTrainedTokenizerFast | None = None) -> list[str]:
@@ -149,10 +66,9 @@ def position_labels(pairs: Pairs, tokenizer: PreTrainedTokenizerFast | None = No
 
     The word is left out where pairs differ in it, what it is for where pairs differ in that.
     """
-    view = _View(pairs)
     names = ("first name", "last name", "middle name", "predicts value", "first value token")
     others = ("type words", "text", "earlier values", "earlier names")
-    masks = {name: POSITIONS[name](view) for name in (*names, *others)}
+    masks = position_masks(pairs.spans, [*names, *others], pairs.read)
     labels = []
     for place in range(pairs.base.shape[1]):
         parts = [str(place)]
@@ -165,6 +81,12 @@ def position_labels(pairs: Pairs, tokenizer: PreTrainedTokenizerFast | None = No
                           "earlier values": "earlier value"}.get(purpose, purpose))  # fmt: skip
         labels.append(" · ".join(parts))
     return labels
+
+
+def single_position(mask: PositionMask) -> int | None:
+    """The one position that a mask has in every pair; None where there is none."""
+    columns = mask.any(dim=0).nonzero()[:, 0]
+    return int(columns[0]) if len(columns) == 1 and bool(mask[:, columns[0]].all()) else None
 
 
 def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:

@@ -1,6 +1,6 @@
 """MLP layers as key-value memory: keys, values, and what probes read from the residual stream."""
 
-from interp.memory.ablation import ABLATION_POSITIONS, ablation_costs, ablation_mask, ablations
+from interp.memory.ablation import ABLATION_POSITIONS, ablation_costs, ablations
 from interp.memory.activations import (
     POSITIONS,
     CachedActivations,
@@ -63,7 +63,6 @@ __all__ = [
     "MemoryTables",
     "RidgeProbe",
     "ablation_costs",
-    "ablation_mask",
     "ablations",
     "cache_activations",
     "draw_batches",

@@ -14,8 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
-from interp.errors import ArgumentError, suggest
+from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import evaluating
 from interp.model.live import require_live
@@ -31,37 +30,8 @@ ABLATION_POSITIONS = (
     "predicts value",
     "control",
 )
-"""Where MLPs are ablated, in all sentences: at all tokens of names, at the first, those between, the
-last; at positions that predict a token of a value; and at as many tokens as names have, drawn from
-those that hold neither names nor type words."""
-
-
-def ablation_mask(spans: Spans, position: str, seed: int = 0) -> Bool[Tensor, "batch position"]:
-    """The tokens of a biography at which MLPs are ablated, by name (`ABLATION_POSITIONS`).
-
-    Raises:
-        ArgumentError: an unknown name.
-    """
-    if position not in ABLATION_POSITIONS:
-        raise ArgumentError(
-            f"There is no position {position!r}.{suggest(position, ABLATION_POSITIONS)} Positions: "
-            f"{', '.join(ABLATION_POSITIONS)}."
-        )
-    name = spans.is_kind(TokenKind.NAME)
-    if position == "name":
-        return name
-    if position == "predicts value":
-        return spans.predicts_value
-    if position != "control":
-        before, after = torch.zeros_like(name), torch.zeros_like(name)
-        same = spans.sentence[:, 1:] == spans.sentence[:, :-1]
-        before[:, 1:], after[:, :-1] = name[:, :-1] & same, name[:, 1:] & same
-        parts = {"first name": ~before, "middle name": before & after, "last name": ~after}
-        return name & parts[position]
-    possible = spans.is_kind(TokenKind.TEXT, TokenKind.PUNCTUATION) & ~spans.predicts_value
-    draw = torch.rand(possible.shape, generator=torch.Generator().manual_seed(seed))
-    rank = draw.to(possible.device).masked_fill(~possible, -1).argsort(1, descending=True)
-    return possible & (rank.argsort(1) < name.sum(1, keepdim=True))
+"""Where MLPs are ablated by default, in all sentences: at all tokens of names, at the first, those
+between, the last; at positions that predict a token of a value; and the control (`ablation_costs`)."""
 
 
 def ablation_costs(
@@ -76,7 +46,9 @@ def ablation_costs(
     Args:
         model: Any TransformerLens model; it is left as it was.
         texts: Texts or biographies, with values.
-        positions: At which tokens, names out of `ABLATION_POSITIONS`.
+        positions: At which tokens of all sentences: names out of `interp.biographies.POSITIONS`, or
+            "control": as many tokens as names have, drawn from those that hold neither names nor type
+            words.
         batch_size: Texts per forward pass.
         seed: Of the control's draw.
 
@@ -94,7 +66,10 @@ def ablation_costs(
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     require_live(model, list(hooks.values()), texts.tokens[:1].to(device))
     spans = spans_of(texts)
-    masks = {position: ablation_mask(spans, position, seed) for position in positions}
+    named = [position for position in positions if position != "control"]
+    masks = position_masks(spans, named) if named else {}
+    if "control" in positions:
+        masks["control"] = control_mask(spans, position_masks(spans, "name")["name"], seed=seed)
     parts = [
         (slice(start, start + batch_size), texts[start : start + batch_size].to(device))
         for start in range(0, len(texts), batch_size)

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 import pandas as pd
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions import Pairs, control_positions, patch, resolve_positions
+from interp.interventions import (
+    Grid,
+    Knockout,
+    Pairs,
+    control_positions,
+    patch,
+    resolve_positions,
+)
 from interp.memory.swap import swap_pairs, whole_effect
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, table_over_steps
@@ -47,10 +54,8 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
     keys = resolve_positions(pairs, kinds)
     keys |= {f"as many as {kind}": control_positions(pairs, keys[kind], seed) for kind in kinds}
     queries = list(dict.fromkeys(query for query, _ in RECALL_EDGES))
-    table = patch(
-        model, pairs, "pattern", queries, how="cut", keys=keys, heads="all",
-        metrics=("log_probability", "stays"),
-    )  # fmt: skip
+    grid = Grid("pattern", queries, heads="all", edit=Knockout(keys))
+    table = patch(model, pairs, grid, metrics=("log_probability", "stays"))
     names = zip(table["metric"], table["layer"], table["position"], strict=True)
     values = zip(table["value"].astype(float), table["unpatched"].astype(float), strict=True)
     cells = dict(zip(names, values, strict=True))

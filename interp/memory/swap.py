@@ -16,6 +16,8 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
 from interp.interventions import (
+    LOGIT_DIFFERENCE,
+    Grid,
     Pairs,
     control_positions,
     patch,
@@ -93,16 +95,18 @@ def swap_success(
     """
     masks = resolve_positions(pairs, SWAP_POSITIONS)
     masks["control"] = control_positions(pairs, masks["every name"], seed)
-    table = patch(model, pairs, sites, masks, metrics=("follows", "stays", "logit_difference"))
+    grid = Grid(sites, masks)
+    table = patch(model, pairs, grid, metrics=("follows", "stays", LOGIT_DIFFERENCE))
     keys = ["site", "layer", "position"]
     wide = table.pivot(index=keys, columns="metric", values="value").reset_index()
-    before = table.pivot(index=keys, columns="metric", values="unpatched").reset_index()
+    before, change = (
+        table.pivot(index=keys, columns="metric", values=which).reset_index()
+        for which in ("unpatched", "change")
+    )
     counts = table[table["metric"] == "stays"][[*keys, "n"]]
     found = wide.merge(counts, on=keys).rename(columns={"stays": "kept"}).rename_axis(columns=None)
-    found = found.assign(
-        unpatched=before["stays"], effect=wide["logit_difference"] - before["logit_difference"]
-    )
-    found["share"] = found["effect"] / whole_effect(model, pairs, "logit_difference")
+    found = found.assign(unpatched=before["stays"], effect=change[LOGIT_DIFFERENCE])
+    found["share"] = found["effect"] / whole_effect(model, pairs, LOGIT_DIFFERENCE)
     control = found[found["position"] == "control"].set_index(["site", "layer"])
     cell = pd.MultiIndex.from_frame(found[["site", "layer"]])
     found["control"] = control["follows"].reindex(cell).to_numpy()
@@ -127,8 +131,8 @@ def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> floa
     Returns:
         The mean change of the metric; NaN where it is less than two standard errors from 0.
     """
-    table = patch(model, pairs, "resid_pre", "every name", [0], metrics=metric, per_pair=True)
-    change = (table["value"] - table["unpatched"]).to_numpy()
+    grid = Grid("resid_pre", "every name", [0])
+    change = patch(model, pairs, grid, metrics=metric, per_pair=True)["change"].to_numpy()
     error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else np.inf
     return float(change.mean()) if abs(change.mean()) > 2 * error else float("nan")
 

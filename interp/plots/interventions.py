@@ -1,8 +1,8 @@
 """What patching single cells of a model does, and how well its approximation agrees.
 
-A cell is a site with its layer, a position and, where not all of the site is patched, a head or a
-group of neurons. Grids have the columns `site`, `layer`, `position`, `head`, `neurons`, `metric`,
-`value` and, if it was measured, `unpatched` (the metric without the edit); tables of attribution
+A cell is a site with its layer, a position and, where not all of the site is patched, a head, a neuron
+or a group of them. Grids have the columns `site`, `layer`, `position`, `head`, `metric`, `value` and, if
+there are any, `neuron`, `group` and `unpatched` (the metric without the edit); tables of attribution
 patching the same cells with `exact` and `approximate`. `position` is a readable label, such as "last
 name" or "12 Smith · last name".
 """
@@ -15,26 +15,26 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
-from interp.interventions import SITES
+from interp.interventions import LOGIT_DIFFERENCE, SITES
 from interp.plots.panels import COLOURS, SIGNED, chosen, rows, unit_label
 from interp.plots.style import INK, PALETTE, describe, see_through
 
 METRIC_NAMES = {
     "log_probability": "log-probability of the own value (nats)",
     "source_log_probability": "log-probability of the source's value (nats)",
-    "logit_difference": "logit difference (source's value less own, logits)",
+    LOGIT_DIFFERENCE: "logit difference (source's value minus own, logits)",
     "follows": "share that follows the source",
     "stays": "share that stays",
 }
 """What a reader is told a metric is, with its unit."""
-_CELL = ("site", "layer", "position", "head", "neurons")
+_CELL = ("site", "layer", "position", "head")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "pentagon", "star")
 _WHAT = {True: "Change of the", False: "The"}
 _MANY = 8
 """More positions than these stand in rows, where there is room for their labels."""
 
 
-def patch_heatmap(table: pd.DataFrame, metric: str = "logit_difference") -> go.Figure:
+def patch_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Figure:
     """What patching each cell does: layers (and heads or neurons) against positions, by site.
 
     What to look for: the cells that carry the answer from the name to where it is predicted.
@@ -196,18 +196,29 @@ def _map_panels(maps: Sequence[pd.DataFrame], upright: bool) -> tuple[go.Figure,
 
 def _parts(table: pd.DataFrame) -> list[str]:
     """Labels of layers with their heads or neurons: "1", "1.3", "1 · 0-63"."""
+    neuron, group = (_neurons(table, name) for name in ("neuron", "group"))
     labels = []
-    for layer, head, neurons in zip(table["layer"], table["head"], table["neurons"], strict=True):
+    units = zip(table["site"], table["layer"], table["head"], neuron, group, strict=True)
+    for site, layer, head, one, several in units:
         label = "all" if pd.isna(layer) else str(int(layer))
-        label += "" if pd.isna(head) else f".{unit_label(head)}"
-        labels.append(label + ("" if pd.isna(neurons) else f" · {unit_label(neurons)}"))
+        of_heads = str(site) in SITES and SITES[str(site)].unit == "head"
+        parts = [("." if of_heads else " · ", several), (".", head), (" · ", one)]
+        sign, unit = next(((s, u) for s, u in parts if not pd.isna(u)), ("", ""))
+        labels.append(label + sign + (unit_label(unit) if sign else ""))
     return labels
+
+
+def _neurons(table: pd.DataFrame, name: str) -> pd.Series:
+    """A column that not every table has; groups of neurons are `neurons` in tables of runs."""
+    name = "neurons" if name == "group" and name not in table and "neurons" in table else name
+    return table[name] if name in table else pd.Series(pd.NA, index=table.index)
 
 
 def _axis_titles(grid: pd.DataFrame) -> str:
     """What the layers' axis shows."""
-    more = ".head" if grid["head"].notna().any() else ""
-    return f"layer{more}" + (" · neurons" if grid["neurons"].notna().any() else "")
+    parts = grid["part"].str
+    more = ".head" if parts.contains(".", regex=False).any() else ""
+    return f"layer{more}" + (" · neurons" if parts.contains(" · ", regex=False).any() else "")
 
 
 def _site(site: str) -> str:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
+from interp.interventions import LOGIT_DIFFERENCE
 from interp.plots.interventions import METRIC_NAMES
 from interp.plots.panels import SIGNED, chosen, rows, unit_label
 from interp.plots.style import INK, describe
@@ -16,7 +17,7 @@ _LEGIBLE = 12
 """With more columns than these, all maps together, numbers do not fit into the cells."""
 
 
-def path_heatmap(table: pd.DataFrame, metric: str = "logit_difference") -> go.Figure:
+def path_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Figure:
     """What patching each direct path changes: senders against receivers, a map for each input.
 
     What to look for: the pairs of heads that talk to each other, and through which input.
@@ -38,8 +39,10 @@ def path_heatmap(table: pd.DataFrame, metric: str = "logit_difference") -> go.Fi
     paths = paths.assign(**values)
     paths = paths.assign(
         change=paths["value"] - paths["unpatched"],
-        start=[_sender(*row) for row in _of(paths, "sender", "sender_layer", "sender_head")],
-        end=[_head(*row) for row in _of(paths, "layer", "head")],
+        start=[
+            _sender(*row) for row in _of(paths, "sender", "sender_layer", *_heads(paths, "sender_"))
+        ],
+        end=[_head(*row) for row in _of(paths, "layer", *_heads(paths, ""))],
     )
     if not paths["change"].notna().any():
         raise InterpError(f"The table of paths has no value of {metric} to draw.")
@@ -92,9 +95,15 @@ def _of(table: pd.DataFrame, *columns: str) -> zip:  # type: ignore[type-arg]
     return zip(*(table[column] for column in columns), strict=True)
 
 
-def _sender(kind: str, layer: object, head: object) -> str:
-    return f"MLP {layer}" if kind == "mlp_out" else _head(layer, head)
+def _heads(paths: pd.DataFrame, of: str) -> tuple[str, ...]:
+    """The columns that tell which heads, of those that the table has."""
+    return tuple(name for name in (f"{of}head", f"{of}group") if name in paths)
 
 
-def _head(layer: object, head: object) -> str:
-    return str(layer) if pd.isna(head) else f"{layer}.{unit_label(head)}"  # type: ignore[call-overload]
+def _sender(kind: str, layer: object, *heads: object) -> str:
+    return f"MLP {layer}" if kind == "mlp_out" else _head(layer, *heads)
+
+
+def _head(layer: object, *heads: object) -> str:
+    label = next((head for head in reversed(heads) if not pd.isna(head)), None)  # type: ignore[call-overload]
+    return str(layer) if label is None else f"{layer}.{unit_label(label)}"

@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp import hooked_transformer, preset
 from interp.biographies import Corpus, TokenKind
-from interp.interventions import Pairs, patch, swapped_people
+from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import evaluating
 
 STOCK = {
@@ -32,7 +32,7 @@ STOCK = {
 SITES = {8: tuple(STOCK), 64: ("resid_pre", "mlp_out")}
 """What is patched, by the number of pairs: heads of 64 pairs take TransformerLens minutes."""
 SOURCES = ("another name", "other tokens everywhere")
-Grid = Callable[[], np.ndarray]
+Cells = Callable[[], np.ndarray]
 
 
 def interventions(rounds: int) -> None:
@@ -53,8 +53,8 @@ def interventions(rounds: int) -> None:
             for source, pairs in prompts.items():
                 for site in SITES[n]:
                     ours, theirs = _candidates(model, pairs, site)
-                    seconds: dict[Grid, list[float]] = {ours: [], theirs: []}
-                    found: dict[Grid, np.ndarray] = {}
+                    seconds: dict[Cells, list[float]] = {ours: [], theirs: []}
+                    found: dict[Cells, np.ndarray] = {}
                     for round_ in range(rounds):
                         for grid in (ours, theirs) if round_ % 2 else (theirs, ours):
                             started = time.perf_counter()
@@ -100,7 +100,7 @@ def _model_and_pairs(n: int) -> tuple[TransformerBridge, dict[str, Pairs]]:
     }
 
 
-def _candidates(model: TransformerBridge, pairs: Pairs, site: str) -> tuple[Grid, Grid]:
+def _candidates(model: TransformerBridge, pairs: Pairs, site: str) -> tuple[Cells, Cells]:
     """The grid of mean logit differences, ours and TransformerLens'; layer, head, position."""
     rows = torch.arange(len(pairs))
 
@@ -109,7 +109,7 @@ def _candidates(model: TransformerBridge, pairs: Pairs, site: str) -> tuple[Grid
         return (read[rows, pairs.source_answer] - read[rows, pairs.base_answer]).mean()
 
     def ours() -> np.ndarray:
-        values = patch(model, pairs, site, "each", metrics="logit_difference")["value"]
+        values = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)["value"]
         return np.asarray(values)
 
     def theirs() -> np.ndarray:

@@ -1,0 +1,258 @@
+"""The grid of an intervention: which activations are edited, and how.
+
+Grid("z", "predicts value", layers=[1])                  # every head of layer 1, from the source
+Grid(("attn_out", "mlp_out"), "each", edit="mean")       # layers by positions, mean-ablated
+Grid("pattern", "predicts value", edit=Knockout("every name"))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+from transformers import PreTrainedTokenizerFast
+
+from interp.biographies.positions import PositionMask
+from interp.errors import ArgumentError, listed, suggest
+from interp.interventions.pairs import Pairs
+from interp.interventions.positions import Positions, resolve_positions
+from interp.interventions.sites import SITES, Key, n_units, site_named
+from interp.model import valid_indices
+
+Units = Literal["each", "all"] | Sequence[int] | Mapping[str, Sequence[int]]
+"""Heads or neurons: each by itself, all at once, some at once, or groups by label."""
+Values = Mapping[Key, Tensor] | Tensor
+"""Activations of yours: one tensor for all sites, or by (site, layer); of the shape of the activation
+at one position, [unit...], or with one entry for each pair in front."""
+
+
+@dataclass(frozen=True, eq=False)  # may hold tensors
+class Replace:
+    """The activation of the source at the corresponding position; or values of yours.
+
+    Positions without a counterpart in the source stay as they are.
+    """
+
+    values: Values | None = None
+
+
+@dataclass(frozen=True, eq=False)  # may hold tensors
+class Add:
+    """The activation plus values, as in steering."""
+
+    values: Values
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over all pairs and positions of the cell (mean-ablation)."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Zero (zero-ablation)."""
+
+
+@dataclass(frozen=True, eq=False)  # may hold tensors
+class Knockout:
+    """No attention from the grid's positions to these keys: attention knockout (Geva et al. 2023).
+
+    At the site "pattern" the rest of the row shares the whole again; at "attn_scores" the scores are
+    -∞, which is the same before the softmax.
+    """
+
+    keys: Positions
+
+
+Edit = Replace | Add | Mean | Zero | Knockout
+EDITS: dict[str, Edit] = {"replace": Replace(), "mean": Mean(), "zero": Zero()}
+"""The edits that need nothing else, by name."""
+
+
+@dataclass(frozen=True, eq=False)  # may hold tensors
+class Grid:
+    """Sites × layers × heads (or groups of neurons) × positions, and what is done to each cell.
+
+    Attributes:
+        sites: Names out of `SITES`.
+        positions: Position kinds by name (`POSITIONS`), "each" for every position by itself, or masks
+            by label.
+        layers: Layers; all by default.
+        heads: At sites with heads, "each" by itself, "all", some at once, or groups by label.
+        neurons: The same for neurons.
+        edit: `Replace`, `Add`, `Mean`, `Zero` or `Knockout`; or the name of one that needs nothing else.
+
+    Raises:
+        ArgumentError: an unknown site or edit, or an edit that makes no sense at a site.
+    """
+
+    sites: str | Sequence[str] = "resid_pre"
+    positions: Positions = ("last name", "predicts value")
+    layers: Sequence[int] | None = None
+    heads: Units = "each"
+    neurons: Units = "all"
+    edit: Edit | str = "replace"
+
+    def __post_init__(self) -> None:
+        if not self.site_names:
+            raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
+        edit, names = self.what, self.site_names
+        for name in names:
+            site_named(name)
+        impossible = {
+            Knockout: [name for name in names if not SITES[name].by_key],
+            Add: [name for name in names if name == "pattern"],
+            Mean: [name for name in names if name in ("pattern", "attn_scores")],
+        }
+        if wrong := impossible.get(type(edit)):
+            raise ArgumentError(
+                f"The edit {type(edit).__name__} is not possible at the site {wrong[0]!r}: attention is "
+                'knocked out at "pattern" or "attn_scores"; a pattern is replaced, knocked out or zero; '
+                "scores can be added to, too."
+            )
+
+    @property
+    def site_names(self) -> list[str]:
+        """The sites as a list."""
+        return listed(self.sites, "sites")
+
+    @property
+    def what(self) -> Edit:
+        """The edit itself."""
+        if isinstance(self.edit, Replace | Add | Mean | Zero | Knockout):
+            return self.edit
+        if self.edit not in EDITS:
+            raise ArgumentError(
+                f"edit={self.edit!r} is none of {', '.join(EDITS)}.{suggest(str(self.edit), EDITS)} Give "
+                "one of these names, or Replace(values), Add(values) or Knockout(keys)."
+            )
+        return EDITS[self.edit]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit of a grid.
+
+    Attributes:
+        site: Where.
+        layer: In which layer.
+        group: The label of a group of heads or neurons; None for a single one or the whole site.
+        units: The heads or neurons; None for the whole site.
+        position: The label of the positions.
+        mask: The positions.
+        keys: Of a knockout, the keys that queries may not attend to.
+    """
+
+    site: str
+    layer: int
+    group: str | None
+    units: tuple[int, ...] | None
+    position: str
+    mask: PositionMask
+    keys: PositionMask | None = None
+
+    @property
+    def key(self) -> Key:
+        """Its site and layer."""
+        return self.site, self.layer
+
+    @property
+    def unit(self) -> int | None:
+        """Its head or neuron, if it is a single one."""
+        return self.units[0] if self.units is not None and len(self.units) == 1 else None
+
+    def of(self, pairs: slice) -> "Cell":
+        """The same cell on some of the pairs."""
+        keys = None if self.keys is None else self.keys[pairs]
+        return replace(self, mask=self.mask[pairs], keys=keys)
+
+
+def grid_cells(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    grid: Grid,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> list[Cell]:
+    """The cells of a grid on a model and pairs, layer by layer of each site.
+
+    Raises:
+        ArgumentError: a position is unknown, or a layer, head or neuron out of range.
+    """
+    if not isinstance(grid, Grid):
+        raise ArgumentError(
+            f"Activations to edit are described by a Grid, not by {type(grid).__name__}: "
+            "patch(model, pairs, Grid(sites, positions, layers, heads=..., edit=...))."
+        )
+    edit = grid.what
+    layers = valid_indices(grid.layers, model.cfg.n_layers, "layer")
+    masks = resolve_positions(pairs, grid.positions, tokenizer)
+    targets: list[tuple[str, PositionMask, PositionMask | None]] = [
+        (label, mask, None) for label, mask in masks.items()
+    ]
+    if isinstance(edit, Knockout):
+        keys = resolve_positions(pairs, edit.keys, tokenizer)
+        targets = [
+            (f"{label} → {key}", mask, key_mask)
+            for label, mask in masks.items()
+            for key, key_mask in keys.items()
+        ]
+    cells = []
+    for site in grid.site_names:
+        count, unit = n_units(model, site), site_named(site).unit
+        groups = unit_groups(grid.heads if unit == "head" else grid.neurons, count, unit)
+        for layer in layers:
+            for group, units in groups:
+                cells += [
+                    Cell(site, layer, group, units, label, mask, key)
+                    for label, mask, key in targets
+                ]
+    return cells
+
+
+def given_values(cells: Sequence[Cell], edit: Edit, n_pairs: int) -> list[Tensor | None]:
+    """The given values of each cell, with an axis for pairs in front."""
+    values = edit.values if isinstance(edit, Replace | Add) else None
+    if values is None:
+        return [None] * len(cells)
+    found: list[Tensor | None] = []
+    for cell in cells:
+        if isinstance(values, Tensor):
+            value = values
+        elif cell.key in values:
+            value = values[cell.key]
+        else:
+            raise ArgumentError(
+                f"values have no entry for {cell.key}, a site and layer of the grid."
+            )
+        n_axes = 2 if site_named(cell.site).unit == "head" else 1
+        if value.ndim not in (n_axes, n_axes + 1) or (
+            value.ndim > n_axes and len(value) not in (1, n_pairs)
+        ):
+            raise ArgumentError(
+                f"values for {cell.key} have the shape {tuple(value.shape)}; give the "
+                f"activation at one position ({n_axes} axes), or one for each of {n_pairs} pairs."
+            )
+        found.append(value[None] if value.ndim == n_axes else value)
+    return found
+
+
+def unit_groups(
+    units: Units, count: int | None, unit: str | None, name: str | None = None
+) -> list[tuple[str | None, tuple[int, ...] | None]]:
+    """Heads or neurons as groups with their labels; `name` is what the argument is called, if not so."""
+    name = name or unit
+    if count is None or unit is None or (isinstance(units, str) and units == "all"):
+        return [(None, None)]
+    if isinstance(units, str):
+        if units != "each":
+            raise ArgumentError(
+                f'{name}s={units!r}: give "each", "all", numbers, or groups by label.'
+            )
+        return [(None, (index,)) for index in range(count)]
+    if isinstance(units, Mapping):
+        if not units:
+            raise ArgumentError(f"{name}s={{}}: no group is named; give at least one.")
+        return [(str(k), valid_indices(v, count, str(name))) for k, v in units.items()]
+    chosen = valid_indices(units, count, str(name))
+    return [(None if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

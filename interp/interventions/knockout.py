@@ -1,0 +1,108 @@
+"""Attention knockout: queries that may not look at some keys.
+
+To knock out an edge from a query to a key is to set its attention to 0 and let the rest of the row
+share the whole again, as a score of -∞ before the softmax does. One arithmetic for the grid's edit
+`Knockout` and for `cut_edges`, which cuts any edges while any forward pass runs.
+
+Source: Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language
+models", section 5.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.errors import ArgumentError
+from interp.model import pattern_hook, valid_indices
+from interp.model.live import require_live
+from interp.model.patterns import require_hooks
+
+
+def without_keys(
+    pattern: Float[Tensor, "*rows key"], keys: Bool[Tensor, "*#rows key"]
+) -> Float[Tensor, "*rows key"]:
+    """Rows of attention without some keys; rows that paid them nothing keep their bits."""
+    lost = (pattern * keys).sum(-1, keepdim=True) > 0
+    return rescaled(pattern.masked_fill(keys, 0), lost)
+
+
+def rescaled(
+    pattern: Float[Tensor, "*rows key"], where: Bool[Tensor, "*rows 1"]
+) -> Float[Tensor, "*rows key"]:
+    """Rows of attention that lost some, so that they add up to 1 again; empty ones stay 0."""
+    total = pattern.sum(-1, keepdim=True)
+    return torch.where(where, pattern / total.masked_fill(total == 0, 1), pattern)
+
+
+@contextmanager
+def cut_edges(
+    model: TransformerLensModel,
+    mask: Bool[Tensor, "batch query key"],
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> Iterator[TransformerLensModel]:
+    """While this lasts, queries do not attend to the keys of a mask.
+
+    The post-softmax pattern is set to 0 there and the row divided by what is left of it; a row of
+    which nothing is left stays 0. Rows that lose nothing keep their bits.
+
+    Args:
+        model: Any TransformerLens model.
+        mask: True where an edge is cut; forward passes have its batch and positions.
+        layers: Layers to cut in; all by default.
+        heads: Heads to cut in each of them; all by default.
+
+    Raises:
+        ArgumentError: a layer or head is out of range, a hook point is missing, or (from a forward
+            pass) the mask has another shape than the pattern.
+
+    Example:
+        ```python
+        mask = edge_mask(texts.spans, "attribute_to_name")
+        with cut_edges(model, mask, layers=[1]):
+            logits = model(texts.tokens)
+        ```
+    """
+    chosen_layers = valid_indices(layers, model.cfg.n_layers, "layer")
+    chosen_heads = valid_indices(heads, model.cfg.n_heads, "head")
+    names = [pattern_hook(layer) for layer in chosen_layers]
+    require_hooks(model, names)
+    require_live(model, names)
+    row, query = mask.any(dim=-1).nonzero(as_tuple=True)
+    cut = partial(
+        _cut,
+        shape=tuple(mask.shape),
+        row=row[:, None],
+        query=query[:, None],
+        head=torch.tensor(chosen_heads, device=mask.device),
+        keys=mask[row, query][:, None],
+    )
+    with cast(Any, model).hooks(fwd_hooks=[(name, cut) for name in names]):
+        yield model
+
+
+def _cut(
+    pattern: Float[Tensor, "batch head query key"],
+    hook: Any,
+    shape: tuple[int, ...],
+    row: Tensor,
+    query: Tensor,
+    head: Tensor,
+    keys: Bool[Tensor, "read 1 key_of_mask"],
+) -> Float[Tensor, "batch head query key"]:
+    batch, _, n_queries, n_keys = pattern.shape
+    if shape != (batch, n_queries, n_keys):
+        raise ArgumentError(
+            f"The mask of edges has the shape {shape}, but the pattern needs "
+            f"{(batch, n_queries, n_keys)}: [batch, query, key]."
+        )
+    left = without_keys(pattern[row, head, query], keys)  # [read head key]
+    pattern = pattern.clone()
+    pattern[row, head, query] = left
+    return pattern

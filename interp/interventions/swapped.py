@@ -1,0 +1,312 @@
+"""Pairs of biographies: another person in the same sentences, or another attribute of the same person."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Integer
+from torch import Tensor
+
+from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
+from interp.biographies.templates import N_TRAIN_TEMPLATES
+from interp.errors import ArgumentError, suggest
+from interp.interventions.pairs import Pairs
+from interp.knowledge import measured_individuals
+
+Place = Literal["first", "last", "any"]
+"""Which sentence of its biography tells the fact that is asked for."""
+_PAIRS_STREAM = 0x70616972  # keeps this random stream apart from those of batches
+
+
+def swapped_people(
+    corpus: Corpus,
+    n: int | None = None,
+    individuals: Integer[np.ndarray, " pair"] | None = None,
+    others: Integer[np.ndarray, " pair"] | None = None,
+    attribute: str | None = None,
+    place: Place = "any",
+    seed: int = 0,
+) -> Pairs:
+    """Another person in the same sentences: base and source differ in names and values only.
+
+    The sentences are in evaluation wordings of the person of the base. Positions correspond token by
+    token within the parts of a name, values and text, and the last token of a name's part always to
+    the last. Where a value or a part is longer in one, tokens that are left over have no counterpart.
+
+    Args:
+        corpus: Of the run.
+        n: So many pairs; one for each known person by default (see `knowledge.measured_individuals`).
+            More than there are people repeats them, in other sentences.
+        individuals: Whom the bases are about, in place of `n`; the known people in order by default.
+        others: Whom the sources are about; by default another person drawn for each base, whose
+            value begins with another token.
+        attribute: The attribute asked for; by default all six in turn.
+        place: In which sentence of the biography it is told: "first" (the name has been mentioned
+            once and nothing is told before), "last", or "any".
+        seed: Of the draws.
+
+    Raises:
+        ArgumentError: an unknown attribute or place, people that do not exist, or nobody to swap with.
+    """
+    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    people = _people(corpus, n, individuals)
+    asked = _attributes(attribute, len(people))
+    first = first_value_tokens(corpus)
+    partners = _others(corpus, people, asked, first, others, generator)
+    order = _order(asked, place, generator)
+    wordings = _wordings(corpus, people, generator)
+    base = corpus.assemble(people, order, wordings)
+    source = corpus.assemble(partners, order, wordings)
+    return _pairs(base, source, asked, asked)
+
+
+def swapped_attributes(
+    corpus: Corpus,
+    n: int | None = None,
+    individuals: Integer[np.ndarray, " pair"] | None = None,
+    attribute: str | None = None,
+    other: str | None = None,
+    place: Place = "any",
+    seed: int = 0,
+) -> Pairs:
+    """Another attribute of the same person: base and source differ in one sentence.
+
+    That sentence tells `attribute` in the base and `other` in the source; the sentences before it
+    are the same and tell neither. In it, name tokens, value tokens, the last word that tells the
+    type, and the positions that predict the value correspond; other words have no counterpart.
+
+    Args:
+        corpus: Of the run.
+        n: So many pairs; one for each known person by default.
+        individuals: Who, in place of `n`.
+        attribute: Asked for in the base; all six in turn by default.
+        other: Asked for in the source; the next attribute in order by default.
+        place: As in `swapped_people`; the sentence of the other attribute comes after it.
+        seed: Of the draws.
+
+    Raises:
+        ArgumentError: an unknown attribute or place, people that do not exist, or twice the same
+            attribute.
+    """
+    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    people = _people(corpus, n, individuals)
+    asked = _attributes(attribute, len(people))
+    swapped = (asked + 1) % len(ATTRIBUTES) if other is None else _attributes(other, len(people))
+    if (asked == swapped).any():
+        raise ArgumentError(
+            f"attribute and other are both {ATTRIBUTES[int(asked[asked == swapped][0])]!r}; a swap "
+            "needs two attributes."
+        )
+    if place == "last":
+        raise ArgumentError(
+            'place="last" leaves no sentence for the other attribute; choose "first" or "any".'
+        )
+    order = _order(asked, place, generator)
+    rows = np.arange(len(people))
+    at, of_other = _places(order, asked), _places(order, swapped)
+    # The other attribute's sentence comes later: it must not have been told before.
+    early = of_other < at
+    order[rows[early], at[early]], order[rows[early], of_other[early]] = (
+        swapped[early],
+        asked[early],
+    )
+    at, of_other = np.minimum(at, of_other), np.maximum(at, of_other)
+    changed = order.copy()
+    changed[rows, at], changed[rows, of_other] = swapped, asked
+    wordings = _wordings(corpus, people, generator)
+    base = corpus.assemble(people, order, wordings)
+    source = corpus.assemble(people, changed, wordings)
+    return _pairs(base, source, asked, swapped)
+
+
+def first_value_tokens(corpus: Corpus) -> Int64[Tensor, "individual attribute"]:
+    """The first token of every person's value of every attribute."""
+    values = corpus.population.values
+    return torch.stack(
+        [
+            torch.tensor([ids[0] for ids in corpus.value_tokens(attribute)])[values[:, index]]
+            for index, attribute in enumerate(ATTRIBUTES)
+        ],
+        dim=1,
+    )
+
+
+def _people(
+    corpus: Corpus, n: int | None, individuals: Integer[np.ndarray, " pair"] | None
+) -> Integer[np.ndarray, " pair"]:
+    population = corpus.population
+    if individuals is None:
+        if n is not None and n < 1:
+            raise ArgumentError(f"n={n}: there must be at least one pair.")
+        known = measured_individuals(corpus, "evaluation", n)
+        return known if n is None else np.resize(known, n)
+    chosen = np.asarray(individuals, dtype=np.int64)
+    if n is not None and n != len(chosen):
+        raise ArgumentError(
+            f"n={n}, but {len(chosen)} individuals are given; leave one of them out."
+        )
+    _require_people(chosen, len(population), "individuals")
+    return chosen
+
+
+def _require_people(chosen: Integer[np.ndarray, " pair"], n: int, what: str) -> None:
+    if not len(chosen) or (chosen < 0).any() or (chosen >= n).any():
+        raise ArgumentError(
+            f"{what}={chosen[:8].tolist()} names somebody who does not exist, or nobody; there are "
+            f"individuals 0 to {n - 1}."
+        )
+
+
+def _others(
+    corpus: Corpus,
+    people: Integer[np.ndarray, " pair"],
+    asked: Integer[np.ndarray, " pair"],
+    first: Int64[Tensor, "individual attribute"],
+    others: Integer[np.ndarray, " pair"] | None,
+    generator: np.random.Generator,
+) -> Integer[np.ndarray, " pair"]:
+    """Whom to swap with: given, or drawn among the known people whose answer differs."""
+    if others is not None:
+        chosen = np.asarray(others, dtype=np.int64)
+        if len(chosen) != len(people):
+            raise ArgumentError(
+                f"{len(chosen)} others for {len(people)} individuals; give one each."
+            )
+        _require_people(chosen, len(corpus.population), "others")
+        return chosen
+    known = np.arange(len(corpus.population))[corpus.population.trained]
+    answers = first.numpy()
+    partners = np.empty_like(people)
+    for row, (person, attribute) in enumerate(zip(people, asked, strict=True)):
+        possible = known[answers[known, attribute] != answers[person, attribute]]
+        if not len(possible):
+            raise ArgumentError(
+                f"Nobody has another {ATTRIBUTES[attribute]} than individual {person}, so there is "
+                "nobody to swap with. Give others, or use a larger population."
+            )
+        partners[row] = generator.choice(possible)
+    return partners
+
+
+def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:
+    if attribute is None:
+        return np.arange(n) % len(ATTRIBUTES)
+    if attribute not in ATTRIBUTES:
+        raise ArgumentError(
+            f"There is no attribute {attribute!r}.{suggest(attribute, ATTRIBUTES)} Attributes: "
+            f"{', '.join(ATTRIBUTES)}."
+        )
+    return np.full(n, ATTRIBUTES.index(attribute))
+
+
+def _order(
+    asked: Integer[np.ndarray, " pair"], place: Place, generator: np.random.Generator
+) -> Integer[np.ndarray, "pair sentence"]:
+    """A random order of the six sentences, with the one asked for at its place."""
+    order = np.tile(np.arange(len(ATTRIBUTES)), (len(asked), 1))
+    generator.permuted(order, axis=1, out=order)
+    if place == "any":
+        return order
+    if place not in ("first", "last"):
+        raise ArgumentError(f'There is no place {place!r}; it is "first", "last" or "any".')
+    target = 0 if place == "first" else len(ATTRIBUTES) - 1
+    rows, at = np.arange(len(asked)), _places(order, asked)
+    order[rows, at] = order[:, target]
+    order[:, target] = asked
+    return order
+
+
+def _places(
+    order: Integer[np.ndarray, "pair sentence"], attributes: Integer[np.ndarray, " pair"]
+) -> Integer[np.ndarray, " pair"]:
+    """In which sentence each attribute is told."""
+    places: Integer[np.ndarray, " pair"] = (order == attributes[:, None]).argmax(axis=1)
+    return places
+
+
+def _wordings(
+    corpus: Corpus, people: Integer[np.ndarray, " pair"], generator: np.random.Generator
+) -> Integer[np.ndarray, "pair attribute"]:
+    """A template for every attribute, from those never seen with the person in training."""
+    pool = corpus.population.wordings[people][..., N_TRAIN_TEMPLATES:]
+    chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])
+    wordings: Integer[np.ndarray, "pair attribute 1"] = np.take_along_axis(
+        pool, chosen[..., None], axis=2
+    )
+    return wordings[..., 0]
+
+
+def _pairs(
+    base: Batch,
+    source: Batch,
+    asked: Integer[np.ndarray, " pair"],
+    of_source: Integer[np.ndarray, " pair"],
+) -> Pairs:
+    rows = torch.arange(len(base))
+    starts = (
+        base.value_start[rows, torch.as_tensor(asked)],
+        source.value_start[rows, torch.as_tensor(of_source)],
+    )
+    return Pairs(
+        base.tokens, source.tokens, Spans.of(base), Spans.of(source),
+        _correspondence(base, source), starts[0] - 1, starts[1] - 1,
+        base.tokens[rows, starts[0]], source.tokens[rows, starts[1]],
+    )  # fmt: skip
+
+
+def _correspondence(base: Batch, source: Batch) -> Int64[Tensor, "pair position"]:
+    """For each token of the base its counterpart in the source, -1 where it has none."""
+    found = torch.full_like(base.tokens, -1)
+    for row in range(len(base)):
+        theirs = {key: place for place, key in enumerate(_labels(source, row)) if key is not None}
+        for place, key in enumerate(_labels(base, row)):
+            if key is not None:
+                found[row, place] = theirs.get(key, -1)
+    # In a sentence of another wording the words before the value differ, but not what they are for.
+    for sentence in range(int(base.sentence.max()) + 1):
+        places = [
+            (_before_value(batch, sentence), _last_type_word(batch, sentence))
+            for batch in (base, source)
+        ]
+        for mine, its in zip(*places, strict=True):
+            rows = (mine >= 0) & (its >= 0)
+            free = rows.clone()
+            free[rows] = found[rows, mine[rows]] < 0
+            found[free, mine[free]] = its[free]
+    return found
+
+
+def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
+    """What each token is, comparably between two biographies with the same sentence places."""
+    counts: dict[tuple[int, ...], int] = {}
+    labels: list[tuple[int, ...] | None] = []
+    of_template = batch.templates[row].tolist()
+    fields = (batch.kind, batch.sentence, batch.attribute, batch.part)
+    tokens = list(zip(*(field[row].tolist() for field in fields), strict=True))
+    for place, (kind, sentence, attribute, part) in enumerate(tokens):
+        if kind == TokenKind.PADDING:
+            labels.append(None)
+            continue
+        key: tuple[int, ...] = (sentence, kind)
+        if kind == TokenKind.NAME:
+            key = (sentence, kind, part)
+        elif kind not in (TokenKind.VALUE, TokenKind.SPECIAL):
+            key = (sentence, attribute, of_template[attribute], kind)
+        counts[key] = counts.get(key, -1) + 1
+        # Parts of names differ in length: their ends correspond, where a name is looked up.
+        ends = kind == TokenKind.NAME and tokens[place][1:] != tokens[place + 1][1:]
+        labels.append((*key, -1 if ends else counts[key]))
+    return labels
+
+
+def _before_value(batch: Batch, sentence: int) -> Int64[Tensor, " pair"]:
+    """The position that predicts the value of a sentence."""
+    is_value = (batch.kind == TokenKind.VALUE) & (batch.sentence == sentence)
+    return is_value.int().argmax(dim=1) - 1
+
+
+def _last_type_word(batch: Batch, sentence: int) -> Int64[Tensor, " pair"]:
+    """The last type word of a sentence, -1 where it has none."""
+    is_type = (batch.kind == TokenKind.TYPE) & (batch.sentence == sentence)
+    places = torch.arange(batch.tokens.shape[1]).expand_as(batch.tokens)
+    return places.where(is_type, -1).amax(dim=1)
