@@ -23,7 +23,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
 from interp.errors import ArgumentError, suggest
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import evaluating, pattern_hook, valid_indices
+from interp.model import at_least_single, evaluating, pattern_hook, valid_indices
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
@@ -147,10 +147,10 @@ def _cut(
             f"The mask of edges has the shape {shape}, but the pattern needs "
             f"{(batch, n_queries, n_keys)}: [batch, query, key]."
         )
-    left = pattern[row, head, query].masked_fill(keys, 0)  # [read head key]
+    left = at_least_single(pattern[row, head, query]).masked_fill(keys, 0)  # [read head key]
     total = left.sum(-1, keepdim=True)
     pattern = pattern.clone()
-    pattern[row, head, query] = left / total.masked_fill(total == 0, 1)
+    pattern[row, head, query] = (left / total.masked_fill(total == 0, 1)).to(pattern.dtype)
     return pattern
 
 
