@@ -13,6 +13,9 @@ with that person. Two probes answer two questions:
   writes a value in the same direction for everybody who has it. Tested are the people whose value
   some person of training shares.
 
+TransformerLens' `fit_sparse_probe` asks which few coordinates tell two classes apart; these ask what all
+of them tell of many classes, in closed form, so that facts and control tasks share a factorisation.
+
 Source: Hewitt & Liang 2019, "Designing and interpreting probes with control tasks".
 """
 
