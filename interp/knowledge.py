@@ -107,7 +107,7 @@ def value_statistics(
     at_first = log_probabilities[where.first]
     n_attributes = len(ATTRIBUTES)
     value = where.row * n_attributes + where.attribute
-    summed = torch.zeros(2, n_biographies * n_attributes, device=logits.device)
+    summed = log_probabilities.new_zeros(2, n_biographies * n_attributes)
     summed.index_add_(1, value, torch.stack([loss, wrong]))
     top = at_first.amax(dim=-1).exp()
     entropy = -(at_first.exp() * at_first).sum(dim=-1)

@@ -39,7 +39,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_of
 from interp.errors import ArgumentError
 from interp.knowledge import Split
-from interp.model import evaluating, read_patterns
+from interp.model import at_least_single, evaluating, read_patterns
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, table_over_steps, texts_of
 
@@ -133,6 +133,7 @@ def sharpness(
         >>> sharpness(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([2, 2])).tolist()
         [0.0, 1.0]
     """
+    pattern = at_least_single(pattern)
     entropy: Tensor = torch.special.entr(pattern).sum(-1)
     return 1 - entropy / n.to(pattern.dtype).log()
 

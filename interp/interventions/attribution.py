@@ -2,7 +2,9 @@
 
 To first order an edit changes the logit difference by the gradient of that difference with respect
 to the activation, times the change of the activation. One forward and one backward pass give all
-cells; how good the approximation is, only exact patching tells, so both stand side by side here.
+cells; how good the approximation is, only exact patching tells, so both stand side by side here. That,
+batches of pairs and edits of other kinds are why it exists beside TransformerLens'
+`tools.analysis.attribution_patching`, which it equals.
 Source: Nanda 2023, "Attribution patching: activation patching at industrial scale"; Syed et al. 2023.
 """
 
@@ -21,7 +23,7 @@ from interp.errors import ArgumentError
 from interp.interventions.edits import AttentionRules, Edits, cell_means
 from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
 from interp.interventions.memory_limit import budget, pairs_at_a_time
-from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers, at_least_single
+from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import labelled, patch
 from interp.interventions.sites import (
@@ -32,7 +34,7 @@ from interp.interventions.sites import (
     require_live_sites,
     site_named,
 )
-from interp.model import evaluating, logits_at
+from interp.model import at_least_single, evaluating, logits_at
 from interp.model.patterns import require_hooks
 
 
@@ -126,7 +128,7 @@ def _changes(
                     f"The edit of {key[0]} sets scores to -∞, and a gradient says nothing about so large "
                     'a change. Use `patch`, or the site "pattern".'
                 )
-            moved = step * gradients[key][pair[:, None], place]
+            moved = at_least_single(step) * gradients[key][pair[:, None], place]
             by_place = moved.flatten(2).sum(dim=2) if moved.ndim > 2 else moved
             # Shorter lists of positions repeat their first: it counts once.
             repeated = torch.zeros_like(place, dtype=torch.bool)

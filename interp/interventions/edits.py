@@ -14,6 +14,7 @@ from interp.interventions.grid import Add, Cell, Edit, Knockout, Zero
 from interp.interventions.knockout import rescaled, without_keys
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import read_activations, site_named
+from interp.model import RunningMean
 
 
 @dataclass(frozen=True)
@@ -215,20 +216,12 @@ def cell_means(
 ) -> list[Tensor | None]:
     """The mean activation of the bases over the positions of each cell, [1, unit...].
 
-    Padding does not count.
+    In single precision at least. Padding does not count.
     """
     real = ~pairs.spans.is_kind(TokenKind.PADDING)
-    sums: list[Tensor | None] = [None] * len(cells)
-    counts = [0] * len(cells)
+    means = [RunningMean() for _ in cells]
     for block in blocks:
         base = read_activations(model, pairs.base[block], [cell.key for cell in cells])
-        for index, cell in enumerate(cells):
-            chosen = base[cell.key][(cell.mask & real)[block]]
-            total = chosen.sum(dim=0, keepdim=True)
-            before = sums[index]
-            sums[index] = total if before is None else before + total
-            counts[index] += len(chosen)
-    return [
-        None if total is None else total / max(count, 1)
-        for total, count in zip(sums, counts, strict=True)
-    ]
+        for cell, mean in zip(cells, means, strict=True):
+            mean.add(base[cell.key][(cell.mask & real)[block]])
+    return [mean.mean[None] if blocks else None for mean in means]

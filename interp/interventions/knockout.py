@@ -19,7 +19,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
-from interp.model import pattern_hook, valid_indices
+from interp.model import at_least_single, pattern_hook, valid_indices
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 
@@ -35,9 +35,13 @@ def without_keys(
 def rescaled(
     pattern: Float[Tensor, "*rows key"], where: Bool[Tensor, "*rows 1"]
 ) -> Float[Tensor, "*rows key"]:
-    """Rows of attention that lost some, so that they add up to 1 again; empty ones stay 0."""
-    total = pattern.sum(-1, keepdim=True)
-    return torch.where(where, pattern / total.masked_fill(total == 0, 1), pattern)
+    """Rows of attention that lost some, so that they add up to 1 again; empty ones stay 0.
+
+    What is left is added up and divided in single precision at least.
+    """
+    exact = at_least_single(pattern)
+    total = exact.sum(-1, keepdim=True)
+    return torch.where(where, (exact / total.masked_fill(total == 0, 1)).to(pattern.dtype), pattern)
 
 
 @contextmanager

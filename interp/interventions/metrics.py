@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.errors import ArgumentError, listed, suggest
+from interp.model import at_least_single
 
 Metric = Callable[[Float[Tensor, "cell vocab"], "Answers"], Float[Tensor, " cell"]]
 """From the logits at the position that is read, and the answers, to a number for each row."""
@@ -68,11 +68,6 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
              "No metric is named.") + f" Metrics: {', '.join(METRICS)}; or give functions by label."
         )  # fmt: skip
     return {name: METRICS[name] for name in names}
-
-
-def at_least_single(logits: Float[Tensor, "cell vocab"]) -> Float[Tensor, "cell vocab"]:
-    """Logits in single precision, or in double where the model computes in that."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def measured(

@@ -31,7 +31,7 @@ from interp.interventions.sites import (
     site_named,
 )
 from interp.interventions.windowed import can_window, unpatched_runs
-from interp.model import evaluating, valid_indices
+from interp.model import at_least_single, evaluating, valid_indices
 
 SENDERS = ("result", "mlp_out")
 """What can send: what a head writes, or what an MLP writes."""
@@ -197,7 +197,8 @@ def _measure(
     for (key, heads, layer), indices in together.items():
         change = source[key][row[:, None], counterpart.clamp(min=0)] - runs.base[key]
         if change.ndim == 4:
-            change = change[:, :, slice(None) if heads is None else list(heads)].sum(2)
+            of_heads = change[:, :, slice(None) if heads is None else list(heads)]
+            change = at_least_single(of_heads).sum(2).to(change.dtype)
         change = change * (counterpart >= 0)[..., None]
         computed = 1 if windowed and layer == model.cfg.n_layers - 1 else width
         rows = rows_at_a_time(model, computed, width, limit, whole=not windowed)

@@ -16,7 +16,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import evaluating
+from interp.model import RunningMean, evaluating
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
@@ -75,7 +75,7 @@ def ablation_costs(
         for start in range(0, len(texts), batch_size)
     ]
     n = n_values(texts)
-    sums: dict[tuple[str, int], Tensor] = {}
+    means = {(position, layer): RunningMean() for position in positions for layer in layers}
     rows: list[tuple[int | None, str, float]] = []
     handle = cast(Any, model)
 
@@ -92,9 +92,7 @@ def ablation_costs(
     def summing(rows_of: slice, part: AnyTexts) -> list[tuple[str, Any]]:
         def add(activation: Tensor, hook: Any, layer: int) -> None:
             for position in positions:
-                chosen = activation[mask_of(position, rows_of, part)]
-                before = sums.get((position, layer), torch.zeros((), device=device))
-                sums[position, layer] = before + chosen.sum(dim=0)
+                means[position, layer].add(activation[mask_of(position, rows_of, part)])
 
         return [(name, partial(add, layer=layer)) for layer, name in hooks.items()]
 
@@ -106,8 +104,8 @@ def ablation_costs(
         def replace(
             activation: Tensor, hook: Any, layer: int
         ) -> Float[Tensor, "batch pos d_model"]:
-            mean = sums[position, layer] / max(int(masks[position].sum()), 1)
-            return torch.where(mask, mean.to(activation.dtype), activation)
+            mean = means[position, layer].mean.to(activation.dtype)
+            return torch.where(mask, mean, activation)
 
         return [(hooks[layer], partial(replace, layer=layer)) for layer in chosen]
 

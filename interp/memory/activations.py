@@ -38,7 +38,8 @@ class CachedActivations:
     Attributes:
         individuals: Who was read about.
         templates: The template of each sentence.
-        residual: The residual stream at each site, in the order of `residual_sites`.
+        residual: The residual stream at each site, in the order of `residual_sites`. In single
+            precision, whatever the model computes in: sums over people and draws are made of it.
         neurons: The activations of each layer's neurons (`mlp.hook_post`).
         positions: What the first axis counts.
     """
@@ -202,7 +203,7 @@ def _read_facts(
             name: str, x: Tensor, subject: Tensor = subject, relation: Tensor = relation
         ) -> None:
             if name not in kept:
-                kept[name] = torch.empty(*shape, x.shape[-1], device=x.device)
+                kept[name] = x.new_empty(*shape, x.shape[-1], dtype=torch.float32)
             kept[name][:, relation, draw, subject] = x[:, :, 0].transpose(0, 1).float()
 
         row = facts.row[subject, relation].to(device) - start
@@ -233,7 +234,7 @@ def _keep(
     x: Float[Tensor, "batch position attribute width"],
 ) -> None:
     if name not in kept:
-        kept[name] = torch.empty(*shape, x.shape[-1], device=x.device)
+        kept[name] = x.new_empty(*shape, x.shape[-1], dtype=torch.float32)
     kept[name][:, :, draw, individuals] = x.permute(1, 2, 0, 3).float()
 
 

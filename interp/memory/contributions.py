@@ -1,4 +1,8 @@
-"""Who contributes to a prediction, as products with one direction for each place."""
+"""Who contributes to a prediction, as products with one direction for each place; the logit lens.
+
+Both equal TransformerLens' `direct_logit_attribution` and `logit_lens` where a value is predicted. These
+are of one fact, on the weights as they are, in double precision, and also at its name tokens.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -36,7 +36,7 @@ from interp.memory.activations import (
     require_relations,
 )
 from interp.memory.facts import AnyFacts, FactLabels
-from interp.model import valid_indices
+from interp.model import at_least_single, valid_indices
 
 KEY_METRICS = (
     "selectivity",
@@ -188,7 +188,8 @@ def intraclass_correlation(
     Raises:
         ArgumentError: a single draw, or a single person.
     """
-    return _shares_between_people(x, torch.zeros(x.shape[1], dtype=torch.int64))[0]
+    everybody = torch.zeros(x.shape[1], dtype=torch.int64)
+    return _shares_between_people(at_least_single(x), everybody)[0]
 
 
 def _selectivities(
@@ -229,7 +230,7 @@ def _shares_between_people(
     freedom = n_people - len(sizes)
     if not freedom:
         return _share(person, person + within), torch.full_like(within, float("nan"))
-    of_group = torch.zeros(len(sizes), x.shape[-1], device=x.device)
+    of_group = x.new_zeros(len(sizes), x.shape[-1])
     of_group = of_group.index_add_(0, index, deviation)
     between_groups = (of_group.square() / sizes[:, None]).sum(dim=0)
     in_group = (squares - between_groups) / freedom - within / n_draws
@@ -313,7 +314,7 @@ def _pair_sums(
     n_groups = int(index.max()) + 1
     sums, counts = [], []
     for x, of_x in ((a, index[: len(a)]), (b, index[len(a) :])):
-        summed = torch.zeros(n_groups, x.shape[1], device=x.device)
+        summed = x.new_zeros(n_groups, x.shape[1])
         sums.append(summed.index_add_(0, of_x.to(x.device), x))
         counts.append(torch.bincount(of_x, minlength=n_groups))
     return float((sums[0] * sums[1]).sum(dtype=torch.float64)), int((counts[0] * counts[1]).sum())

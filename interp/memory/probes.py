@@ -13,6 +13,9 @@ with that person. Two probes answer two questions:
   writes a value in the same direction for everybody who has it. Tested are the people whose value
   some person of training shares.
 
+TransformerLens' `fit_sparse_probe` asks which few coordinates tell two classes apart; these ask what all
+of them tell of many classes, in closed form, so that facts and control tasks share a factorisation.
+
 Source: Hewitt & Liang 2019, "Designing and interpreting probes with control tasks".
 """
 
@@ -27,6 +30,7 @@ from torch import Tensor
 from interp.errors import ArgumentError
 from interp.memory.activations import CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels
+from interp.model import at_least_single
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
@@ -88,10 +92,11 @@ def sums_of_inputs(
     """What probes are made from, for each group of inputs; sums over groups make a probe on them.
 
     Args:
-        x: Inputs, not far from 0 on average (sums are kept in single precision).
+        x: Inputs, not far from 0 on average (sums are kept in single precision at least).
         labels: For each set, the class of each input.
         n_classes: Number of classes, the same in every set.
     """
+    x = at_least_single(x)
     n_groups = len(x)
     ones = torch.ones_like(x[..., :1])
     extended = torch.cat([x, ones], dim=-1)
@@ -219,7 +224,7 @@ def _of_other_people(
     own = tasks[:, folds]  # [task fold fold_individual]
     gram, by_class = sums_of_inputs(by_fold, own.repeat(1, 1, n_draws), n_classes)
     all_gram, all_by_class = gram.sum(0), by_class.sum(0)
-    right, counted = torch.zeros(2, device=fit.device), torch.zeros(2, device=fit.device)
+    right, counted = torch.zeros(2, 2, dtype=torch.float32, device=fit.device)
     for fold, left_out in enumerate(folds):
         probe = RidgeProbe(all_gram - gram[fold], all_by_class - by_class[fold])
         x = tested[:, left_out].flatten(0, 1)

@@ -3,7 +3,9 @@
 A *swap* puts an activation of one person's biography into the same place of another's, told in the
 same sentences; the prediction follows it if the model now gives the value of the person whom the
 activation comes from. It says that the activation decides whose value comes out: not that the value
-is stored there. Source: Geiger et al. 2021 (interchange interventions), Meng et al. 2022.
+is stored there. Each swap equals TransformerLens' `SubspaceInterchange` in the whole space; here sites,
+layers and positions are batched, with a control. Source: Geiger et al. 2021 (interchange interventions),
+Meng et al. 2022.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """Hooked transformers: building, running, moving between TransformerLens versions."""
 
+from interp.model.accumulate import RunningMean, at_least_single
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.components import native_model
 from interp.model.forward import evaluating, logits_at
@@ -18,6 +19,8 @@ from interp.model.weights import require_own_weights
 __all__ = [
     "NO_ATTENTION",
     "AttentionPatch",
+    "RunningMean",
+    "at_least_single",
     "bridge_config",
     "evaluating",
     "export_model",
