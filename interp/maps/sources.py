@@ -2,32 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, SupportsIndex
+from typing import SupportsIndex
 
 from interp.biographies import Corpus
 from interp.errors import ArgumentError, suggest
 from interp.maps.people import map_text
 from interp.maps.texts import MapText
-
-
-class TextSource(Protocol):
-    """Texts by number."""
-
-    def number(self, which: SupportsIndex | str) -> int:
-        """The number of the text that is meant, by number or by name."""
-        ...
-
-    def text(self, number: int) -> MapText:
-        """The text of a number."""
-        ...
-
-    def listed(self) -> list[MapText] | None:
-        """All texts, to choose from; None where they are too many and are searched."""
-        ...
-
-    def longest(self, number: int) -> MapText:
-        """A text as long as the longest, as far as is known when beginning with the text of a number."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,11 +33,11 @@ class People:
         return map_text(self.corpus, number, self.wordings, self.draw)
 
     def listed(self) -> None:
-        """Nobody: people are looked up."""
+        """No list of all texts: people are looked up."""
         return
 
     def longest(self, number: int) -> MapText:
-        """The individual's own biography: they are all of about one length."""
+        """What the checkpoints are chosen by: the own biography, as all are of about one length."""
         return self.text(number)
 
 
@@ -108,9 +88,13 @@ class GivenTexts:
         return self._texts[number]
 
     def listed(self) -> list[MapText]:
-        """All of them."""
+        """All texts, to choose from."""
         return self._texts
 
     def longest(self, number: int) -> MapText:
-        """The longest, whichever is begun with."""
+        """What the checkpoints are chosen by: the longest text, whichever is begun with."""
         return max(self._texts, key=len)
+
+
+TextSource = People | GivenTexts
+"""Texts by number: both have `number`, `text`, `listed` and `longest`."""

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from interp.maps import (
+    TrainingInfo,
     asset,
     map_text,
     record_maps,
@@ -86,7 +87,7 @@ def test_the_text_is_there_with_its_marks(view, finished: Run) -> None:
     tokens = page.locator(".av-panel:first-child .av-text .av-token")
     assert tokens.all_inner_texts() == list(text.tokens)
     assert page.locator(".av-panel:first-child .av-text .av-name").count() == 18
-    marks = view_text(finished, text)["marks"]
+    marks = view_text(text)["marks"]
     classes = [one.get_attribute("class").split() for one in tokens.all()]
     assert [f"av-{mark}" for mark in marks] == [names[1] for names in classes]
     names = page.locator(".av-person option").all_inner_texts()
@@ -204,7 +205,7 @@ def test_heads_are_chosen_with_the_keyboard_and_have_their_roles(view, finished:
 
 def test_facts_lead_to_where_they_are_predicted(view, finished: Run) -> None:
     page, record = view(), record_maps(finished, [map_text(finished, 0)])[0]
-    told = view_text(finished, record.text)["facts"]
+    told = view_text(record.text)["facts"]
     chips = page.locator(".av-panel:first-child .av-fact")
     assert chips.count() == 6
     for chip, fact in zip(chips.all(), told, strict=True):
@@ -400,13 +401,15 @@ def widget(open_page, finished: Run, tmp_path: Path):
         for record in records:
             words = words_of([record], words)
             packed = record.packed(words)
-            people[record.text.individual] = {
-                "text": view_text(finished, record.text),
+            people[record.text.number] = {
+                "text": view_text(record.text),
                 "words": finished.tokenizer.convert_ids_to_tokens(words),
                 **{key: base64.b64encode(data).decode() for key, data in packed.items()},
             }
         first = words_of(records[:1])
-        settings = view_settings(finished, finished.steps, records[:1], first)
+        settings = view_settings(
+            records[:1], first, finished.tokenizer, TrainingInfo.of(finished)
+        ) | {"search": True}
         path = tmp_path / "widget.html"
         esm = asset("attention.js") + asset("widget.js")
         fields = {"people": people, "settings": settings, "state": state, "esm": esm}
