@@ -292,7 +292,7 @@
       }
       this.element = make("div", { class: "av-time" },
         make("span", { class: "av-label" }, label),
-        make("div", { class: "av-slider" }, this.range, bands), this.output);
+        make("div", { class: "av-slider", hidden: last < 1 }, this.range, bands), this.output);
       this.range.addEventListener("input", () => view.set({ [field]: Number(this.range.value) }));
     }
 
@@ -349,7 +349,7 @@
         const row = make("div", { class: "av-layer" }, make("span", { class: "av-label" }, `Layer ${layer}`));
         for (const head of [...Array(settings.n_heads).keys(), MEAN]) {
           const canvas = make("canvas", { "aria-hidden": "true" });
-          const role = make("small");
+          const role = make("small", { hidden: !settings.roles });
           const button = make("button", { type: "button", class: "av-head", role: "radio" },
             canvas, make("span", {}, `${layer}.${head}`), role);
           button.addEventListener("click", () => this.set({ layer, head }));
