@@ -23,6 +23,8 @@ PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 """The paper's power law of plateau length (steps) against the number of individuals (Fig. 2)."""
 DELTA = 0.05
 """The default δ."""
+NAMES = ("statistics", "plateau", "knowledge")
+"""The phases in their order."""
 DELTAS = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 """The δ that `sensitivity` tries."""
 
@@ -85,6 +87,50 @@ def detect_phases(
             break
         plateau_end = int(step)
     return Phases(int(reached[0]) if reached else None, plateau_end, baseline, delta)
+
+
+@dataclass(frozen=True)
+class Band:
+    """One phase of a run.
+
+    Attributes:
+        name: "statistics", "plateau" or "knowledge".
+        start: Its first step.
+        end: The step at which the next one begins; the last measured step if none does.
+        closed: Whether the run has left this phase (or, for the last phase, reached the end in it).
+    """
+
+    name: str
+    start: int
+    end: int
+    closed: bool
+
+    @property
+    def number(self) -> int:
+        """1, 2 or 3."""
+        return NAMES.index(self.name) + 1
+
+
+def phase_bands(phases: Phases, first: int, last: int) -> list[Band]:
+    """The phases that a run went through, in order; empty stretches are left out.
+
+    Args:
+        phases: Where they meet; either boundary may be None.
+        first: The first measured step.
+        last: The last measured step.
+    """
+    edges: list[int | None] = [first, phases.statistics_end, phases.plateau_end]
+    bands = []
+    for i, name in enumerate(NAMES):
+        start = edges[i]
+        if start is None:
+            break
+        following = edges[i + 1] if i + 1 < len(edges) else None
+        end = last if following is None else following
+        # A run may have entered its last phase at its last measurement.
+        if end > start or (following is None and start == last):
+            bands.append(Band(name, start, end, following is not None or name == NAMES[-1]))
+    return bands
 
 
 def sensitivity(

@@ -9,6 +9,7 @@ from interp.biographies import ATTRIBUTES, TokenKind
 from interp.errors import CheckpointError, ConfigError, InterpError, RunError
 from interp.maps import (
     MapRecord,
+    TrainingInfo,
     map_steps,
     map_text,
     record_maps,
@@ -39,7 +40,7 @@ def test_maps_are_the_model_s_attention(smoke_run: Run, records: list[MapRecord]
         maps = unpack_maps(record)
         assert record.steps == tuple(smoke_run.steps)
         for place, step in enumerate(record.steps):
-            exact = weights(smoke_run, step, record.text.batch.tokens)
+            exact = weights(smoke_run, step, record.text.ids[None])
             error = np.abs(maps[place] - exact)
             assert error.max() < 0.004
             assert error[exact < 0.05].max() < 0.0009
@@ -49,7 +50,7 @@ def test_maps_are_the_model_s_attention(smoke_run: Run, records: list[MapRecord]
 
 def test_predictions_are_the_model_s(smoke_run: Run, records: list[MapRecord]) -> None:
     record = records[0]
-    tokens = record.text.batch.tokens
+    tokens = record.text.ids[None]
     for place, step in enumerate(record.steps):
         probabilities = smoke_run.model(step)(tokens)[0].softmax(-1).detach()
         own = probabilities[:-1].gather(1, tokens[0, 1:, None])[:, 0].numpy()
@@ -72,7 +73,7 @@ def test_packed_bytes_are_what_the_view_reads(smoke_run: Run, records: list[MapR
     levels = np.frombuffer(packed["patterns"], np.uint8).reshape(n_steps, -1).cumsum(0, np.uint8)
     layer, head, query, key = 1, 0, n - 2, 5
     at = (layer * model.n_heads + head) * triangle + query * (query + 1) // 2 + key
-    exact = weights(smoke_run, record.steps[-1], record.text.batch.tokens)
+    exact = weights(smoke_run, record.steps[-1], record.text.ids[None])
     assert (levels[-1, at] / 255) ** 2 == pytest.approx(exact[layer, head, query, key], abs=0.004)
     predictions = np.frombuffer(packed["predictions"], np.uint8).reshape(n_steps, 4 * n)
     assert (predictions[:, :n] == record.own).all()
@@ -91,7 +92,7 @@ def test_words_that_are_known_keep_their_place(records: list[MapRecord]) -> None
 
 def test_what_the_view_is_told_of_a_text(smoke_run: Run) -> None:
     text = map_text(smoke_run, 24, "train", draw=2)
-    told = view_text(smoke_run, text)
+    told = view_text(text)
     assert told["held_out"] is True
     assert told["name"] == smoke_run.population.name(24)
     facts = smoke_run.population.facts(24)
@@ -104,7 +105,7 @@ def test_what_the_view_is_told_of_a_text(smoke_run: Run) -> None:
         assert told["marks"][after] == "value"
         assert told["parts"][after] == "first token"
         assert fact["value"].split() == told["tokens"][after : after + fact["length"]]
-    kinds = text.batch.kind[0].tolist()
+    kinds = text.spans.kind[0].tolist()
     names = [
         part for part, kind in zip(told["parts"], kinds, strict=True) if kind == TokenKind.NAME
     ]
@@ -112,7 +113,9 @@ def test_what_the_view_is_told_of_a_text(smoke_run: Run) -> None:
 
 
 def test_settings_of_the_view(smoke_run: Run, records: list[MapRecord]) -> None:
-    settings = view_settings(smoke_run, smoke_run.steps, records, words_of(records))
+    settings = view_settings(
+        records, words_of(records), smoke_run.tokenizer, TrainingInfo.of(smoke_run)
+    )
     for split, curves in settings["curves"].items():
         for name, values in curves.items():
             curve = smoke_run.curve(f"attribute_{name}", split)
@@ -138,13 +141,13 @@ def test_a_patched_run_is_shown_with_the_attention_it_was_trained_with(
     )  # fmt: skip
     patched = interp.train(config, tmp_path / "patched", progress=False)
     record = record_maps(patched, [map_text(patched, 0)], [patched.steps[-1]])[0]
-    exact = weights(smoke_run, step, record.text.batch.tokens)
+    exact = weights(smoke_run, step, record.text.ids[None])
     # Layer 0 reads the same tokens; the reference's pattern of layer 1 is the reference's own too.
     assert np.abs(unpack_maps(record)[0] - exact).max() < 0.004
-    own = weights(patched, patched.steps[-1], record.text.batch.tokens)
+    own = weights(patched, patched.steps[-1], record.text.ids[None])
     assert np.abs(own - exact).max() > 0.004
     early = record_maps(patched, [map_text(patched, 0)], [patched.steps[0]])[0]
-    own = weights(patched, patched.steps[0], record.text.batch.tokens)
+    own = weights(patched, patched.steps[0], record.text.ids[None])
     assert np.abs(unpack_maps(early)[0] - own).max() < 0.004  # before patching begins, its own
 
 

@@ -1,4 +1,4 @@
-"""The attention of a run on one biography, checkpoint by checkpoint, in one byte a weight.
+"""The attention of a series of models on a text, checkpoint by checkpoint, in one byte a weight.
 
 A post-softmax weight a is kept as q = round(255 √a) and shown as (q / 255)²: the root gives small
 weights, of which there are many, finer steps. The error is below 0.004 everywhere, and below 0.0009
@@ -14,52 +14,27 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8, UInt16
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.biographies import Batch, Wordings
 from interp.errors import ArgumentError
+from interp.maps.texts import MapText
 from interp.model import evaluating, logits_at, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
-from interp.run import Run
-from interp.series import models_at, nearest_step
+from interp.series import AnySeries, Device, as_series, models_at, nearest_step, steps_of
 
 BUDGET = 16_000_000
 """Bytes that the maps of one page may take before compression, by default."""
 
 
 @dataclass(frozen=True)
-class MapText:
-    """A biography as the view shows it.
-
-    Attributes:
-        individual: Whom it is about.
-        name: Their full name.
-        held_out: Whether training never showed this person.
-        wordings: "evaluation" or "train".
-        batch: The biography's tokens and spans, a batch of one.
-        tokens: The tokens as text.
-    """
-
-    individual: int
-    name: str
-    held_out: bool
-    wordings: str
-    batch: Batch
-    tokens: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-@dataclass(frozen=True)
 class MapRecord:
-    """What a run's models do with one biography, at some checkpoints.
+    """What a series' models do with one text, at some checkpoints.
 
     Attributes:
-        text: The biography.
+        text: The text.
         steps: The checkpoints, increasing.
         patterns: Attention weights in one byte each (see the module): differences from the checkpoint
             before, by checkpoint, layer, head and place in the lower triangle, row by row.
@@ -95,56 +70,34 @@ class MapRecord:
         return {"patterns": self.patterns.tobytes(), "predictions": b"".join(parts)}
 
 
-def map_text(run: Run, individual: int, wordings: str = "evaluation", draw: int = 0) -> MapText:
-    """One biography of a person.
-
-    With the same wordings and draw, everybody's sentences come in the same order.
-
-    Args:
-        run: The run.
-        individual: Whom it is about; held-out people are allowed.
-        wordings: "evaluation" for sentences from templates never seen with this person, "train" for
-            those of training.
-        draw: Another number gives other sentences in another order.
-
-    Raises:
-        ArgumentError: no such individual or wordings, or a draw below 0.
-    """
-    people = run.population
-    individual = people.individual(individual)
-    if wordings not in ("train", "evaluation"):
-        raise ArgumentError(f"There are no wordings {wordings!r}; give 'train' or 'evaluation'.")
-    if draw < 0:
-        raise ArgumentError(f"draw={draw}: draws are numbered from 0.")
-    batch = run.corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
-    return MapText(
-        individual,
-        people.name(individual),
-        bool(people.is_held_out[individual]),
-        wordings,
-        batch,
-        tuple(run.tokenizer.convert_ids_to_tokens(batch.tokens[0].tolist())),
-    )
-
-
-def map_steps(run: Run, texts: Sequence[MapText], budget: int = BUDGET) -> list[int]:
+def map_steps(
+    series: AnySeries, texts: Sequence[MapText], budget: int = BUDGET, device: Device = None
+) -> list[int]:
     """The checkpoints whose maps fit into a number of bytes.
 
-    All of them if they do. Otherwise the first, the last, those nearest to the ends of the phases,
-    and of the others as many as fit, evenly spaced in their order.
+    All of them if they do. Otherwise the first, the last, those nearest to the ends of the phases (if
+    they are known), and of the others as many as fit, evenly spaced in their order.
 
     Args:
-        run: The run.
-        texts: The biographies that are to be recorded.
+        series: A run, models by step, or another series (see `interp.series`). Layers and heads are
+            counted on its first model.
+        texts: The texts that are to be recorded.
         budget: Bytes that all maps together may take, before compression. At least those checkpoints
             that are always kept are returned, even if they take more.
+        device: Where the first model goes; see `models_at`.
+
+    Raises:
+        RunError: there is no checkpoint.
+        ArgumentError: this is no series.
     """
-    steps, model = run.steps, run.config.model
+    series = as_series(series)
+    steps = steps_of(series)
     triangles = sum(len(text) * (len(text) + 1) // 2 for text in texts)
-    fit = budget // max(1, triangles * model.n_layers * model.n_heads)
+    heads = [m.cfg.n_layers * m.cfg.n_heads for _, m in models_at(series, steps[:1], device)]
+    fit = budget // max(1, triangles * heads[0])
     if fit >= len(steps):
         return steps
-    kept = {steps[0], steps[-1], *_phase_ends(run, steps)}
+    kept = {steps[0], steps[-1], *_phase_ends(series.known_phases, steps)}
     others = [step for step in steps if step not in kept]
     n_more = max(0, min(len(others), fit - len(kept)))
     places = np.linspace(0, len(others) - 1, n_more + 2)[1:-1].round().astype(int)
@@ -153,38 +106,40 @@ def map_steps(run: Run, texts: Sequence[MapText], budget: int = BUDGET) -> list[
 
 
 def record_maps(
-    run: Run,
+    series: AnySeries,
     texts: Sequence[MapText],
     steps: Sequence[int] | None = None,
-    device: torch.device | str = "cpu",
+    device: Device = None,
 ) -> list[MapRecord]:
-    """Reads a run's attention and predictions on some biographies, at some checkpoints.
+    """Reads the attention and predictions of a series on some texts, at some checkpoints.
 
     A run that was trained with patched attention is read with the attention it was trained with.
 
     Args:
-        run: The run.
-        texts: The biographies.
+        series: A run, models by step, or another series (see `interp.series`).
+        texts: The texts.
         steps: The checkpoints; all by default.
-        device: Where to compute.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
 
     Returns:
         One record a text, in their order.
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
-        ArgumentError: no text is given, or no step is named.
-        RunError: the run has no checkpoint.
+        ArgumentError: no text is given, no step is named, or a text does not fit a model: it is longer
+            than the context, or has token ids beyond the vocabulary.
+        RunError: there is no checkpoint at all.
     """
     if not texts:
-        raise ArgumentError("There is no biography to read attention on; give at least one.")
+        raise ArgumentError("There is no text to read attention on; give at least one.")
     chosen: list[int] = []
     readings: list[list[_Reading]] = [[] for _ in texts]
-    # Padding on the right is seen by no token of the text.
-    rows = [text.batch.tokens[0] for text in texts]
-    tokens = pad_sequence(rows, True, run.tokenizer.pad_token_id).to(device)
-    lengths = [len(row) for row in rows]
-    for step, model in models_at(run, steps, device):
+    # Padding on the right, whatever it is, is seen by no token of the text.
+    tokens = pad_sequence([text.ids for text in texts], batch_first=True)
+    lengths = [len(text) for text in texts]
+    for step, model in models_at(series, steps, device):
+        _require_fit(model, texts)
+        tokens = tokens.to(next(cast(nn.Module, model).parameters()).device)
         chosen.append(step)
         with evaluating(model):
             read = _read(model, tokens, lengths)
@@ -280,8 +235,23 @@ def _low_byte_first(words: UInt16[np.ndarray, " position"]) -> bytes:
     return words.astype("<u2").tobytes()
 
 
-def _phase_ends(run: Run, steps: Sequence[int]) -> list[int]:
-    """The checkpoints nearest to where the phases meet; none if nothing was measured."""
-    phases: Phases | None = run.known_phases
+def _phase_ends(phases: Phases | None, steps: Sequence[int]) -> list[int]:
+    """The checkpoints nearest to where the phases meet; none if nobody knows."""
     ends = [phases.statistics_end, phases.plateau_end] if phases else []
     return [nearest_step(steps, end) for end in ends if end is not None]
+
+
+def _require_fit(model: TransformerBridge, texts: Sequence[MapText]) -> None:
+    """Checks that a model has positions and embeddings for all tokens of some texts."""
+    n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
+    for text in texts:
+        if len(text) > n_ctx:
+            raise ArgumentError(
+                f"The text {text.name!r} has {len(text)} tokens, but the model's context is {n_ctx} tokens. "
+                "Give shorter texts."
+            )
+        if len(text) and not 0 <= int(text.ids.min()) <= int(text.ids.max()) < d_vocab:
+            raise ArgumentError(
+                f"The text {text.name!r} has token ids {int(text.ids.min())} to {int(text.ids.max())}, but "
+                f"the model's vocabulary has ids 0 to {d_vocab - 1}. Give the ids of the model's tokenizer."
+            )

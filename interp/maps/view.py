@@ -1,14 +1,16 @@
 """What the attention view is given: plain data, the same for the report and for Jupyter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, TokenKind
-from interp.maps.record import MapRecord, MapText
-from interp.plots import phase_bands
-from interp.run import Run
+from interp.biographies import TokenKind
+from interp.errors import ArgumentError
+from interp.maps.record import MapRecord
+from interp.maps.texts import MapText, Vocabulary, words_by_id
+from interp.maps.training import TrainingInfo
+from interp.phases import Phases, phase_bands
 
 _MARKS = {
     TokenKind.SPECIAL: "special",
@@ -21,67 +23,88 @@ _MARKS = {
 
 
 def view_settings(
-    run: Run, steps: Sequence[int], records: Sequence[MapRecord], words: Sequence[int]
+    records: Sequence[MapRecord],
+    words: Sequence[int],
+    vocabulary: Vocabulary,
+    training: TrainingInfo | None = None,
+    texts: Sequence[MapText] | None = None,
 ) -> dict[str, Any]:
     """The settings of the view, ready for JSON.
 
     Args:
-        run: The run.
-        steps: The checkpoints that it shows.
-        records: The biographies that it begins with, recorded at those checkpoints.
+        records: The texts that it begins with, recorded at the checkpoints that it shows.
         words: Token ids that predictions point to (see `words_of`).
+        vocabulary: A tokenizer, or the words in the order of their ids.
+        training: What is known of the training; nothing by default.
+        texts: All texts that it lists, where it can ask for those that are not recorded yet; those of
+            the records by default.
 
     Returns:
-        `title`, `steps`, `n_layers`, `n_heads`; `phases` (`name`, `number`, `start`, `end` in steps);
-        `curves` (of known people, `evaluation`, and `held_out` ones: attribute `loss` in nats and
-        `accuracy`, per checkpoint; null where it was not measured); `roles` (checkpoint, layer,
-        head; null without the attention stage); `words` (as text); and `texts` (see `view_text`).
+        `title` (null where there is none), `steps`, `n_layers`, `n_heads`; `phases` (`name`, `number`,
+        `start`, `end` in steps; none where they are not known); `curves` (of known people,
+        `evaluation`, and `held_out` ones: attribute `loss` in nats and `accuracy`, per checkpoint; null
+        where it was not measured, or all null); `roles` (checkpoint, layer, head; null where they are
+        not known); `words` (as text); and `texts` (see `view_text`).
+
+    Raises:
+        ArgumentError: there is no record, or the records differ in their checkpoints.
     """
-    config = run.config
+    if not records:
+        raise ArgumentError("There is no record to show; give at least one.")
+    if len({record.steps for record in records}) > 1:
+        raise ArgumentError(
+            "The records are of different checkpoints; record all texts of a view at the same ones."
+        )
+    training = training or TrainingInfo()
+    steps = records[0].steps
+    _, n_layers, n_heads, _ = records[0].patterns.shape
     return {
-        "title": f"{config.preset}, seed {config.seed}",
+        "title": training.title,
         "steps": list(steps),
-        "n_layers": config.model.n_layers,
-        "n_heads": config.model.n_heads,
-        "phases": _phases(run, steps),
-        "curves": {split: _curves(run, split, steps) for split in ("evaluation", "held_out")},
-        "roles": _roles(run, steps),
-        "words": run.tokenizer.convert_ids_to_tokens(list(words)),
-        "texts": [view_text(run, record.text) for record in records],
-    }
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "phases": _phases(training.phases, steps),
+        "curves": None if training.curves is None else {
+            split: {name: _at_steps(curve, steps) for name, curve in curves.items()}
+            for split, curves in training.curves.items()
+        },
+        "roles": None if training.roles is None else [
+            [
+                [training.roles.get((step, layer, head), "") for head in range(n_heads)]
+                for layer in range(n_layers)
+            ]
+            for step in steps
+        ],
+        "words": words_by_id(vocabulary, words),
+        "texts": [view_text(text) for text in texts or [record.text for record in records]],
+    }  # fmt: skip
 
 
-def view_text(run: Run, text: MapText) -> dict[str, Any]:
-    """A biography for the view.
+def view_text(text: MapText) -> dict[str, Any]:
+    """A text for the view.
 
     Returns:
-        `person` (their number), `name`, `held_out`, `wordings`; per token `tokens`, `marks` (what it
-        is) and `parts` (of a name or value); `facts`: in the order of the text the `attribute`, its
-        `value`, the `position` that predicts the value's first token, and the value's `length` in
-        tokens.
+        `person` (its number), `name`, `held_out`, `wordings` (null if it is no biography); per token
+        `tokens`, `marks` (what it is) and `parts` (of a name or value); `facts`: in the order of the
+        text the `attribute` (the relation), its `value`, the `position` that predicts the value's first
+        token, and the value's `length` in tokens.
     """
-    batch, values = text.batch, run.population.facts(text.individual)
-    starts, lengths = batch.value_start[0].tolist(), batch.value_length[0].tolist()
-    told = sorted(zip(starts, lengths, ATTRIBUTES, strict=True))
-    kinds = [TokenKind(kind) for kind in batch.kind[0].tolist()]
     return {
-        "person": text.individual,
+        "person": text.number,
         "name": text.name,
         "held_out": text.held_out,
         "wordings": text.wordings,
         "tokens": list(text.tokens),
-        "marks": [_MARKS[kind] for kind in kinds],
-        "parts": [
-            _part(kind, part) for kind, part in zip(kinds, batch.part[0].tolist(), strict=True)
-        ],
+        "marks": [_MARKS[TokenKind(kind)] for kind in text.spans.kind[0].tolist()],
+        "parts": list(text.parts),
         "facts": [
             {
-                "attribute": name.replace("_", " "),
-                "value": values[name],
-                "position": start - 1,
-                "length": length,
+                "attribute": fact.relation,
+                "value": fact.value,
+                "position": fact.position,
+                "length": fact.length,
             }
-            for start, length, name in told
+            for fact in text.facts
         ],
     }
 
@@ -98,46 +121,16 @@ def asset(name: str) -> str:
     return files("interp.maps").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _part(kind: TokenKind, part: int) -> str:
-    if kind == TokenKind.NAME:
-        return f"{NAME_PARTS[part]} name"
-    return {TokenKind.VALUE: "first token" if part == 0 else "later token"}.get(kind, "")
-
-
-def _phases(run: Run, steps: Sequence[int]) -> list[dict[str, Any]]:
-    if run.metrics.empty:
+def _phases(phases: Phases | None, steps: Sequence[int]) -> list[dict[str, Any]]:
+    if phases is None:
         return []
-    bands = phase_bands(run.phases, steps[0], steps[-1])
+    bands = phase_bands(phases, steps[0], steps[-1])
     return [
         {"name": band.name, "number": band.number, "start": band.start, "end": band.end}
         for band in bands
     ]
 
 
-def _curves(run: Run, split: str, steps: Sequence[int]) -> dict[str, list[float | None]]:
-    """Loss and accuracy at the checkpoints; None where nothing was measured."""
-    table = run.metrics
-    found = {}
-    for name in ("loss", "accuracy"):
-        chosen = (table["metric"] == f"attribute_{name}") & (table["split"] == split)
-        curve = table[chosen & (table["attribute"] == "all")].set_index("step")["value"]
-        found[name] = [
-            round(float(curve[step]), 4) if step in curve.index else None for step in steps
-        ]
-    return found
-
-
-def _roles(run: Run, steps: Sequence[int]) -> list[list[list[str]]] | None:
-    """The role of every head at every checkpoint; empty text where it was not determined."""
-    table = run.result("attention", "roles")
-    if table is None or table.empty:
-        return None
-    role = {(row.step, row.layer, row.head): str(row.role) for row in table.itertuples(index=False)}
-    model = run.config.model
-    return [
-        [
-            [role.get((step, layer, head), "") for head in range(model.n_heads)]
-            for layer in range(model.n_layers)
-        ]
-        for step in steps
-    ]
+def _at_steps(curve: Mapping[int, float], steps: Sequence[int]) -> list[float | None]:
+    """A curve at the checkpoints; None where nothing was measured."""
+    return [round(float(curve[step]), 4) if step in curve else None for step in steps]

@@ -1,14 +1,19 @@
-"""The attention view as a Jupyter widget: any person of a run, read from its checkpoints on demand."""
+"""The attention view as a Jupyter widget: texts of a series of models, read on demand."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, SupportsIndex
 
 import torch
 
-from interp.errors import ArgumentError, InterpError, RunError
-from interp.maps.record import MapRecord, map_steps, map_text, record_maps
+from interp.biographies import Batch, Texts
+from interp.errors import ArgumentError, InterpError
+from interp.maps.people import HasCorpus
+from interp.maps.record import MapRecord, map_steps, record_maps
+from interp.maps.sources import GivenTexts, People, TextSource
+from interp.maps.texts import MapText, Vocabulary, label_texts, words_by_id
+from interp.maps.training import TrainingInfo
 from interp.maps.view import asset, view_settings, view_text, words_of
-from interp.run import Run
+from interp.series import AnySeries, Device, Series, as_series, models_at, steps_of, texts_of
 
 try:
     import anywidget
@@ -21,16 +26,19 @@ except ImportError as error:
 
 
 _N_KEPT = 8
-"""People whose maps the kernel keeps; the view keeps all that it was sent."""
+"""Texts whose maps the kernel keeps; the view keeps all that it was sent."""
+
+BrowsedTexts = Texts | Batch | Sequence[MapText]
+"""Texts to browse: token ids with spans, or such texts with labels (`interp.maps.label_texts`)."""
 
 
 class AttentionBrowser(anywidget.AnyWidget):
-    """Browses the attention of a run by person, checkpoint, layer and head; see `explore`.
+    """Browses the attention of a series by text, checkpoint, layer and head; see `explore`.
 
     Attributes:
-        state: What is shown: `person` (their number), `step`, `head` ("LAYER.HEAD" or "LAYER.mean"),
-            `token` (a position) and `compare` (a step, or None). It follows what is done in the
-            browser; setting it moves the view (see `show`).
+        state: What is shown: `person` (the number of a person or text), `step`, `head` ("LAYER.HEAD" or
+            "LAYER.mean"), `token` (a position) and `compare` (a step, or None). It follows what is done
+            in the browser; setting it moves the view (see `show`).
     """
 
     _esm = asset("attention.js") + asset("widget.js")
@@ -40,23 +48,33 @@ class AttentionBrowser(anywidget.AnyWidget):
 
     def __init__(
         self,
-        run: Run,
+        series: AnySeries,
         person: SupportsIndex | str = 0,
         steps: Sequence[int] | None = None,
         wordings: str = "evaluation",
         draw: int = 0,
-        device: torch.device | str = "cpu",
+        device: Device = None,
+        texts: BrowsedTexts | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        self._run, self._wordings, self._draw, self._device = run, wordings, draw, device
+        series = as_series(series)
+        self._series, self._device = series, device
+        self._vocabulary = _vocabulary(series) if vocabulary is None else vocabulary
+        self._source = _source(series, texts, self._vocabulary, wordings, draw)
         self._words: list[int] = []
         self._records: dict[int, MapRecord] = {}
-        text = map_text(run, run.population.individual(person), wordings, draw)
-        if not run.steps:
-            raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
-        self._steps = list(steps) if steps is not None else map_steps(run, [text])
-        record = self._record(text.individual)
+        first = self._source.number(person)
+        if steps is None:
+            steps = map_steps(series, [self._source.longest(first)], device=device)
+        self._steps = list(steps)
+        record = self._record(first)
         self._steps = list(record.steps)
-        settings = view_settings(run, self._steps, [record], self._words)
+        listed = self._source.listed()
+        settings = view_settings(
+            [record], self._words, self._vocabulary, TrainingInfo.of(series), listed
+        )
+        # The view begins with the first text of the list unless it is told another.
+        settings |= {"search": True} if listed is None else {"begin": first}
         super().__init__(settings=settings, state={})
         self.on_msg(self._answer)
 
@@ -71,24 +89,24 @@ class AttentionBrowser(anywidget.AnyWidget):
         """Moves the view; what is not given stays as it is.
 
         Args:
-            person: A number or a full name.
+            person: A number or a full name; of texts that were given, a number or a name.
             step: A checkpoint; the nearest one is shown.
             head: "LAYER.HEAD", e.g. "1.2", or "LAYER.mean".
-            token: Position of the token to choose; for another person, by default the one that predicts
-                the university.
+            token: Position of the token to choose; for another text, by default the one that predicts
+                the university, or else the first value.
             compare: A second checkpoint, beside the first; "off" shows one alone.
 
         Raises:
-            ArgumentError: there is no such individual or head, or a step or token below 0.
+            ArgumentError: there is no such individual, text or head, or a step or token below 0.
             RunError: nobody has that name.
         """
         for name, value in (("step", step), ("token", token), ("compare", compare)):
             if isinstance(value, int) and value < 0:
                 raise ArgumentError(f"{name}={value}: {name}s are numbered from 0.")
         change: dict[str, Any] = {
-            "person": None if person is None else self._run.population.individual(person),
+            "person": None if person is None else self._source.number(person),
             "step": step,
-            "head": None if head is None else _require_head(self._run, head),
+            "head": None if head is None else self._require_head(head),
             "token": token,
             "compare": compare,
         }
@@ -100,35 +118,46 @@ class AttentionBrowser(anywidget.AnyWidget):
             given["compare"] = None
         self.state = kept | given
 
-    def _record(self, individual: int) -> MapRecord:
-        if individual not in self._records:
-            text = map_text(self._run, individual, self._wordings, self._draw)
-            record = record_maps(self._run, [text], self._steps, self._device)[0]
+    def _record(self, number: int) -> MapRecord:
+        if number not in self._records:
+            text = self._source.text(number)
+            record = record_maps(self._series, [text], self._steps, self._device)[0]
             if len(self._records) == _N_KEPT:
                 del self._records[next(iter(self._records))]
-            self._records[individual] = record
+            self._records[number] = record
             self._words = words_of([record], self._words)
-        return self._records[individual]
+        return self._records[number]
 
     def _answer(self, _: object, content: dict[str, Any], buffers: list[Any]) -> None:
-        """Sends the maps of a person that the view asks for, or says why not."""
+        """Sends the maps of a text that the view asks for, or says why not."""
         number = content.get("question")
         try:
-            record = self._record(self._run.population.individual(content["person"]))
+            record = self._record(self._source.number(content["person"]))
         except Exception as error:  # whatever it is, the view must not wait for ever
             self.send({"question": number, "error": str(error)})
             if not isinstance(error, InterpError):
                 raise
             return
         packed = record.packed(self._words)
-        words = self._run.tokenizer.convert_ids_to_tokens(self._words)
-        text = view_text(self._run, record.text)
+        words = words_by_id(self._vocabulary, self._words)
+        text = view_text(record.text)
         answer = {"question": number, "text": text, "words": words, "keys": list(packed)}
         self.send(answer, list(packed.values()))
 
+    def _require_head(self, head: str) -> str:
+        n_layers, n_heads = self.settings["n_layers"], self.settings["n_heads"]
+        layer, _, number = str(head).partition(".")
+        known = layer.isdecimal() and int(layer) < n_layers
+        if not known or not (number == "mean" or (number.isdecimal() and int(number) < n_heads)):
+            raise ArgumentError(
+                f"There is no head {head!r}. Give LAYER.HEAD or LAYER.mean: layers 0 to "
+                f"{n_layers - 1}, heads 0 to {n_heads - 1}, e.g. '0.mean'."
+            )
+        return str(head)
+
 
 def explore(
-    run: Run,
+    series: AnySeries,
     person: SupportsIndex | str = 0,
     step: int | None = None,
     head: str | None = None,
@@ -138,51 +167,93 @@ def explore(
     steps: Sequence[int] | None = None,
     wordings: str = "evaluation",
     draw: int = 0,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
+    texts: BrowsedTexts | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> AttentionBrowser:
-    """A widget to browse a run's attention by person, checkpoint, layer and head.
+    """A widget to browse attention by text, checkpoint, layer and head.
 
-    The same view as in the report, for everybody in the population: choose or look up a person, move
-    through training (slider, arrow keys, play), choose a head, hover over a token to see what it
-    attends to and what attends to it, compare two checkpoints.
+    The same view as in the report: choose or look up a text, move through training (slider, arrow
+    keys, play), choose a head, hover over a token to see what it attends to and what attends to it,
+    compare two checkpoints. Of a run alone it shows a biography of everybody in the population; of any
+    series, the texts that are given.
 
     Args:
-        run: The run.
-        person: Whom to begin with: a number or a full name; held-out people are allowed.
+        series: A run, models by step (`{0: model, 100: model}`), or another series (see
+            `interp.series`).
+        person: Whom to begin with: a number or a full name; held-out people are allowed. Of texts that
+            are given: the number (place) or name of one.
         step: The checkpoint to begin with; the last by default.
         head: "LAYER.HEAD" or "LAYER.mean"; by default the head of the last layer that at the last
-            checkpoint looks most at names, where the university is predicted.
-        token: Position of the token to begin with; by default the one that predicts the university.
+            checkpoint looks most at names, where the first token is chosen.
+        token: Position of the token to begin with; by default the one that predicts the university, or
+            else the first value of the text.
         compare: A second checkpoint to show beside the first.
         steps: The checkpoints on the slider; by default all, or as many as fit (see `map_steps`).
-        wordings: "evaluation" for sentences never seen with a person, "train" for those of training.
-        draw: Another number gives other sentences in another order, the same order for everybody.
-        device: Where to compute.
+        wordings: Of a run's biographies: "evaluation" for sentences never seen with a person, "train"
+            for those of training.
+        draw: Of a run's biographies: another number gives other sentences in another order, the same
+            order for everybody.
+        device: Where to compute; where the models are by default, those of a run on the CPU.
+        texts: Texts to browse in place of a run's biographies: token ids with their spans, or such texts
+            with names and relations of yours (`interp.maps.label_texts`).
+        vocabulary: A tokenizer, or the words in the order of their ids; by default the tokenizer of the
+            run, or of the first model.
 
     Raises:
-        ArgumentError: there is no such individual, head or wordings, or no step is named.
+        ArgumentError: there is no such individual, text, head or wordings, no step is named, a series
+            that is no run comes without texts or without words for their tokens, or a text does not fit
+            a model.
         CheckpointError: there is no checkpoint at a step.
-        RunError: nobody has that name, or the run has no checkpoint.
+        RunError: nobody has that name, or there is no checkpoint.
         InterpError: the packages for notebooks are not installed.
 
     Example:
         ```python
         view = interp.explore(run, "Wim Mireia Vasiliev", step=300, compare=1500)
         view.show(head="1.2")
+
+        spans = interp.Spans.from_lists(6, sentences=[(1, 6)], names=[(1, 3)], values=[(5, 6)])
+        texts = interp.Texts(torch.tensor([[0, 17, 4, 9, 12, 33]]), spans)
+        interp.explore({0: early, 1000: late}, texts=texts)
         ```
     """
-    view = AttentionBrowser(run, person, steps, wordings, draw, device)
+    view = AttentionBrowser(series, person, steps, wordings, draw, device, texts, vocabulary)
     view.show(step=step, head=head, token=token, compare=compare)
     return view
 
 
-def _require_head(run: Run, head: str) -> str:
-    model = run.config.model
-    layer, _, number = str(head).partition(".")
-    known = layer.isdecimal() and int(layer) < model.n_layers
-    if not known or not (number == "mean" or (number.isdecimal() and int(number) < model.n_heads)):
+def _source(
+    series: Series, texts: BrowsedTexts | None, vocabulary: Vocabulary, wordings: str, draw: int
+) -> TextSource:
+    if texts is None and isinstance(series, HasCorpus):
+        return People(series.corpus, wordings, draw)
+    if (wordings, draw) != ("evaluation", 0):
         raise ArgumentError(
-            f"There is no head {head!r}. Give LAYER.HEAD or LAYER.mean: layers 0 to "
-            f"{model.n_layers - 1}, heads 0 to {model.n_heads - 1}, e.g. '0.mean'."
+            f"wordings={wordings!r} and draw={draw} choose among a run's own biographies. Leave them out "
+            "with texts of yours."
         )
-    return str(head)
+    if texts is None or isinstance(texts, Texts | Batch):
+        chosen = texts_of(series, texts, "evaluation", None)
+        return GivenTexts(label_texts(chosen, vocabulary))
+    wrong = [text for text in texts if not isinstance(text, MapText)]
+    if wrong:
+        raise ArgumentError(
+            f"A {type(wrong[0]).__name__} is no labelled text. Give interp.Texts(tokens, spans), or a list "
+            "made by interp.maps.label_texts or interp.maps.map_text."
+        )
+    return GivenTexts(texts)
+
+
+def _vocabulary(series: Series) -> Vocabulary:
+    """The tokenizer of a run, or of the first model."""
+    own: Vocabulary | None = getattr(series, "tokenizer", None)
+    if own is None:
+        for _, model in models_at(series, steps_of(series)[:1]):
+            own = getattr(model, "tokenizer", None)
+    if own is None:
+        raise ArgumentError(
+            "The models have no tokenizer, so their token ids have no words. Give vocabulary: a tokenizer, "
+            "or a list of words in the order of their ids."
+        )
+    return own

@@ -7,6 +7,7 @@
 The report and the notebooks show the same figures with the same captions.
 """
 
+from interp.phases import phase_bands
 from interp.plots.attention import (
     SCORE_NAMES,
     attention_by_head,
@@ -17,7 +18,6 @@ from interp.plots.attention import (
     knockout_rows,
     sharpness,
 )
-from interp.plots.bands import phase_bands
 from interp.plots.comparison import (
     compared_curves,
     compared_gains,

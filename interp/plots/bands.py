@@ -1,65 +1,20 @@
 """The phases of a run as stretches of steps, for figures and tables."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import sqrt
 
 import plotly.graph_objects as go
 
-from interp.phases import Phases
+from interp.phases import NAMES, Band, Phases, phase_bands
 
-NAMES = ("statistics", "plateau", "knowledge")
-"""The phases in their order."""
+__all__ = ["NAMES", "Band", "phase_bands", "shade_phases", "spread_steps"]
+
 _FILLS = {
     "statistics": "rgba(122,127,135,{alpha})",
     "plateau": "rgba(230,159,0,{alpha})",
     "knowledge": "rgba(31,131,196,{alpha})",
 }
 _SHADE, _SWATCH = 0.14, 0.55
-
-
-@dataclass(frozen=True)
-class Band:
-    """One phase of a run.
-
-    Attributes:
-        name: "statistics", "plateau" or "knowledge".
-        start: Its first step.
-        end: The step at which the next one begins; the last measured step if none does.
-        closed: Whether the run has left this phase (or, for the last phase, reached the end in it).
-    """
-
-    name: str
-    start: int
-    end: int
-    closed: bool
-
-    @property
-    def number(self) -> int:
-        """1, 2 or 3."""
-        return NAMES.index(self.name) + 1
-
-
-def phase_bands(phases: Phases, first: int, last: int) -> list[Band]:
-    """The phases that a run went through, in order; empty stretches are left out.
-
-    Args:
-        phases: Where they meet; either boundary may be None.
-        first: The first measured step.
-        last: The last measured step.
-    """
-    edges: list[int | None] = [first, phases.statistics_end, phases.plateau_end]
-    bands = []
-    for i, name in enumerate(NAMES):
-        start = edges[i]
-        if start is None:
-            break
-        following = edges[i + 1] if i + 1 < len(edges) else None
-        end = last if following is None else following
-        # A run may have entered its last phase at its last measurement.
-        if end > start or (following is None and start == last):
-            bands.append(Band(name, start, end, following is not None or name == NAMES[-1]))
-    return bands
 
 
 def shade_phases(

@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
-from interp.phases import Phases
-from interp.plots.bands import NAMES, shade_phases, spread_steps
+from interp.phases import NAMES, Phases
+from interp.plots.bands import shade_phases, spread_steps
 from interp.plots.style import DASHES, INK, PALETTE, describe, ramp, see_through
 from interp.series import nearest_steps
 

@@ -6,6 +6,7 @@ from interp.errors import CheckpointError, ConfigError, RunError
 from interp.knowledge import measured_individuals
 from interp.maps import (
     BUDGET,
+    TrainingInfo,
     asset,
     map_steps,
     map_text,
@@ -89,9 +90,10 @@ def maps_embed(
         title,
         _CAPTION,
         view="attention",
-        settings=view_settings(run, steps, records, words) | {"fragment": anchor},
+        settings=view_settings(records, words, run.tokenizer, TrainingInfo.of(run))
+        | {"fragment": anchor},
         packed={
-            f"{kind}-{record.text.individual}": data
+            f"{kind}-{record.text.number}": data
             for record in records
             for kind, data in record.packed(words).items()
         },

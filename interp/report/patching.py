@@ -6,8 +6,7 @@ import pandas as pd
 
 from interp import plots
 from interp.files import write_text
-from interp.phases import Phases
-from interp.plots.bands import NAMES
+from interp.phases import NAMES, Phases
 from interp.report.attention import reference_changes, reference_table
 from interp.report.elements import Section, Table
 from interp.report.html import render

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from interp.maps import (
+    TrainingInfo,
     asset,
     map_text,
     record_maps,
@@ -86,7 +87,7 @@ def test_the_text_is_there_with_its_marks(view, finished: Run) -> None:
     tokens = page.locator(".av-panel:first-child .av-text .av-token")
     assert tokens.all_inner_texts() == list(text.tokens)
     assert page.locator(".av-panel:first-child .av-text .av-name").count() == 18
-    marks = view_text(finished, text)["marks"]
+    marks = view_text(text)["marks"]
     classes = [one.get_attribute("class").split() for one in tokens.all()]
     assert [f"av-{mark}" for mark in marks] == [names[1] for names in classes]
     names = page.locator(".av-person option").all_inner_texts()
@@ -204,7 +205,7 @@ def test_heads_are_chosen_with_the_keyboard_and_have_their_roles(view, finished:
 
 def test_facts_lead_to_where_they_are_predicted(view, finished: Run) -> None:
     page, record = view(), record_maps(finished, [map_text(finished, 0)])[0]
-    told = view_text(finished, record.text)["facts"]
+    told = view_text(record.text)["facts"]
     chips = page.locator(".av-panel:first-child .av-fact")
     assert chips.count() == 6
     for chip, fact in zip(chips.all(), told, strict=True):
@@ -400,13 +401,15 @@ def widget(open_page, finished: Run, tmp_path: Path):
         for record in records:
             words = words_of([record], words)
             packed = record.packed(words)
-            people[record.text.individual] = {
-                "text": view_text(finished, record.text),
+            people[record.text.number] = {
+                "text": view_text(record.text),
                 "words": finished.tokenizer.convert_ids_to_tokens(words),
                 **{key: base64.b64encode(data).decode() for key, data in packed.items()},
             }
         first = words_of(records[:1])
-        settings = view_settings(finished, finished.steps, records[:1], first)
+        settings = view_settings(
+            records[:1], first, finished.tokenizer, TrainingInfo.of(finished)
+        ) | {"search": True}
         path = tmp_path / "widget.html"
         esm = asset("attention.js") + asset("widget.js")
         fields = {"people": people, "settings": settings, "state": state, "esm": esm}
@@ -503,14 +506,37 @@ LEVELS = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 15), dtype=np.uint8
 
 
 @pytest.fixture
-def by_hand(open_page, section: Section, tmp_path: Path) -> Page:
-    """The view with everything known: phases, roles, weights, predictions, curves."""
+def open_by_hand(open_page, section: Section, tmp_path: Path):
+    """Opens the view with everything known (phases, roles, weights, predictions, curves), or changed."""
+
+    def open_(n_steps: int = 3, text: dict | None = None, **changed) -> Page:
+        settings, packed = settings_by_hand(n_steps)
+        settings["texts"][0] |= text or {}
+        embed = replace(section.embeds[0], settings=settings | changed, packed=packed)
+        path = tmp_path / "by_hand.html"
+        page_of = [replace(section, embeds=[embed])]
+        path.write_text(render("Maps", "h", page_of), encoding="utf-8")
+        page = open_page(path)
+        page.locator(".view").scroll_into_view_if_needed()
+        expect(page.locator(".av-panel-title").first).not_to_be_empty()
+        return page
+
+    return open_
+
+
+@pytest.fixture
+def by_hand(open_by_hand) -> Page:
+    return open_by_hand()
+
+
+def settings_by_hand(n_steps: int) -> tuple[dict, dict[str, bytes]]:
+    """Settings and packed bytes of the first steps."""
     levels = levels_by_hand()
     differences = levels.copy()
     differences[1:] -= levels[:-1]
     n = len(TOKENS)
     predictions = b""
-    for step in range(3):
+    for step in range(n_steps):
         own = bytes([0, 10, 20, 100 + 50 * step, 0])
         top = bytes([200] * n)
         words = np.array([0, 1, 2, step, 1], "<u2").tobytes()
@@ -523,7 +549,7 @@ def by_hand(open_page, section: Section, tmp_path: Path) -> Page:
     }  # fmt: skip
     curve = {"loss": [9.5, 5.25, 1.0], "accuracy": [0.0, 0.004, 0.75]}
     settings = {
-        "title": "by hand", "steps": list(STEPS), "n_layers": 2, "n_heads": 2, "fragment": "maps",
+        "title": "by hand", "steps": list(STEPS[:n_steps]), "n_layers": 2, "n_heads": 2, "fragment": "maps",
         "phases": [
             {"name": "statistics", "number": 1, "start": 0, "end": 10},
             {"name": "plateau", "number": 2, "start": 10, "end": 20},
@@ -533,14 +559,8 @@ def by_hand(open_page, section: Section, tmp_path: Path) -> Page:
         "roles": [[["none", "none"], ["none", "extraction" if step else "none"]] for step in STEPS],
         "words": ["Paris", "Ada", "Rome"], "texts": [text],
     }  # fmt: skip
-    packed = {"patterns-5": differences.tobytes(), "predictions-5": predictions}
-    embed = replace(section.embeds[0], settings=settings, packed=packed)
-    path = tmp_path / "by_hand.html"
-    path.write_text(render("Maps", "h", [replace(section, embeds=[embed])]), encoding="utf-8")
-    page = open_page(path)
-    page.locator(".view").scroll_into_view_if_needed()
-    expect(page.locator(".av-panel-title").first).not_to_be_empty()
-    return page
+    packed = {"patterns-5": differences[:n_steps].tobytes(), "predictions-5": predictions}
+    return settings, packed
 
 
 def levels_by_hand() -> np.ndarray:
@@ -617,3 +637,64 @@ def test_by_hand_keys_are_heard(by_hand: Page) -> None:
     by_hand.keyboard.press("ArrowLeft")
     expect(by_hand.locator(".av-hidden")).to_contain_text("attends to")
     expect(by_hand.locator(".av-hidden")).to_contain_text("is attended to by")
+
+
+UNKNOWN = {"title": None, "phases": [], "curves": None, "roles": None}
+"""Settings of a training of which only the models are known."""
+
+
+def test_by_hand_a_training_may_have_no_phases_curves_or_roles(open_by_hand, axe) -> None:
+    page = open_by_hand(**UNKNOWN, text={"wordings": None})
+    expect(page.locator(STEP)).to_have_text("step 20")
+    assert page.get_by_role("combobox", name="Text").count() == 1
+    assert page.locator(".av-person option").inner_text() == "Ada"
+    assert not page.locator(".av-times .av-phases").is_visible()
+    assert not page.locator(".av-head small").first.is_visible()
+    page.get_by_label("Compare with another checkpoint").check()
+    expect(page.locator(".av-panel-title").nth(1)).to_contain_text("Step 10, head")  # the middle
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the attention map as SVG").click()
+    words = Path(download.value.path()).read_text()
+    assert "at weight 1.<" in words
+    assert "null" not in words
+    assert "attention-text-5" in download.value.suggested_filename
+    assert axe(page) == []
+
+
+def test_by_hand_one_model_needs_no_slider(open_by_hand) -> None:
+    page = open_by_hand(1, **UNKNOWN)
+    expect(page.locator(STEP)).to_have_text("step 0")
+    for hidden in ("slider", "checkbox"):
+        assert page.get_by_role(hidden).count() == 0
+    assert page.get_by_role("button", name="Play through training").count() == 0
+    assert attends_to(page) != []
+
+
+def test_by_hand_a_text_may_have_neither_name_nor_value(open_by_hand) -> None:
+    marks = ["special", *["text"] * 4]
+    page = open_by_hand(**UNKNOWN, text={"marks": marks, "facts": [], "parts": [""] * 5})
+    assert page.locator(CHOSEN).get_attribute("data-position") == "4"
+    assert not page.locator(".av-facts").first.is_visible()
+    assert "tokens:" not in page.locator(".av-legend").inner_text()
+
+
+def test_by_hand_the_view_begins_with_the_text_it_is_told(open_by_hand) -> None:
+    settings, _ = settings_by_hand(3)
+    first = settings["texts"][0] | {"person": 4, "name": "Bob"}
+    page = open_by_hand(texts=[first, settings["texts"][0]], begin=5)
+    assert page.locator(".av-person option").all_inner_texts()[0].startswith("Bob")
+    expect(page.locator(".av-person option:checked")).to_contain_text("Ada")
+
+
+def test_a_widget_of_listed_texts_has_no_search(widget) -> None:
+    page = widget()
+    assert page.locator(".av-search").count() == 1
+    page.evaluate("""() => {
+        const other = document.createElement("div");
+        other.id = "other";
+        document.body.append(other);
+        model.get("settings").search = false;
+        render({ model, el: other });
+    }""")
+    expect(page.locator("#other .av-panel-title").first).not_to_be_empty()
+    assert page.locator("#other .av-search").count() == 0

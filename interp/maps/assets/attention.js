@@ -1,7 +1,8 @@
 "use strict";
-// The attention view: a biography, the checkpoints of a run, its heads, and what each token looks at.
+// The attention view: a text, the checkpoints of a training, its heads, and what each token looks at.
 // interpViews.attention(root, settings, unpack, options) draws it and returns a handle.
-//   settings   see interp.maps.view
+//   settings   see interp.maps.view; phases, curves, roles and title may be missing.
+//              begin: number of the text to begin with, if not the first
 //   unpack     key => Promise<Uint8Array>, for the keys "patterns-PERSON" and "predictions-PERSON"
 //   options    fragment: name of the URL fragment that keeps the state, if any
 //              find: text => Promise<text of settings.texts, or null>, to look up other people
@@ -32,7 +33,7 @@
     return element;
   }
 
-  // The weights of one biography at all checkpoints: undoes the differences between checkpoints.
+  // The weights of one text at all checkpoints: undoes the differences between checkpoints.
   class Maps {
     constructor(bytes, settings, text) {
       const { n_layers, n_heads, steps } = settings;
@@ -89,7 +90,7 @@
   const at = (query, key) => (query * (query + 1)) / 2 + key;
 
   function phaseOf(settings, step) {
-    const { phases } = settings;
+    const phases = settings.phases ?? [];
     const found = phases.find(({ start, end }) => start <= step && step < end);
     return found ?? (phases.length ? phases[phases.length - 1] : null);
   }
@@ -99,6 +100,9 @@
     const phase = phaseOf(settings, step);
     return `step ${whole(step)}${phase ? ` (${phase.name})` : ""}`;
   }
+
+  // What the texts are called: those with wordings are biographies.
+  const noun = (settings) => (settings.texts.every(({ wordings }) => wordings) ? "Biography" : "Text");
 
   function drawWeights(canvas, weights, n) {
     canvas.width = canvas.height = n;
@@ -154,7 +158,7 @@
         }, token);
       });
       this.list.replaceChildren(...this.tokens.flatMap((token) => [token, " "]));
-      this.list.setAttribute("aria-label", `Biography of ${text.name}: choose a token`);
+      this.list.setAttribute("aria-label", text.wordings ? `Biography of ${text.name}: choose a token` : `Text ${text.name}: choose a token`);
       this.chips = text.facts.map((fact) => {
         const chip = make("button", { type: "button", class: "av-fact" },
           make("span", {}, fact.attribute), " ", make("strong", {}, fact.value), " ", make("em"));
@@ -163,6 +167,7 @@
         return chip;
       });
       this.facts.replaceChildren(...this.chips.map((chip) => make("li", {}, chip)));
+      this.facts.hidden = !this.chips.length;
     }
 
     position(event) {
@@ -277,7 +282,8 @@
         const index = settings.steps.findIndex((one) => one >= step);
         return last > 0 ? (100 * (index < 0 ? last : index)) / last : 0;
       };
-      for (const { name, number, start, end } of settings.phases) {
+      bands.hidden = !settings.phases?.length;
+      for (const { name, number, start, end } of settings.phases ?? []) {
         const band = make("span", { class: `av-phase av-phase-${name}` }, `${number} ${name}`);
         band.style.left = `${place(start)}%`;
         band.style.width = `${place(end) - place(start)}%`;
@@ -286,16 +292,20 @@
       }
       this.element = make("div", { class: "av-time" },
         make("span", { class: "av-label" }, label),
-        make("div", { class: "av-slider" }, this.range, bands), this.output);
+        make("div", { class: "av-slider", hidden: last < 1 }, this.range, bands), this.output);
       this.range.addEventListener("input", () => view.set({ [field]: Number(this.range.value) }));
     }
 
     draw(index, text) {
       const { settings } = this.view;
-      const { loss, accuracy } = settings.curves[text.held_out ? "held_out" : "evaluation"];
+      const { loss, accuracy } = settings.curves?.[text.held_out ? "held_out" : "evaluation"] ?? {};
       const who = text.held_out ? "held-out" : "known";
-      const measured = loss[index] === null ? ""
-        : ` · all ${who} people: loss ${loss[index].toFixed(2)} nats, accuracy ${percent(accuracy[index])}`;
+      const known = (curve) => curve && curve[index] !== null;
+      const values = [
+        ...(known(loss) ? [`loss ${loss[index].toFixed(2)} nats`] : []),
+        ...(known(accuracy) ? [`accuracy ${percent(accuracy[index])}`] : []),
+      ];
+      const measured = values.length ? ` · all ${who} people: ${values.join(", ")}` : "";
       this.range.value = String(index);
       this.range.setAttribute("aria-valuetext", stepWords(settings, index));
       this.output.textContent = `${stepWords(settings, index)}${measured}`;
@@ -311,7 +321,7 @@
       this.drawn = Promise.resolve();
       const last = settings.steps.length - 1;
       this.state = {
-        person: settings.texts[0].person, step: last, layer: settings.n_layers - 1, head: null,
+        person: settings.begin ?? settings.texts[0].person, step: last, layer: settings.n_layers - 1, head: null,
         token: null, compare: null, ...this.fromFragment(),
       };
       this.build();
@@ -321,7 +331,7 @@
 
     build() {
       const { settings } = this;
-      this.people = make("select", { class: "av-person", "aria-label": "Biography" });
+      this.people = make("select", { class: "av-person", "aria-label": noun(settings) });
       this.listPeople();
       this.people.addEventListener("change", () => this.set({ person: Number(this.people.value), token: null }));
       this.play = make("button", { type: "button", class: "av-play" });
@@ -339,7 +349,7 @@
         const row = make("div", { class: "av-layer" }, make("span", { class: "av-label" }, `Layer ${layer}`));
         for (const head of [...Array(settings.n_heads).keys(), MEAN]) {
           const canvas = make("canvas", { "aria-hidden": "true" });
-          const role = make("small");
+          const role = make("small", { hidden: !settings.roles });
           const button = make("button", { type: "button", class: "av-head", role: "radio" },
             canvas, make("span", {}, `${layer}.${head}`), role);
           button.addEventListener("click", () => this.set({ layer, head }));
@@ -352,12 +362,14 @@
       this.panels = [new Panel(this, "Attention at the checkpoint"), new Panel(this, "Attention at the compared checkpoint")];
       this.message = make("p", { class: "av-message", role: "status" });
       this.live = make("p", { class: "av-hidden", "aria-live": "polite" });
-      const head = make("div", { class: "av-bar-top" }, make("label", {}, make("span", { class: "av-label" }, "Biography"), this.people));
+      const head = make("div", { class: "av-bar-top" }, make("label", {}, make("span", { class: "av-label" }, noun(settings)), this.people));
       if (this.options.find) head.append(this.searchField());
+      const comparison = make("label", { class: "av-compare" }, this.compare, " Compare with another checkpoint");
+      this.play.hidden = comparison.hidden = settings.steps.length < 2;
       this.body = make("div", { class: "av-body" },
         head,
         make("div", { class: "av-times" }, this.play, this.time.element),
-        make("label", { class: "av-compare" }, this.compare, " Compare with another checkpoint"),
+        comparison,
         this.other.element,
         this.thumbs, this.legend(),
         make("div", { class: "av-panels" }, ...this.panels.map((panel) => panel.element)),
@@ -416,11 +428,14 @@
       }
       const swatch = (kind, words) => make("span", {}, make("i", { class: `av-swatch ${kind}` }), ` ${words}`);
       const marked = (kind, words) => make("span", { class: `av-token av-${kind}` }, words);
+      const present = new Set(this.settings.texts.flatMap(({ marks }) => marks));
+      const kinds = [["name", "name"], ["value", "value"], ["type", "type word"]]
+        .filter(([kind]) => present.has(kind)).flatMap(([kind, words]) => [" ", marked(kind, words)]);
       return make("div", { class: "av-legend" },
         swatch("av-from", "what the chosen token attends to"),
         swatch("av-to", "what attends to it (later tokens)"),
         make("span", {}, "weight (opacity goes with its root) ", scale),
-        make("span", {}, "tokens: ", marked("name", "name"), " ", marked("value", "value"), " ", marked("type", "type word")));
+        ...(kinds.length ? [make("span", {}, "tokens:", ...kinds)] : []));
     }
 
     tools() {
@@ -442,7 +457,7 @@
     defaultComparison() {
       // The end of the plateau tells most; else the middle of training.
       const { settings } = this;
-      const plateau = settings.phases.find(({ name }) => name === "plateau");
+      const plateau = settings.phases?.find(({ name }) => name === "plateau");
       const index = plateau ? settings.steps.findIndex((step) => step >= plateau.end) : -1;
       const middle = Math.floor(settings.steps.length / 2);
       const found = index < 0 ? middle : index;
@@ -527,7 +542,7 @@
       } catch (error) {
         this.read.delete(text.person); // another try may succeed
         if (this.state !== state) return;
-        this.say(`This biography cannot be shown: ${error.message}`);
+        this.say(`This ${noun(settings).toLowerCase()} cannot be shown: ${error.message}`);
         return;
       }
       if (this.state !== state) return; // changed meanwhile: that change draws
@@ -691,7 +706,7 @@
       const words = (x, y, size, content, more = "") =>
         parts.push(`<text x="${x}" y="${y}" font-size="${size}" fill="#1c2126" ${more}>${escape(content)}</text>`);
       words(10, 22, 15, `Attention of ${this.headWords().name}: ${text.name}`, 'font-weight="bold"');
-      words(10, 40, 12, `Rows attend to columns. Opacity grows with the square root of the weight, to ${STRONGEST} at weight 1. Run ${settings.title}.`);
+      words(10, 40, 12, `Rows attend to columns. Opacity grows with the square root of the weight, to ${STRONGEST} at weight 1.${settings.title ? ` Run ${settings.title}.` : ""}`);
       steps.forEach((step, i) => {
         const left = margin + i * (side + margin);
         const weights = current.maps.weights(step, state.layer, state.head);
@@ -719,7 +734,8 @@
       const vector = new Blob([source], { type: "image/svg+xml" });
       const { person, head, step, compare } = this.publicState();
       const steps = compare === null ? step : `${step}-and-${compare}`;
-      const name = `attention-person-${person}-head-${head}-step-${steps}.${kind}`;
+      const what = noun(this.settings) === "Biography" ? "person" : "text";
+      const name = `attention-${what}-${person}-head-${head}-step-${steps}.${kind}`;
       if (kind === "svg") return this.download(name, vector);
       const address = URL.createObjectURL(vector);
       const image = new Image();

@@ -8,7 +8,7 @@ export default {
     // JupyterLab would take arrow keys and Enter for its own.
     el.setAttribute("data-lm-suppress-shortcuts", "true");
     const waiting = new Map(); // number of a question => what to do with its answer
-    const kept = new Map(); // key => bytes, of people that the kernel has sent
+    const kept = new Map(); // key => bytes, of texts that the kernel has sent
     let asked = 0;
 
     const answered = (message, buffers) => {
@@ -49,7 +49,7 @@ export default {
     let heard = null; // the last state that came from, or went to, the kernel
     const view = globalThis.interpViews.attention(root, settings, unpack, {
       fragment: "",
-      find: read,
+      find: settings.search ? read : null, // without it, all texts are listed
       changed: (state) => {
         if (JSON.stringify(state) === heard) return;
         heard = JSON.stringify(state);

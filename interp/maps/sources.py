@@ -1,0 +1,100 @@
+"""Where the texts come from that a widget browses: the biographies of a corpus, or texts that are given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import SupportsIndex
+
+from interp.biographies import Corpus
+from interp.errors import ArgumentError, suggest
+from interp.maps.people import map_text
+from interp.maps.texts import MapText
+
+
+@dataclass(frozen=True)
+class People:
+    """One biography of everybody in a population.
+
+    Attributes:
+        corpus: Draws them.
+        wordings: "evaluation" or "train".
+        draw: Which sentences, in which order.
+    """
+
+    corpus: Corpus
+    wordings: str
+    draw: int
+
+    def number(self, which: SupportsIndex | str) -> int:
+        """The individual that is meant, by number or by name."""
+        return self.corpus.population.individual(which)
+
+    def text(self, number: int) -> MapText:
+        """An individual's biography."""
+        return map_text(self.corpus, number, self.wordings, self.draw)
+
+    def listed(self) -> None:
+        """No list of all texts: people are looked up."""
+        return
+
+    def longest(self, number: int) -> MapText:
+        """What the checkpoints are chosen by: the own biography, as all are of about one length."""
+        return self.text(number)
+
+
+class GivenTexts:
+    """Texts that are given, numbered by their places.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+
+    def __init__(self, texts: Sequence[MapText]) -> None:
+        if not texts:
+            raise ArgumentError("There is no text to browse; give at least one.")
+        self._texts = [replace(text, number=number) for number, text in enumerate(texts)]
+
+    def number(self, which: SupportsIndex | str) -> int:
+        """The place of the text that is meant.
+
+        Raises:
+            ArgumentError: there is no such place, or not exactly one text of that name.
+        """
+        names = [text.name for text in self._texts]
+        if isinstance(which, str) and not which.isdecimal():
+            places = [number for number, name in enumerate(names) if name == which]
+            if len(places) > 1:
+                raise ArgumentError(
+                    f"{len(places)} texts are called {which!r}: numbers {', '.join(map(str, places))}. Give "
+                    "a number."
+                )
+            if not places:
+                raise ArgumentError(
+                    f"No text is called {which!r}.{suggest(which, names)} Give a name or a number, 0 to "
+                    f"{len(names) - 1}."
+                )
+            return places[0]
+        try:
+            number = int(which)
+        except (TypeError, ValueError) as error:  # ValueError: more digits than Python reads
+            raise ArgumentError("Give a text by its number or its name.") from error
+        if not 0 <= number < len(names):
+            raise ArgumentError(
+                f"There is no text {number}; the texts have the numbers 0 to {len(names) - 1}."
+            )
+        return number
+
+    def text(self, number: int) -> MapText:
+        """The text at a place."""
+        return self._texts[number]
+
+    def listed(self) -> list[MapText]:
+        """All texts, to choose from."""
+        return self._texts
+
+    def longest(self, number: int) -> MapText:
+        """What the checkpoints are chosen by: the longest text, whichever is begun with."""
+        return max(self._texts, key=len)
+
+
+TextSource = People | GivenTexts
+"""Texts by number: both have `number`, `text`, `listed` and `longest`."""
