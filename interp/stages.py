@@ -21,7 +21,7 @@ from interp.attention import attention_to_names, averaged, head_roles, knockout
 from interp.config import Config, flatten
 from interp.errors import ConfigError, RunError, suggest
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
-from interp.files import folder_lock, write_json, write_text
+from interp.files import folder_lock, write_json
 from interp.interventions import attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.memory import (
@@ -37,6 +37,7 @@ from interp.progress import Job, Progress, counted, part, parts, silent
 from interp.report import SECTIONS, write_report
 from interp.report.sections import Section, SectionBuilder
 from interp.run import Run, resolve_device
+from interp.run.tables import result_table
 from interp.series import nearest_step, steps_around_plateau
 from interp.training import train
 from interp.training.loop import expected_seconds
@@ -48,7 +49,7 @@ class StageResult:
 
     Attributes:
         summary: The numbers a script would want; goes into the run's `summary.json`.
-        tables: Tidy tables by name; each becomes a CSV file.
+        tables: Tidy tables by name, as `interp.run.tables` declares them; each becomes a CSV file.
     """
 
     summary: dict[str, Any]
@@ -98,7 +99,7 @@ class Stage:
         result = self.compute(run, progress) if self.fits(run.config) else skipped
         folder = run.results_path / self.name
         for name, table in result.tables.items():
-            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+            result_table(self.name, name).write(folder / f"{name}.csv", table)
         seconds = round(time.perf_counter() - started, 2)
         write_json(folder / "summary.json", {**result.summary, "seconds": seconds})
 
