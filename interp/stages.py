@@ -25,6 +25,7 @@ from interp.files import folder_lock, write_json
 from interp.interventions import attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.memory import (
+    MECHANISMS,
     ablations,
     emergence_steps,
     measure_memory,
@@ -262,6 +263,7 @@ def _or_none(number: float) -> float | None:
 
 def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
     """The step at which each mechanism reaches half of its final strength."""
+    _require_columns(run)
     strengths = mechanism_strengths(run)
     steps = emergence_steps(strengths, run.phases.at)
     steps.insert(1, "seed", run.config.seed)
@@ -270,6 +272,21 @@ def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
         {"half_strength_step": {name: _or_none(step) for name, step in found}},
         {"steps": steps, "strengths": strengths},
     )
+
+
+def _require_columns(run: Run) -> None:
+    """Refuses tables of older versions, which the report can show, but which lack what is read here."""
+    for mechanism in MECHANISMS.values():
+        stage, name = mechanism.table
+        table = run.result(stage, name)
+        needed = [column for column in (mechanism.value, mechanism.control) if column is not None]
+        lacking = [] if table is None else [column for column in needed if column not in table]
+        if lacking:
+            folder = run.results_path / stage
+            raise RunError(
+                f"{folder / name}.csv has no column {lacking[0]!r}: it was made by an older version. Delete "
+                f"{folder} and run `interp reproduce --out {run.path}` with the same settings again."
+            )
 
 
 def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
@@ -503,13 +520,22 @@ def summary(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage.finished(run):
-            path = run.results_path / stage.name / "summary.json"
-            try:
-                found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise RunError(
-                    f"{path} is damaged ({error}). Delete it and run `interp reproduce` again."
-                ) from error
+            found[stage.name] = _stage_summary(run, stage)
+    return found
+
+
+def _stage_summary(run: Run, stage: Stage) -> dict[str, Any]:
+    """What a finished stage has summed up."""
+    path = run.results_path / stage.name / "summary.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected names with values, found {type(found).__name__}")
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Delete it and run `interp reproduce --out {run.path}` with the "
+            "same settings again."
+        ) from error
     return found
 
 

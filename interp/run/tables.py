@@ -68,7 +68,7 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
         _of_stage(
             "knowledge", "final",
             "What the last checkpoint knows, of everybody.",
-            Column("step", "integer", "the last checkpoint", _STEPS),
+            Column("step", "integer", "the last checkpoint", _STEPS, needed=False),
             Column("split", "text", "`train` (known people in training wordings), `evaluation` (in "
                    "others) or `held_out` (people never seen)"),
             Column("metric", "text", "`attribute_loss` and `entropy` (nats), `attribute_accuracy` and "
@@ -97,7 +97,7 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("chance", "number", "what uniform attention gives", _SHARE,
                    missing="no score is known"),
             Column("excess", "number", "(value - chance) / (1 - chance)", _SHARE,
-                   missing="no score is known"),
+                   missing="no score is known", needed=False),
         ),
         _of_stage(
             "knockout", "costs",
@@ -106,7 +106,7 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("edge", "text", "what is cut: `attribute_to_name`, ..., or `control`"),
             Column("layer", "integer", "the layer that is cut", missing="all layers"),
             Column("head", "integer", "the head that is cut", missing="all heads"),
-            Column("loss", "number", "attribute loss with the edge cut", _NATS),
+            Column("loss", "number", "attribute loss with the edge cut", _NATS, needed=False),
             Column("intact", "number", "attribute loss without", _NATS),
             Column("cost", "number", "loss - intact", _NATS),
         ),
@@ -168,7 +168,8 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("position", "text", "where it is swapped"),
             Column("n", "integer", "pairs of people"),
             *(
-                Column(name, "number", meaning, unit, missing=missing)
+                Column(name, "number", meaning, unit, missing,
+                       needed=name in ("follows", "kept", "control"))
                 for name, meaning, unit, missing in (
                     ("follows", "predictions that become the other person's value", _SHARE,
                      "no pair has such a position"),
@@ -195,12 +196,13 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("cost", "number", "fall of the log-probability of the first value token", _NATS,
                    missing="no pair has such positions"),
             Column("kept", "number", "predictions that stay right", _SHARE,
-                   missing="no pair has such positions"),
+                   missing="no pair has such positions", needed=False),
             Column("control", "number", "the cost of cutting off as many tokens of text", _NATS,
                    missing="no pair has such positions"),
             Column("share", "number", "cost as a share of what names do for the answer", _SHARE,
-                   missing=_NO_EFFECT),
-            Column("control_share", "number", "the same of the control", _SHARE, missing=_NO_EFFECT),
+                   missing=_NO_EFFECT, needed=False),
+            Column("control_share", "number", "the same of the control", _SHARE,
+                   missing=_NO_EFFECT, needed=False),
         ),
         _of_stage(
             "interventions", "ablations",
@@ -208,8 +210,8 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             _STEP,
             Column("layer", "integer", "the layer whose MLP is ablated", missing="all layers"),
             Column("position", "text", "the tokens at which it is, or `control`"),
-            Column("loss", "number", "attribute loss with the ablation", _NATS),
-            Column("intact", "number", "attribute loss without", _NATS),
+            Column("loss", "number", "attribute loss with the ablation", _NATS, needed=False),
+            Column("intact", "number", "attribute loss without", _NATS, needed=False),
             Column("cost", "number", "loss - intact", _NATS),
         ),
         _of_stage(
@@ -221,14 +223,15 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("neurons", "text", "the patched neurons", missing="all, or the site has none"),
             Column("position", "text", "where it is patched"),
             *(
-                Column(name, "number", meaning, _LOGITS, missing="no pair has such a position")
+                Column(name, "number", meaning, _LOGITS, "no pair has such a position",
+                       needed=name != "error")
                 for name, meaning in (
                     ("exact", "change of the logit difference by the patch"),
                     ("approximate", "the same by a gradient"),
                     ("error", "approximate - exact"),
                 )
             ),
-            Column("n", "integer", "pairs of people"),
+            Column("n", "integer", "pairs of people", needed=False),
         ),
         _of_stage(
             "emergence", "steps",
@@ -238,7 +241,7 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("step", "number", "the step from which its strength stays at half of the final one, "
                    "interpolated", _STEPS, missing="it is absent in the end"),
             Column("start", "number", "its strength at the first measured step", "share; nats",
-                   missing="it cannot be measured"),
+                   missing="it cannot be measured", needed=False),
             Column("final", "number", "its strength at the last", "share; nats",
                    missing="it cannot be measured"),
             Column("phase", "text", "the phase that the step lies in",
@@ -250,7 +253,8 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict(
             Column("mechanism", "text", "the mechanism (`interp.memory.MECHANISMS`)"),
             _STEP,
             *(
-                Column(name, "number", meaning, "share; nats", missing="it cannot be measured")
+                Column(name, "number", meaning, "share; nats", "it cannot be measured",
+                       needed=name == "strength")
                 for name, meaning in (
                     ("value", "what is measured"),
                     ("control", "what its control gives"),
