@@ -21,10 +21,11 @@ from interp.attention import attention_to_names, averaged, head_roles, knockout
 from interp.config import Config, flatten
 from interp.errors import ConfigError, RunError, suggest
 from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
-from interp.files import folder_lock, write_json, write_text
+from interp.files import folder_lock, write_json
 from interp.interventions import Grid, attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.memory import (
+    MECHANISMS,
     ablations,
     emergence_steps,
     measure_memory,
@@ -37,6 +38,7 @@ from interp.progress import Job, Progress, counted, part, parts, silent
 from interp.report import SECTIONS, write_report
 from interp.report.sections import Section, SectionBuilder
 from interp.run import Run, resolve_device
+from interp.run.tables import result_table
 from interp.series import nearest_step, steps_around_plateau
 from interp.training import train
 from interp.training.loop import expected_seconds
@@ -48,7 +50,7 @@ class StageResult:
 
     Attributes:
         summary: The numbers a script would want; goes into the run's `summary.json`.
-        tables: Tidy tables by name; each becomes a CSV file.
+        tables: Tidy tables by name, as `interp.run.tables` declares them; each becomes a CSV file.
     """
 
     summary: dict[str, Any]
@@ -98,7 +100,7 @@ class Stage:
         result = self.compute(run, progress) if self.fits(run.config) else skipped
         folder = run.results_path / self.name
         for name, table in result.tables.items():
-            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+            result_table(self.name, name).write(folder / f"{name}.csv", table)
         seconds = round(time.perf_counter() - started, 2)
         write_json(folder / "summary.json", {**result.summary, "seconds": seconds})
 
@@ -258,6 +260,7 @@ def _or_none(number: float) -> float | None:
 
 def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
     """The step at which each mechanism reaches half of its final strength."""
+    _require_columns(run)
     strengths = mechanism_strengths(run)
     steps = emergence_steps(strengths, run.phases.at)
     steps.insert(1, "seed", run.config.seed)
@@ -266,6 +269,21 @@ def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
         {"half_strength_step": {name: _or_none(step) for name, step in found}},
         {"steps": steps, "strengths": strengths},
     )
+
+
+def _require_columns(run: Run) -> None:
+    """Refuses tables of older versions, which the report can show, but which lack what is read here."""
+    for mechanism in MECHANISMS.values():
+        stage, name = mechanism.table
+        table = run.result(stage, name)
+        needed = [column for column in (mechanism.value, mechanism.control) if column is not None]
+        lacking = [] if table is None else [column for column in needed if column not in table]
+        if lacking:
+            folder = run.results_path / stage
+            raise RunError(
+                f"{folder / name}.csv has no column {lacking[0]!r}: it was made by an older version. Delete "
+                f"{folder} and run `interp reproduce --out {run.path}` with the same settings again."
+            )
 
 
 def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
@@ -499,13 +517,22 @@ def summary(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage.finished(run):
-            path = run.results_path / stage.name / "summary.json"
-            try:
-                found[stage.name] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise RunError(
-                    f"{path} is damaged ({error}). Delete it and run `interp reproduce` again."
-                ) from error
+            found[stage.name] = _stage_summary(run, stage)
+    return found
+
+
+def _stage_summary(run: Run, stage: Stage) -> dict[str, Any]:
+    """What a finished stage has summed up."""
+    path = run.results_path / stage.name / "summary.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected names with values, found {type(found).__name__}")
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Delete it and run `interp reproduce --out {run.path}` with the "
+            "same settings again."
+        ) from error
     return found
 
 

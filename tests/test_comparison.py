@@ -69,14 +69,15 @@ def fill(run: Run, add: float = 0.0, steps: tuple[int, ...] = (0, 6, 12)) -> Non
         columns=["step", "layer", "head", "metric", "value", "chance"],
     )  # fmt: skip
     roles = pd.DataFrame(
-        [(s, la, h, "extraction" if la and s else "none") for s in steps for la in layers
-         for h in (0, 1)],
-        columns=["step", "layer", "head", "role"],
+        [(s, la, h, "extraction" if la and s else "none", "attribute_to_name", 0.5, 0.1)
+         for s in steps for la in layers for h in (0, 1)],
+        columns=["step", "layer", "head", "role", "metric", "value", "chance"],
     )  # fmt: skip
     costs = pd.DataFrame(
-        [(s, e, la, pd.NA, s / 8 + add) for s in steps for e in EDGES for la in (pd.NA, *layers)],
-        columns=["step", "edge", "layer", "head", "cost"],
-    )
+        [(s, e, la, pd.NA, 5.0, s / 8 + add) for s in steps for e in EDGES
+         for la in (pd.NA, *layers)],
+        columns=["step", "edge", "layer", "head", "intact", "cost"],
+    )  # fmt: skip
     emerged = pd.DataFrame(
         [("extraction attention", run.config.seed, 3.0 + add, 0.0, 1.0, "plateau"),
          ("knowledge", run.config.seed, None, 0.0, 0.0, None)],

@@ -32,6 +32,7 @@ from interp.plots.style import caption, title
 from interp.report.located_facts import located_facts_section
 from interp.run import Run
 from interp.run.checkpoints import write_checkpoint
+from interp.run.tables import result_table
 
 BIG = {"model.init_std": 0.3, "training.n_steps": 2, "training.checkpoint_every": 2}
 
@@ -501,7 +502,9 @@ def measured(run: Run, to: Path) -> Run:
     shutil.copytree(run.path, to)
     folder = to / "results" / "memory"
     folder.mkdir(parents=True)
-    (folder / "probes.csv").write_text("step\n0\n")
+    columns = result_table("memory", "probes").column_names
+    row = ["0", "resid_pre", "0", "name", "all", *["0.5"] * (len(columns) - 5)]
+    (folder / "probes.csv").write_text(f"{','.join(columns)}\n{','.join(row)}\n")
     (folder / "summary.json").write_text("{}")
     return Run.load(to)
 

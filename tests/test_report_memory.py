@@ -54,12 +54,13 @@ def full(run) -> Run:
     )  # fmt: skip
     probes = pd.DataFrame(
         [
-            (step, site, la, position, attribute, step / 16, 0.0625, step / 16 - 0.0625)
+            (step, site, la, position, attribute, *(step / 16, 0.0625, step / 16 - 0.0625) * 2)
             for step in STEPS for site, la in RESIDUAL for position in POSITIONS
             for attribute in ("all", "major")
         ],
         columns=["step", "site", "layer", "position", "attribute", "accuracy", "control",
-                 "selectivity"],
+                 "selectivity", "accuracy_other_people", "control_other_people",
+                 "selectivity_other_people"],
     )  # fmt: skip
     swaps = pd.DataFrame(
         [
@@ -133,7 +134,9 @@ def test_a_part_of_the_stage_is_shown(full):
         (full.results_path / "memory" / f"{name}.csv").unlink()
     section = memory_section(full)
     assert list(section.figures) == ["probe-curves", "probe-sites"]
-    assert {row[0] for row in section.tables[0].rows} == {"probe accuracy"}
+    assert {row[0] for row in section.tables[0].rows} == {
+        "probe accuracy", "probe accuracy, other people"
+    }  # fmt: skip
 
 
 def test_swap_section(full):

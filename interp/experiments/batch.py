@@ -27,6 +27,7 @@ from interp.experiments.registry import STUDIES
 from interp.experiments.study import Claim, Planned, Study, Tables
 from interp.files import write_text
 from interp.progress import Progress
+from interp.tables import read_undeclared
 
 CLAIMS = "claims"
 """The file of a study's verdicts, beside its tables."""
@@ -294,9 +295,17 @@ def write_found(found: Found, folder: Path) -> None:
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that `write_found` wrote, by name, without the claims."""
+    """The tables that `write_found` wrote, by name, without the claims.
+
+    Raises:
+        RunError: one of them is empty, cut off, or no table.
+    """
     paths = sorted(path for path in folder.glob("*.csv") if path.stem != CLAIMS)
-    return {path.stem: pd.read_csv(path) for path in paths}
+    remedy = (
+        f"Delete {folder} and run the study again with the same settings (settings.yaml has them) and "
+        f"`interp batch --out {folder.parent}`: runs that are finished are not trained again."
+    )
+    return {path.stem: read_undeclared(path, remedy) for path in paths}
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:

@@ -15,10 +15,10 @@ import pandas as pd
 from interp.config import Config
 from interp.errors import ConfigError, RunError
 from interp.experiments.grid import require_same_but_seed, run_grid
-from interp.files import write_text
 from interp.model import valid_indices
 from interp.progress import Progress, parts, showing
 from interp.run import Run
+from interp.run.tables import PATCHING_COMPARISON, PATCHING_TABLE
 from interp.series import nearest_steps
 from interp.training.loop import expected_seconds
 
@@ -264,8 +264,8 @@ def write_study(runs: Sequence[Run], out: Path | str) -> pd.DataFrame:
     unpatched = [r for r in found if not r.config.patching.on and r.config.seed not in given]
     patched = [r for r in found if r.config.patching.on]
     table = patching_table([*runs, *unpatched, *patched])
-    write_text(out / "table.csv", table.to_csv(index=False))
-    write_text(out / "comparison.csv", comparison(table).to_csv(index=False))
+    PATCHING_TABLE.write(out / "table.csv", table)
+    PATCHING_COMPARISON.write(out / "comparison.csv", comparison(table))
     return table
 
 

@@ -71,9 +71,10 @@ def write_report(
         The path of the file.
 
     Raises:
-        RunError: nothing has been measured yet.
+        RunError: nothing has been measured yet, or a result table is damaged.
         StorageError: the file cannot be written; an older report is intact then.
     """
+    run.check_results()  # before the sections, which take longer and read only some of them
     target = run.path / "report.html" if path is None else Path(path)
     built = [section for build in sections if (section := build(run)) is not None]
     built = [overview(run, built), *built]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from interp import plots
+from interp.errors import InterpError
 from interp.memory import MECHANISMS
 from interp.model import NO_ATTENTION
 from interp.phases import Phases
@@ -131,6 +132,11 @@ def knockout_sentence(costs: pd.DataFrame) -> str:
     last = costs[costs["step"] == costs["step"].max()]
     whole = last[last["layer"].isna()].groupby("edge")["cost"].mean()
     edges = whole.drop("control", errors="ignore")
+    if edges.empty:
+        raise InterpError(
+            "The table of knockouts has no edge that was cut in all layers at its last checkpoint: rows "
+            "are missing. Measure knockouts again."
+        )
     edge = str(edges.idxmax())
     control = (
         f"; cutting as many other tokens changes it by {whole['control']:+.2f} nats"

@@ -1,5 +1,6 @@
 """A run in words and numbers: the headline, the phases, the results at the end."""
 
+from interp.errors import RunError
 from interp.knowledge import SPLITS
 from interp.plots import phase_bands
 from interp.run import Run
@@ -12,12 +13,24 @@ _HAPPENS = {
 
 
 def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "all") -> float:
-    """The last value of a metric: on everybody if that was measured, else as while training."""
+    """The last value of a metric: on everybody if that was measured, else as while training.
+
+    Raises:
+        RunError: it was not measured, or its row has been lost.
+    """
     table = run.result("knowledge", "final")
     if table is None:
         return float(run.curve(metric, split, attribute).iloc[-1])
     row = (table["metric"] == metric) & (table["split"] == split)
-    return float(table.loc[row & (table["attribute"] == attribute), "value"].iloc[0])
+    values = table.loc[row & (table["attribute"] == attribute), "value"]
+    if values.empty:
+        folder = run.results_path / "knowledge"
+        raise RunError(
+            f"{folder / 'final.csv'} has no {metric} of split {split!r} and attribute {attribute!r}: rows "
+            f"are missing. Delete {folder} and run `interp reproduce --out {run.path}` with the same "
+            "settings again."
+        )
+    return float(values.iloc[0])
 
 
 def measured_on(run: Run) -> str:

@@ -62,18 +62,37 @@ def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The lines of the file and what they hold, but for a last one that was cut off.
 
     Raises:
-        RunError: a line in the middle is damaged.
+        RunError: a line in the middle is damaged, or the file holds something else.
     """
     if not path.exists():
         return []
-    *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    try:
+        *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    except (UnicodeDecodeError, OSError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}). Train the run again with --overwrite."
+        ) from error
     rows = []
     for number, line in enumerate(complete, 1):
         try:
-            rows.append((line, json.loads(line)))
+            rows.append((line, _observation(line)))
         except ValueError as error:
             raise RunError(
                 f"Line {number} of {path} is damaged ({error}). Delete that line, or train the run "
                 "again with --overwrite."
             ) from error
     return rows
+
+
+def _observation(line: str) -> dict[str, Any]:
+    """What a line holds.
+
+    Raises:
+        ValueError: it is no JSON, or not an observation.
+    """
+    row = json.loads(line)
+    if not isinstance(row, dict) or not set(COLUMNS) <= set(row):
+        raise ValueError(f"it is no observation with the keys {', '.join(COLUMNS)}")
+    if not isinstance(row["step"], int) or not isinstance(row["value"], int | float):
+        raise ValueError("its step is no whole number, or its value no number")
+    return row

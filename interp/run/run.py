@@ -34,6 +34,7 @@ from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.metrics import read_metrics
 from interp.run.reference import reference_patch
+from interp.run.tables import RESULT_TABLES, result_table
 
 
 class Run:
@@ -354,11 +355,30 @@ class Run:
             return measure(model, self.corpus, split, n_individuals)
 
     def result(self, stage: str, table: str) -> pd.DataFrame | None:
-        """A table that a stage of `interp reproduce` wrote; None if it has not finished here."""
+        """A table that a stage of `interp reproduce` wrote; None if it has not finished here.
+
+        Args:
+            stage: The stage, e.g. "attention".
+            table: The table's name, e.g. "scores"; `docs/tables.md` has all of them.
+
+        Raises:
+            ArgumentError: no stage makes such a table.
+            RunError: the file is damaged, or holds another table.
+        """
+        declared = result_table(stage, table)
         path = self.results_path / stage / f"{table}.csv"
         if not (path.parent / "summary.json").exists() or not path.exists():
             return None
-        return pd.read_csv(path)
+        return declared.read(path)
+
+    def check_results(self) -> None:
+        """Reads every table of the stages that have finished.
+
+        Raises:
+            RunError: one of them is damaged, or holds another table.
+        """
+        for stage, table in RESULT_TABLES:
+            self.result(stage, table)
 
     def __repr__(self) -> str:
         config = self.config

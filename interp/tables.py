@@ -1,0 +1,279 @@
+"""Result tables on disk: declared once, written as CSV, read back with their types.
+
+A `Table` names its columns, what they hold and who makes it. Writing checks a frame against that;
+reading gives the types back that a CSV file has lost, and refuses a file that is damaged or something
+else with one `RunError` that says where and what to do. Only the empty field is a missing entry: "NA",
+"None" and "nan" are text like any other. Numbers are read to the very double that was written.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import ArgumentError, RunError
+from interp.files import write_text
+
+Kind = Literal["integer", "number", "text", "boolean"]
+_KINDS: dict[Kind, str] = {
+    "integer": "a whole number",
+    "number": "a number",
+    "text": "text",
+    "boolean": "True or False",
+}
+_TEXT = pd.Series(["text"]).dtype  # what pandas of this version gives text: str, or object before 3
+
+
+class _DamageError(ValueError):
+    """What is wrong with a file, in words."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a result table.
+
+    Attributes:
+        name: Its name.
+        kind: What its entries are. Read as int64, float64, text or bool; whole numbers and booleans
+            that may be missing as pandas' Int64 and boolean.
+        meaning: What an entry says, for people.
+        unit: Its unit; empty without one.
+        missing: What a missing entry (an empty field; NA or NaN in a frame) means; None: there is none.
+        needed: Whether something reads it: a table of another version may lack it otherwise.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    missing: str | None = None
+    needed: bool = True
+
+    def misfit(self, values: "pd.Series[Any]") -> str | None:
+        """Why the values of a frame are not such a column's; None if they are."""
+        absent = values.isna() | (values.eq("").fillna(False) if self.kind == "text" else False)
+        if self.missing is None and absent.any():
+            return f"an entry is missing (row {int(np.flatnonzero(absent)[0])})"
+        fits = {
+            "integer": pd.api.types.is_integer_dtype,
+            "number": pd.api.types.is_float_dtype,
+            "boolean": pd.api.types.is_bool_dtype,
+            "text": lambda entries: all(isinstance(entry, str) for entry in entries.dropna()),
+        }[self.kind]
+        return None if fits(values) else f"{values.dtype} is not {_KINDS[self.kind]}"
+
+    def parsed(self, fields: Sequence[str], lines: Sequence[int]) -> "pd.Series[Any]":
+        """The entries of a file's fields.
+
+        Args:
+            fields: The fields of the column.
+            lines: The line of each, for the error.
+
+        Raises:
+            ValueError: a field is empty or holds something else.
+        """
+        entries: list[Any] = []
+        for field, line in zip(fields, lines, strict=True):
+            if not field and self.missing is None:
+                raise _DamageError(f"line {line}, column {self.name!r} is empty")
+            try:
+                entries.append(self._entry(field))
+            except (ValueError, KeyError, OverflowError):
+                raise _DamageError(
+                    f"line {line}, column {self.name!r} holds {_short(field)}, not {_KINDS[self.kind]}"
+                ) from None
+        series: pd.Series[Any] = pd.Series(entries, dtype=self._dtype())
+        return series
+
+    def _entry(self, field: str) -> Any:
+        if not field:
+            return {"number": np.nan, "text": np.nan}.get(self.kind, pd.NA)
+        if self.kind == "integer":
+            return np.int64(int(field))
+        if self.kind == "number":
+            number = float(field)
+            if self.missing is None and np.isnan(number):
+                raise ValueError(field)
+            return number
+        return {"True": True, "False": False}[field] if self.kind == "boolean" else field
+
+    def _dtype(self) -> Any:
+        if self.kind == "text":
+            return _TEXT
+        if self.kind == "number":
+            return np.dtype("float64")
+        if self.missing is None:
+            return np.dtype("int64" if self.kind == "integer" else "bool")
+        return pd.Int64Dtype() if self.kind == "integer" else pd.BooleanDtype()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result table.
+
+    Attributes:
+        name: Its name, e.g. "attention/scores".
+        holds: What it is about, for people.
+        columns: Its columns, in order.
+        made_by: The command that makes it, and in which part.
+        remedy: What to do where the file cannot be used; "{path}" stands for it, "{folder}" for its
+            folder, "{run}" for the run whose `results/` that folder is in.
+    """
+
+    name: str
+    holds: str
+    columns: tuple[Column, ...]
+    made_by: str
+    remedy: str
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of its columns, in order."""
+        return [column.name for column in self.columns]
+
+    def write(self, path: Path, frame: pd.DataFrame) -> None:
+        """Writes a frame as CSV, atomically.
+
+        Raises:
+            ArgumentError: it has other columns, or in another order, no row, or entries of another
+                type.
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        found = list(map(str, frame.columns))
+        if found != self.column_names:
+            raise ArgumentError(
+                f"The table {self.name} has the columns {', '.join(self.column_names)}, in this order; got "
+                f"{', '.join(found) or 'none'}. Give these."
+            )
+        if frame.empty:
+            raise ArgumentError(f"The table {self.name} is to be written without a row; give some.")
+        for column in self.columns:
+            misfit = column.misfit(frame[column.name])
+            if misfit is not None:
+                raise ArgumentError(
+                    f"Column {column.name!r} of the table {self.name}: {misfit}. Convert it first."
+                )
+        write_text(path, frame.to_csv(index=False))
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """Reads what `write` wrote, types included.
+
+        Columns that are not declared are left out. A declared one that nothing reads may be lacking,
+        as in tables of another version.
+
+        Raises:
+            RunError: the file is empty, cut off, not UTF-8, a table of other columns, or holds
+                something else than the entries that are declared.
+        """
+        try:
+            header, rows, lines = _parsed(_text(path))
+            lacking = [c.name for c in self.columns if c.needed and c.name not in header]
+            if lacking:
+                raise _DamageError(
+                    f"it has the columns {_short(', '.join(header), 80)}, without {', '.join(lacking)}"
+                )
+            _require_whole(header, rows, lines)
+            return pd.DataFrame(
+                {
+                    column.name: column.parsed([row[place] for row in rows], lines)
+                    for column in self.columns
+                    if column.name in header
+                    for place in [header.index(column.name)]
+                }
+            )
+        except _DamageError as damage:
+            known = {"path": path, "folder": path.parent, "run": path.parent.parent.parent}
+            raise RunError(
+                f"{path} is not the table {self.name} as it was written: {damage}. Expected: the columns "
+                f"{', '.join(self.column_names)}. {self.remedy.format(**known)}"
+            ) from None
+
+
+def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:
+    """Reads a CSV file whose columns are declared nowhere, with the types that pandas sees in it.
+
+    Args:
+        path: The file.
+        remedy: What to do where it cannot be used, for the error.
+
+    Raises:
+        RunError: the file is empty, cut off, not UTF-8, or no table.
+    """
+    try:
+        text = _text(path)
+        header, rows, lines = _parsed(text)
+        if not all(header):
+            raise _DamageError("a column of its first line has no name")
+        _require_whole(header, rows, lines)
+    except _DamageError as damage:
+        raise RunError(f"{path} is not a table as it was written: {damage}. {remedy}") from None
+    return pd.read_csv(io.StringIO(text))
+
+
+def markdown(tables: Iterable[Table]) -> str:
+    """Tables for people: of each what it is about, who makes it, and its columns, as Markdown."""
+    parts = []
+    for table in tables:
+        lines = [
+            f"## {table.name}",
+            "",
+            f"{table.holds} Made by {table.made_by}.",
+            "",
+            "| column | type | unit | meaning | empty |",
+            "|---|---|---|---|---|",
+        ]
+        for column in table.columns:
+            cells = (f"`{column.name}`", column.kind, column.unit, column.meaning)
+            words = [cell.replace("|", "/") for cell in (*cells, column.missing or "never")]
+            lines.append(f"| {' | '.join(words)} |".replace("|  |", "| |"))
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _text(path: Path) -> str:
+    """The file's text, which has to have an end."""
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise _DamageError(f"it cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise _DamageError(f"byte {error.start} is not UTF-8 text") from None
+    if not text.strip():
+        raise _DamageError("it is empty")
+    if not text.endswith("\n"):
+        raise _DamageError(f"it is cut off in line {text.count(chr(10)) + 1}, which has no end")
+    return text
+
+
+def _parsed(text: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """The first line, the rows after it, and the line that each row ends at."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, lines = [], []
+    try:
+        for row in reader:
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise _DamageError(f"line {reader.line_num} is not CSV ({error})") from None
+    return rows[0], rows[1:], lines[1:]
+
+
+def _require_whole(header: Sequence[str], rows: Sequence[Sequence[str]], lines: list[int]) -> None:
+    twice = sorted({name for name in header if list(header).count(name) > 1})
+    if twice:
+        raise _DamageError(f"it has the column {_short(twice[0])} twice")
+    if not rows:
+        raise _DamageError("it has no row below its columns")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            raise _DamageError(f"line {line} has {len(row)} fields, not {len(header)}")
+
+
+def _short(text: str, most: int = 40) -> str:
+    """Text of a file in one line, whatever it is."""
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
