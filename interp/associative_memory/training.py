@@ -23,6 +23,7 @@ from interp.associative_memory.pairs import (
     pretraining_samples,
 )
 from interp.associative_memory.run import PHASES, AssociativeMemoryRun
+from interp.config import differences
 from interp.errors import DivergedError, RunError
 from interp.files import folder_lock, write_json, write_tensors, write_text
 from interp.progress import Progress, parts, showing, silent
@@ -84,12 +85,7 @@ def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]
     Raises:
         RunError: the folder holds no run of an associative memory.
     """
-    ours, theirs = config.identity(), AssociativeMemoryRun.load(folder).config.identity()
-    return [
-        f"{name}: {theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} asked for"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
+    return differences(config, AssociativeMemoryRun.load(folder).config)
 
 
 @contextmanager
