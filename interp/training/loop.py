@@ -25,7 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, write_json, write_text
+from interp.files import folder_lock, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -41,6 +41,7 @@ from interp.run import (
     MetricsWriter,
     Run,
     keep_until,
+    observation,
     own_patch,
     reference_patch,
     resolve_base,
@@ -138,8 +139,7 @@ def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterato
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
-        for part in out.rglob(".*.part"):  # what a kill left of a file that was being written
-            part.unlink()
+        remove_parts(out)
         yield run
 
 
@@ -313,7 +313,7 @@ class Trainer:
     def _record(self, log: MetricsLog, step: int, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
             self._diverged(f"the training loss is {loss} at step {step}")
-        self.metrics.add(_rows(step, "train", {"loss": loss}))
+        self.metrics.add([observation(step, "train", "loss", loss)])
         log({"loss": loss, "learning_rate": rate}, step)
 
     def _measure_and_save(self, log: MetricsLog) -> None:
@@ -397,10 +397,3 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _no_log(values: Mapping[str, float], step: int) -> None:
     """What a process that does not lead logs."""
-
-
-def _rows(step: int, split: str, values: dict[str, float]) -> list[dict[str, Any]]:
-    return [
-        {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
-        for metric, value in values.items()
-    ]
