@@ -18,6 +18,8 @@ from torch import Tensor
 
 from interp.errors import CheckpointError, FolderInUseError, RunError, StorageError
 
+_PART = ".part"  # the end of the name of a file that is being written
+
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
@@ -40,9 +42,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-        )
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -54,6 +54,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Deletes what a kill left, below a folder, of files that were being written.
+
+    Only for who holds the folder (`folder_lock`): somebody else may be writing them.
+    """
+    for part in folder.rglob(f".*{_PART}"):
+        part.unlink()
 
 
 def _umask() -> int:

@@ -7,7 +7,6 @@ the three attributes of `Series` is a third.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pickle import PicklingError
@@ -25,6 +24,7 @@ from interp.biographies import AnyTexts
 from interp.errors import ArgumentError, CheckpointError, RunError
 from interp.phases import Phases
 from interp.progress import Progress, counted, silent
+from interp.threads import using_threads
 
 T = TypeVar("T")
 Device = torch.device | str | None
@@ -221,7 +221,7 @@ def over_steps(
         found = _measured(series, measure, chosen, device)
         return list(counted(found, len(chosen), "checkpoint", progress))
     if workers == 1 or len(chosen) < 2:
-        with _one_thread():
+        with using_threads(1):
             found = _measured(series, measure, chosen, device)
             return list(counted(found, len(chosen), "checkpoint", progress))
     size = max(1, len(chosen) // (_CHUNKS * workers))
@@ -341,19 +341,8 @@ def _measured_alone(
     series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
 ) -> list[tuple[int, T]]:
     """In a worker process."""
-    with _one_thread():
+    with using_threads(1):
         return list(_measured(series, measure, steps, device))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """While this lasts, this process computes with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _where(series: Series) -> str:

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from interp.errors import CheckpointError, RunError, StorageError
-from interp.files import folder_lock, read_tensors, write_bytes, write_json, write_tensors
+from interp.files import (
+    folder_lock,
+    read_tensors,
+    remove_parts,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -40,6 +47,19 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     write_bytes(tmp_path / "ours", b"")
     mode = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
     assert mode[0] == mode[1]
+
+
+def test_what_a_kill_left_is_deleted_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.part").touch()
+    write_bytes(tmp_path / "deep" / "x", b"old")
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda *_: None)  # never moved into its place
+        write_bytes(tmp_path / "deep" / "x", b"new")
+    assert len(names(tmp_path)) == 4
+    remove_parts(tmp_path)
+    assert names(tmp_path) == {"theirs.part", "deep", "x"}
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -14,7 +14,7 @@ from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import folder_lock
 from interp.run import Run
-from interp.training import loop
+from interp.training import conditions
 
 TRAIN = """
 import interp
@@ -281,5 +281,5 @@ def test_going_on_in_another_environment_is_said(short: Config, tmp_path: Path) 
     run = interp.train(short, tmp_path, progress=False)
     now = run.environment
     with pytest.warns(UserWarning, match=r"threads: 64 before, 1 now\): its numbers"):
-        loop._warn_of_changes(now, now | {"threads": 64})
-    loop._warn_of_changes(now, now)  # a warning would be an error here
+        conditions.warn_of_changes(now, now | {"threads": 64})
+    conditions.warn_of_changes(now, now)  # a warning would be an error here

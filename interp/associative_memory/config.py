@@ -5,11 +5,9 @@ leaves open is decided here and said in the docstrings: the loss (`model`), bias
 many pairs are new, and that fine-tuning begins with a fresh optimizer (`training`).
 """
 
-from typing import Any
-
 from pydantic import Field
 
-from interp.config import RunConfig, Settings, flatten
+from interp.config import RunConfig, Settings
 
 
 class MemoryModelConfig(Settings):
@@ -99,7 +97,3 @@ class AssociativeMemoryConfig(RunConfig):
         weight = self.finetuning.replay_weight or 0.0
         old = weight * self.pretraining.n_pairs
         return old / (old + self.finetuning.n_new)
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that determine a run's bytes, by dotted name: all that are not off (None)."""
-        return flatten(self.model_dump(mode="json", exclude_none=True))

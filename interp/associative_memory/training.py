@@ -6,8 +6,7 @@ add up in one order whatever the machine's number of cores, as training keeps to
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,11 @@ from interp.associative_memory.pairs import (
     pretraining_samples,
 )
 from interp.associative_memory.run import PHASES, AssociativeMemoryRun
+from interp.config import differences
 from interp.errors import DivergedError, RunError
-from interp.files import folder_lock, write_json, write_tensors, write_text
+from interp.files import folder_lock, remove_parts, write_json, write_tensors, write_text
 from interp.progress import Progress, parts, showing, silent
+from interp.threads import using_threads
 
 
 def train(
@@ -58,12 +59,11 @@ def train(
             _require_same(config, out, resume)
         else:
             write_text(run.config_path, config.to_yaml())
-        for part in out.glob(".*.part"):  # what a kill left of a file that was being written
-            part.unlink()
+        remove_parts(out)
         if not run.finished:
             run.finished_path.unlink(missing_ok=True)
             seconds = expected_seconds(config)
-            with showing("associative memory", seconds, progress) as report, one_thread():
+            with showing("associative memory", seconds, progress) as report, using_threads(1):
                 _train(config, run, report)
         return AssociativeMemoryRun.load(out)
 
@@ -84,23 +84,7 @@ def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]
     Raises:
         RunError: the folder holds no run of an associative memory.
     """
-    ours, theirs = config.identity(), AssociativeMemoryRun.load(folder).config.identity()
-    return [
-        f"{name}: {theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} asked for"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """While this lasts, PyTorch computes on one thread: nothing here is large enough for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return differences(config, AssociativeMemoryRun.load(folder).config)
 
 
 def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], float]:

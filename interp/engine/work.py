@@ -1,12 +1,8 @@
 """One attempt at one run, in whatever process."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from interp.engine.jobs import Job
 from interp.engine.kinds import kind_of
@@ -19,6 +15,7 @@ from interp.errors import (
     RunError,
 )
 from interp.progress import Progress
+from interp.threads import using_threads
 
 _FINAL = (ConfigError, DivergedError, RunError)
 """Errors that the next attempt would meet again: it does the same."""
@@ -67,14 +64,3 @@ def attempt(job: Job, threads: int, progress: bool | Progress = False) -> Result
     except Exception as error:
         return Result("failed", type(error).__name__, str(error), traceback.format_exc())
     return FINISHED
-
-
-@contextmanager
-def using_threads(threads: int) -> Iterator[None]:
-    """While this lasts, torch computes on so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,13 +9,9 @@ from interp.run.checkpoints import (
     write_checkpoint,
 )
 from interp.run.environment import describe_environment, resolve_device, resolve_precision
-from interp.run.metrics import MetricsWriter, keep_until, read_metrics
-from interp.run.reference import (
-    describe_other_run,
-    own_patch,
-    reference_patch,
-    resolve_reference,
-)
+from interp.run.metrics import MetricsWriter, keep_until, observation, read_metrics
+from interp.run.other_run import describe_other_run
+from interp.run.reference import own_patch, reference_patch, resolve_reference
 from interp.run.run import Run
 
 __all__ = [
@@ -29,6 +25,7 @@ __all__ = [
     "fingerprint",
     "keep_until",
     "load_checkpoint",
+    "observation",
     "own_patch",
     "read_metrics",
     "reference_patch",

@@ -7,7 +7,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.config import Config
 from interp.errors import RunError
 from interp.run.checkpoints import fingerprint, load_checkpoint
-from interp.run.reference import misfits, same_people
+from interp.run.other_run import misfits, other_people, refuse_misfit, require_unchanged
 
 if TYPE_CHECKING:
     from interp.run.run import Run
@@ -31,31 +31,21 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
             f"The base {base.path} has not been trained to its end; `interp train --resume` does."
         )
     differing = misfits(config, base)
-    if not same_people(config, base):
-        differing.append(
-            "population: it was trained on other people (population.* and its seed, "
-            f"{base.config.seed_of('population')} there and {config.seed_of('population')} here, "
-            "decide); new people are those that its population holds out"
-        )
-    if differing:
-        raise RunError(
-            f"The weights of {base.path} do not fit this run:\n  "
-            + "\n  ".join(differing)
-            + "\nStart from the base's own settings (`interp.finetuned(run.config, ...)` does)."
-        )
+    if others := other_people(config, base):
+        differing.append(f"{others}; new people are those that its population holds out")
+    refuse_misfit(
+        differing,
+        f"The weights of {base.path}",
+        "Start from the base's own settings (`interp.finetuned(run.config, ...)` does).",
+    )
     step = config.finetuning.base_step
     if step is not None and step not in base.steps:
         raise RunError(
             f"The base {base.path} has no checkpoint at step {step}; it has {base.steps}. Choose one "
             "of them as finetuning.base_step."
         )
-    found = fingerprint(base.config)
-    if config.finetuning.base_run not in (None, found):
-        raise RunError(
-            f"{base.path} is not the base that this run was trained from: its settings have the "
-            f"fingerprint {found[:12]}, expected {config.finetuning.base_run[:12]}. Put the former base "
-            "back, or train the fine-tuned run again with --overwrite."
-        )
+    known = config.finetuning.base_run
+    found = require_unchanged(base, known, "base", "trained from", "fine-tuned")
     return config.with_settings(**{"finetuning.base_run": found})
 
 

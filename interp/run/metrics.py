@@ -14,6 +14,11 @@ COLUMNS = ("step", "split", "metric", "attribute", "value")
 """The columns of a metrics table."""
 
 
+def observation(step: int, split: str, metric: str, value: float) -> dict[str, Any]:
+    """One observation that is about no attribute in particular, by column."""
+    return {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
+
+
 class MetricsWriter:
     """Appends observations to a metrics file; a whole measurement reaches the disk at once."""
 

@@ -1,23 +1,17 @@
 """The reference of a run with patched attention: finding it, and refusing one that does not fit."""
 
-import hashlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.biographies import Population, build_tokenizer
 from interp.config import Config
 from interp.errors import RunError
 from interp.model import AttentionPatch, hooked_transformer
-from interp.run.checkpoints import checkpoint_path, fingerprint
+from interp.run.other_run import misfits, other_people, refuse_misfit, require_unchanged
 
 if TYPE_CHECKING:
     from interp.run.run import Run
-
-_FREE = {"seed", "init_std"}
-"""Settings of a model in which another run may differ: they change its weights, not its shape."""
 
 
 def resolve_reference(config: Config, reference: "Run | None") -> Config:
@@ -38,13 +32,8 @@ def resolve_reference(config: Config, reference: "Run | None") -> Config:
     step = config.patching.reference_step
     assert step is not None
     reference.model(step)  # raises where it is missing or damaged
-    found = fingerprint(reference.config)
-    if config.patching.reference_run not in (None, found):
-        raise RunError(
-            f"{reference.path} is not the reference that this run was trained with: its settings "
-            f"have the fingerprint {found[:12]}, expected {config.patching.reference_run[:12]}. Put "
-            "the former reference back, or train the patched run again with --overwrite."
-        )
+    known = config.patching.reference_run
+    found = require_unchanged(reference, known, "reference", "trained with", "patched")
     return config.with_settings(**{"patching.reference_run": found})
 
 
@@ -61,51 +50,14 @@ def require_fit(config: Config, reference: "Run") -> None:
             f"those of {theirs.patching.reference}). Use an unpatched run."
         )
     differing = misfits(config, reference)
-    if not same_people(config, reference) and not config.patching.other_people:
-        differing.append(
-            "population: it was trained on other people (population.* and its seed, "
-            f"{theirs.seed_of('population')} there and {config.seed_of('population')} here, decide). "
-            "If that is meant, set patching.other_people"
-        )
-    if differing:
-        raise RunError(
-            f"The attention patterns of {reference.path} do not fit this run:\n  "
-            + "\n  ".join(differing)
-            + "\nUse a reference of the same shape, vocabulary and population."
-        )
-
-
-def misfits(config: Config, other_run: "Run") -> list[str]:
-    """In what another run's model differs that a run with these settings cannot take over.
-
-    One line each for architecture, vocabulary and hook layout.
-    """
-    theirs = other_run.config
-    ours, other = config.model.model_dump(), theirs.model.model_dump()
-    differing = [
-        f"architecture: model.{name} is {other[name]} there, {ours[name]} here"
-        for name in ours
-        if name not in _FREE and ours[name] != other[name]
-    ]
-    vocabulary = build_tokenizer(config.population, config.tokenizer).get_vocab()
-    if other_run.tokenizer.get_vocab() != vocabulary:
-        differing.append(
-            f"vocabulary: {len(other_run.tokenizer)} tokens there, {len(vocabulary)} here, or in "
-            "another order (tokenizer and list sizes of the population decide)"
-        )
-    packages = other_run.environment.get("packages", {})
-    trained_with = str(packages.get("transformer-lens", "4")).split(".")[0]
-    if trained_with != "4":
-        differing.append(
-            f"hook layout: it was trained with TransformerLens {trained_with}, this is 4"
-        )
-    return differing
-
-
-def same_people(config: Config, other_run: "Run") -> bool:
-    """Whether another run's population is the one that these settings draw."""
-    population = Population.draw(config.population, config.seed_of("population"))
-    return other_run.population.fingerprint() == population.fingerprint()
+    others = other_people(config, reference)
+    if others and not config.patching.other_people:
+        differing.append(f"{others}. If that is meant, set patching.other_people")
+    refuse_misfit(
+        differing,
+        f"The attention patterns of {reference.path}",
+        "Use a reference of the same shape, vocabulary and population.",
+    )
 
 
 def reference_patch(config: Config, reference: "Run", device: torch.device) -> AttentionPatch:
@@ -128,21 +80,3 @@ def own_patch(config: Config, model: TransformerBridge) -> AttentionPatch:
     return AttentionPatch(
         twin.requires_grad_(False), patching.layers, patching.heads, keep_gradient=True
     )
-
-
-def describe_other_run(role: str, other_run: "Run", step: int) -> dict[str, Any]:
-    """What `environment.json` records of another run that takes part: a reference, a base."""
-    path = checkpoint_path(other_run.path, step)
-    return {
-        role: {
-            "step": step,
-            "config": fingerprint(other_run.config),
-            "checkpoint": digest(path),
-        }
-    }
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from interp.biographies.sampling import Stages, Uniform
 from interp.config import Config
 from interp.knowledge import Baseline, chosen_evenly, value_table
 from interp.phases import DELTA
-from interp.run import Run
+from interp.run import Run, observation
 
 SPLIT = "shown"
 """In the metrics: the people shown so far (`attribute_loss` in nats, `individuals` as a count)."""
@@ -65,13 +65,13 @@ class AdaptiveSchedule:
             table = value_table(model, self._corpus.biographies(people))
             loss = float(table[0].mean(dtype=np.float64))
             below = loss < self._threshold()
-            rows.append(_row(step, "attribute_loss", loss))
+            rows.append(observation(step, SPLIT, "attribute_loss", loss))
             if below and self._below:
                 at_once = self._config.sampling.growth == "at_once"
                 self._show(step, self.everybody if at_once else 2 * self.shown)
             else:
                 self._below = below
-        return [*rows, _row(step, "individuals", float(self.shown))]
+        return [*rows, observation(step, SPLIT, "individuals", float(self.shown))]
 
     def follow(self, step: int, shown: int) -> None:
         """Shows as many people as the process that measures has decided at a step."""
@@ -96,7 +96,3 @@ class AdaptiveSchedule:
         grew_at = [step for step, _ in run.stages]
         if len(losses) and int(losses["step"].iloc[-1]) not in grew_at:
             self._below = float(losses["value"].iloc[-1]) < self._threshold()
-
-
-def _row(step: int, metric: str, value: float) -> dict[str, Any]:
-    return {"step": step, "split": SPLIT, "metric": metric, "attribute": "all", "value": value}

@@ -10,8 +10,6 @@ the one that leads does everything else.
 """
 
 import math
-import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -26,8 +24,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
-from interp.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, read_tensors, write_json, write_tensors, write_text
+from interp.errors import ConfigError, DivergedError, InterruptedRunError
+from interp.files import folder_lock, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -42,10 +40,8 @@ from interp.progress import Progress, showing, silent
 from interp.run import (
     MetricsWriter,
     Run,
-    describe_environment,
-    describe_other_run,
-    fingerprint,
     keep_until,
+    observation,
     own_patch,
     reference_patch,
     resolve_base,
@@ -53,20 +49,15 @@ from interp.run import (
     resolve_reference,
     write_checkpoint,
 )
-from interp.run.base import base_step, load_base
+from interp.run.base import load_base
 from interp.training.adaptive import AdaptiveSchedule
+from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import clear_results, open_folder, refuse_foreign
 from interp.training.interruption import StopRequest, stop_request
-from interp.training.optimizer import (
-    adamw,
-    learning_rate,
-    load_optimizer_tensors,
-    optimizer_tensors,
-)
+from interp.training.optimizer import adamw, learning_rate
 from interp.training.parallel import Team, Word, gather
+from interp.training.state import load_state, write_state
 from interp.training.wandb import MetricsLog, wandb_log
-
-_STATE_FORMAT = "interp training state 1"
 
 
 def train(
@@ -148,8 +139,7 @@ def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterato
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
-        for part in out.rglob(".*.part"):  # what a kill left of a file that was being written
-            part.unlink()
+        remove_parts(out)
         yield run
 
 
@@ -166,42 +156,6 @@ def expected_seconds(config: Config) -> float:
     splits = len(evaluation.splits or SPLITS)
     measured = steps / evaluation.every * splits * people
     return size * (0.03 * steps * training.batch_size / 32 + 0.0002 * measured)
-
-
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """Makes GPU kernels deterministic for the training, and puts back what was set before."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it for the same bits
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warned)
-
-
-def _warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
-    """Says when a resumed run goes on under conditions that change its bytes."""
-    names = ("device", "precision", "threads", "packages")
-    changed = [
-        f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
-    ]
-    processes = [environment.get("processes", 1) for environment in (before, now)]
-    if processes[0] != processes[1]:
-        changed.append(f"processes: {processes[0]} before, {processes[1]} now")
-    for role in ("reference", "base"):
-        if before.get(role) != now.get(role):
-            changed.append(f"the {role} checkpoint was trained anew and has other weights now")
-    if changed:
-        warnings.warn(
-            f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
-            "those of an uninterrupted run to the last bit.",
-            stacklevel=7,
-        )
 
 
 class Trainer:
@@ -257,19 +211,14 @@ class Trainer:
 
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
         """Writes what is there from the start, and says under what conditions training goes on."""
-        run, config = self.run, self.config
+        run = self.run
         if not (run.tokenizer_path / "tokenizer.json").exists():
             save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
-        environment = describe_environment(self.device, self.precision)
-        if self.team.count > 1:
-            environment["processes"] = self.team.count
-        step = config.patching.reference_step
-        if reference is not None and step is not None:
-            environment |= describe_other_run("reference", reference, step)
-        if base is not None:
-            environment |= describe_other_run("base", base, base_step(config, base))
+        environment = describe_conditions(
+            self.config, self.device, self.precision, self.team.count, reference, base
+        )
         if run.environment and run.state_path.exists():
-            _warn_of_changes(environment, run.environment)
+            warn_of_changes(environment, run.environment)
         else:
             environment["parameters"] = parameter_counts(self.model)
             environment["population"] = self.corpus.population.fingerprint()
@@ -364,7 +313,7 @@ class Trainer:
     def _record(self, log: MetricsLog, step: int, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
             self._diverged(f"the training loss is {loss} at step {step}")
-        self.metrics.add(_rows(step, "train", {"loss": loss}))
+        self.metrics.add([observation(step, "train", "loss", loss)])
         log({"loss": loss, "learning_rate": rate}, step)
 
     def _measure_and_save(self, log: MetricsLog) -> None:
@@ -402,30 +351,12 @@ class Trainer:
     def _save_state(self) -> None:
         """Everything needed to go on, in one file; always after the measurement of its step."""
         self.metrics.flush()
-        tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= optimizer_tensors(self.model, self.optimizer)
-        metadata = {
-            "format": _STATE_FORMAT,
-            "config": fingerprint(self.config),
-            "step": str(self.step),
-        }
-        write_tensors(self.run.state_path, tensors, metadata)
+        write_state(self.run.state_path, self.config, self.step, self.model, self.optimizer)
 
     def _resume(self) -> None:
         """Loads the saved state; the leader drops what was recorded after it."""
-        path = self.run.state_path
-        remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
-        try:
-            tensors, metadata = read_tensors(path)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path} is truncated or damaged. {remedy}") from error
-        ours = {"format": _STATE_FORMAT, "config": fingerprint(self.config)}
-        if any(metadata.get(name) != value for name, value in ours.items()):
-            raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
-        weights = {n.removeprefix("weights."): t for n, t in tensors.items() if "weights." in n[:8]}
-        self.model.load_state_dict(weights, strict=True)
-        load_optimizer_tensors(self.model, self.optimizer, tensors)
-        self.step, self.measured = int(metadata["step"]), True
+        self.step = load_state(self.run.state_path, self.config, self.model, self.optimizer)
+        self.measured = True
         if not self.team.leads:
             return
         keep_until(self.run.metrics_path, self.step)
@@ -466,10 +397,3 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _no_log(values: Mapping[str, float], step: int) -> None:
     """What a process that does not lead logs."""
-
-
-def _rows(step: int, split: str, values: dict[str, float]) -> list[dict[str, Any]]:
-    return [
-        {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
-        for metric, value in values.items()
-    ]

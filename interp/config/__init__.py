@@ -1,0 +1,46 @@
+"""What to run: the settings of one run, as frozen pydantic models.
+
+Each field's docstring is also its `--help` text. Unknown settings are refused. `interp.presets` holds
+ready-made values; `with_settings` changes any of them by dotted name.
+"""
+
+from interp.config.base import AnyConfig, RunConfig, Settings, describe, differences, flatten
+from interp.config.data import (
+    LIST_SIZES,
+    SAMPLING_SETTINGS,
+    PopulationConfig,
+    SamplingConfig,
+    TokenizerConfig,
+)
+from interp.config.model import ModelConfig
+from interp.config.other_runs import OWN_PATTERNS, FinetuningConfig, PatchingConfig
+from interp.config.run import Config
+from interp.config.training import (
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "LIST_SIZES",
+    "OWN_PATTERNS",
+    "SAMPLING_SETTINGS",
+    "AnyConfig",
+    "Config",
+    "EvaluationConfig",
+    "FinetuningConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PatchingConfig",
+    "PopulationConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "Settings",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "describe",
+    "differences",
+    "flatten",
+]

@@ -1,0 +1,134 @@
+"""What a run is trained on: who exists, who comes next, and how text becomes tokens."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from interp.config.base import Settings
+from interp.errors import ConfigError
+
+LIST_SIZES = {
+    "first_names": 900,
+    "middle_names": 900,
+    "last_names": 1000,
+    "cities": 800,
+    "universities": 200,
+    "majors": 100,
+    "companies": 500,
+    "years": 201,
+}
+"""How many entries each frozen list of the package has; birth years go from 1900 to 2100."""
+
+
+class PopulationConfig(Settings):
+    """Who exists: how many people, and how much of each list their facts are drawn from."""
+
+    n_individuals: int = Field(default=512, ge=1)
+    """People the model is trained on."""
+    n_held_out: int = Field(default=128, ge=0)
+    """People drawn from the same lists who never appear in training."""
+    first_names: int = Field(default=100, ge=1, le=LIST_SIZES["first_names"])
+    """How many first names are in use (the first so many of the frozen list; so for all below)."""
+    middle_names: int = Field(default=100, ge=1, le=LIST_SIZES["middle_names"])
+    """How many middle names are in use."""
+    last_names: int = Field(default=200, ge=1, le=LIST_SIZES["last_names"])
+    """How many last names are in use."""
+    cities: int = Field(default=200, ge=1, le=LIST_SIZES["cities"])
+    """How many cities are in use, for birth places and current locations."""
+    universities: int = Field(default=100, ge=1, le=LIST_SIZES["universities"])
+    """How many universities are in use."""
+    majors: int = Field(default=50, ge=1, le=LIST_SIZES["majors"])
+    """How many majors are in use."""
+    companies: int = Field(default=150, ge=1, le=LIST_SIZES["companies"])
+    """How many companies are in use."""
+    years: int = Field(default=100, ge=1, le=LIST_SIZES["years"])
+    """How many birth years are in use, from 1900 on."""
+    seed: int | None = Field(default=None, ge=0)
+    """Seed of the population; by default the run's seed."""
+
+    @model_validator(mode="after")
+    def _enough_names(self) -> "PopulationConfig":
+        possible = self.first_names * self.middle_names * self.last_names
+        wanted = self.n_individuals + self.n_held_out
+        if wanted > possible:
+            raise ConfigError(
+                f"population: {wanted:,} people (n_individuals + n_held_out) need unique full names, but "
+                f"{self.first_names} first x {self.middle_names} middle x {self.last_names} last "
+                f"names allow only {possible:,}; ask for fewer people or use more of the lists "
+                f"(at most {LIST_SIZES['first_names']}, {LIST_SIZES['middle_names']} and "
+                f"{LIST_SIZES['last_names']})."
+            )
+        return self
+
+
+class SamplingConfig(Settings):
+    """Who comes next in training. Individuals are counted in the order of the population."""
+
+    kind: Literal["uniform", "power_law", "celebrities", "warm_up", "sequential", "adaptive"] = (
+        "uniform"
+    )
+    """"uniform": everybody equally likely. "power_law": individual i (from 1) has probability
+    proportional to i^-exponent. "celebrities": the first few are more likely than the rest. "warm_up":
+    only the first few for some epochs, then everybody. "sequential": one group after the other.
+    "adaptive": few people until the run itself shows that its plateau has ended, then more."""
+    exponent: float | None = Field(default=None, ge=0.0, le=10.0)
+    """The exponent α of the power law: 0 is uniform, 1 is Zipf ("power_law" only)."""
+    n_celebrities: int | None = Field(default=None, ge=1)
+    """How many people are celebrities ("celebrities" only)."""
+    weight_celebrities: float | None = Field(default=None, gt=0)
+    """How many times likelier a celebrity is than anybody else ("celebrities" only)."""
+    indiv_warmup: int | None = Field(default=None, ge=1)
+    """How many people are shown at first ("warm_up" and "adaptive" only)."""
+    epochs_warmup: float | None = Field(default=None, ge=0)
+    """For how many epochs only they are shown; an epoch has n_individuals / batch_size steps
+    ("warm_up" only)."""
+    n_groups: int | None = Field(default=None, ge=1)
+    """Into how many groups the people are divided ("sequential" only)."""
+    n_repeats: int | None = Field(default=None, ge=1)
+    """How many times all groups come one after the other ("sequential" only)."""
+    growth: Literal["at_once", "gradual"] | None = None
+    """What follows the plateau: "at_once" everybody; "gradual" twice as many people each time that
+    those shown are known ("adaptive" only)."""
+
+    @model_validator(mode="after")
+    def _settings_of_kind(self) -> "SamplingConfig":
+        wanted = SAMPLING_SETTINGS[self.kind]
+        given = {n for n in type(self).model_fields if n != "kind" and getattr(self, n) is not None}
+        if foreign := sorted(given - set(wanted)):
+            kinds = {
+                n: [k for k, names in SAMPLING_SETTINGS.items() if n in names] for n in foreign
+            }
+            raise ConfigError(
+                f"sampling: kind={self.kind!r} with "
+                + "; ".join(
+                    f"{n}={getattr(self, n)}, which belongs to {' and '.join(kinds[n])} only"
+                    for n in foreign
+                )
+                + f". {self.kind!r} has {', '.join(wanted) or 'no settings'}."
+            )
+        if missing := [n for n in wanted if n not in given]:
+            raise ConfigError(
+                f"sampling: kind={self.kind!r} needs {', '.join(f'sampling.{n}' for n in missing)}; "
+                "set it."
+            )
+        return self
+
+
+SAMPLING_SETTINGS: dict[str, tuple[str, ...]] = {
+    "uniform": (),
+    "power_law": ("exponent",),
+    "celebrities": ("n_celebrities", "weight_celebrities"),
+    "warm_up": ("indiv_warmup", "epochs_warmup"),
+    "sequential": ("n_groups", "n_repeats"),
+    "adaptive": ("indiv_warmup", "growth"),
+}
+"""The settings that each kind of sampling has; all of them have to be given."""
+
+
+class TokenizerConfig(Settings):
+    """How text becomes tokens."""
+
+    kind: Literal["word", "bpe"] = "word"
+    """"word": a token per word. "bpe": subwords learned from the population's own vocabulary."""
+    bpe_vocabulary: int = Field(default=1024, ge=128)
+    """Number of tokens the subword tokenizer learns ("bpe" only)."""

@@ -1,0 +1,133 @@
+"""The settings of one run, whole: its parts, and what each asks of the others."""
+
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import Field, model_validator
+
+from interp.config.base import RunConfig, flatten
+from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
+from interp.config.model import ModelConfig
+from interp.config.other_runs import FinetuningConfig, PatchingConfig
+from interp.config.training import (
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from interp.errors import ConfigError
+
+
+class Config(RunConfig):
+    """One run, whole: the same config on the same machine gives the same bytes."""
+
+    preset: Annotated[str, tyro.conf.Suppress] = "tiny"
+    """Name of the preset that this configuration started from."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything that has no seed of its own."""
+    population: PopulationConfig = PopulationConfig()
+    """Who exists."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Who comes next in training."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """How text becomes tokens."""
+    model: ModelConfig = ModelConfig()
+    """The transformer."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and its learning rate."""
+    training: TrainingConfig = TrainingConfig()
+    """The training loop."""
+    patching: PatchingConfig = PatchingConfig()
+    """Attention patterns taken from a reference run while training."""
+    finetuning: FinetuningConfig = FinetuningConfig()
+    """Training that goes on from the weights of a finished run, on other people."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured while training."""
+    logging: LoggingConfig = LoggingConfig()
+    """Where else the metrics go."""
+
+    @model_validator(mode="after")
+    def _enough_people(self) -> "Config":
+        people, sampling, finetuning = self.population, self.sampling, self.finetuning
+        for name in ("n_celebrities", "indiv_warmup", "n_groups"):
+            wanted = getattr(sampling, name)
+            if wanted is not None and wanted > people.n_individuals:
+                raise ConfigError(
+                    f"sampling: {name}={wanted}, but there are {people.n_individuals} people to train "
+                    "on (population.n_individuals); use fewer, or more people."
+                )
+        if not finetuning.on:
+            if self.evaluation.splits is not None and "finetuned" in self.evaluation.splits:
+                raise ConfigError(
+                    "evaluation: the split 'finetuned' exists only where training starts from another "
+                    "run; set finetuning.base or leave the split out."
+                )
+            return self
+        if sampling.kind != "uniform":
+            raise ConfigError(
+                f"finetuning: sampling.kind={sampling.kind!r} is about everybody, but fine-tuning shows "
+                "its own people and those that finetuning.replay_weight replays; use uniform."
+            )
+        source, most = (
+            ("held out (population.n_held_out)", people.n_held_out)
+            if finetuning.people == "new"
+            else ("trained on (population.n_individuals)", people.n_individuals - 1)
+        )
+        count = finetuning.n_individuals or people.n_held_out
+        if not 1 <= count <= most:
+            raise ConfigError(
+                f"finetuning: {count} {finetuning.people} people are asked for, but at most {most} of "
+                f"those {source} can be used; change finetuning.n_individuals."
+            )
+        return self
+
+    @property
+    def n_finetuned(self) -> int:
+        """How many people fine-tuning is on; 0 without fine-tuning."""
+        if not self.finetuning.on:
+            return 0
+        return self.finetuning.n_individuals or self.population.n_held_out
+
+    @model_validator(mode="after")
+    def _patched_parts_exist(self) -> "Config":
+        for what, count in (("layers", self.model.n_layers), ("heads", self.model.n_heads)):
+            wrong = [i for i in getattr(self.patching, what) or () if not 0 <= i < count]
+            if wrong:
+                raise ConfigError(
+                    f"patching: {what} {wrong} do not exist; the model has {what} 0 to {count - 1}."
+                )
+        if self.patching.on and self.model.recurrence is not None:
+            raise ConfigError(
+                f"patching: model.recurrence={self.model.recurrence!r} has no attention to patch; leave "
+                "patching.reference or model.recurrence out."
+            )
+        start = self.patching.start
+        if start is not None and start >= self.training.last_step:
+            raise ConfigError(
+                f"patching: start={start}, but training ends at step {self.training.last_step}; "
+                "start earlier or train for longer."
+            )
+        return self
+
+    def seed_of(self, part: Literal["population", "model", "training"]) -> int:
+        """The seed of one part: its own where it has one, else the run's."""
+        own = {
+            "population": self.population.seed,
+            "model": self.model.seed,
+            "training": self.training.seed,
+        }[part]
+        return self.seed if own is None else own
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine a run's bytes, by dotted name: all but logging.
+
+        Settings that are off (None) are left out, so that one added later changes no old run. Another
+        run (a reference, a base) counts by its own settings and not by the folder it happens to lie in.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        del values["logging"], values["preset"]
+        if "reference_run" in values["patching"]:
+            del values["patching"]["reference"]
+        if "base_run" in values["finetuning"]:
+            values["finetuning"].pop("base", None)
+        return flatten(values)

@@ -1,0 +1,83 @@
+"""The conditions of a training: what its bytes depend on beside the settings and the code."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from interp.config import Config
+from interp.run import Run, describe_environment, describe_other_run
+from interp.run.base import base_step
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Makes GPU kernels deterministic for the training, and puts back what was set before."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it for the same bits
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+
+
+def describe_conditions(
+    config: Config,
+    device: torch.device,
+    precision: str,
+    n_processes: int,
+    reference: Run | None,
+    base: Run | None,
+) -> dict[str, Any]:
+    """What `environment.json` records of a training before it begins.
+
+    Args:
+        config: The run's settings.
+        device: Where it is trained.
+        precision: In which precision, bf16 or fp32.
+        n_processes: How many processes train it together.
+        reference: The run that its settings take attention patterns from, if they do.
+        base: The run whose weights training starts from, if it is a fine-tuning.
+    """
+    environment = describe_environment(device, precision)
+    if n_processes > 1:
+        environment["processes"] = n_processes
+    step = config.patching.reference_step
+    if reference is not None and step is not None:
+        environment |= describe_other_run("reference", reference, step)
+    if base is not None:
+        environment |= describe_other_run("base", base, base_step(config, base))
+    return environment
+
+
+def warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Says when a resumed run goes on under conditions that change its bytes.
+
+    Args:
+        now: The conditions, as `describe_conditions` returns them.
+        before: Those that the run's `environment.json` records.
+    """
+    names = ("device", "precision", "threads", "packages")
+    changed = [
+        f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]
+    ]
+    processes = [environment.get("processes", 1) for environment in (before, now)]
+    if processes[0] != processes[1]:
+        changed.append(f"processes: {processes[0]} before, {processes[1]} now")
+    for role in ("reference", "base"):
+        if before.get(role) != now.get(role):
+            changed.append(f"the {role} checkpoint was trained anew and has other weights now")
+    if changed:
+        warnings.warn(
+            f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
+            "those of an uninterrupted run to the last bit.",
+            stacklevel=7,
+        )
