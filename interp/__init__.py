@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from interp.maps.widget import explore
     from interp.memory import ablations, measure_memory, promoted_logits, swaps
+    from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
     from interp.presets import preset
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "interp.config",
     "Corpus": "interp.biographies",
+    "FactPrompt": "interp.memory.fact_prompt",
     "Grid": "interp.interventions",
     "InterpError": "interp.errors",
     "Pairs": "interp.interventions",
@@ -67,6 +69,7 @@ _HOMES = {
 __all__ = [
     "Config",
     "Corpus",
+    "FactPrompt",
     "Grid",
     "InterpError",
     "Pairs",

@@ -260,8 +260,7 @@ def _or_none(number: float) -> float | None:
 
 def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
     """The step at which each mechanism reaches half of its final strength."""
-    _require_columns(run)
-    strengths = mechanism_strengths(run)
+    strengths = mechanism_strengths(_mechanism_tables(run), run.curve("attribute_accuracy"))
     steps = emergence_steps(strengths, run.phases.at)
     steps.insert(1, "seed", run.config.seed)
     found = zip(steps["mechanism"], steps["step"], strict=True)
@@ -271,19 +270,27 @@ def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
     )
 
 
-def _require_columns(run: Run) -> None:
-    """Refuses tables of older versions, which the report can show, but which lack what is read here."""
-    for mechanism in MECHANISMS.values():
-        stage, name = mechanism.table
-        table = run.result(stage, name)
-        needed = [column for column in (mechanism.value, mechanism.control) if column is not None]
-        lacking = [] if table is None else [column for column in needed if column not in table]
-        if lacking:
-            folder = run.results_path / stage
+def _mechanism_tables(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
+    """The tables that mechanisms are read from; refuses those of older versions that lack a column."""
+    found = {}
+    for name, mechanism in MECHANISMS.items():
+        stage, of_stage = mechanism.table
+        table, folder = run.result(stage, of_stage), run.results_path / stage
+        if table is None:
             raise RunError(
-                f"{folder / name}.csv has no column {lacking[0]!r}: it was made by an older version. Delete "
-                f"{folder} and run `interp reproduce --out {run.path}` with the same settings again."
+                f"{run.path} has no table {of_stage!r} of the stage {stage!r}, which {name!r} is read "
+                f"from. Run `interp memory` on it; if it does not help, the stage was run by an older "
+                f"version: delete {folder} first."
             )
+        needed = [column for column in (mechanism.value, mechanism.control) if column is not None]
+        lacking = [column for column in needed if column not in table]
+        if lacking:
+            raise RunError(
+                f"{folder / of_stage}.csv has no column {lacking[0]!r}: it was made by an older version. "
+                f"Delete {folder} and run `interp reproduce --out {run.path}` with the same settings again."
+            )
+        found[mechanism.table] = table
+    return found
 
 
 def patch_attention(run: Run, progress: Progress = silent) -> StageResult:

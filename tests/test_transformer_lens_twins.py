@@ -4,11 +4,11 @@ import copy
 import importlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +19,7 @@ from transformer_lens.tools import analysis
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp import hooked_transformer
-from interp.biographies import Corpus, Spans, TokenKind, load_tokenizer
+from interp.biographies import ATTRIBUTES, Corpus, Spans, TokenKind, load_tokenizer
 from interp.config import Config
 from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, attribution, patch, swapped_people
 from interp.memory import RidgeProbe, sums_of_inputs
@@ -109,11 +109,11 @@ def texts(corpus: Corpus) -> list[FactPrompt]:
     """Several prompts of different lengths, each with several tokens that it is compared with."""
     found = []
     for person, index in ((3, 2), (5, 0), (8, 4)):
-        batch = corpus.biographies(np.array([person]), "evaluation", 1)
-        start, length = batch.value_start[0, index], batch.value_length[0, index]
-        target = int(batch.tokens[0, start])
-        rivals = tuple(token for token in (20, 31, 44) if token != target)
-        found.append(FactPrompt(person, index, batch, int(start), int(length), rivals))
+        prompt = FactPrompt.of_person(
+            corpus, person, ATTRIBUTES[index], "evaluation", 1, "biography"
+        )
+        rivals = tuple(token for token in (20, 31, 44) if token != prompt.target)
+        found.append(replace(prompt, rivals=rivals))
     assert len({text.start for text in found}) > 1
     return found
 
@@ -218,10 +218,7 @@ def test_direct_logit_attribution(
     n_rivals = len(biases)
     exact = copy.deepcopy(model).double()
     for prompt, text in enumerate(texts):
-        text = FactPrompt(
-            text.individual, text.attribute, text.batch, text.start, text.length,
-            text.rivals[:n_rivals],
-        )  # fmt: skip
+        text = replace(text, rivals=text.rivals[:n_rivals])
         contributions = located(model, text)[0]
         table = contributions.components()
         table = table[table["at"] == VALUE]

@@ -16,6 +16,7 @@ from interp.memory.emergence import (
     half_strength_step,
     mechanism_strengths,
 )
+from interp.memory.fact_prompt import FactPrompt
 from interp.memory.facts import FactLabels, FactTexts, FirstTokens
 from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
 from interp.memory.locate import locate_fact, locate_facts
@@ -57,6 +58,7 @@ __all__ = [
     "CachedActivations",
     "FactDraws",
     "FactLabels",
+    "FactPrompt",
     "FactTexts",
     "FirstTokens",
     "LocatedFact",

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import PreTrainedTokenizerFast
 
-from interp.memory.fact_prompt import FactPrompt, words
-from interp.memory.located_fact import GROUPS, NAME_TOKENS, VALUE
+from interp.errors import ArgumentError
+from interp.memory.fact_prompt import FactPrompt, worded
+from interp.memory.located_fact import GROUPS, VALUE
 from interp.model import pattern_hook, require_own_weights
 
 _N_PROMOTED = 6
@@ -34,6 +34,7 @@ class Contributions:
         self, model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
     ) -> None:
         require_own_weights(model)
+        _require_one_value_a_head(model)
         self._model, self._cache, self._text = model, cache, text
         self._n_layers, self._n_heads = model.cfg.n_layers, model.cfg.n_heads
         self._at = text.places
@@ -47,7 +48,7 @@ class Contributions:
         self._of_values = [
             model.W_O[layer].double() @ self._final for layer in range(self._n_layers)
         ]
-        self._read_by = {at: self._readers(at) for at in NAME_TOKENS}
+        self._read_by = {at: self._readers(at) for at in self._at if at != VALUE}
 
     def _readers(self, at: str) -> list[Float[Tensor, " d_model"]]:
         """Layer by layer, the direction that its heads read at a name token."""
@@ -59,7 +60,7 @@ class Contributions:
             read = (model.W_V[layer].double() @ of_values[..., None]).sum(0)[:, 0]
             scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
             read, shift = _through_norm(model.blocks[layer].ln1, read, scale)
-            values_bias = model.b_V[layer].double().view_as(of_values)
+            values_bias = _bias(model, "b_V", layer, of_values)
             constant += shift + float((values_bias * of_values).sum())
             read_by.append(read)
         self._constant[at] = constant
@@ -84,7 +85,9 @@ class Contributions:
             for layer in range(self._n_layers):
                 way = self.direction(at, layer)
                 rows.append((at, "heads", layer, float(self._heads(at, layer).sum())))
-                rows.append((at, "attention bias", layer, _dot(self._model.b_O[layer], way)))
+                rows.append(
+                    (at, "attention bias", layer, _dot(_bias(self._model, "b_O", layer, way), way))
+                )
                 vector = self._cache[f"blocks.{layer}.hook_mlp_out"][0, position]
                 rows.append((at, "mlp", layer, _dot(vector, way)))
             rows.append((at, "bias", None, self._constant[at]))
@@ -119,6 +122,7 @@ class Contributions:
         """The table `LocatedFact.heads`."""
         groups = self._text.groups()
         member = torch.tensor([[g == group for group in GROUPS] for g in groups]).double()
+        member = member.to(self._final.device)
         rows = []
         for at, query in self._at.items():
             for layer in range(self._n_layers):
@@ -128,9 +132,7 @@ class Contributions:
                     rows.append((at, layer, head, *shares[head].tolist(), found[head]))
         return pd.DataFrame(rows, columns=["at", "layer", "head", *GROUPS, "contribution"])
 
-    def neurons(
-        self, top: int, promoted: Promoted, tokenizer: PreTrainedTokenizerFast
-    ) -> pd.DataFrame:
+    def neurons(self, top: int, promoted: Promoted) -> pd.DataFrame:
         """The table `LocatedFact.neurons`: the strongest `top` of each layer."""
         rows = []
         for at, position in self._at.items():
@@ -144,11 +146,36 @@ class Contributions:
                     rows.append(
                         (
                             at, layer, neuron, float(active[neuron]), float(share[neuron]),
-                            tuple(words(tokenizer, best)), rank(of_neuron, self._text.target),
+                            tuple(worded(self._text.word, best)), rank(of_neuron, self._text.target),
                         )
                     )  # fmt: skip
         columns = ["at", "layer", "neuron", "activation", "contribution", "promotes", "value_rank"]
         return pd.DataFrame(rows, columns=columns)
+
+
+def require_whole(components: pd.DataFrame, difference: float, dtype: torch.dtype) -> None:
+    """Checks that direct contributions add up to the logit difference, as they do if it is one sum.
+
+    Raises:
+        ArgumentError: they do not: the model norms or scales what its parts write, or caps its logits.
+    """
+    direct = components.loc[components["at"] == VALUE, "contribution"]
+    allowed = 64 * torch.finfo(dtype).eps * float(direct.abs().sum()) + 1e-6
+    if not abs(float(direct.sum()) - difference) <= allowed:
+        raise ArgumentError(
+            f"What the parts of this model write adds up to {float(direct.sum()):.4g}, but its logit "
+            f"difference is {difference:.4g}: it norms, scales or caps on the way, so contributions cannot "
+            "be told. Use knockouts, patches and swaps, which hold for any model."
+        )
+
+
+def _require_one_value_a_head(model: TransformerBridge) -> None:
+    groups = getattr(model.cfg, "n_key_value_heads", None)
+    if groups not in (None, model.cfg.n_heads):
+        raise ArgumentError(
+            f"{model.cfg.n_heads} heads of this model share {groups} values (grouped queries), which "
+            "contributions through attention do not know. Use knockouts, patches and swaps."
+        )
 
 
 def logit_lens(
@@ -176,6 +203,15 @@ def logit_lens(
 def rank(scores: Tensor, index: int) -> int:
     """1 for the highest; tokens that tie with it come after."""
     return int((scores > scores[index]).sum()) + 1
+
+
+def _bias(model: TransformerBridge, name: str, layer: int, like: Tensor) -> Tensor:
+    """A bias of a layer in double precision, of some shape; 0 in models without one."""
+    try:
+        found: Tensor = getattr(model, name)[layer]
+    except AttributeError:
+        return torch.zeros_like(like)
+    return found.double().view_as(like)
 
 
 def _through_norm(

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.errors import RunError
-from interp.run import Run
+from interp.errors import ArgumentError
 
 FAINT = 0.05
 """Final strengths below this count as absent."""
@@ -135,35 +134,39 @@ MECHANISMS: dict[str, Mechanism] = {
 """The mechanisms, by name."""
 
 
-def mechanism_strengths(run: Run) -> pd.DataFrame:
+def mechanism_strengths(
+    tables: Mapping[tuple[str, str], pd.DataFrame], accuracy: pd.Series
+) -> pd.DataFrame:
     """The strength of every mechanism at the checkpoints at which it was measured.
 
     Args:
-        run: A run whose stages attention, memory and interventions have finished.
+        tables: What it is read from, by topic and name (`Mechanism.table`), as the measures return it:
+            ("attention", "scores") from `attention_to_names`, ("memory", "keys"), "values" and "probes"
+            from `measure_memory`, ("interventions", "swaps") from `swaps` and "edges" from
+            `recall_edges`. Of a run, its results have these names.
+        accuracy: What is known, a share by step; of a run `run.curve("attribute_accuracy")`.
 
     Returns:
         Columns `mechanism`, `step`, `value`, `control`, `strength` (value - control). Mechanisms are
-        those of `MECHANISMS` and "knowledge": the attribute accuracy in new wordings.
+        those of `MECHANISMS` and "knowledge". A mechanism without its table, or whose tokens the texts
+        do not have (names of one token have no middle), is listed once, with NaN.
 
     Raises:
-        RunError: a stage has not finished.
+        ArgumentError: no table is given, or one lacks a column that a mechanism is read from.
     """
+    steps = [int(table["step"].max()) for table in tables.values() if len(table)]
+    if not steps:
+        raise ArgumentError(
+            "There is no table to read mechanisms from; give at least one with rows."
+        )
     parts = []
     for name, mechanism in MECHANISMS.items():
-        table = run.result(*mechanism.table)
-        if table is None:
-            raise RunError(
-                f"{run.path} has no table {mechanism.table[1]!r} of the stage {mechanism.table[0]!r}, "
-                f"which {name!r} is read from. Run `interp memory` on it; if it does not help, the "
-                f"stage was run by an older version: delete {run.results_path / mechanism.table[0]} "
-                "first."
-            )
-        curve = strength_of(table, mechanism)
+        table = tables.get(mechanism.table)
+        curve = pd.DataFrame() if table is None else strength_of(table, mechanism)
         if curve.empty:  # never measurable: listed all the same
-            last = int(table["step"].max())
+            last = max(steps) if table is None else int(table["step"].max())
             curve = pd.DataFrame({"step": [last], "value": [np.nan], "control": [np.nan]})
         parts.append(curve.assign(mechanism=name))
-    accuracy = run.curve("attribute_accuracy")
     knowledge = pd.DataFrame({"step": accuracy.index, "value": accuracy.to_numpy(), "control": 0.0})
     parts.append(knowledge.assign(mechanism="knowledge"))
     strengths = pd.concat(parts, ignore_index=True)
@@ -173,6 +176,13 @@ def mechanism_strengths(run: Run) -> pd.DataFrame:
 
 def strength_of(table: pd.DataFrame, mechanism: Mechanism) -> pd.DataFrame:
     """One mechanism's curve in its table: columns `step`, `value`, `control`."""
+    needed = [*mechanism.rows, mechanism.value, *mechanism.unit, mechanism.control]
+    lacking = [name for name in needed if name is not None and name not in table]
+    if lacking:
+        raise ArgumentError(
+            f"The table {'/'.join(mechanism.table)} has no column {lacking[0]!r}. Columns: "
+            f"{', '.join(map(str, table.columns))}."
+        )
     chosen = _rows(table, mechanism.rows)
     control = 0.0 if mechanism.control is None else chosen[mechanism.control]
     chosen = chosen.assign(_control=control, _value=chosen[mechanism.value])

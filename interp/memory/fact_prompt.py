@@ -1,141 +1,349 @@
-"""A fact as a prompt: a biography that ends before the value."""
+"""A fact as a prompt: a text that tells it, read up to the value.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A biography is one (`FactPrompt.of_person`), any text whose name and value are marked is another
+(`FactPrompt.of_text`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+import torch
+from jaxtyping import Int64
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, TokenKind, Wordings
+from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
 from interp.errors import ArgumentError, suggest
-from interp.memory.located_fact import NAME, NAME_TOKENS, VALUE
-from interp.run import Run
+from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
+
+Word = Callable[[int], str]
+"""From a token id to its text."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactPrompt:
-    """A fact as a text: a biography of one, whose value begins at `start`."""
+    """A text that tells a fact, with its value; a model reads all before the value.
 
-    individual: int
-    attribute: int
-    batch: Batch
+    Attributes:
+        tokens: Token ids of one text, without padding.
+        spans: What they are. The fact's sentence has a name and, after it, the value.
+        start: Position of the value's first token.
+        length: Tokens of the value.
+        rivals: The distinct first tokens of the relation's other values.
+        name: The subject's name, for people.
+        relation: Which relation.
+        value: The value, for people.
+        held_out: Whether training never showed this subject.
+        word: From a token id to its text; numbers by default.
+        told: The relation that a sentence tells, by the sentence's number; the fact's own is known.
+        parts: For each token of the text "first", "middle" or "last" in a name, else "". By default
+            the first and the last token of a name and all between them; a name of one token has only
+            a last part, one of two has no middle part.
+        individual: Of a biography, whose it is.
+        wordings: Of a biography: see `locate_fact`.
+        draw: Of a biography: see `locate_fact`.
+        context: Of a biography: see `locate_fact`.
+
+    Raises:
+        ArgumentError: there is padding, the value is not where it is said to be, no name precedes it in
+            its sentence, there is no rival, or one of them is the true value's first token.
+    """
+
+    tokens: Int64[Tensor, "1 position"]
+    spans: Spans
     start: int
     length: int
     rivals: tuple[int, ...]
-    """The distinct first tokens of the attribute's other values."""
+    name: str
+    relation: str
+    value: str
+    held_out: bool = False
+    word: Word = str
+    told: Mapping[int, str] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    individual: int | None = None
+    wordings: str | None = None
+    draw: int | None = None
+    context: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_text(self.tokens, self.spans)
+        kind, sentence = self.spans.kind[0], self.spans.sentence[0]
+        here = sentence == sentence[self.start] if 0 < self.start < len(kind) else kind < 0
+        value = (here & (kind == TokenKind.VALUE)).nonzero()[:, 0].tolist()
+        if not value or value != list(range(self.start, self.start + self.length)):
+            raise ArgumentError(
+                f"The value begins at token {self.start} and has {self.length} tokens, but the spans of "
+                f"these {len(kind)} tokens do not mark it there as the value of one sentence."
+            )
+        before = here[: self.start]
+        if not (before & (kind[: self.start] == TokenKind.NAME)).any() or not before[-1]:
+            raise ArgumentError(
+                f"The value at token {self.start} has no name before it in its sentence; a value can be "
+                "recalled only after the name it belongs to."
+            )
+        if len(self.parts) not in (0, len(kind)):
+            raise ArgumentError(f"There are {len(kind)} tokens, but {len(self.parts)} parts.")
+        if not self.rivals or self.target in self.rivals:
+            raise ArgumentError(
+                f"All values of {self.relation} begin with the same token: there is nothing to compare "
+                "the true value with. Locate another fact."
+                if not self.rivals
+                else f"The rival {self.target} is the first token of the true value itself."
+            )
+        if min(self.rivals) < 0 or len(set(self.rivals)) < len(self.rivals):
+            raise ArgumentError(f"rivals={self.rivals}: they are distinct token ids, from 0.")
 
     @classmethod
-    def of(
-        cls, run: Run, person: SupportsIndex | str, attribute: str, wordings: str, draw: int,
-        context: str,
-    ) -> "FactPrompt":  # fmt: skip
-        """The prompt of a fact; see `locate_fact`."""
+    def of_text(
+        cls,
+        tokens: Sequence[int],
+        spans: Spans,
+        rivals: Sequence[int],
+        *,
+        relation: str,
+        name: str | None = None,
+        value: str | None = None,
+        sentence: int | None = None,
+        held_out: bool = False,
+        words: Word | Sequence[str] | None = None,
+        told: Mapping[int, str] | None = None,
+    ) -> "FactPrompt":
+        """The prompt of a fact that a text of yours tells.
+
+        Args:
+            tokens: Token ids of the text, with the value.
+            spans: What they are; see `Spans.from_lists`.
+            rivals: First tokens of the relation's values, which the true one is compared with. That
+                of the true one, and repeats, are left out.
+            relation: Which relation the fact is of.
+            name: The subject's name, for people; its words by default.
+            value: The value, for people; its words by default.
+            sentence: The number of the sentence that tells the fact; by default the last that tells a
+                value.
+            held_out: Whether training never showed this subject.
+            words: From a token id to its text (a tokenizer's `decode`), or the text of each token of
+                `tokens`; other tokens are then called by their number, as all are by default.
+            told: The relations that other sentences tell, by the sentence's number.
+
+        Raises:
+            ArgumentError: as `FactPrompt`, there is no such sentence, or another number of words.
+
+        Example:
+            ```python
+            spans = Spans.from_lists(6, sentences=[(0, 6)], names=[(0, 2)], values=[(4, 6)])
+            prompt = FactPrompt.of_text(
+                [17, 3, 9, 4, 28, 5], spans, rivals=[28, 30, 31], relation="capital"
+            )
+            interp.locate_fact({0: model}, prompt)
+            ```
+        """
+        ids = torch.tensor([list(tokens)], dtype=torch.int64)
+        _require_text(ids, spans)
+        starts = spans.value_start[0].tolist()
+        telling = [number for number, start in enumerate(starts) if start >= 0]
+        chosen = telling[-1] if sentence is None and telling else sentence
+        if chosen not in telling:
+            raise ArgumentError(
+                "No sentence of the text tells a value; give it as a span."
+                if not telling
+                else f"The sentence {sentence} tells no value; those that do: {telling}."
+            )
+        mine = spans.sentence[0] == chosen
+        start, length = starts[chosen], int((mine & spans.is_kind(TokenKind.VALUE)[0]).sum())
+        word = _word(ids[0].tolist(), words)
+
+        def spelled(kind: TokenKind) -> str:
+            return " ".join(worded(word, ids[0, mine & spans.is_kind(kind)[0]].tolist()))
+
+        return cls(
+            ids, spans, start, length, tuple(sorted(set(rivals) - {int(ids[0, start])})),
+            spelled(TokenKind.NAME) if name is None else name, relation,
+            spelled(TokenKind.VALUE) if value is None else value,
+            held_out, word, dict(told or {}),
+        )  # fmt: skip
+
+    @classmethod
+    def of_person(
+        cls,
+        corpus: Corpus,
+        person: SupportsIndex | str,
+        attribute: str,
+        wordings: str = "evaluation",
+        draw: int = 0,
+        context: str = "first",
+    ) -> "FactPrompt":
+        """The prompt of a fact of a corpus: a biography; for arguments and errors see `locate_fact`."""
+        require_one_of("wordings", wordings, ("train", "evaluation"))
+        require_one_of("context", context, CONTEXTS)
+        if draw < 0:
+            raise ArgumentError(f"draw={draw}: draw has to be at least 0.")
         index = _attribute_index(attribute)
-        individual = run.population.individual(person)
-        corpus = run.corpus
+        people, relation = corpus.population, ATTRIBUTES[index]
+        individual = people.individual(person)
         batch = corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
         if context == "first":
             others = [other for other in range(len(ATTRIBUTES)) if other != index]
             batch = corpus.assemble(
                 np.array([individual]), np.array([[index, *others]]), batch.templates.numpy()
             )
-        start, length = batch.value_start[0, index], batch.value_length[0, index]
-        firsts = {tokens[0] for tokens in corpus.value_tokens(ATTRIBUTES[index])}
-        rivals = sorted(firsts - {int(batch.tokens[0, start])})
-        if not rivals:
-            raise ArgumentError(
-                f"All values of {ATTRIBUTES[index]} begin with the same token: there is nothing to compare "
-                "the true value with. LocatedFact another attribute."
-            )
-        return cls(individual, index, batch, int(start), int(length), tuple(rivals))
+        start, length = int(batch.value_start[0, index]), int(batch.value_length[0, index])
+        firsts = {tokens[0] for tokens in corpus.value_tokens(relation)}
+        kind, part = batch.kind[0].tolist(), batch.part[0].tolist()
+        sentence, told = batch.sentence[0].tolist(), batch.attribute[0].tolist()
+        return cls(
+            tokens=batch.tokens,
+            spans=Spans.of(batch),
+            start=start,
+            length=length,
+            rivals=tuple(sorted(firsts - {int(batch.tokens[0, start])})),
+            name=people.name(individual),
+            relation=relation,
+            value=people.facts(individual)[relation],
+            held_out=bool(people.is_held_out[individual]),
+            word=lambda token: str(corpus.tokenizer.decode([token])),
+            told={s: ATTRIBUTES[a] for s, a in zip(sentence, told, strict=True) if s >= 0},
+            parts=tuple(
+                NAME_PARTS[p] if k == TokenKind.NAME else ""
+                for k, p in zip(kind, part, strict=True)
+            ),
+            individual=individual,
+            wordings=wordings,
+            draw=draw,
+            context=context,
+        )
 
     @property
-    def read(self) -> Int[Tensor, "1 position"]:
+    def read(self) -> Int64[Tensor, "1 read"]:
         """The tokens that the model reads: all before the value."""
-        return self.batch.tokens[:, : self.start]
+        return self.tokens[:, : self.start]
 
     @property
     def target(self) -> int:
         """The value's first token."""
-        return int(self.batch.tokens[0, self.start])
+        return int(self.tokens[0, self.start])
 
     @property
     def places(self) -> dict[str, int]:
-        """Where each of `LOCATED_POSITIONS` is."""
-        here = self.batch.sentence[0] == self.batch.sentence[0, self.start]
-        name = here & (self.batch.kind[0] == TokenKind.NAME)
+        """Where each of `LOCATED_POSITIONS` is that the text has."""
+        parts, sentence = self._parts(), self.spans.sentence[0].tolist()
         found = {VALUE: self.start - 1}
-        for index, at in enumerate(NAME_TOKENS):
-            found[at] = int((name & (self.batch.part[0] == index)).nonzero()[-1, 0])
+        for at in NAME_TOKENS:
+            of_part = [
+                position
+                for position, part in enumerate(parts)
+                if f"{part} name" == at and sentence[position] == sentence[self.start]
+            ]
+            if of_part:
+                found[at] = of_part[-1]
         return found
 
-    def facts(self, run: Run) -> dict[str, Any]:
-        """What is known of the text before any model has read it."""
-        people, name = run.population, ATTRIBUTES[self.attribute]
-        facts = people.facts(self.individual)
-        starts = self.batch.value_start[0].tolist()
-        same = (
-            other
-            for other, start in zip(ATTRIBUTES, starts, strict=True)
-            if start < self.start and facts[other] == facts[name]
-        )
+    def labels(self) -> dict[str, Any]:
+        """What is known of the fact and the text before any model has read it."""
         return {
             "individual": self.individual,
-            "name": people.name(self.individual),
-            "held_out": bool(people.is_held_out[self.individual]),
-            "attribute": name,
-            "value": facts[name],
-            "told_earlier": tuple(same),
+            "name": self.name,
+            "held_out": self.held_out,
+            "attribute": self.relation,
+            "value": self.value,
+            "wordings": self.wordings,
+            "draw": self.draw,
+            "context": self.context,
+            "told_earlier": self._told_earlier(),
             "value_position": self.start - 1,
             "name_position": self.places[NAME],
-            "tokens": self.table(run),
+            "tokens": self.table(),
         }
 
-    def table(self, run: Run) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """The tokens that the model reads, one a row."""
-        batch, n = self.batch, self.start
-        ids, part = batch.tokens[0, :n].tolist(), batch.part[0, :n].tolist()
-        kind = [TokenKind(k) for k in batch.kind[0, :n].tolist()]
-        parts = [
-            _NAME_PARTS[p] if k == TokenKind.NAME else "" for k, p in zip(kind, part, strict=True)
-        ]
-        told = batch.attribute[0, :n].tolist()
+        ids, sentence = self.read[0].tolist(), self.spans.sentence[0, : self.start].tolist()
+        told = {**self.told, int(self.spans.sentence[0, self.start]): self.relation}
         return pd.DataFrame(
             {
-                "position": range(n),
-                "token": words(run.tokenizer, ids),
+                "position": range(self.start),
+                "token": worded(self.word, ids),
                 "token_id": ids,
-                "kind": [k.name.lower() for k in kind],
-                "part": parts,
-                "sentence": batch.sentence[0, :n].tolist(),
-                "attribute": [ATTRIBUTES[a] if a >= 0 else "" for a in told],
+                "kind": [
+                    TokenKind(k).name.lower() for k in self.spans.kind[0, : self.start].tolist()
+                ],
+                "part": self._parts(),
+                "sentence": sentence,
+                "attribute": [told.get(s, "") if s >= 0 else "" for s in sentence],
             }
         )
 
     def groups(self) -> list[str]:
         """Which of `GROUPS` each token that is read belongs to."""
-        here = int(self.batch.sentence[0, self.start])
+        sentence, kinds = self.spans.sentence[0].tolist(), self.spans.kind[0].tolist()
         found = []
-        for position in range(self.start):
-            kind = int(self.batch.kind[0, position])
-            mine = int(self.batch.sentence[0, position]) == here
+        for position, part in enumerate(self._parts()):
+            mine = sentence[position] == sentence[self.start]
             if position == 0:
                 found.append("first_token")
-            elif kind == TokenKind.NAME:
-                part = int(self.batch.part[0, position])
-                found.append(f"{_NAME_PARTS[part]}_name" if mine else "earlier_names")
+            elif part:
+                found.append(f"{part}_name" if mine else "earlier_names")
             else:
-                found.append("type_words" if kind == TokenKind.TYPE and mine else "other")
+                found.append(
+                    "type_words" if kinds[position] == TokenKind.TYPE and mine else "other"
+                )
         return found
 
+    def _parts(self) -> list[str]:
+        """The part of a name that each token which is read belongs to."""
+        if self.parts:
+            return list(self.parts[: self.start])
+        names: dict[int, list[int]] = {}
+        is_name = self.spans.is_kind(TokenKind.NAME)[0, : self.start]
+        for position in is_name.nonzero()[:, 0].tolist():
+            names.setdefault(int(self.spans.sentence[0, position]), []).append(position)
+        found = [""] * self.start
+        for first, *rest in names.values():
+            for position in rest:
+                found[position] = "middle"
+            found[first] = "first"
+            found[rest[-1] if rest else first] = "last"
+        return found
 
-def words(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:
+    def _told_earlier(self) -> tuple[str, ...]:
+        """The sentences that end before this one's value and tell the same value, by their relation."""
+        own = self.tokens[0, self.start : self.start + self.length].tolist()
+        earlier: dict[int, list[int]] = {}
+        for position in (
+            self.spans.is_kind(TokenKind.VALUE)[0, : self.start].nonzero()[:, 0].tolist()
+        ):
+            number = int(self.spans.sentence[0, position])
+            earlier.setdefault(number, []).append(int(self.tokens[0, position]))
+        return tuple(self.told.get(s, f"sentence {s}") for s, ids in earlier.items() if ids == own)
+
+
+def worded(word: Word, ids: Sequence[int]) -> list[str]:
     """Tokens as text; a space where one has none."""
-    return [str(tokenizer.decode([token])).strip() or " " for token in ids]
+    return [str(word(token)).strip() or " " for token in ids]
+
+
+def _word(tokens: Sequence[int], words: Word | Sequence[str] | None) -> Word:
+    if words is None or callable(words):
+        return words or str
+    if isinstance(words, str) or len(words) != len(tokens):
+        raise ArgumentError(
+            f"There are {len(tokens)} tokens; give a list of as many words, or a function from a token id "
+            "to its text (a tokenizer's decode)."
+        )
+    known = dict(zip(reversed(tokens), reversed(words), strict=True))
+    return lambda token: known.get(token, str(token))
+
+
+def _require_text(tokens: Tensor, spans: Spans) -> None:
+    if tokens.shape != spans.kind.shape or len(tokens) != 1:
+        raise ArgumentError(
+            f"tokens have the shape {tuple(tokens.shape)}, but the spans describe "
+            f"{tuple(spans.kind.shape)}; both are one text: [1, position]."
+        )
+    if (spans.kind == TokenKind.PADDING).any() or (tokens < 0).any():
+        raise ArgumentError("A prompt is one text without padding, of token ids from 0.")
 
 
 def _attribute_index(attribute: str) -> int:
@@ -147,7 +355,3 @@ def _attribute_index(attribute: str) -> int:
             f"Attributes: {', '.join(ATTRIBUTES)}."
         )
     return ATTRIBUTES.index(name)
-
-
-_NAME_PARTS = ("first", "middle", "last")
-assert len(_NAME_PARTS) == len(NAME_PARTS)

@@ -28,21 +28,21 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import ArgumentError, CheckpointError, RunError
-from interp.memory.contributions import Contributions, logit_lens, rank
-from interp.memory.fact_prompt import FactPrompt, words
+from interp.biographies import ATTRIBUTES
+from interp.errors import ArgumentError
+from interp.memory.contributions import Contributions, logit_lens, rank, require_whole
+from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import promoted_logits
 from interp.model import evaluating, logits_at, pattern_hook
 from interp.model.patterns import require_hooks
-from interp.run import Run
-from interp.series import models_at
+from interp.series import AnySeries, as_series, chosen_steps, models_at, steps_of
 
 
 def locate_fact(
-    run: Run,
-    person: SupportsIndex | str,
-    attribute: str,
+    series: AnySeries,
+    person: SupportsIndex | str | FactPrompt,
+    attribute: str | None = None,
     step: int | None = None,
     wordings: str = "evaluation",
     draw: int = 0,
@@ -54,9 +54,10 @@ def locate_fact(
     A run that was trained with patched attention is read with the attention it was trained with.
 
     Args:
-        run: The run.
-        person: Their index, their full name, or a part of it that nobody else has (see
-            `Population.find`). Held-out people are allowed: `LocatedFact.held_out`.
+        series: A run, models by step, or another series (see `interp.series`).
+        person: Of a run, whose fact: their index, their full name, or a part of it that nobody else has
+            (see `Population.find`); held-out people are allowed (`LocatedFact.held_out`). Of any
+            series, the fact as a text of yours: a `FactPrompt`, which says the rest itself.
         attribute: One of `interp.biographies.ATTRIBUTES`, with _, - or spaces between words.
         step: The checkpoint; the last by default.
         wordings: "evaluation" for a template never seen with this person, "train" for one of the 20.
@@ -69,7 +70,8 @@ def locate_fact(
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
         ArgumentError: no such individual, attribute, wordings or context, or `top` or `draw` out of
-            range.
+            range; a series without people of its own; or a model in which what is written into the
+            residual stream does not add up to the logits (norms after a block, capped logits, ...).
         CheckpointError: there is no checkpoint at that step.
 
     Example:
@@ -80,12 +82,13 @@ def locate_fact(
         ```
     """
     steps = None if step is None else [step]
-    return locate_facts(run, [(person, attribute)], steps, wordings, draw, context, top)[0]
+    asked = person if isinstance(person, FactPrompt) else (person, attribute)
+    return locate_facts(series, [asked], steps, wordings, draw, context, top)[0]
 
 
 def locate_facts(
-    run: Run,
-    facts: Sequence[tuple[SupportsIndex | str, str]],
+    series: AnySeries,
+    facts: Sequence[FactPrompt | tuple[SupportsIndex | str, str | None]],
     steps: Sequence[int] | None = None,
     wordings: str = "evaluation",
     draw: int = 0,
@@ -96,8 +99,8 @@ def locate_facts(
     """Several facts at several steps; each checkpoint is read once.
 
     Args:
-        run: The run.
-        facts: Pairs of a person and an attribute (see `locate_fact`).
+        series: A run, models by step, or another series.
+        facts: Prompts; of a run also pairs of a person and an attribute (see `locate_fact`).
         steps: The checkpoints; the last by default.
         wordings: See `locate_fact`.
         draw: See `locate_fact`.
@@ -117,43 +120,58 @@ def locate_facts(
         raise ArgumentError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
     if not facts or (steps is not None and not len(steps)):
         raise ArgumentError("No fact or no step is named; give at least one of each.")
-    asked = list(facts)
-    texts = [FactPrompt.of(run, *fact, wordings, draw, context) for fact in asked]
-    every = run.steps
-    if not every:
-        raise RunError(f"{run.path} has no checkpoint yet; train it with --resume.")
+    texts = [
+        fact if isinstance(fact, FactPrompt) else _of_person(series, *fact, wordings, draw, context)
+        for fact in facts
+    ]
+    source = as_series(series)
+    every = steps_of(source)
     chosen = [every[-1]] if steps is None else list(steps)
-    unknown = [step for step in [*chosen, *(history or [])] if step not in every]
-    if unknown:
-        raise CheckpointError(
-            f"There is no checkpoint at step {unknown[0]} in {run.path}. Steps: "
-            f"{', '.join(map(str, every))}."
-        )
+    visited = chosen_steps(source, [*chosen, *(every if history is None else history)])
     rows: list[list[tuple[int, float, float]]] = [[] for _ in texts]
     read: dict[tuple[int, int], dict[str, Any]] = {}
-    for step, model in models_at(run, sorted({*chosen, *(every if history is None else history)})):
+    for step, model in models_at(source, visited):
         with evaluating(model):
-            for row, found in zip(rows, _probabilities(model, texts, run), strict=True):
+            for row, found in zip(rows, _probabilities(model, texts), strict=True):
                 row.append((step, *found))
             if step in chosen:
                 promoted = _Promoted(model)
                 for index, text in enumerate(texts):
-                    read[index, step] = _read(model, text, run, top, promoted)
-    phases = run.known_phases
+                    read[index, step] = _read(model, text, top, promoted)
+    phases = source.known_phases
     result = []
     for index, text in enumerate(texts):
-        facts_of = text.facts(run)
         table = pd.DataFrame(rows[index], columns=["step", "probability", "value_probability"])
         for step in chosen:
             at = table[table["step"] == step]
             result.append(
                 LocatedFact(
-                    **facts_of, step=step, wordings=wordings, draw=draw, context=context,
+                    **text.labels(), step=step,
                     value_probability=float(at["value_probability"].iloc[0]),
                     **read[index, step], history=table.copy(), phases=phases,
                 )
             )  # fmt: skip
     return result
+
+
+def _of_person(
+    series: AnySeries,
+    person: SupportsIndex | str,
+    attribute: str | None,
+    wordings: str,
+    draw: int,
+    context: str,
+) -> FactPrompt:
+    corpus = getattr(series, "corpus", None)
+    if corpus is None:
+        raise ArgumentError(
+            "A series of models has no people of its own. Give the fact as a text: FactPrompt.of_text."
+        )
+    if attribute is None:
+        raise ArgumentError(
+            f"Which attribute of {person} is to be located? Give one of {', '.join(ATTRIBUTES)}."
+        )
+    return FactPrompt.of_person(corpus, person, attribute, wordings, draw, context)
 
 
 class _Promoted:
@@ -170,28 +188,30 @@ class _Promoted:
 
 
 def _probabilities(
-    model: TransformerBridge, texts: Sequence[FactPrompt], run: Run
+    model: TransformerBridge, texts: Sequence[FactPrompt]
 ) -> list[tuple[float, float]]:
     """Of each text's value: the probability of its first token, and of all, given the text."""
     width = max(text.start + text.length - 1 for text in texts)
-    tokens = torch.full((len(texts), width), run.tokenizer.pad_token_id, dtype=torch.long)
+    tokens = torch.zeros(len(texts), width, dtype=torch.long)  # what follows a text is not read
     rows: list[int] = []
     positions: list[int] = []
     targets: list[int] = []
     for row, text in enumerate(texts):
         end = text.start + text.length
-        tokens[row, : end - 1] = text.batch.tokens[0, : end - 1]
+        tokens[row, : end - 1] = text.tokens[0, : end - 1]
         rows += [row] * text.length
         positions += range(text.start - 1, end - 1)
-        targets += text.batch.tokens[0, text.start : end].tolist()
-    logits = logits_at(model, tokens, torch.tensor(rows), torch.tensor(positions))
+        targets += text.tokens[0, text.start : end].tolist()
+    device = next(model.parameters()).device
+    where = (torch.tensor(rows, device=device), torch.tensor(positions, device=device))
+    logits = logits_at(model, tokens.to(device), *where).cpu()
     log_p = logits.double().log_softmax(-1).gather(1, torch.tensor(targets)[:, None])[:, 0]
     parts = log_p.split([text.length for text in texts])
     return [(float(part[0].exp()), float(part.sum().exp())) for part in parts]
 
 
 def _read(
-    model: TransformerBridge, text: FactPrompt, run: Run, top: int, promoted: _Promoted
+    model: TransformerBridge, text: FactPrompt, top: int, promoted: _Promoted
 ) -> dict[str, Any]:
     """Everything about a text that one forward pass gives."""
     layers = range(model.cfg.n_layers)
@@ -207,13 +227,16 @@ def _read(
             )
         ]  # fmt: skip
     require_hooks(model, [name for name in names if name.startswith("blocks.")])
-    logits, cache = model.run_with_cache(text.read, names_filter=names)
+    device = next(model.parameters()).device
+    logits, cache = model.run_with_cache(text.read.to(device), names_filter=names)
     prediction = logits[0, -1].double()
     rivals = list(text.rivals)
     difference = prediction[text.target] - prediction[rivals].mean()
     chances = prediction.softmax(-1)
     best = chances.topk(min(top, len(chances)))
     flow = Contributions(model, cache, text, rivals)
+    components = flow.components()
+    require_whole(components, float(difference), logits.dtype)
     return {
         "probability": float(chances[text.target]),
         "rank": rank(prediction, text.target),
@@ -221,14 +244,14 @@ def _read(
         "predictions": pd.DataFrame(
             {
                 "rank": range(1, len(best.indices) + 1),
-                "token": words(run.tokenizer, best.indices.tolist()),
+                "token": worded(text.word, best.indices.tolist()),
                 "token_id": best.indices.tolist(),
                 "probability": best.values.tolist(),
             }
         ),
         "attention": flow.attention(),
         "heads": flow.heads(),
-        "components": flow.components(),
-        "neurons": flow.neurons(top, promoted, run.tokenizer),
+        "components": components,
+        "neurons": flow.neurons(top, promoted),
         "lens": logit_lens(model, cache, text, rivals),
     }

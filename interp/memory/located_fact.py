@@ -33,11 +33,12 @@ class LocatedFact:
 
     Tables have a column `at`, one of `LOCATED_POSITIONS`: "predicts value" is the position that predicts the
     value's first token; "first name", "middle name" and "last name" are the last tokens of the name's
-    parts in the same sentence. Contributions add to `logit_difference` and are in nats: direct at
+    parts in the same sentence, those that there are: a name of one token has a last name alone, one of
+    two no middle name. Contributions add to `logit_difference` and are in nats: direct at
     "predicts value", through attention at name tokens (see the module).
 
     Attributes:
-        individual: Whose fact it is.
+        individual: Whose fact it is; None for texts of yours, as `wordings`, `draw`, `context`.
         name: Their full name.
         held_out: Whether training never showed this person.
         attribute: Which attribute.
@@ -77,15 +78,15 @@ class LocatedFact:
         phases: Of the run; None where nothing was measured while it was trained.
     """
 
-    individual: int
+    individual: int | None
     name: str
     held_out: bool
     attribute: str
     value: str
     step: int
-    wordings: str
-    draw: int
-    context: str
+    wordings: str | None
+    draw: int | None
+    context: str | None
     told_earlier: tuple[str, ...]
     value_position: int
     name_position: int
@@ -107,6 +108,12 @@ class LocatedFact:
     def text(self) -> str:
         """The text that the model reads, words with spaces between."""
         return " ".join(self.tokens["token"]).replace(" ##", "")  # ## goes on with a word
+
+    @property
+    def name_tokens(self) -> tuple[str, ...]:
+        """Which of the name's parts the text has, out of "first name", "middle name", "last name"."""
+        there = set(self.components["at"])
+        return tuple(at for at in NAME_TOKENS if at in there)
 
     def carried(self) -> pd.DataFrame:
         """What heads carry over from each token to the prediction.
@@ -151,8 +158,7 @@ class LocatedFact:
     def __repr__(self) -> str:
         phase = f" ({self.phases.at(self.step)})" if self.phases else ""
         lines = [
-            f"The {self.attribute.replace('_', ' ')} of {self.name} "
-            f"(individual {self.individual}{', held out' if self.held_out else ''}), "
+            f"The {self.attribute.replace('_', ' ')} of {self.name}{self._who()}, "
             f"step {self.step:,}{phase}",
             f"  {self.text} -> {self.value}",
             f"  probability {self.probability:.3f} (rank {self.rank}), "
@@ -183,6 +189,12 @@ class LocatedFact:
             f"<div><p><strong>{first}</strong></p><p>{spans} → <em>{_escaped(self.value)}</em></p>"
             f"<p>{numbers}</p>{lists}</div>"
         )
+
+    def _who(self) -> str:
+        individual = None if self.individual is None else f"individual {self.individual}"
+        parts = [individual, "held out" if self.held_out else None]
+        known = ", ".join(part for part in parts if part)
+        return f" ({known})" if known else ""
 
     def _findings(self) -> list[tuple[str, list[str]]]:
         """What the tables say, in words, under headings."""
@@ -221,7 +233,7 @@ class LocatedFact:
     def _sources(self, n: int = 3) -> list[str]:
         """What is carried over from each name token, and who wrote it there; from the rest."""
         lines, total = [], 0.0
-        for at in NAME_TOKENS:
+        for at in self.name_tokens:
             rows = self.components[self.components["at"] == at]
             total += rows["contribution"].sum()
             top = _strongest(rows, n)

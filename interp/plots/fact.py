@@ -12,7 +12,7 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.memory.located_fact import NAME, NAME_TOKENS, VALUE, LocatedFact
+from interp.memory.located_fact import NAME, VALUE, LocatedFact
 from interp.plots.bands import shade_phases, spread_steps
 from interp.plots.style import INK, PALETTE, describe, plain, see_through
 
@@ -77,6 +77,7 @@ def located_fact(fact: LocatedFact) -> go.Figure:
         height=height, margin={"t": _TOP, "b": _BOTTOM, "l": _LEFT}, barmode="relative"
     )
     what = fact.attribute.replace("_", " ")
+    whose = plain(fact.name) if fact.individual is None else f"individual {fact.individual}"
     unseen = " This person was held out of training." if fact.held_out else ""
     again = (
         f" The same value was told earlier, as {', '.join(fact.told_earlier)}: it may be copied."
@@ -85,7 +86,7 @@ def located_fact(fact: LocatedFact) -> go.Figure:
     )
     return describe(
         figure,
-        f"Located: {what} of individual {fact.individual}, step {fact.step:,}",
+        f"Located: {what} of {whose}, step {fact.step:,}",
         f"""{fact.name}, {what}: {fact.value}. At step {fact.step:,} its first token is predicted
         with probability {fact.probability:.3f} (rank {fact.rank}).{unseen}{again} From the top: how
         much each head (layer.head) looks at each token (a share; blue bold: name, green italic: words
@@ -230,17 +231,18 @@ class _Carried(_Panel):
             for writer, (_, colour) in _WRITERS.items()
         )
         self.title = f"What heads carry over from the name (nats)<br>written there by {keys}"
-        self.height = 26 * (len(NAME_TOKENS) + 1)
+        self._rows = [*fact.name_tokens, "other tokens"]
+        self.height = 26 * len(self._rows)
 
     def draw(self, figure: go.Figure, axis: str) -> list[dict[str, Any]]:
-        table = self._fact.components
-        rows = [*NAME_TOKENS, "other tokens"]
+        table, rows = self._fact.components, self._rows
+        names = rows[:-1]
         total = pd.Series(0.0, index=rows)
         low, high = total.copy(), total.copy()
         for writer, (components, colour) in _WRITERS.items():
             own = table[table["component"].isin(components)].groupby("at")["contribution"].sum()
-            shares = own.reindex(NAME_TOKENS)
-            total[list(NAME_TOKENS)] += shares
+            shares = own.reindex(names)
+            total[names] += shares
             self._add(figure, axis, writer, colour, shares)
             low = low.add(shares.clip(upper=0), fill_value=0)
             high = high.add(shares.clip(lower=0), fill_value=0)
@@ -261,10 +263,9 @@ class _Carried(_Panel):
     def _add(
         self, figure: go.Figure, axis: str, writer: str, colour: str, shares: pd.Series
     ) -> None:
-        rows = [*NAME_TOKENS, "other tokens"]
         figure.add_bar(
             orientation="h", x=[float(share) for share in shares], name=writer, width=0.7,
-            y=[rows.index(str(at)) for at in shares.index], xaxis=f"x{axis}", yaxis=f"y{axis}",
+            y=[self._rows.index(str(at)) for at in shares.index], xaxis=f"x{axis}", yaxis=f"y{axis}",
             showlegend=False, marker={"color": colour, "line_width": 0},
             customdata=[f"{at}, written by {writer}: {share:+.3f} nats"
                         for at, share in shares.items()],
