@@ -1,7 +1,7 @@
 """Every measure on texts, facts and models that are no run's: a series is a plain dict of models."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,15 +20,19 @@ from interp.attention import (
 )
 from interp.biographies import Corpus, Spans, Texts
 from interp.config import Config
-from interp.errors import CheckpointError, ConfigError, RunError
+from interp.errors import ArgumentError, CheckpointError, ConfigError, RunError
 from interp.interventions import Pairs
 from interp.memory import (
+    MECHANISMS,
     FactDraws,
     FactLabels,
     FactTexts,
     ablation_costs,
     ablations,
+    cache_activations,
+    emergence_steps,
     measure_memory,
+    mechanism_strengths,
     recall_edges,
     swaps,
 )
@@ -86,7 +90,7 @@ def as_texts(parts: list[tuple[list[int], Spans]]) -> Texts:
     return Texts(tokens, spans)
 
 
-def as_facts(wording: int, subjects: range = range(N_SUBJECTS)) -> FactTexts:
+def as_facts(wording: int, subjects: Sequence[int] = range(N_SUBJECTS)) -> FactTexts:
     """Both relations in one text."""
     n = len(subjects)
     return FactTexts(
@@ -361,3 +365,55 @@ def test_errors_about_arguments_are_value_errors(models, texts: Texts) -> None:
         attention_to_names(models, [], texts=texts)
     with pytest.raises(ValueError, match="no site"):
         interp.interventions.sites.site_named("resid")
+
+
+def test_the_middle_of_names_is_read_where_all_have_one(models) -> None:
+    model = models[40]
+    long = [s for s in range(N_SUBJECTS) if len(subject_tokens(s)) >= 3]
+    answers = {
+        relation: [answer_tokens(s, index) for s in range(N_SUBJECTS)]
+        for index, relation in enumerate(RELATIONS)
+    }
+    facts = as_facts(0, long)
+    found = cache_activations(model, [facts, as_facts(1, long)])
+    assert found.positions == ("middle name", "last name", "predicts value")
+    _, cache = model.run_with_cache(facts.texts.tokens)
+    for row, subject in enumerate(long):
+        end = int(facts.texts.spans.name_end[row, 1])
+        assert facts.texts.tokens[row, end] == subject_tokens(subject)[-1]
+        expected = cache["blocks.1.mlp.hook_post"][row, end - 1]
+        torch.testing.assert_close(found.neurons[1][0, 1, 0, row], expected)
+    assert cache_activations(model, [as_facts(0)]).positions == ("last name", "predicts value")
+    labels = FactLabels.from_answers(answers)
+    draws = [as_facts(wording, long) for wording in range(4)]
+    tables = measure_memory({0: model}, facts=FactDraws(labels, draws[:2], draws[2:]))
+    assert set(tables.probes["position"]) == set(found.positions)
+
+
+def test_emergence(models, texts: Texts, pairs: Pairs, facts: FactDraws) -> None:
+    """Mechanisms of names that have no middle are listed as never measurable."""
+    memory = measure_memory(models, facts=facts)
+    tables = {
+        ("attention", "scores"): attention_to_names(models, texts=texts),
+        ("memory", "keys"): memory.keys,
+        ("memory", "values"): memory.values,
+        ("memory", "probes"): memory.probes,
+        ("interventions", "swaps"): swaps(models, pairs={"any": pairs}),
+        ("interventions", "edges"): recall_edges(models, pairs=pairs),
+    }
+    accuracy = pd.Series({0: 0.0, 40: 0.2, 100: 0.9})
+    strengths = mechanism_strengths(tables, accuracy)
+    assert set(strengths["mechanism"]) == {*MECHANISMS, "knowledge"}
+    by_name = strengths.set_index("mechanism")["strength"]
+    assert np.isnan(by_name["probe at names"])
+    assert by_name["extraction attention"].notna().all()
+    assert len(by_name["extraction attention"]) == 3
+    steps = emergence_steps(strengths).set_index("mechanism")["step"]
+    assert steps["knowledge"] == pytest.approx(40 + 60 * (0.45 - 0.2) / 0.7)
+    few = mechanism_strengths({("attention", "scores"): tables["attention", "scores"]}, accuracy)
+    assert np.isnan(few.set_index("mechanism").loc["probe at value position", "strength"])
+    with pytest.raises(ArgumentError, match="no table"):
+        mechanism_strengths({}, accuracy)
+    scores = tables["attention", "scores"].drop(columns="value")
+    with pytest.raises(ArgumentError, match="no column 'value'"):
+        mechanism_strengths({("attention", "scores"): scores}, accuracy)

@@ -161,6 +161,11 @@ class Spans:
         return found
 
     @property
+    def name_start(self) -> Int64[Tensor, "batch sentence"]:
+        """Position of the first name token of each sentence, -1 where there is no name."""
+        return self._outermost(TokenKind.NAME, last=False)
+
+    @property
     def name_end(self) -> Int64[Tensor, "batch sentence"]:
         """Position of the last name token of each sentence, -1 where there is no name."""
         return self._outermost(TokenKind.NAME, last=True)

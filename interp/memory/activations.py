@@ -106,8 +106,8 @@ def cache_activations(
     Args:
         model: Any TransformerLens model.
         batches: For each draw, one biography of each person, in the same order (`draw_batches`); or
-            the texts of one draw each, read at the last token of the name and where the value is
-            predicted.
+            the texts of one draw each, read at the last token of the name, at the one before it where
+            all names have one between their first and last, and where the value is predicted.
         sites: Places of the residual stream to keep; all by default.
         layers: Layers whose neurons to keep; all by default.
         batch_size: Texts per forward pass.
@@ -136,7 +136,8 @@ def cache_activations(
             "`residual_sites(model)` lists the places that can be read."
         )
     kept: dict[str, Tensor] = {}
-    positions = POSITIONS[1:] if isinstance(batches[0], FactTexts) else POSITIONS
+    short = any(isinstance(batch, FactTexts) and not _have_middles(batch) for batch in batches)
+    positions = POSITIONS[1:] if short else POSITIONS
     shape = (len(positions), told[1], len(batches), told[0])
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     require_hooks(model, list(keys))
@@ -177,6 +178,12 @@ def require_relations(activations: CachedActivations, relations: Sized) -> None:
         )
 
 
+def _have_middles(facts: FactTexts) -> bool:
+    """Whether every name has a token between its first and its last."""
+    spans, place = facts.texts.spans, (facts.row, facts.sentence)
+    return bool((spans.name_end[place] - spans.name_start[place] >= 2).all())
+
+
 def _read_facts(
     model: TransformerLensModel,
     facts: FactTexts,
@@ -190,7 +197,8 @@ def _read_facts(
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     spans = facts.texts.spans
     place = (facts.row, facts.sentence)
-    position = torch.stack([spans.name_end[place], spans.value_start[place] - 1], dim=-1)
+    end, value = spans.name_end[place], spans.value_start[place]
+    position = torch.stack([end - 1, end, value - 1][-shape[0] :], dim=-1)
     for start in range(0, len(facts.texts), batch_size):
         part = facts.texts[start : start + batch_size].to(device)
         subject, relation = ((facts.row >= start) & (facts.row < start + batch_size)).nonzero(
