@@ -114,11 +114,7 @@ def swap_success(
     found["control"] = control["follows"].reindex(cell).to_numpy()
     found["control_share"] = control["share"].reindex(cell).to_numpy()
     found = found[found["position"] != "control"]
-    # In the order of the network, not of the alphabet.
-    ranks = {name: rank for names in (sites, SWAP_POSITIONS) for rank, name in enumerate(names)}
-    found = found.sort_values(
-        ["layer", "site", "position"], key=lambda c: c.map(ranks) if c.dtype == object else c
-    )
+    found = found.sort_values(["layer", "site", "position"])
     return found[list(SWAP_COLUMNS)].reset_index(drop=True)
 
 
