@@ -252,7 +252,8 @@ def test_tables_are_written_as_they_are(runs: list[Run], tmp_path: Path) -> None
     assert {path.stem for path in folder.iterdir()} == set(TABLES)
     for name, table in tables.items():
         read = pd.read_csv(folder / f"{name}.csv")
-        typed = read.astype({"layer": table["layer"].dtype} if "layer" in read else {})
+        numbers = [column for column in ("layer", "head") if column in read]
+        typed = read.astype({column: table[column].dtype for column in numbers})
         pd.testing.assert_frame_equal(typed, table, rtol=1e-4, check_dtype=False)
 
 
