@@ -178,6 +178,7 @@ class Table:
                     f"it has the columns {_short(', '.join(header), 80)}, without {', '.join(lacking)}"
                 )
             _require_whole(header, rows, lines)
+            _require_once(rows, lines)
             return pd.DataFrame(
                 {
                     column.name: column.parsed([row[place] for row in rows], lines)
@@ -233,6 +234,15 @@ def markdown(tables: Iterable[Table]) -> str:
             lines.append(f"| {' | '.join(words)} |".replace("|  |", "| |"))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def _require_once(rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+    """Checks that no row stands there twice, as after a file was put together out of two."""
+    first: dict[tuple[str, ...], int] = {}
+    for row, line in zip(rows, lines, strict=True):
+        before = first.setdefault(tuple(row), line)
+        if before != line:
+            raise _DamageError(f"line {line} is line {before} again")
 
 
 def _text(path: Path) -> str:

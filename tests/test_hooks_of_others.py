@@ -254,6 +254,8 @@ WRONG_KINDS: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"mine": 3}}, "'mine' is 3"),
     ({"edit": None}, "edit=None"),
     ({"grid": "resid_pre"}, "described by a Grid, not by str"),
+    ({"edit": ["zero"]}, "is none of"),
+    ({"positions": {"mine": [1, 2]}}, "'mine' are list"),
     ({"max_memory_gb": "1"}, "max_memory_gb='1'"),
     ({"heads": 0}, "heads=0"),
     ({"heads": {"a": 0}}, "heads=0"),

@@ -1,5 +1,6 @@
 """Results of interventions as arrays, against TransformerLens' own and against the table."""
 
+import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,3 +111,14 @@ def test_several_cells_in_a_place_are_refused(model: TransformerBridge, pair: Pa
     rows = patch(model, pair, Grid(("resid_pre", "mlp_out"), "name"))
     with pytest.raises(ArgumentError, match=r"Choose by site=\.\.\. and metric=\.\.\."):
         as_array(rows)
+
+
+def test_a_grid_is_gone_through_more_than_once(
+    model: TransformerBridge, pair: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In use nobody checks types before the function does.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    once = Grid(iter(["z", "mlp_out"]), iter(["name"]), iter([0, 1]), heads=iter([1]))
+    whole = Grid(("z", "mlp_out"), ("name",), (0, 1), heads=(1,))
+    for _ in range(2):
+        pd.testing.assert_frame_equal(patch(model, pair, once), patch(model, pair, whole))

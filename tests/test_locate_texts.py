@@ -1,8 +1,10 @@
 """Facts of texts that are no biographies, in models that are no run's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -158,12 +160,17 @@ def test_models_whose_parts_cannot_be_told_are_refused(
         ({"rivals": []}, "begin with the same token"),
         ({"rivals": answer_tokens(1, 1)[:1]}, "begin with the same token"),
         ({"rivals": [-1]}, "from 0"),
+        ({"rivals": [3.9]}, "rivals hold 3.9"),
+        ({"rivals": [True, 3]}, "rivals hold True"),
+        ({"rivals": None}, "rivals hold None"),
         ({"words": ["one"]}, "list of as many words"),
         ({"spans": Spans.from_lists(3, sentences=[(0, 3)], names=[(0, 1)])}, "the spans describe"),
         ({"spans": Spans.from_lists(14, sentences=[(0, 14)], names=[(0, 1)])}, "tells a value"),
     ],
 )
-def test_bad_prompts(settings: dict[str, Any], words: str) -> None:
+def test_bad_prompts(settings: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In use nobody checks types before the function does.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     tokens, spans = text(1, 0)
     given = {"spans": spans, "rivals": RIVALS[1], "relation": "language"} | settings
     with pytest.raises(ArgumentError, match=words):
@@ -177,5 +184,7 @@ def test_errors(models: dict[int, TransformerBridge], smoke_run: interp.Run) -> 
         interp.locate_fact(smoke_run, 0)
     with pytest.raises(CheckpointError, match="7"):
         interp.locate_fact(models, prompt(0), step=7)
+    with pytest.raises(ArgumentError, match="ids up to 99999"):
+        locate_facts(models, [replace(prompt(0), rivals=(99_999,))])
     with pytest.raises(ArgumentError, match="No fact"):
         locate_facts(models, [])

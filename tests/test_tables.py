@@ -332,3 +332,16 @@ def test_the_documentation_is_that_of_the_declarations() -> None:
     )
     for table in RESULT_TABLES.values():
         assert f"\n## {table.name}\n" in written
+
+
+def test_a_row_that_stands_there_twice(tmp_path: Path) -> None:
+    columns = (
+        Column("step", "integer", "of training"),
+        Column("value", "number", "what is measured"),
+    )
+    table = Table("stage/t", "Values.", columns, "nobody", "Make it again.")
+    path = tmp_path / "results" / "stage" / "t.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,value\n0,1.0\n1,1.0\n0,1.0\n", encoding="utf-8")
+    with pytest.raises(RunError, match="line 4 is line 2 again"):
+        table.read(path)

@@ -5,7 +5,7 @@ Grid(("attn_out", "mlp_out"), "each", edit="mean")       # layers by positions, 
 Grid("pattern", "predicts value", edit=Knockout("every name"))
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -95,6 +95,10 @@ class Grid:
     edit: Edit | str = "replace"
 
     def __post_init__(self) -> None:
+        for name in ("sites", "positions", "layers", "heads", "neurons"):
+            given = getattr(self, name)
+            if isinstance(given, Iterator):  # to be gone through more than once
+                object.__setattr__(self, name, tuple(given))
         if not self.site_names:
             raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
         edit, names = self.what, self.site_names
@@ -122,7 +126,7 @@ class Grid:
         """The edit itself."""
         if isinstance(self.edit, Replace | Add | Mean | Zero | Knockout):
             return self.edit
-        if self.edit not in EDITS:
+        if not isinstance(self.edit, str) or self.edit not in EDITS:
             raise ArgumentError(
                 f"edit={self.edit!r} is none of {', '.join(EDITS)}.{suggest(str(self.edit), EDITS)} Give "
                 "one of these names, or Replace(values), Add(values) or Knockout(keys)."
@@ -214,7 +218,13 @@ def given_values(cells: Sequence[Cell], edit: Edit, n_pairs: int) -> list[Tensor
     """The given values of each cell, with an axis for pairs in front."""
     values = edit.values if isinstance(edit, Replace | Add) else None
     if values is None:
+        if isinstance(edit, Add):
+            raise ArgumentError("Add(None) adds nothing; give a tensor, or one by (site, layer).")
         return [None] * len(cells)
+    if not isinstance(values, Tensor | Mapping):
+        raise ArgumentError(
+            f"values are {type(values).__name__}; give a tensor (torch.as_tensor), or one by (site, layer)."
+        )
     found: list[Tensor | None] = []
     for cell in cells:
         if isinstance(values, Tensor):
@@ -224,6 +234,10 @@ def given_values(cells: Sequence[Cell], edit: Edit, n_pairs: int) -> list[Tensor
         else:
             raise ArgumentError(
                 f"values have no entry for {cell.key}, a site and layer of the grid."
+            )
+        if not isinstance(value, Tensor):
+            raise ArgumentError(
+                f"values for {cell.key} are {type(value).__name__}; give a tensor (torch.as_tensor)."
             )
         n_axes = 2 if site_named(cell.site).unit == "head" else 1
         if value.ndim not in (n_axes, n_axes + 1) or (

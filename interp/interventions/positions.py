@@ -90,10 +90,20 @@ def single_position(mask: PositionMask) -> int | None:
 
 
 def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:
+    if not isinstance(mask, Tensor):
+        raise ArgumentError(
+            f"The positions {label!r} are {type(mask).__name__}; give a tensor: a mask of True and False "
+            f"{tuple(pairs.base.shape)}, or a whole position for each of the {len(pairs)} pairs."
+        )
     mask = mask.to(pairs.read.device)
     if mask.dtype != torch.bool and mask.shape == (len(pairs),):
-        places = torch.arange(pairs.base.shape[1], device=mask.device)
-        return places == mask[:, None]
+        width = pairs.base.shape[1]
+        if ((mask < 0) | (mask >= width)).any():
+            raise ArgumentError(
+                f"The positions {label!r} reach from {int(mask.min())} to {int(mask.max())}; there are "
+                f"positions 0 to {width - 1}. Give a mask where not every pair has one."
+            )
+        return torch.arange(width, device=mask.device) == mask[:, None]
     if mask.dtype != torch.bool or mask.shape != pairs.base.shape:
         raise ArgumentError(
             f"The positions {label!r} have the shape {tuple(mask.shape)} and type {mask.dtype}; give "

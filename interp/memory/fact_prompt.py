@@ -99,9 +99,9 @@ class FactPrompt:
     @classmethod
     def of_text(
         cls,
-        tokens: Sequence[int],
+        tokens: Sequence[int] | Tensor,
         spans: Spans,
-        rivals: Sequence[int],
+        rivals: Sequence[int] | Tensor,
         *,
         relation: str,
         name: str | None = None,
@@ -140,7 +140,8 @@ class FactPrompt:
             interp.locate_fact({0: model}, prompt)
             ```
         """
-        ids = torch.tensor([list(tokens)], dtype=torch.int64)
+        ids = torch.tensor([_whole(tokens, "tokens")], dtype=torch.int64)
+        rivals = _whole(rivals, "rivals")
         _require_text(ids, spans)
         starts = spans.value_start[0].tolist()
         telling = [number for number, start in enumerate(starts) if start >= 0]
@@ -334,6 +335,18 @@ def _word(tokens: Sequence[int], words: Word | Sequence[str] | None) -> Word:
         )
     known = dict(zip(reversed(tokens), reversed(words), strict=True))
     return lambda token: known.get(token, str(token))
+
+
+def _whole(numbers: Sequence[int] | Tensor, what: str) -> list[int]:
+    """Token ids as whole numbers, of a list, an array or a tensor."""
+    try:
+        given = numbers.tolist() if isinstance(numbers, Tensor | np.ndarray) else list(numbers)
+    except TypeError:
+        given = [numbers]
+    wrong = [n for n in given if isinstance(n, bool) or not isinstance(n, int | np.integer)]
+    if wrong:
+        raise ArgumentError(f"{what} hold {wrong[0]!r}; they are token ids, whole numbers from 0.")
+    return [int(n) for n in given]
 
 
 def _require_text(tokens: Tensor, spans: Spans) -> None:

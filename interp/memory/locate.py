@@ -131,6 +131,7 @@ def locate_facts(
     rows: list[list[tuple[int, float, float]]] = [[] for _ in texts]
     read: dict[tuple[int, int], dict[str, Any]] = {}
     for step, model in models_at(source, visited):
+        _require_room(model, texts)
         with evaluating(model):
             for row, found in zip(rows, _probabilities(model, texts), strict=True):
                 row.append((step, *found))
@@ -152,6 +153,18 @@ def locate_facts(
                 )
             )  # fmt: skip
     return result
+
+
+def _require_room(model: TransformerBridge, texts: Sequence[FactPrompt]) -> None:
+    """Checks that a model can read the texts and knows their tokens."""
+    n_ctx, n_vocab = model.cfg.n_ctx, model.cfg.d_vocab
+    for text in texts:
+        longest, highest = text.start + text.length - 1, max(int(text.tokens.max()), *text.rivals)
+        if longest > n_ctx or highest >= n_vocab:
+            raise ArgumentError(
+                f"The text that tells the {text.relation} of {text.name} has {longest} tokens and ids up "
+                f"to {highest}; this model reads {n_ctx} tokens, with ids from 0 to {n_vocab - 1}."
+            )
 
 
 def _of_person(

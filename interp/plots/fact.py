@@ -76,7 +76,7 @@ def located_fact(fact: LocatedFact) -> go.Figure:
     figure.update_layout(
         height=height, margin={"t": _TOP, "b": _BOTTOM, "l": _LEFT}, barmode="relative"
     )
-    what = fact.attribute.replace("_", " ")
+    what = plain(fact.attribute.replace("_", " "))
     whose = plain(fact.name) if fact.individual is None else f"individual {fact.individual}"
     unseen = " This person was held out of training." if fact.held_out else ""
     again = (

@@ -106,6 +106,11 @@ def attention_sentence(scores: pd.DataFrame) -> str:
     if the lowest share comes before the last checkpoint and is below the first by more than 0.01.
     """
     own = scores[(scores["metric"] == "attribute_to_name") & scores["value"].notna()]
+    if own.empty:
+        raise InterpError(
+            "The table of attention scores has no value of attribute_to_name: entries are missing. Delete "
+            "the run's folder results/attention and run `interp reproduce` with the same settings again."
+        )
     curves = own.pivot_table("value", "step", "layer")
     layer = curves.iloc[-1].idxmax()
     curve = curves[layer].dropna()
