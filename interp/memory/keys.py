@@ -154,10 +154,16 @@ def key_measures(
     generator = torch.Generator().manual_seed(seed)
     rows: list[tuple[object, ...]] = []
     for layer in known.neurons:
-        for place, position in enumerate(known.positions):
+        for position in known.positions:
+            # Held-out names may be shorter, and have no middle.
+            places = {
+                split: one.positions.index(position)
+                for split, one in caches.items()
+                if position in one.positions
+            }
             by_split: dict[str, list[dict[str, tuple[float, float]]]] = {}
             for attribute in range(len(labels.relations)):
-                keys = {s: h.neurons[layer][place, attribute] for s, h in caches.items()}
+                keys = {s: caches[s].neurons[layer][at, attribute] for s, at in places.items()}
                 origin = keys["evaluation"].mean(dim=(0, 1))
                 directions = {s: _directions(x - origin) for s, x in keys.items()}
                 for split, x in keys.items():
@@ -166,7 +172,7 @@ def key_measures(
                     found["sparsity"] = (float((x > 0).double().mean()), float("nan"))
                     found |= _similarities(directions[split], groups[split], templates)
                     by_split.setdefault(split, []).append(found)
-                if held_out is not None:
+                if len(places) > 1:
                     between = _similarities_between(*directions.values(), *groups.values())
                     by_split.setdefault(BETWEEN, []).append(between)
             for split, measures in by_split.items():

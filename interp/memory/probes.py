@@ -163,13 +163,16 @@ def probe_accuracies(
     require_relations(train, first)
     rows: list[tuple[object, ...]] = []
     for (site, layer), stream in train.residual.items():
-        for place, position in enumerate(train.positions):
+        for position in train.positions:
+            if position not in test.positions:
+                continue
+            place, tested_at = train.positions.index(position), test.positions.index(position)
             found = []
             for index, attribute in enumerate(first):
                 own = first[attribute].of_individual[people]
                 labels = torch.stack([own, *(own[shuffle] for shuffle in shuffles)])
                 labels = labels.to(stream.device)
-                fit, tested = stream[place, index], test.residual[site, layer][place, index]
+                fit, tested = stream[place, index], test.residual[site, layer][tested_at, index]
                 origin = fit.mean(dim=(0, 1))
                 cell = fit - origin, tested - origin, labels, len(first[attribute].tokens)
                 found.append((*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds)))

@@ -78,7 +78,7 @@ def shade_phases(
 
 
 def spread_steps(
-    figure: go.Figure, steps: Iterable[int], phases: Phases, *, margin: float = 0.02
+    figure: go.Figure, steps: Iterable[int], phases: Phases | None, *, margin: float = 0.02
 ) -> None:
     """Gives the x axes a square-root scale with true steps as ticks.
 
@@ -88,13 +88,14 @@ def spread_steps(
     Args:
         figure: A figure whose x axes are square roots of steps.
         steps: The steps to mark; those too close to another one go without a tick.
-        phases: Their ends are marked first.
+        phases: Their ends are marked first, if they are known.
         margin: Space at both ends, as a share of the axis.
     """
     every = sorted(set(steps))
     first, last = sqrt(every[0]), sqrt(every[-1])
     width = (last - first) or 1.0
-    ends = [end for end in (phases.plateau_end, phases.statistics_end) if end in every]
+    known = () if phases is None else (phases.plateau_end, phases.statistics_end)
+    ends = [end for end in known if end in every]
     ticks: list[int] = []
     # The second half of a square-root axis has the room: later steps choose first.
     for step in (every[0], every[-1], *ends, *reversed(every)):

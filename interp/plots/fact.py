@@ -78,7 +78,8 @@ def located_fact(fact: LocatedFact) -> go.Figure:
     )
     what = plain(fact.attribute.replace("_", " "))
     whose = plain(fact.name) if fact.individual is None else f"individual {fact.individual}"
-    unseen = " This person was held out of training." if fact.held_out else ""
+    kind = "subject" if fact.individual is None else "person"
+    unseen = f" This {kind} was held out of training." if fact.held_out else ""
     again = (
         f" The same value was told earlier, as {', '.join(fact.told_earlier)}: it may be copied."
         if fact.told_earlier
@@ -336,7 +337,8 @@ class _History(_Panel):
             ("value_probability", "whole value", PALETTE["orange"], "dash"),
         ):
             figure.add_scatter(
-                x=[sqrt(step) for step in steps], y=list(table[column]), mode="lines", name=name,
+                x=[sqrt(step) for step in steps], y=list(table[column]), name=name,
+                mode="lines" if len(steps) > 1 else "markers",
                 line={"color": colour, "dash": dash, "width": 2}, showlegend=False,
                 customdata=steps,
                 hovertemplate=f"{name}: %{{y:.3f}} at step %{{customdata:,d}}<extra></extra>",
@@ -345,7 +347,7 @@ class _History(_Panel):
         if phases is not None:
             shade_phases(figure, phases, steps[0], steps[-1], "y domain", place=sqrt)
             figure.update_shapes(yref="y domain")
-            spread_steps(figure, steps, phases)
+        spread_steps(figure, steps, phases)
         here = sqrt(self._fact.step)
         figure.add_shape(
             type="line", xref="x", x0=here, x1=here, yref="y domain", y0=0, y1=1, name="this step",
@@ -373,7 +375,7 @@ def _columns(fact: LocatedFact) -> list[tuple[str, str, list[int]]]:
     here = int(tokens["sentence"].iloc[-1])
     found: list[tuple[str, str, list[int]]] = []
     earlier = [int(p) for p in tokens["position"][1:][tokens["sentence"][1:] != here]]
-    found.append((str(tokens["token"].iloc[0]), "special", [0]))
+    found.append((str(tokens["token"].iloc[0]), str(tokens["kind"].iloc[0]), [0]))
     if earlier:
         found.append(("earlier text", "text", earlier))
     own = tokens[(tokens["sentence"] == here) & (tokens["position"] > 0)]
