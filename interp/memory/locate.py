@@ -163,7 +163,8 @@ def _require_room(model: TransformerBridge, texts: Sequence[FactPrompt]) -> None
         if longest > n_ctx or highest >= n_vocab:
             raise ArgumentError(
                 f"The text that tells the {text.relation} of {text.name} has {longest} tokens and ids up "
-                f"to {highest}; this model reads {n_ctx} tokens, with ids from 0 to {n_vocab - 1}."
+                f"to {highest}; this model reads {n_ctx} tokens, with ids from 0 to {n_vocab - 1}. "
+                "Give a shorter text, and ids of the model's own tokenizer."
             )
 
 
