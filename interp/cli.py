@@ -22,7 +22,7 @@ from interp.presets import PRESETS, preset
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from interp.experiments.batch import Batch
+    from interp.studies.batch import Batch
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -296,9 +296,9 @@ def _train_patched(
         until: Step at which patched runs end; by default twice the end of the plateau.
         workers: Runs at a time.
     """
-    from interp.experiments import patching, write_study
     from interp.report.patching import write_patching_report
     from interp.run import Run
+    from interp.studies import patching, write_study
 
     opened = [Run.load(path) for path in runs]
     patching(
@@ -330,10 +330,10 @@ def _memory(runs: RunPaths, *, out: Path | None = None) -> None:
         runs: Folders of finished runs, one a seed, that differ in nothing else.
         out: Folder for the tables of all runs and a report.html; by default none is written.
     """
-    from interp.experiments import memory_tables, require_comparable, write_memory_study
     from interp.report.memory_study import write_memory_report
     from interp.run import Run
     from interp.stages import MEMORY_STAGES, run_stages
+    from interp.studies import memory_tables, require_comparable, write_memory_study
 
     if not runs:
         raise InterpError("No run is given; name the folder of at least one finished run.")
@@ -363,7 +363,7 @@ def _studies(
         out: Folder of a batch (--out of `interp batch`): what of it is finished. Default: every study
             with its own settings.
     """
-    from interp.experiments.batch import batch_in, everything, state
+    from interp.studies.batch import batch_in, everything, state
 
     if out is not None and not out.is_dir():
         raise InterpError(f"There is no folder {out}. Give the folder that was --out of a batch.")
@@ -420,8 +420,8 @@ def _batch(
         retry: How many times a run that fails is tried again.
     """
     from interp.engine import EngineSettings
-    from interp.experiments.batch import run_batch
     from interp.report.batch import write_batch_report
+    from interp.studies.batch import run_batch
 
     batch = _described_batch(studies, seeds, set)
     settings = EngineSettings(
@@ -458,7 +458,7 @@ def _described_batch(
     """The batch that a command line describes: a YAML file, or names of studies."""
     import yaml
 
-    from interp.experiments.batch import Batch
+    from interp.studies.batch import Batch
 
     files = [word for word in studies if word.endswith((".yaml", ".yml")) or Path(word).is_file()]
     if not studies or (files and len(studies) > 1):

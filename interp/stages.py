@@ -20,7 +20,6 @@ import pandas as pd
 from interp.attention import attention_to_names, averaged, head_roles, knockout
 from interp.config import Config, flatten
 from interp.errors import ConfigError, RunError, suggest
-from interp.experiments.patching import comparison, default_reference_steps, default_until, patching
 from interp.files import folder_lock, write_json
 from interp.interventions import Grid, attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
@@ -40,6 +39,7 @@ from interp.report.sections import Section, SectionBuilder
 from interp.run import Run, resolve_device
 from interp.run.tables import result_table
 from interp.series import nearest_step, steps_around_plateau
+from interp.studies.patching import comparison, default_reference_steps, default_until, patching
 from interp.training import train
 from interp.training.loop import expected_seconds
 

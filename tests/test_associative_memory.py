@@ -20,10 +20,10 @@ from interp.associative_memory import (
     train,
 )
 from interp.errors import CheckpointError, ConfigError, DivergedError, RunError
-from interp.experiments import associative_memory as study
 from interp.files import folder_lock, write_tensors
 from interp.plots import associative_memory as plots
 from interp.plots.style import caption
+from interp.studies import associative_memory as study
 
 SMALL = AssociativeMemoryConfig().with_settings(
     **{

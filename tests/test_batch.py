@@ -14,8 +14,10 @@ from interp import finetuned, plots
 from interp.cli import main
 from interp.engine import Store
 from interp.errors import CheckpointError, ConfigError
-from interp.experiments import registry
-from interp.experiments.batch import (
+from interp.report.batch import write_batch_report
+from interp.run import Run
+from interp.studies import registry
+from interp.studies.batch import (
     Batch,
     Found,
     batch_in,
@@ -24,9 +26,7 @@ from interp.experiments.batch import (
     run_batch,
     state,
 )
-from interp.experiments.study import Claim, Planned, Study, StudySettings, Tables, spread, verdict
-from interp.report.batch import write_batch_report
-from interp.run import Run
+from interp.studies.study import Claim, Planned, Study, StudySettings, Tables, spread, verdict
 
 SHORT = {
     "training.precision": "fp32",

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from interp.experiments.batch import Batch, claims_table, markdown, read_tables, study_named
-from interp.experiments.registry import STUDIES
+from interp.studies.batch import Batch, claims_table, markdown, read_tables, study_named
+from interp.studies.registry import STUDIES
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "artifacts" / "gallery" / "studies"

@@ -11,9 +11,12 @@ import pytest
 import interp
 from interp.config import SamplingConfig
 from interp.errors import ConfigError, InterpError
-from interp.experiments import celebrities, power_law
-from interp.experiments.celebrities import CelebritiesSettings, distribution_name
-from interp.experiments.distribution import (
+from interp.plots import distribution as plots
+from interp.plots.style import caption
+from interp.run import Run
+from interp.studies import celebrities, power_law
+from interp.studies.celebrities import CelebritiesSettings, distribution_name
+from interp.studies.distribution import (
     UNIFORM,
     by_seed,
     comparable,
@@ -23,11 +26,8 @@ from interp.experiments.distribution import (
     learning_curves,
     some_gain,
 )
-from interp.experiments.power_law import PowerLawSettings
-from interp.experiments.study import Tables
-from interp.plots import distribution as plots
-from interp.plots.style import caption
-from interp.run import Run
+from interp.studies.power_law import PowerLawSettings
+from interp.studies.study import Tables
 
 BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
 POWER_LAW = PowerLawSettings(**BRIEF, exponents=(0.0, 1.0), sizes=(16, 24))

@@ -17,14 +17,14 @@ from interp.biographies import Corpus
 from interp.cli import main
 from interp.config import Config
 from interp.errors import ConfigError, RunError
-from interp.experiments import finetuning as study
-from interp.experiments.distribution import DistributionSettings
-from interp.experiments.hallucination import HallucinationSettings
-from interp.experiments.hallucination import planned as hallucination_runs
 from interp.knowledge import measured_individuals
 from interp.memory.activations import cache_activations, draw_batches
 from interp.plots.style import caption
 from interp.run import Run, finetuned, fingerprint
+from interp.studies import finetuning as study
+from interp.studies.distribution import DistributionSettings
+from interp.studies.hallucination import HallucinationSettings
+from interp.studies.hallucination import planned as hallucination_runs
 
 # The machinery
 

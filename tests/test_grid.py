@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from interp.config import Config
-from interp.experiments import run_grid
+from interp.studies import run_grid
 
 
 def test_a_grid_trains_each_run_once_also_in_workers(smoke: Config, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 import interp
 from interp.errors import ConfigError
-from interp.experiments import hallucination as study
 from interp.knowledge import METRICS, split_batch, value_table
 from interp.plots.style import caption
 from interp.run import Run
+from interp.studies import hallucination as study
 
 SETTINGS = study.HallucinationSettings(
     preset="smoke", seeds=(0, 1), run={"training.precision": "fp32", "training.n_steps": 20}

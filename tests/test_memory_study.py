@@ -14,8 +14,6 @@ import interp
 from interp.cli import main
 from interp.config import Config
 from interp.errors import ConfigError, InterpError, RunError
-from interp.experiments import memory_tables, write_memory_study
-from interp.experiments.memory import TABLES
 from interp.files import folder_lock
 from interp.memory import MECHANISMS, half_strength_step
 from interp.memory.emergence import FAINT
@@ -25,6 +23,8 @@ from interp.report.memory_study import write_memory_report
 from interp.run import Run
 from interp.series import steps_around_plateau
 from interp.stages import MEMORY_STAGES, STAGES, intervene, run_stages
+from interp.studies import memory_tables, write_memory_study
+from interp.studies.memory import TABLES
 
 COLUMNS = {
     "emergence": ["mechanism", "seed", "step", "start", "final", "phase"],

@@ -8,10 +8,10 @@ import pytest
 import interp
 from interp.cli import main
 from interp.errors import CheckpointError, ConfigError, RunError
-from interp.experiments import comparison, default_reference_steps, patching, write_study
-from interp.experiments.patching import SAME, Cell, default_until, grid
 from interp.phases import Phases
 from interp.run import Run
+from interp.studies import comparison, default_reference_steps, patching, write_study
+from interp.studies.patching import SAME, Cell, default_until, grid
 
 
 class Checkpointed(Run):

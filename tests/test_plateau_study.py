@@ -8,9 +8,9 @@ import pytest
 
 import interp
 from interp.errors import ConfigError, InterpError
-from interp.experiments.plateau import STUDY, PlateauSettings, fit_of, plateau_fits, plateau_table
 from interp.phases import DELTA
 from interp.plots import caption
+from interp.studies.plateau import STUDY, PlateauSettings, fit_of, plateau_fits, plateau_table
 
 GALLERY = Path(__file__).parent.parent / "artifacts" / "gallery"
 

@@ -21,7 +21,6 @@ from interp.attention import attention_to_names, knockout
 from interp.config import Config
 from interp.engine.kinds import share_done
 from interp.errors import ConfigError
-from interp.experiments import patching, run_grid
 from interp.memory import ablations, measure_memory, recall_edges, swaps
 from interp.progress import (
     Forecast,
@@ -39,6 +38,7 @@ from interp.progress import (
 )
 from interp.run import Run
 from interp.stages import MEMORY_STAGES, STAGES, reproduce, run_stages
+from interp.studies import patching, run_grid
 
 
 class Clock:

@@ -21,7 +21,6 @@ from interp import attention, memory
 from interp.biographies import Batch, Corpus
 from interp.config import Config
 from interp.errors import ConfigError, InterpError
-from interp.experiments import patching
 from interp.interventions import LOGIT_DIFFERENCE, Grid, patch, swapped_people
 from interp.knowledge import split_batch
 from interp.memory import ablation_costs, cache_activations, draw_batches
@@ -39,6 +38,7 @@ from interp.model.recurrent import recurrent_config, scan
 from interp.report import write_comparison, write_report
 from interp.run import Run
 from interp.stages import STAGES, reproduce, run_stages, summary
+from interp.studies import patching
 from interp.training.optimizer import adamw
 
 Array = Float[np.ndarray, "..."]

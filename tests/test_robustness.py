@@ -9,7 +9,8 @@ import pytest
 
 import interp
 from interp.errors import ConfigError
-from interp.experiments.robustness import (
+from interp.plots import caption
+from interp.studies.robustness import (
     DEFAULT,
     FAMILIES,
     RECURRENT,
@@ -19,7 +20,6 @@ from interp.experiments.robustness import (
     shows_phases,
     variants,
 )
-from interp.plots import caption
 
 SMALL = {
     "preset": "smoke",

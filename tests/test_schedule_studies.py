@@ -12,10 +12,10 @@ import pytest
 import interp
 from interp.biographies.sampling import Stages, sampler
 from interp.errors import ConfigError
-from interp.experiments import sequential, warm_up
-from interp.experiments.study import Claim, Study
 from interp.plots import caption, title
 from interp.run import Run
+from interp.studies import sequential, warm_up
+from interp.studies.study import Claim, Study
 
 Tables = Mapping[str, pd.DataFrame]
 

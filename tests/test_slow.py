@@ -10,12 +10,12 @@ from transformer_lens import patching
 import interp
 import interp.associative_memory
 from interp.biographies import Corpus, TokenKind
-from interp.experiments import associative_memory, fit_of, power_law
 from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
 from interp.phases import PAPER_EXPONENT
 from interp.run import Run
 from interp.stages import reproduce, summary
+from interp.studies import associative_memory, fit_of, power_law
 
 GALLERY = Path(__file__).parents[1] / "artifacts" / "gallery"
 

@@ -12,8 +12,6 @@ import pytest
 from interp.cli import main
 from interp.config import Config
 from interp.errors import ArgumentError, RunError
-from interp.experiments.batch import read_tables
-from interp.experiments.patching import comparison, write_study
 from interp.run import Run, read_metrics
 from interp.run.tables import (
     PATCHING_COMPARISON,
@@ -23,6 +21,8 @@ from interp.run.tables import (
     result_table,
 )
 from interp.stages import order_of_emergence, reproduce, summary
+from interp.studies.batch import read_tables
+from interp.studies.patching import comparison, write_study
 from interp.tables import Column, Table, read_undeclared
 
 SMALL = Table(

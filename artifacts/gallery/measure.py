@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from interp.attention import attention_to_names, by_layer, head_roles, knockout
-from interp.experiments import memory_tables
 from interp.files import write_text
 from interp.memory import edge_costs, swap_pairs, swap_success
 from interp.run import Run
 from interp.stages import MEMORY_STAGES, run_stages
+from interp.studies import memory_tables
 
 GALLERY = Path(__file__).parent
 ARTIFACTS = GALLERY.parent

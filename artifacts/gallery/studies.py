@@ -11,8 +11,8 @@ from pathlib import Path
 
 import kaleido
 
-from interp.experiments.batch import batch_in, claims_table, markdown, read_tables, study_named
 from interp.files import write_text
+from interp.studies.batch import batch_in, claims_table, markdown, read_tables, study_named
 
 GALLERY = Path(__file__).parent
 STUDIES = GALLERY / "studies"

@@ -1,6 +1,6 @@
 """Fine-tuning: what is forgotten and learned, attention, and which weights and keys move.
 
-Tables are those of `interp.experiments.finetuning`; tables read back from CSV will do. Source: paper,
+Tables are those of `interp.studies.finetuning`; tables read back from CSV will do. Source: paper,
 Fig. 5, N, O, P.
 """
 

@@ -1,6 +1,6 @@
 """Hallucination: known against held-out people over training, and a detector of the unknown.
 
-Tables are those of `interp.experiments.hallucination`; tables read back from CSV will do. Source:
+Tables are those of `interp.studies.hallucination`; tables read back from CSV will do. Source:
 paper, Fig. 5 left, M.
 """
 

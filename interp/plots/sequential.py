@@ -1,6 +1,6 @@
 """Changing distributions: what is known of each group over its turns, how fast it is learned and lost.
 
-Tables are those of `interp.experiments.sequential`; read back from CSV they will do.
+Tables are those of `interp.studies.sequential`; read back from CSV they will do.
 """
 
 from typing import cast

@@ -1,6 +1,6 @@
 """Warm-up and adaptive schedules: where they end, how they get there, when they show more people.
 
-Tables are those of `interp.experiments.warm_up`; read back from CSV they will do.
+Tables are those of `interp.studies.warm_up`; read back from CSV they will do.
 """
 
 from collections.abc import Sequence

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from interp.experiments.batch import Found
-from interp.experiments.study import Claim
 from interp.files import write_text
 from interp.report.elements import Listing, Section, Table
 from interp.report.html import render
+from interp.studies.batch import Found
+from interp.studies.study import Claim
 
 VERDICTS = ("agree", "disagree", "cannot tell")
 

@@ -15,7 +15,6 @@ import yaml
 
 from interp import plots
 from interp.errors import ConfigError, RunError
-from interp.experiments.patching import comparison
 from interp.files import write_text
 from interp.knowledge import SPLITS
 from interp.maps import BUDGET
@@ -28,6 +27,7 @@ from interp.report.html import render
 from interp.report.maps import has_maps, maps_embed
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
+from interp.studies.patching import comparison
 
 _SHARED = (
     "population.n_individuals", "population.n_held_out", "model.n_layers", "model.d_model",

@@ -19,7 +19,7 @@ def write_memory_report(
     """Writes the page of the memory study of one or several seeds.
 
     Args:
-        tables: What `experiments.memory_tables` returned.
+        tables: What `studies.memory_tables` returned.
         phases: Of the runs, in the order of their seeds.
         path: The HTML file.
 

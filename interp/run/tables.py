@@ -32,7 +32,7 @@ def _of_study(name: str, holds: str, *columns: Column) -> Table:
         name,
         holds,
         columns,
-        "`interp train-patched` (`interp.experiments.write_study`)",
+        "`interp train-patched` (`interp.studies.write_study`)",
         "Delete {path} and run `interp train-patched --out {folder}` with the same arguments again: runs "
         "that are finished are not trained again.",
     )

@@ -24,17 +24,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.attention.names import attention_to_names, by_layer
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.experiments.distribution import DistributionSettings
-from interp.experiments.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    each_once,
-    spread,
-    verdict,
-)
 from interp.knowledge import (
     METRICS,
     Split,
@@ -54,6 +43,17 @@ from interp.plots.finetuning import (
 )
 from interp.run import Run, finetuned
 from interp.series import models_at, nearest_steps
+from interp.studies.distribution import DistributionSettings
+from interp.studies.study import (
+    Claim,
+    Planned,
+    Study,
+    StudySettings,
+    Tables,
+    each_once,
+    spread,
+    verdict,
+)
 
 KNOWN = 0.9
 """Accuracy on old people that there has to be before fine-tuning on new ones: else there is little to

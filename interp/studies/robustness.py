@@ -19,7 +19,10 @@ import plotly.graph_objects as go
 from pydantic import Field, field_validator
 
 from interp.config import Config
-from interp.experiments.study import (
+from interp.phases import DELTA, detect_phases
+from interp.plots.robustness import family_curves, plateau_ends, recurrent_phases
+from interp.run import Run
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -28,9 +31,6 @@ from interp.experiments.study import (
     Verdict,
     each_once,
 )
-from interp.phases import DELTA, detect_phases
-from interp.plots.robustness import family_curves, plateau_ends, recurrent_phases
-from interp.run import Run
 
 DEFAULT = "default"
 RECURRENT = "recurrent"

@@ -14,12 +14,12 @@ import pandas as pd
 
 from interp.config import Config
 from interp.errors import ConfigError, RunError
-from interp.experiments.grid import require_same_but_seed, run_grid
 from interp.model import valid_indices
 from interp.progress import Progress, parts, showing
 from interp.run import Run
 from interp.run.tables import PATCHING_COMPARISON, PATCHING_TABLE
 from interp.series import nearest_steps
+from interp.studies.grid import require_same_but_seed, run_grid
 from interp.training.loop import expected_seconds
 
 METRICS = ("attribute_loss", "attribute_accuracy")

@@ -20,13 +20,15 @@ from interp.biographies import sampler
 from interp.biographies.sampling import Stages, Uniform
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.experiments.distribution import (
+from interp.plots.warm_up import final_values, schedule_curves, shown_people
+from interp.run import Run
+from interp.studies.distribution import (
     UNIFORM,
     DistributionSettings,
     learned,
     learning_curves,
 )
-from interp.experiments.study import (
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -35,8 +37,6 @@ from interp.experiments.study import (
     spread,
     verdict,
 )
-from interp.plots.warm_up import final_values, schedule_curves, shown_people
-from interp.run import Run
 
 MARGIN = 0.02
 """Differences of final accuracy that count: larger than the standard error of a share of the 1,536

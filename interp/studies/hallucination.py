@@ -20,7 +20,11 @@ from scipy.stats import mannwhitneyu
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ConfigError
-from interp.experiments.study import (
+from interp.knowledge import METRICS, split_batch, value_table
+from interp.plots.hallucination import auc_curves, hallucination_curves, roc_curves
+from interp.run import Run
+from interp.series import nearest_step, over_steps
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -29,10 +33,6 @@ from interp.experiments.study import (
     spread,
     verdict,
 )
-from interp.knowledge import METRICS, split_batch, value_table
-from interp.plots.hallucination import auc_curves, hallucination_curves, roc_curves
-from interp.run import Run
-from interp.series import nearest_step, over_steps
 
 ABOVE = 0.05
 """By what share the loss on held-out people has to lie above its level to count."""

@@ -19,15 +19,6 @@ from pydantic import Field, field_validator
 
 from interp.config import Config
 from interp.errors import ConfigError, InterpError
-from interp.experiments.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    Verdict,
-    each_once,
-)
 from interp.phases import (
     DELTA,
     DELTAS,
@@ -38,6 +29,15 @@ from interp.phases import (
 )
 from interp.plots import scaling as scaling_figure
 from interp.run import Run
+from interp.studies.study import (
+    Claim,
+    Planned,
+    Study,
+    StudySettings,
+    Tables,
+    Verdict,
+    each_once,
+)
 
 SIZES = (256, 512, 1024, 2048, 4096)
 """Numbers of individuals that fit a CPU."""

@@ -23,10 +23,10 @@ from interp.config import Settings
 from interp.engine import EngineSettings, Failure, Job, Outcome, Store, run_jobs
 from interp.engine.store import address_of
 from interp.errors import ConfigError, InterpError, suggest
-from interp.experiments.registry import STUDIES
-from interp.experiments.study import Claim, Planned, Study, Tables
 from interp.files import write_text
 from interp.progress import Progress
+from interp.studies.registry import STUDIES
+from interp.studies.study import Claim, Planned, Study, Tables
 from interp.tables import read_undeclared
 
 CLAIMS = "claims"

@@ -1,6 +1,6 @@
 """The studies, by name, in the order of the paper."""
 
-from interp.experiments import (
+from interp.studies import (
     associative_memory,
     celebrities,
     finetuning,
@@ -11,7 +11,7 @@ from interp.experiments import (
     sequential,
     warm_up,
 )
-from interp.experiments.study import Study
+from interp.studies.study import Study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY

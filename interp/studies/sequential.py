@@ -30,7 +30,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies.sampling import group
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.experiments.study import (
+from interp.knowledge import METRICS, chosen_evenly, value_table
+from interp.plots.sequential import group_curves, learning_and_forgetting, new_groups
+from interp.run import Run
+from interp.series import over_steps
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -40,10 +44,6 @@ from interp.experiments.study import (
     spread,
     verdict,
 )
-from interp.knowledge import METRICS, chosen_evenly, value_table
-from interp.plots.sequential import group_curves, learning_and_forgetting, new_groups
-from interp.run import Run
-from interp.series import over_steps
 
 LEARNED = 0.25
 """Accuracy at the end of a turn from which on there is something to measure the speed of."""

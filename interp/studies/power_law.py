@@ -15,7 +15,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import model_validator
 
-from interp.experiments.distribution import (
+from interp.plots.distribution import (
+    distribution_curves,
+    final_against_exponent,
+    plateau_against_exponent,
+)
+from interp.run import Run
+from interp.studies.distribution import (
     CONSISTENT,
     EARLIER,
     HIGHER,
@@ -33,7 +39,7 @@ from interp.experiments.distribution import (
     scale,
     some_gain,
 )
-from interp.experiments.study import (
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -43,12 +49,6 @@ from interp.experiments.study import (
     spread,
     verdict,
 )
-from interp.plots.distribution import (
-    distribution_curves,
-    final_against_exponent,
-    plateau_against_exponent,
-)
-from interp.run import Run
 
 LOW, HIGH = 0.6, 0.8
 """The exponents from and to which the paper finds the shortest plateau."""

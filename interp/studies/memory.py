@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import ConfigError, RunError
-from interp.experiments.grid import require_same_but_seed
 from interp.files import write_text
 from interp.run import Run
+from interp.studies.grid import require_same_but_seed
 
 TABLES = {
     "emergence": ("emergence", "steps"),

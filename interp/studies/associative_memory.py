@@ -21,13 +21,13 @@ from pydantic import Field, model_validator
 from interp.associative_memory import AssociativeMemoryConfig, AssociativeMemoryRun
 from interp.config import Settings
 from interp.errors import ConfigError
-from interp.experiments.study import Claim, Planned, Study, Tables, each_once, verdict
 from interp.plots.associative_memory import (
     forgetting_curves,
     replay_tradeoff,
     weight_movement,
     weight_name,
 )
+from interp.studies.study import Claim, Planned, Study, Tables, each_once, verdict
 
 KNOWN = 0.9
 """Accuracy on old pairs that there has to be before fine-tuning: else there is nothing to forget."""

@@ -14,7 +14,9 @@ from pydantic import model_validator
 
 from interp.config import SamplingConfig
 from interp.errors import ConfigError
-from interp.experiments.distribution import (
+from interp.plots.distribution import compared_distributions, distribution_curves
+from interp.run import Run
+from interp.studies.distribution import (
     CONSISTENT,
     EARLIER,
     HIGHER,
@@ -32,8 +34,8 @@ from interp.experiments.distribution import (
     scale,
     some_gain,
 )
-from interp.experiments.power_law import power_law
-from interp.experiments.study import (
+from interp.studies.power_law import power_law
+from interp.studies.study import (
     Claim,
     Planned,
     Study,
@@ -43,8 +45,6 @@ from interp.experiments.study import (
     spread,
     verdict,
 )
-from interp.plots.distribution import compared_distributions, distribution_curves
-from interp.run import Run
 
 SIMILAR = 2.0
 """Gains up to so many times as large, or as small, are similar."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from interp.config import Config, SamplingConfig
-from interp.experiments.study import StudySettings, Verdict
 from interp.run import Run
+from interp.studies.study import StudySettings, Verdict
 
 UNIFORM: dict[str, Any] = {"kind": "uniform"}
 MIN_SEEDS = 3

@@ -1,0 +1,1 @@
+"""Kinds of chart: curves over training, bars, heatmap, facets, scatter."""
