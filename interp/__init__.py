@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from interp import plots
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
+    from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
     from interp.config import Config
     from interp.errors import InterpError
@@ -62,6 +63,7 @@ _HOMES = {
     "preset": "interp.presets",
     "promoted_logits": "interp.memory",
     "swapped_people": "interp.interventions",
+    "run_batch": "interp.batch",
     "swaps": "interp.memory",
     "train": "interp.training",
 }
@@ -93,6 +95,7 @@ __all__ = [
     "plots",
     "preset",
     "promoted_logits",
+    "run_batch",
     "swapped_people",
     "swaps",
     "train",

@@ -124,7 +124,7 @@ def _phases(run: RunPath, *, delta: float = DELTA) -> None:
 
 
 def _report(runs: RunPaths, *, out: Path | None = None) -> None:
-    """Write a run's report.html, or one page that compares several runs.
+    """Write a run's report.html, one page that compares several runs, or the page of a batch.
 
     Every page is one file that opens with the network off. Compared can be seeds, patched runs, runs
     of other sizes: what they have in common is put on one axis, what only some have is said.
@@ -132,15 +132,21 @@ def _report(runs: RunPaths, *, out: Path | None = None) -> None:
     Example: interp report runs/seed0 runs/seed1 runs/seed2 --out runs/seeds.html
 
     Args:
-        runs: Folders of one run or more, each with measurements; training need not have ended.
+        runs: Folders of one run or more, each with measurements; training need not have ended. Or the
+            folder of a batch (--out of `interp batch`).
         out: The file. Default: RUN/report.html; of several runs, comparison.html in the folder that
             holds the first.
     """
+    from interp.batch import report_batch
     from interp.report import write_comparison, write_report
     from interp.run import Run
+    from interp.studies.batch import BATCH_FILE
 
     if not runs:
         raise InterpError("No run is given; name the folder of at least one run.")
+    if len(runs) == 1 and (runs[0] / BATCH_FILE).exists():
+        _OUT.print(str(report_batch(runs[0], out)), soft_wrap=True, markup=False)
+        return
     opened = [Run.load(path) for path in runs]
     if len(opened) == 1:
         page = write_report(opened[0], out)
@@ -403,10 +409,12 @@ def _batch(
     Writes OUT/<study>/*.csv and OUT/report.html.
 
     Example: interp batch power_law warm_up --out runs/studies --workers 2 --seeds 0 1 2
+    Example: interp batch my_study.py --out runs/mine
     Example: interp batch batch.yaml --out runs/studies --engine ray --address auto --gpus-per-run 0.5
 
     Args:
-        studies: Names of studies (`interp studies` lists them), or one YAML file that describes a batch.
+        studies: Names of studies (`interp studies` lists them), Python files with studies of your own,
+            or one YAML file that describes a batch.
         out: Folder of the batch.
         seeds: Seeds of the named studies; the studies' own by default.
         set: Settings of the one study that is named, as NAME=VALUE with the value in YAML, e.g. --set
@@ -419,9 +427,8 @@ def _batch(
         gpus_per_run: GPUs that each run asks the cluster for.
         retry: How many times a run that fails is tried again.
     """
+    from interp.batch import REPORT, run_batch
     from interp.engine import EngineSettings
-    from interp.report.batch import write_batch_report
-    from interp.studies.batch import run_batch
 
     batch = _described_batch(studies, seeds, set)
     settings = EngineSettings(
@@ -446,8 +453,7 @@ def _batch(
             "again: finished runs are kept, and the others go on from their last checkpoint.",
             style="red", highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
-    page = write_batch_report(found, out / "report.html")
-    _OUT.print(f"report: {page}", soft_wrap=True, markup=False)
+    _OUT.print(f"report: {out / REPORT}", soft_wrap=True, markup=False)
     if problems:
         sys.exit(1)
 
@@ -460,7 +466,8 @@ def _described_batch(
 
     from interp.studies.batch import Batch
 
-    files = [word for word in studies if word.endswith((".yaml", ".yml")) or Path(word).is_file()]
+    named = [word for word in studies if not word.endswith(".py")]
+    files = [word for word in named if word.endswith((".yaml", ".yml")) or Path(word).is_file()]
     if not studies or (files and len(studies) > 1):
         raise InterpError(
             "Give names of studies, or one YAML file; `interp studies` lists the names."
@@ -474,7 +481,7 @@ def _described_batch(
             text = Path(files[0]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InterpError(f"{files[0]} cannot be read ({error}). Give a YAML file.") from error
-        return Batch.from_yaml(text)
+        return Batch.from_yaml(text, Path(files[0]).resolve().parent)
     if changes and len(studies) > 1:
         raise InterpError(
             "--set belongs to one study; with several, describe the batch in a YAML file."

@@ -113,3 +113,8 @@ def over_seeds(
     if complete and rows:
         result = result[result["n_seeds"] == measured["seed"].nunique()].reset_index(drop=True)
     return result
+
+
+def spread(values: Iterable[float], form: str = ".2f") -> str:
+    """`OverSeeds.text` of values, one a seed: "0.71 (0.70, 0.72)"."""
+    return OverSeeds.of(values).text(form)

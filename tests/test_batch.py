@@ -11,22 +11,18 @@ import pytest
 import yaml
 
 from interp import finetuned, plots
+from interp.batch import run_batch
 from interp.cli import main
 from interp.engine import Store
 from interp.errors import CheckpointError, ConfigError
 from interp.report.batch import write_batch_report
 from interp.run import Run
+from interp.seeds import spread
 from interp.studies import registry
-from interp.studies.batch import (
-    Batch,
-    Found,
-    batch_in,
-    markdown,
-    read_tables,
-    run_batch,
-    state,
-)
-from interp.studies.study import Claim, Planned, Study, StudySettings, Tables, spread, verdict
+from interp.studies.batch import Batch, batch_in, state
+from interp.studies.found import Found, markdown, read_tables
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables
 
 SHORT = {
     "training.precision": "fp32",
@@ -86,7 +82,14 @@ def claims(tables: Tables) -> list[Claim]:
     ]
 
 
-RATES = Study("rates", "Rates", "Which rate?", RateSettings, runs, tables, figures, claims)
+DOC = """Rates.
+
+Which rate?
+
+Command: interp batch rates --out runs/rates
+Duration: 4 runs, seconds
+"""
+RATES = Study("rates", DOC, RateSettings, runs, tables, figures, claims)
 
 
 @pytest.fixture(autouse=True)

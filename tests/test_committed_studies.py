@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from interp.studies.batch import Batch, claims_table, markdown, read_tables, study_named
-from interp.studies.registry import STUDIES
+from interp.studies.batch import Batch
+from interp.studies.found import claims_table, markdown, read_tables
+from interp.studies.registry import STUDIES, study_named
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "artifacts" / "gallery" / "studies"

@@ -20,13 +20,13 @@ from interp.studies.distribution import (
     UNIFORM,
     by_seed,
     comparable,
-    consistent,
     gains,
     learned,
     learning_curves,
     some_gain,
 )
 from interp.studies.power_law import PowerLawSettings
+from interp.studies.rules import differs
 from interp.studies.study import Tables
 
 BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
@@ -177,7 +177,7 @@ def test_a_study_without_any_finished_run_says_so():
     ],
 )
 def test_a_difference_counts_where_it_is_large_and_in_no_seed_reversed(differences, outcome):
-    assert consistent(differences, 25) is outcome
+    assert differs(differences, 25) is outcome
 
 
 def test_plateaus_that_did_not_end_count_as_just_missed():

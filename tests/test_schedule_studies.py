@@ -15,7 +15,8 @@ from interp.errors import ConfigError
 from interp.plots import caption, title
 from interp.run import Run
 from interp.studies import sequential, warm_up
-from interp.studies.study import Claim, Study
+from interp.studies.rules import Claim
+from interp.studies.study import Study
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -21,7 +21,7 @@ from interp.run.tables import (
     result_table,
 )
 from interp.stages import order_of_emergence, reproduce, summary
-from interp.studies.batch import read_tables
+from interp.studies.found import read_tables
 from interp.studies.patching import comparison, write_study
 from interp.tables import Column, Table, read_undeclared
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import kaleido
 
 from interp.files import write_text
-from interp.studies.batch import batch_in, claims_table, markdown, read_tables, study_named
+from interp.studies.batch import batch_in
+from interp.studies.found import claims_table, markdown, read_tables
+from interp.studies.registry import study_named
 
 GALLERY = Path(__file__).parent
 STUDIES = GALLERY / "studies"

@@ -9,10 +9,8 @@ import yaml
 from interp.files import write_text
 from interp.report.elements import Listing, Section, Table
 from interp.report.html import render
-from interp.studies.batch import Found
-from interp.studies.study import Claim
-
-VERDICTS = ("agree", "disagree", "cannot tell")
+from interp.studies.found import Found
+from interp.studies.rules import VERDICTS, Claim
 
 
 def write_batch_report(found: Sequence[Found], path: Path | str) -> Path:

@@ -1,4 +1,10 @@
-"""The toy associative memory: does fine-tuning make it forget, with no attention at all?
+"""Toy associative memory.
+
+Does fine-tuning on new facts destroy old ones with no attention at all, in a single hidden layer between
+keys and values (paper, Appendix Q and R)?
+
+Command: interp batch associative_memory --out artifacts/studies --workers 2
+Duration: 50 runs of the toy model, DUR
 
 A hidden ReLU layer learns pairs of keys and values, and is fine-tuned on new pairs, without replay and
 with several replay weights. Source: paper, Appendix Q and R; the claims about forgetting are those of
@@ -27,7 +33,8 @@ from interp.plots.associative_memory import (
     weight_movement,
     weight_name,
 )
-from interp.studies.study import Claim, Planned, Study, Tables, each_once, verdict
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, Tables, each_once
 
 KNOWN = 0.9
 """Accuracy on old pairs that there has to be before fine-tuning: else there is nothing to forget."""
@@ -339,9 +346,7 @@ def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 STUDY = Study(
     name="associative_memory",
-    title="Toy associative memory",
-    question="Does fine-tuning on new facts destroy old ones with no attention at all, in a single hidden "
-    "layer between keys and values (paper, Appendix Q and R)?",
+    doc=__doc__,
     settings=AssociativeMemorySettings,
     runs=planned,
     tables=tables,

@@ -10,8 +10,6 @@ A run that two studies need is trained once, and a finished one never again. Wha
 written to a folder for each: its tables, `claims.csv`, and the settings it was asked for.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from interp.config import Settings
-from interp.engine import EngineSettings, Failure, Job, Outcome, Store, run_jobs
+from interp.engine import Job, Store
 from interp.engine.store import address_of
-from interp.errors import ConfigError, InterpError, suggest
-from interp.files import write_text
-from interp.progress import Progress
-from interp.studies.registry import STUDIES
-from interp.studies.study import Claim, Planned, Study, Tables
-from interp.tables import read_undeclared
+from interp.errors import ConfigError, suggest
+from interp.studies.registry import STUDIES, is_file, study_named
+from interp.studies.study import Planned
 
-CLAIMS = "claims"
-"""The file of a study's verdicts, beside its tables."""
 RUNS = "runs"
 """The folder of a batch's runs."""
 BATCH_FILE = "batch.yaml"
@@ -41,7 +34,7 @@ class Entry(Settings):
     """A study of a batch."""
 
     study: str
-    """Its name."""
+    """Its name, or the path of its Python file."""
     name: str | None = None
     """What its folder is called; the study's name by default. Needed where one study comes twice."""
     seeds: tuple[int, ...] | None = None
@@ -62,7 +55,7 @@ class Entry(Settings):
     @property
     def label(self) -> str:
         """The name of its folder, and of the study in the report."""
-        return self.name or self.study
+        return self.name or study_named(self.study).name
 
     def study_settings(self) -> Settings:
         """The settings that the study is given.
@@ -105,21 +98,24 @@ class Batch(Settings):
         return self
 
     @classmethod
-    def from_yaml(cls, text: str) -> "Batch":
+    def from_yaml(cls, text: str, folder: Path | None = None) -> "Batch":
         """A batch from its description.
+
+        Args:
+            text: YAML.
+            folder: Where paths of studies' files start from; by default the working directory.
 
         Raises:
             ConfigError: not YAML, an unknown study or setting, or a value that cannot work.
         """
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"Not a YAML file: {error}") from error
-        return cls.parse(values)
+        return cls.parse(_read_yaml(text), folder)
 
     @classmethod
-    def parse(cls, values: Any) -> "Batch":
+    def parse(cls, values: Any, folder: Path | None = None) -> "Batch":
         """A batch from plain values, with a readable error.
+
+        Paths of studies' files are made absolute, and their studies' names are written down: a folder
+        that describes the batch is still understood when a file has gone.
 
         Raises:
             ConfigError: an unknown study or setting, or a value that cannot work.
@@ -129,6 +125,9 @@ class Batch(Settings):
                 "A batch is a mapping with the key `studies`: a list of entries such as "
                 f"{{study: power_law, seeds: [0, 1, 2]}}. Found: {type(values).__name__}."
             )
+        entries = values.get("studies")
+        if isinstance(entries, list | tuple):
+            values = values | {"studies": [_located(entry, folder) for entry in entries]}
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -139,17 +138,19 @@ class Batch(Settings):
         return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
 
 
-def study_named(name: str) -> Study:
-    """The study of a name.
+def _read_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Not a YAML file: {error}") from error
 
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in STUDIES:
-        raise ConfigError(
-            f"There is no study {name!r}.{suggest(name, STUDIES)} Studies: {', '.join(STUDIES)}."
-        )
-    return STUDIES[name]
+
+def _located(entry: Any, folder: Path | None) -> Any:
+    """An entry with the absolute path of its study's file, and with that study's name."""
+    if not isinstance(entry, dict) or not is_file(str(entry.get("study"))):
+        return entry
+    path = str(((folder or Path()) / entry["study"]).resolve())
+    return {**entry, "study": path, "name": entry.get("name") or study_named(path).name}
 
 
 def _described(owner: str, model: type[Settings], error: ValidationError) -> str:
@@ -172,73 +173,6 @@ def _described(owner: str, model: type[Settings], error: ValidationError) -> str
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a study of a batch has found.
-
-    Attributes:
-        label: Its name in the batch.
-        study: The study.
-        settings: Its settings.
-        n_runs: How many runs it needs.
-        n_finished: How many of them are finished.
-        tables: Tables of the finished ones; none without any.
-        claims: The paper's statements held against them.
-        failures: Its runs that could not be finished.
-        error: Why its tables could not be made from finished runs; empty if they could.
-    """
-
-    label: str
-    study: Study
-    settings: Settings
-    n_runs: int
-    n_finished: int
-    tables: Tables
-    claims: Sequence[Claim]
-    failures: Sequence[Failure] = ()
-    error: str = ""
-
-
-def run_batch(
-    batch: Batch,
-    out: Path | str,
-    engine: EngineSettings | None = None,
-    *,
-    progress: bool | Progress = True,
-) -> list[Found]:
-    """Trains the runs that are not finished, and writes what the studies find.
-
-    A run that fails stops no other, and neither does a study whose tables cannot be made; studies are
-    made from the runs that are there. The same command goes on after a kill. Another batch in the same
-    folder shares its runs, and is added to its description.
-
-    Args:
-        batch: The studies.
-        out: Folder of the batch: `runs/` (the store), and a folder for each study.
-        engine: Where runs are trained; in this process by default.
-        progress: Show progress of all runs together on standard error; or where to report it to.
-
-    Returns:
-        What each study has found, in the order of the batch.
-
-    Raises:
-        ConfigError: a study's settings cannot work.
-        StorageError: a table could not be written; complete files are intact.
-    """
-    out = Path(out)
-    store = Store(out / RUNS)
-    planned = {entry.label: planned_runs(entry) for entry in batch.studies}
-    jobs = [job for of_study in planned.values() for p in of_study for job in jobs_of(p, store)]
-    write_text(out / BATCH_FILE, _with_others(batch, out).to_yaml())
-    outcome = run_jobs(jobs, engine or EngineSettings(), progress=progress)
-    found = []
-    for entry in batch.studies:
-        of_study = what_is_found(entry, planned[entry.label], store, outcome)
-        write_found(of_study, out / entry.label)
-        found.append(of_study)
-    return found
-
-
 def planned_runs(entry: Entry) -> list[Planned]:
     """The runs that an entry of a batch needs, each once."""
     study = study_named(entry.study)
@@ -255,79 +189,25 @@ def jobs_of(planned: Planned, store: Store) -> list[Job]:
     return [*base, store.job(config, needs=(folder,))]
 
 
-def _with_others(batch: Batch, out: Path) -> Batch:
+def with_others(batch: Batch, out: Path) -> Batch:
     """A batch with the studies that its folder was used for before."""
-    before = batch_in(out)
+    path = out / BATCH_FILE
+    before = _read_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
     new = {entry.label for entry in batch.studies}
-    others = [entry for entry in (before.studies if before else ()) if entry.label not in new]
-    return Batch(studies=(*others, *batch.studies))
-
-
-def what_is_found(
-    entry: Entry, planned: Sequence[Planned], store: Store, outcome: Outcome | None = None
-) -> Found:
-    """What a study finds in the runs of a store that are finished."""
-    study, settings = study_named(entry.study), entry.study_settings()
-    runs = [store.run(p.config) for p in planned if store.finished(p.config)]
-    jobs = {job.folder: job for p in planned for job in jobs_of(p, store)}
-    folders = set(jobs)
-    done = sum(store.finished(job.config) for job in jobs.values())
-    failures = [f for f in outcome.failed if f.job.folder in folders] if outcome else []
-    tables: Tables = {}
-    claims: Sequence[Claim] = []
-    error = ""
-    try:
-        if runs:
-            tables = study.tables(settings, runs)
-            claims = study.claims(tables)
-    except InterpError as problem:  # a damaged checkpoint, say
-        tables, error = {}, str(problem)
-    return Found(entry.label, study, settings, len(folders), done, tables, claims, failures, error)
-
-
-def write_found(found: Found, folder: Path) -> None:
-    """Writes a study's tables and claims as CSV, and its settings as YAML, into a folder."""
-    settings = {"study": found.study.name, "settings": found.settings.model_dump(mode="json")}
-    write_text(folder / "settings.yaml", yaml.safe_dump(settings, sort_keys=False))
-    for name, table in found.tables.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    write_text(folder / f"{CLAIMS}.csv", claims_table(found.claims).to_csv(index=False))
-
-
-def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that `write_found` wrote, by name, without the claims.
-
-    Raises:
-        RunError: one of them is empty, cut off, or no table.
-    """
-    paths = sorted(path for path in folder.glob("*.csv") if path.stem != CLAIMS)
-    remedy = (
-        f"Delete {folder} and run the study again with the same settings (settings.yaml has them) and "
-        f"`interp batch --out {folder.parent}`: runs that are finished are not trained again."
-    )
-    return {path.stem: read_undeclared(path, remedy) for path in paths}
-
-
-def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """Claims as a table: columns `claim`, `paper`, `measured`, `verdict`, `rule`."""
-    columns = ["claim", "paper", "measured", "verdict", "rule"]
-    return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
-
-
-def markdown(claims: Mapping[str, Sequence[Claim]]) -> str:
-    """Claims of several studies, by their titles, as one Markdown table: the README's summary."""
-    lines = ["| study | claim | paper | measured here | verdict |", "|---|---|---|---|---|"]
-    for title, of_study in claims.items():
-        for claim in of_study:
-            cells = (title, claim.claim, claim.paper, claim.measured, f"**{claim.verdict}**")
-            lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(lines) + "\n"
+    others = [
+        entry
+        for entry in before.get("studies", ())
+        if (entry.get("name") or entry["study"]) not in new
+    ]
+    if not others:
+        return batch
+    return Batch(studies=(*Batch.parse({"studies": others}, out).studies, *batch.studies))
 
 
 def batch_in(folder: Path) -> Batch | None:
     """The batch whose folder this is; None if it is not one."""
     path = folder / BATCH_FILE
-    return Batch.from_yaml(path.read_text(encoding="utf-8")) if path.exists() else None
+    return Batch.from_yaml(path.read_text(encoding="utf-8"), folder) if path.exists() else None
 
 
 def everything() -> Batch:

@@ -1,4 +1,10 @@
-"""Celebrities: are a few people who are shown more often as good as a power law?
+"""Celebrities.
+
+Do a few people who are shown more often than all others shorten the plateau and give more knowledge, as a
+power law does (paper, section 4, Fig. H)?
+
+Command: interp batch celebrities --out artifacts/studies --workers 2
+Duration: 15 runs of 1,000 steps, 6 of which another study trains too, DUR
 
 Some of the people are several times as likely as all others, against uniform sampling and two power laws.
 Source: paper, Fig. H: 4k, 16k and 64k celebrities with weights from 2 to 16. The celebrities here are a
@@ -16,18 +22,20 @@ from interp.config import SamplingConfig
 from interp.errors import ConfigError
 from interp.plots.distribution import compared_distributions, distribution_curves
 from interp.run import Run
+from interp.seeds import spread
 from interp.studies.distribution import (
     CONSISTENT,
     EARLIER,
     HIGHER,
     MIN_SEEDS,
     NEVER_ENDED,
+    PLATEAU,
+    SEEDS,
     SEEDS_COUNT,
     UNIFORM,
     DistributionSettings,
     by_seed,
     comparable,
-    consistent,
     gains,
     learned,
     learning_curves,
@@ -35,16 +43,8 @@ from interp.studies.distribution import (
     some_gain,
 )
 from interp.studies.power_law import power_law
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    Tables,
-    Verdict,
-    each_once,
-    spread,
-    verdict,
-)
+from interp.studies.rules import Claim, Verdict, differs, verdict
+from interp.studies.study import Planned, Study, Tables, each_once
 
 SIMILAR = 2.0
 """Gains up to so many times as large, or as small, are similar."""
@@ -181,24 +181,24 @@ def claims(tables: Tables) -> list[Claim]:
             _measured(ends, sooner, "plateau end in steps", ".0f") + length,
             some_gain(sooner["celebrities"], EARLIER),
             f"Agree: with some celebrities it ends at least {EARLIER} steps earlier than with uniform "
-            f"sampling on average over seeds, {CONSISTENT}. Disagree: with none it ends earlier on "
-            f"average. Else: cannot tell. {NEVER_ENDED} {SEEDS_COUNT}",
+            f"sampling {CONSISTENT}. Disagree: with none it ends earlier on "
+            f"average. Else: cannot tell. {NEVER_ENDED.format(**PLATEAU)} {SEEDS_COUNT.format(**SEEDS)}",
         ),
         Claim(
             "Celebrities give a better final accuracy than uniform sampling",
             f"gains similar to the power law's: {paper}",
             _measured(accuracies, better, "final accuracy", ".3f") + length,
             some_gain(better["celebrities"], HIGHER),
-            f"Agree: with some celebrities it is at least {HIGHER:g} higher on average over seeds, "
+            f"Agree: with some celebrities it is at least {HIGHER:g} higher "
             f"{CONSISTENT}. Disagree: with none it is higher on average. Else: cannot tell. "
-            f"{SEEDS_COUNT}",
+            f"{SEEDS_COUNT.format(**SEEDS)}",
         ),
         Claim(
             "Celebrities shorten the plateau about as much as a power law does",
             f"gains similar to the power law's: {paper}",
             _measured_similar(sooner, "steps", ".0f") + length,
             _similar(sooner, EARLIER),
-            _similar_rule(f"{EARLIER} steps") + f" {NEVER_ENDED}",
+            _similar_rule(f"{EARLIER} steps") + f" {NEVER_ENDED.format(**PLATEAU)}",
         ),
         Claim(
             "Celebrities raise the final accuracy about as much as a power law does",
@@ -229,7 +229,7 @@ def _similar(gained: dict[str, pd.DataFrame], margin: float | int) -> Verdict:
     if None in names.values():
         return "cannot tell"
     ours, theirs = (gained[kind][names[kind]] for kind in ("celebrities", "power_law"))
-    if not consistent(theirs, margin):
+    if not differs(theirs, margin):
         return "cannot tell"
     pairs = zip(ours, theirs, strict=True)
     similar = [
@@ -245,7 +245,7 @@ def _similar_rule(margin: str) -> str:
         "the largest mean gain each. Agree: in every seed that of the celebrities is at least "
         f"1/{SIMILAR:g} and at most {SIMILAR:g} times that of the power law; disagree: in every seed it "
         "is less or more. Else: cannot tell; nor can it be told where the power law gains less than "
-        f"{margin} on average over seeds, or nothing in one of them. {SEEDS_COUNT}"
+        f"{margin} on average over seeds, or nothing in one of them. {SEEDS_COUNT.format(**SEEDS)}"
     )
 
 
@@ -272,9 +272,7 @@ def _measured_similar(gained: dict[str, pd.DataFrame], what: str, form: str) -> 
 
 STUDY = Study(
     name="celebrities",
-    title="Celebrities",
-    question="Do a few people who are shown more often than all others shorten the plateau and give more "
-    "knowledge, as a power law does (paper, section 4, Fig. H)?",
+    doc=__doc__,
     settings=CelebritiesSettings,
     runs=planned,
     tables=tables,

@@ -1,18 +1,20 @@
 """What the studies of the data distribution share: one length of training, one way of measuring.
 
 Runs are as long and measured at the same steps in all of them, so that those with uniform sampling are
-trained once for all. Distributions are compared seed by seed, by one rule (`consistent`).
+trained once for all. Distributions are compared seed by seed, by one rule (`rules.differs`).
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
 
 from interp.config import Config, SamplingConfig
 from interp.run import Run
-from interp.studies.study import StudySettings, Verdict
+from interp.studies.rules import Verdict, differs
+from interp.studies.study import StudySettings
 
+NOTHING = "nothing to compare"
 UNIFORM: dict[str, Any] = {"kind": "uniform"}
 MIN_SEEDS = 3
 """Seeds below which distributions are not compared."""
@@ -147,30 +149,6 @@ def by_seed(table: pd.DataFrame, distribution: str, measure: str) -> pd.DataFram
     return table.pivot_table(measure, "seed", distribution).dropna()
 
 
-def consistent(differences: Iterable[float | int], margin: float | int) -> bool | None:
-    """Whether something is larger in what seeds say together.
-
-    Args:
-        differences: One for each seed.
-        margin: What their mean has to be at least.
-
-    Returns:
-        True where the mean is at least the margin and no seed is below 0; False where that is so the
-        other way round; else None, also with fewer than `MIN_SEEDS` seeds.
-
-    Example:
-        >>> [consistent(gains, 25) for gains in ([50, 25, 0], [-25, -50, -25], [75, 50, -25])]
-        [True, False, None]
-    """
-    values = [float(value) for value in differences]
-    if len(values) < MIN_SEEDS:
-        return None
-    mean = sum(values) / len(values)
-    if mean >= margin and min(values) >= 0:
-        return True
-    return False if mean <= -margin and max(values) <= 0 else None
-
-
 def gains(values: pd.DataFrame, uniform: Hashable, sign: int) -> pd.DataFrame:
     """What every other distribution gains over the uniform one, a row a seed.
 
@@ -190,7 +168,7 @@ def some_gain(gained: pd.DataFrame, margin: float | int) -> Verdict:
 
     Args:
         gained: As `gains` returns it.
-        margin: See `consistent`.
+        margin: See `rules.differs`.
 
     Returns:
         "agree" where one is, consistently; "disagree" where none is better even on average; else, or
@@ -198,7 +176,7 @@ def some_gain(gained: pd.DataFrame, margin: float | int) -> Verdict:
     """
     if gained.empty or len(gained) < MIN_SEEDS:
         return "cannot tell"
-    if any(consistent(gained[name], margin) for name in gained):
+    if any(differs(gained[name], margin) for name in gained):
         return "agree"
     return "disagree" if (gained.mean() <= 0).all() else "cannot tell"
 
@@ -215,13 +193,14 @@ def scale(table: pd.DataFrame) -> str:
     return f" ({int(table['n_steps'].max()):,} steps, {n_seeds} seed{'s' if n_seeds > 1 else ''})"
 
 
-CONSISTENT = "and in no seed the other way round"
-"""What the text of a rule says of `consistent`, after the margin."""
-SEEDS_COUNT = (
-    f"Only seeds count of which every run is there; fewer than {MIN_SEEDS} decide nothing."
-)
-"""What the text of a rule says of `by_seed`."""
+CONSISTENT = "on average over seeds, and in no seed the other way round"
+"""What the template of a rule says of `rules.differs`, after the margin."""
+SEEDS_COUNT = "Only seeds count of which every run is there; fewer than {min_seeds} decide nothing."
+"""What the template of a rule says of `by_seed`."""
 NEVER_ENDED = (
-    f"A plateau that did not end counts as ending {EARLIER} steps after the last step of the run."
+    "A plateau that did not end counts as ending {earlier} steps after the last step of the run."
 )
-"""What the text of a rule says of `comparable`."""
+"""What the template of a rule says of `comparable`."""
+SEEDS = {"min_seeds": MIN_SEEDS}
+PLATEAU = {"earlier": EARLIER, "min_seeds": MIN_SEEDS}
+"""The numbers of these templates."""

@@ -1,4 +1,10 @@
-"""Fine-tuning a model that knows people on others, and what becomes of what it knew (paper, Fig. 5).
+"""Fine-tuning on new people.
+
+What becomes of what a model knew when it is fine-tuned on new people, what does replay save, and where is
+the damage done? (paper, Fig. 5, N, O, P)
+
+Command: interp batch finetuning --out artifacts/studies --workers 2
+Duration: 12 runs of 500 steps on 6 of 1,500 and 1,000, DUR
 
 A model that knows the people of its training goes on with new people only, or with old ones replayed
 at several weights; another, trained on people of whom some come rarely, goes on with the rare. Beside
@@ -42,18 +48,11 @@ from interp.plots.finetuning import (
     weight_movement,
 )
 from interp.run import Run, finetuned
+from interp.seeds import spread
 from interp.series import models_at, nearest_steps
 from interp.studies.distribution import DistributionSettings
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    each_once,
-    spread,
-    verdict,
-)
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
 KNOWN = 0.9
 """Accuracy on old people that there has to be before fine-tuning on new ones: else there is little to
@@ -777,9 +776,7 @@ def _measured_movement(seeds: list[_Seed]) -> str:
 
 STUDY = Study(
     name="finetuning",
-    title="Fine-tuning on new people",
-    question="What becomes of what a model knew when it is fine-tuned on new people, what does replay save, "
-    "and where is the damage done? (paper, Fig. 5, N, O, P)",
+    doc=__doc__,
     settings=FinetuningSettings,
     runs=planned,
     tables=tables,

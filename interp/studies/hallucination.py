@@ -1,4 +1,10 @@
-"""Hallucination: what a model says of people it has never seen (paper, Fig. 5 left, M).
+"""Hallucination.
+
+What does a model say of people it has never seen, and does its confidence give them away? (paper, Fig. 5
+left, M)
+
+Command: interp batch hallucination --out artifacts/studies --workers 2
+Duration: 3 runs of 1,500 steps, DUR
 
 Held-out people are drawn from the same lists as those of training and told about in the same way. A
 model that knew nothing of them would answer with the frequencies of values, at the no-knowledge
@@ -23,16 +29,10 @@ from interp.errors import ConfigError
 from interp.knowledge import METRICS, split_batch, value_table
 from interp.plots.hallucination import auc_curves, hallucination_curves, roc_curves
 from interp.run import Run
+from interp.seeds import spread
 from interp.series import nearest_step, over_steps
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    spread,
-    verdict,
-)
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables
 
 ABOVE = 0.05
 """By what share the loss on held-out people has to lie above its level to count."""
@@ -413,9 +413,7 @@ def _step(step: int | None) -> str:
 
 STUDY = Study(
     name="hallucination",
-    title="Hallucination",
-    question="What does a model say of people it has never seen, and does its confidence give them away? "
-    "(paper, Fig. 5 left, M)",
+    doc=__doc__,
     settings=HallucinationSettings,
     runs=planned,
     tables=tables,

@@ -1,4 +1,9 @@
-"""How the plateau grows with the number of individuals (paper, section 3 and Fig. 2).
+"""Plateau and population.
+
+How does the plateau grow with the number of individuals? (Paper, section 3, Fig. 2.)
+
+Command: interp batch plateau --out artifacts/studies --workers 2
+Duration: 15 runs of up to 6,000 steps, DUR
 
 The paper finds 0.43 · N^0.81 for N from 4k to 256k. Here a run ends once it has left the plateau,
 and the learning rate is constant, so that how long a run was meant to be does not matter.
@@ -29,15 +34,8 @@ from interp.phases import (
 )
 from interp.plots import scaling as scaling_figure
 from interp.run import Run
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    Verdict,
-    each_once,
-)
+from interp.studies.rules import Claim, Verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
 SIZES = (256, 512, 1024, 2048, 4096)
 """Numbers of individuals that fit a CPU."""
@@ -285,8 +283,7 @@ def _not_reached(table: pd.DataFrame) -> str:
 
 STUDY = Study(
     name="plateau",
-    title="Plateau and population",
-    question="How does the plateau grow with the number of individuals? (Paper, section 3, Fig. 2.)",
+    doc=__doc__,
     settings=PlateauSettings,
     runs=runs,
     tables=tables,

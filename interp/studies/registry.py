@@ -1,5 +1,10 @@
-"""The studies, by name, in the order of the paper."""
+"""The studies that come with the package, by name, and those in files of a user's own, by path."""
 
+from functools import lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from interp.errors import ConfigError, InterpError, suggest
 from interp.studies import (
     associative_memory,
     celebrities,
@@ -27,4 +32,55 @@ STUDIES: dict[str, Study] = {
         associative_memory,
     )
 }
-"""A new study adds its module here."""
+"""In the order of the paper."""
+
+
+def is_file(name: str) -> bool:
+    """Whether a study is named by the path of its file."""
+    return name.endswith(".py")
+
+
+def study_named(name: str) -> Study:
+    """A study, by its name or by the path of a Python file that ends with `STUDY = Study(...)`.
+
+    The file is run, as `python my_study.py` would run it.
+
+    Raises:
+        ConfigError: there is no such study or file, or the file holds no study.
+    """
+    if is_file(name):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise ConfigError(f"There is no file {name}; name the study's file where it lies now.")
+        return _study_in(path, path.stat().st_mtime_ns)
+    if name not in STUDIES:
+        raise ConfigError(
+            f"There is no study {name!r}.{suggest(name, STUDIES)} Studies: {', '.join(STUDIES)}; a study of "
+            "your own is a Python file, named by its path (my_study.py)."
+        )
+    return STUDIES[name]
+
+
+@lru_cache
+def _study_in(path: Path, changed: int) -> Study:
+    """The study of a file; read again once the file has changed."""
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} cannot be read as a Python file.")
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except InterpError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"{path} could not be run: {type(error).__name__}: {error}. Run it by `python {path.name}` "
+            "to see where."
+        ) from error
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise ConfigError(
+            f"{path} holds no study: it has to end with `STUDY = Study(...)` "
+            "(from interp.studies import Study)."
+        )
+    return study

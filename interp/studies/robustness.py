@@ -1,4 +1,10 @@
-"""Whether the three phases of learning depend on how a model is trained (paper, section 3).
+"""Robustness of the three phases.
+
+Are there three phases whatever the learning rate, weight decay, batch size and model size, and without
+attention? (Paper, section 3.)
+
+Command: interp batch robustness --out artifacts/studies --workers 2
+Duration: 34 runs of up to 1,500 steps, DUR
 
 One setting is changed at a time: learning rate, weight decay, batch size, the model's size, and
 recurrence in the place of attention. The learning rate is constant, so that how long a run was meant
@@ -22,15 +28,8 @@ from interp.config import Config
 from interp.phases import DELTA, detect_phases
 from interp.plots.robustness import family_curves, plateau_ends, recurrent_phases
 from interp.run import Run
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    Verdict,
-    each_once,
-)
+from interp.studies.rules import Claim, Verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
 DEFAULT = "default"
 RECURRENT = "recurrent"
@@ -433,9 +432,7 @@ def _plateau(rows: pd.DataFrame, family: str) -> str:
 
 STUDY = Study(
     name="robustness",
-    title="Robustness of the three phases",
-    question="Are there three phases whatever the learning rate, weight decay, batch size and model size, "
-    "and without attention? (Paper, section 3.)",
+    doc=__doc__,
     settings=RobustnessSettings,
     runs=runs,
     tables=tables,

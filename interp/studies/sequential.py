@@ -1,4 +1,10 @@
-"""Changing distributions: groups of people one after the other, again and again.
+"""Changing distributions.
+
+When groups of people come one after the other, are new groups learned ever faster, and is forgetting
+faster than learning? (paper, Figs. S to X)
+
+Command: interp batch sequential --out artifacts/studies --workers 2
+Duration: 3 runs of 1,600 steps, DUR
 
 Are new groups learned ever faster, and is forgetting faster than learning? Source: paper, Figs. S to X
 (4 to 32 groups, 2 to 8 repeats). The learning rate is constant: were it to fall, late groups would be
@@ -33,17 +39,10 @@ from interp.errors import ConfigError
 from interp.knowledge import METRICS, chosen_evenly, value_table
 from interp.plots.sequential import group_curves, learning_and_forgetting, new_groups
 from interp.run import Run
+from interp.seeds import spread
 from interp.series import over_steps
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    StudySettings,
-    Tables,
-    each_once,
-    spread,
-    verdict,
-)
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
 LEARNED = 0.25
 """Accuracy at the end of a turn from which on there is something to measure the speed of."""
@@ -436,9 +435,7 @@ def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 STUDY = Study(
     name="sequential",
-    title="Changing distributions",
-    question="When groups of people come one after the other, are new groups learned ever faster, and is "
-    "forgetting faster than learning? (paper, Figs. S to X)",
+    doc=__doc__,
     settings=SequentialSettings,
     runs=planned,
     tables=tables,

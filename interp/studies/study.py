@@ -3,11 +3,22 @@
 A study says which runs it needs; the engine trains those that are not finished. Tables are made from
 the finished runs, and everything else from the tables alone: so figures and verdicts can be made again
 from the committed CSV files, and no verdict depends on who looks.
+
+A study is one module, or one file of a user's own, whose docstring begins
+
+    \"\"\"Title.
+
+    The question, in a sentence?
+
+    Command: interp batch my_study.py --out my_results
+    Duration: 6 runs of 80 seconds each on 2 cores
+
+and that ends with `STUDY = Study(...)`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,30 +27,11 @@ from pydantic import Field, field_validator, model_validator
 from interp.config import Config, Settings
 from interp.errors import ConfigError
 from interp.presets import preset
+from interp.studies.rules import Claim
 
 Value = TypeVar("Value")
-Verdict = Literal["agree", "disagree", "cannot tell"]
 Tables = Mapping[str, pd.DataFrame]
 """Tidy tables by name; the name is also the CSV file's."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper, held against what was measured.
-
-    Attributes:
-        claim: The statement, as a sentence.
-        paper: What the paper reports, with figure and scale.
-        measured: What was measured here, with units, scale and number of seeds.
-        verdict: Whether they agree, as the rule decides.
-        rule: The rule: what has to be the case for agree, what for disagree; else it cannot be told.
-    """
-
-    claim: str
-    paper: str
-    measured: str
-    verdict: Verdict
-    rule: str
 
 
 class StudySettings(Settings):
@@ -108,63 +100,82 @@ class Planned:
     base: "Planned | None" = None
 
 
+def _no_figures(tables: Tables) -> Mapping[str, go.Figure]:
+    return {}
+
+
+def _no_claims(tables: Tables) -> Sequence[Claim]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Study:
     """A study.
 
     Attributes:
-        name: Letters and underscores; what files and the command line call it.
-        title: A few words.
-        question: What it asks, in a sentence or two, with the paper's section.
+        name: Letters, digits and underscores; what files and the command line call it.
+        doc: The docstring of its file, which states title, question, command and duration.
         settings: The model of its settings; the defaults are those of the committed tables.
         runs: The runs that settings ask for. The same run may be asked for by several studies.
         tables: The tables of finished runs; runs that failed are missing.
         figures: Figures by anchor, from the tables.
-        claims: The paper's statements held against the tables.
+        claims: Statements held against the tables.
+
+    Raises:
+        ConfigError: the name cannot be a folder's, or the docstring lacks one of the four.
     """
 
     name: str
-    title: str
-    question: str
+    doc: str | None
     settings: type[Settings]
     runs: Callable[[Any], Sequence[Planned]]
     tables: Callable[[Any, Sequence[Any]], Tables]
-    figures: Callable[[Tables], Mapping[str, go.Figure]]
-    claims: Callable[[Tables], Sequence[Claim]]
+    figures: Callable[[Tables], Mapping[str, go.Figure]] = _no_figures
+    claims: Callable[[Tables], Sequence[Claim]] = _no_claims
 
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").isalnum() or not self.name.isascii():
+            raise ConfigError(
+                f"The name {self.name!r} of a study becomes a folder's; use letters, digits and _."
+            )
+        missing = [
+            what for what in ("title", "question", "command", "duration") if not self._read[what]
+        ]
+        if missing:
+            raise ConfigError(
+                f"The docstring of the study {self.name!r} does not state its {' and '.join(missing)}. "
+                "It is a title, an empty line, the question, an empty line, and the lines "
+                "'Command: interp batch ...' and 'Duration: ...'."
+            )
 
-def verdict(holds: Iterable[bool | None], minimum: int = 2) -> Verdict:
-    """The verdict of seeds: all have to say the same.
+    @property
+    def title(self) -> str:
+        """A few words."""
+        return self._read["title"]
 
-    Args:
-        holds: For each seed (or other repetition), whether the statement holds; None where this one
-            cannot tell.
-        minimum: With fewer that can tell, nothing is decided.
+    @property
+    def question(self) -> str:
+        """What it asks, in a sentence or two, with the paper's section."""
+        return self._read["question"]
 
-    Returns:
-        "agree" where it holds in all, "disagree" where in none, else "cannot tell".
+    @property
+    def command(self) -> str:
+        """What to type for the committed tables."""
+        return self._read["command"]
 
-    Example:
-        >>> verdict([True, True, False])
-        'cannot tell'
-    """
-    known = [one for one in holds if one is not None]
-    if len(known) < minimum or len(set(known)) > 1:
-        return "cannot tell"
-    return "agree" if known[0] else "disagree"
+    @property
+    def duration(self) -> str:
+        """How long that takes."""
+        return self._read["duration"]
 
-
-def spread(values: Iterable[float], form: str = ".2f") -> str:
-    """A mean with the values of the seeds behind it, as text: "0.71 (0.70, 0.72)".
-
-    Args:
-        values: A value for each seed.
-        form: How numbers are written.
-    """
-    every = [float(value) for value in values]
-    if not every:
-        return "not measured"
-    mean = sum(every) / len(every)
-    if len(every) == 1:
-        return f"{mean:{form}} (1 seed)"
-    return f"{mean:{form}} ({', '.join(f'{value:{form}}' for value in every)})"
+    @property
+    def _read(self) -> dict[str, str]:
+        title, _, rest = (self.doc or "").partition("\n\n")
+        lines = [line.strip() for line in rest.splitlines()]
+        stated = dict(line.split(": ", 1) for line in lines if ": " in line)
+        return {
+            "title": title.strip().rstrip("."),
+            "question": " ".join(rest.split("\n\n")[0].split()),
+            "command": stated.get("Command", "").strip("`"),
+            "duration": stated.get("Duration", ""),
+        }

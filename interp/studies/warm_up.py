@@ -1,4 +1,10 @@
-"""Warm-up: does training on few people first, then on everybody, give more knowledge in the same steps?
+"""Warm-up and adaptive schedules.
+
+Does showing few people first, and everybody later, give more knowledge in the same number of steps, and
+can a schedule find by itself when to switch? (paper, Fig. 4 right, I, K, L)
+
+Command: interp batch warm_up --out artifacts/studies --workers 2
+Duration: 36 runs of 1,000 steps, DUR
 
 Fixed warm-ups (the first so many people for so many epochs, then everybody) and the adaptive schedule,
 which decides by itself when to show more people, against uniform sampling, against power laws, and
@@ -22,21 +28,15 @@ from interp.config import Config
 from interp.errors import ConfigError
 from interp.plots.warm_up import final_values, schedule_curves, shown_people
 from interp.run import Run
+from interp.seeds import spread
 from interp.studies.distribution import (
     UNIFORM,
     DistributionSettings,
     learned,
     learning_curves,
 )
-from interp.studies.study import (
-    Claim,
-    Planned,
-    Study,
-    Tables,
-    each_once,
-    spread,
-    verdict,
-)
+from interp.studies.rules import Claim, verdict
+from interp.studies.study import Planned, Study, Tables, each_once
 
 MARGIN = 0.02
 """Differences of final accuracy that count: larger than the standard error of a share of the 1,536
@@ -415,9 +415,7 @@ def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 STUDY = Study(
     name="warm_up",
-    title="Warm-up and adaptive schedules",
-    question="Does showing few people first, and everybody later, give more knowledge in the same number "
-    "of steps, and can a schedule find by itself when to switch? (paper, Fig. 4 right, I, K, L)",
+    doc=__doc__,
     settings=WarmUpSettings,
     runs=planned,
     tables=tables,

@@ -1,0 +1,94 @@
+"""Studies as a batch, from runs to the page: `interp batch`, and the same from Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from interp.engine import EngineSettings, Store, run_jobs
+from interp.errors import RunError
+from interp.files import write_text
+from interp.progress import Progress
+from interp.report.batch import write_batch_report
+from interp.studies.batch import (
+    BATCH_FILE,
+    RUNS,
+    Batch,
+    batch_in,
+    jobs_of,
+    planned_runs,
+    with_others,
+)
+from interp.studies.found import Found, what_is_found, write_found
+
+REPORT = "report.html"
+"""The page of a batch, in its folder."""
+
+
+def run_batch(
+    studies: Batch | str | Path | Sequence[str | Path],
+    out: Path | str,
+    engine: EngineSettings | None = None,
+    *,
+    progress: bool | Progress = True,
+) -> list[Found]:
+    """Trains the runs that are not finished, and writes what the studies find, with a report.
+
+    A run that fails stops no other, and neither does a study whose tables cannot be made; studies are
+    made from the runs that are there. The same call goes on after a kill. Another batch in the same
+    folder shares its runs, and is added to its description.
+
+    Args:
+        studies: A batch, or studies by name ("power_law") or by the path of their file ("my_study.py").
+        out: Folder of the batch: `runs/` (the store), a folder for each study, `report.html`.
+        engine: Where runs are trained; in this process by default.
+        progress: Show progress of all runs together on standard error; or where to report it to.
+
+    Returns:
+        What each study has found, in the order of the batch.
+
+    Raises:
+        ConfigError: there is no such study, or its settings cannot work.
+        StorageError: a file could not be written; complete files are intact.
+    """
+    out, batch = Path(out), _described(studies)
+    store = Store(out / RUNS)
+    planned = [p for entry in batch.studies for p in planned_runs(entry)]
+    jobs = [job for p in planned for job in jobs_of(p, store)]
+    write_text(out / BATCH_FILE, with_others(batch, out).to_yaml())
+    outcome = run_jobs(jobs, engine or EngineSettings(), progress=progress)
+    found = []
+    for entry in batch.studies:
+        of_study = what_is_found(entry, store, outcome)
+        write_found(of_study, out / entry.label)
+        found.append(of_study)
+    write_batch_report(found, out / REPORT)
+    return found
+
+
+def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
+    """Writes the page of a batch again, from the tables and runs in its folder; nothing is trained.
+
+    Args:
+        out: The batch's folder.
+        path: The HTML file; `report.html` in the folder by default.
+
+    Raises:
+        RunError: the folder holds no batch.
+        ConfigError: the file of a study is no longer where it was.
+        StorageError: the file could not be written.
+    """
+    out = Path(out)
+    batch = batch_in(out)
+    if batch is None:
+        raise RunError(
+            f"{out} holds no batch ({BATCH_FILE} is missing). Give --out of `interp batch`."
+        )
+    store = Store(out / RUNS)
+    found = [what_is_found(entry, store, folder=out / entry.label) for entry in batch.studies]
+    return write_batch_report(found, out / REPORT if path is None else path)
+
+
+def _described(studies: Batch | str | Path | Sequence[str | Path]) -> Batch:
+    if isinstance(studies, Batch):
+        return studies
+    names = [studies] if isinstance(studies, str | Path) else list(studies)
+    return Batch.parse({"studies": [{"study": str(name)} for name in names]})

@@ -1,0 +1,119 @@
+"""What the studies of a batch have found: tables, claims, and the files that hold them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from interp.config import Settings
+from interp.engine import Failure, Outcome, Store
+from interp.errors import InterpError
+from interp.files import write_text
+from interp.studies.batch import Entry, jobs_of, planned_runs
+from interp.studies.registry import study_named
+from interp.studies.rules import Claim
+from interp.studies.study import Study, Tables
+from interp.tables import read_undeclared
+
+CLAIMS = "claims"
+"""The file of a study's verdicts, beside its tables."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a study of a batch has found.
+
+    Attributes:
+        label: Its name in the batch.
+        study: The study.
+        settings: Its settings.
+        n_runs: How many runs it needs.
+        n_finished: How many of them are finished.
+        tables: Tables of the finished ones; none without any.
+        claims: The paper's statements held against them.
+        failures: Its runs that could not be finished.
+        error: Why its tables could not be made from finished runs; empty if they could.
+    """
+
+    label: str
+    study: Study
+    settings: Settings
+    n_runs: int
+    n_finished: int
+    tables: Tables
+    claims: Sequence[Claim]
+    failures: Sequence[Failure] = ()
+    error: str = ""
+
+
+def what_is_found(
+    entry: Entry, store: Store, outcome: Outcome | None = None, folder: Path | None = None
+) -> Found:
+    """What a study finds: in its tables in a folder, or else in the finished runs of a store.
+
+    Args:
+        entry: The study of a batch.
+        store: Of its runs.
+        outcome: What became of the runs that were just trained.
+        folder: Where its tables lie, if there are any; they are made from the runs otherwise.
+    """
+    study, settings = study_named(entry.study), entry.study_settings()
+    planned = planned_runs(entry)
+    jobs = {job.folder: job for p in planned for job in jobs_of(p, store)}
+    done = sum(store.finished(job.config) for job in jobs.values())
+    failures = [f for f in outcome.failed if f.job.folder in jobs] if outcome else []
+    tables: Tables = {}
+    claims: Sequence[Claim] = []
+    error = ""
+    try:
+        tables = read_tables(folder) if folder else {}
+        runs = [store.run(p.config) for p in planned if store.finished(p.config)]
+        if runs and not tables:
+            tables = study.tables(settings, runs)
+        claims = study.claims(tables) if tables else []
+    except InterpError as problem:  # a damaged checkpoint, say
+        tables, error = {}, str(problem)
+    except Exception as problem:  # a slip in a study of one's own; the others go on
+        tables, error = {}, f"{type(problem).__name__}: {problem}"
+    return Found(entry.label, study, settings, len(jobs), done, tables, claims, failures, error)
+
+
+def write_found(found: Found, folder: Path) -> None:
+    """Writes a study's tables and claims as CSV, and its settings as YAML, into a folder."""
+    settings = {"study": found.study.name, "settings": found.settings.model_dump(mode="json")}
+    write_text(folder / "settings.yaml", yaml.safe_dump(settings, sort_keys=False))
+    for name, table in found.tables.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    write_text(folder / f"{CLAIMS}.csv", claims_table(found.claims).to_csv(index=False))
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables that `write_found` wrote, by name, without the claims.
+
+    Raises:
+        RunError: one of them is empty, cut off, or no table.
+    """
+    paths = sorted(path for path in folder.glob("*.csv") if path.stem != CLAIMS)
+    remedy = (
+        f"Delete {folder} and run the study again with the same settings (settings.yaml has them) and "
+        f"`interp batch --out {folder.parent}`: runs that are finished are not trained again."
+    )
+    return {path.stem: read_undeclared(path, remedy) for path in paths}
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """Claims as a table: columns `claim`, `paper`, `measured`, `verdict`, `rule`."""
+    columns = ["claim", "paper", "measured", "verdict", "rule"]
+    return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
+
+
+def markdown(claims: Mapping[str, Sequence[Claim]]) -> str:
+    """Claims of several studies, by their titles, as one Markdown table: the README's summary."""
+    lines = ["| study | claim | paper | measured here | verdict |", "|---|---|---|---|---|"]
+    for title, of_study in claims.items():
+        for claim in of_study:
+            cells = (title, claim.claim, claim.paper, claim.measured, f"**{claim.verdict}**")
+            lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,180 @@
+"""Rules: how a claim is decided, and how that is said, in one object.
+
+A rule holds its numbers once. Its text is a template that has to name each of them, and they are the
+only ones that its decision is given, so that what a report says and what is computed cannot drift
+apart. A rule is written down before anybody looks at what was measured.
+
+    steady = Rule.each(
+        "Accuracy on old people at the last step is at least {kept:.0%} of what it was.",
+        lambda seed, kept: seed.last >= kept * seed.first,
+        kept=0.9,
+    )
+    steady.text                 # "... at least 90% of what it was. Agree: in every seed ..."
+    steady.decide(seeds)        # "agree", "disagree" or "cannot tell"
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any, Generic, Literal, TypeVar
+
+from interp.errors import ArgumentError
+
+Case = TypeVar("Case")
+Verdict = Literal["agree", "disagree", "cannot tell"]
+VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell")
+
+EVERY_SEED = (
+    " Agree: in every seed that can tell; disagree: in none; else, or with fewer than {minimum} of "
+    "them: cannot tell."
+)
+"""How `Rule.each` decides, as the end of its text."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, held against what was measured.
+
+    Attributes:
+        claim: The statement, as a sentence.
+        paper: What the paper reports, with figure and scale.
+        measured: What was measured here, with units, scale and number of seeds.
+        verdict: Whether they agree, as the rule decides.
+        rule: The rule: what has to be the case for agree, what for disagree; else it cannot be told.
+    """
+
+    claim: str
+    paper: str
+    measured: str
+    verdict: Verdict
+    rule: str
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Case]):
+    """Decides a claim and states itself.
+
+    Attributes:
+        template: The text, with every number as a placeholder, e.g. "at least {margin:g} higher".
+        decision: From the cases (one a seed, say) and the numbers, by name, to a verdict.
+        numbers: The thresholds, by name.
+
+    Raises:
+        ArgumentError: the template leaves a number out, or names one that there is not.
+    """
+
+    template: str
+    decision: Callable[..., Verdict]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = {name for _, name, _, _ in Formatter().parse(self.template) if name is not None}
+        if named != set(self.numbers):
+            raise ArgumentError(
+                f"The text of a rule names the numbers {sorted(named)}, and it decides with "
+                f"{sorted(self.numbers)}: both have to be the same. Text: {self.template!r}"
+            )
+
+    @classmethod
+    def each(
+        cls,
+        template: str,
+        holds: Callable[..., bool | None],
+        *,
+        minimum: int = 2,
+        ending: str = EVERY_SEED,
+        **numbers: Any,
+    ) -> "Rule[Case]":
+        """A rule about each case by itself, on which all have to say the same (`verdict`).
+
+        Args:
+            template: What has to hold in a case.
+            holds: From a case and the numbers to whether it holds; None where it cannot tell.
+            minimum: With fewer cases that can tell, nothing is decided.
+            ending: What is made of the cases, in words; may name {minimum}.
+            numbers: The thresholds.
+        """
+
+        def decision(cases: Iterable[Case], **given: Any) -> Verdict:
+            return verdict((holds(case, **given) for case in cases), minimum)
+
+        return cls(template + ending.replace("{minimum}", str(minimum)), decision, numbers)
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        return self.template.format(**self.numbers)
+
+    def decide(self, cases: Any) -> Verdict:
+        """The verdict on what was measured."""
+        return self.decision(cases, **self.numbers)
+
+
+@dataclass(frozen=True)
+class Statement(Generic[Case]):
+    """A claim before anything is measured.
+
+    Attributes:
+        claim: A sentence.
+        paper: What the paper reports, with figure and scale.
+        rule: What decides.
+        measured: What was measured, in words, with units; not asked where there are no cases.
+    """
+
+    claim: str
+    paper: str
+    rule: Rule[Case]
+    measured: Callable[[Any], str]
+
+    def against(self, cases: Any) -> Claim:
+        """The claim, held against what was measured."""
+        said = self.measured(cases) if cases else "nothing was measured"
+        return Claim(self.claim, self.paper, said, self.rule.decide(cases), self.rule.text)
+
+
+def verdict(holds: Iterable[bool | None], minimum: int = 2) -> Verdict:
+    """The verdict of seeds: all have to say the same.
+
+    Args:
+        holds: For each seed (or other repetition), whether the statement holds; None where this one
+            cannot tell.
+        minimum: With fewer that can tell, nothing is decided.
+
+    Returns:
+        "agree" where it holds in all, "disagree" where in none, else "cannot tell".
+
+    Example:
+        >>> verdict([True, True, False])
+        'cannot tell'
+    """
+    known = [one for one in holds if one is not None]
+    if len(known) < minimum or len(set(known)) > 1:
+        return "cannot tell"
+    return "agree" if known[0] else "disagree"
+
+
+def differs(
+    differences: Iterable[float | int], margin: float | int, minimum: int = 3
+) -> bool | None:
+    """Whether something is larger in what seeds say together.
+
+    Args:
+        differences: One for each seed.
+        margin: What their mean has to be at least.
+        minimum: With fewer seeds nothing is decided.
+
+    Returns:
+        True where the mean is at least the margin and no seed is below 0; False where that is so the
+        other way round; else None.
+
+    Example:
+        >>> [differs(gains, 25) for gains in ([50, 25, 0], [-25, -50, -25], [75, 50, -25])]
+        [True, False, None]
+    """
+    values = [float(value) for value in differences]
+    if len(values) < minimum:
+        return None
+    mean = sum(values) / len(values)
+    if mean >= margin and min(values) >= 0:
+        return True
+    return False if mean <= -margin and max(values) <= 0 else None
