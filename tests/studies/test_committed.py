@@ -10,7 +10,7 @@ import yaml
 from interp.studies.batch import Batch, claims_table, markdown, read_tables, study_named
 from interp.studies.registry import STUDIES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "artifacts" / "gallery" / "studies"
 NAMES = sorted(path.name for path in COMMITTED.iterdir() if path.is_dir())
 
