@@ -18,7 +18,7 @@ from interp.errors import ConfigError, InterruptedRunError, RunError, StorageErr
 from interp.files import folder_lock
 from interp.run import Run
 from tests.test_progress import Recorder
-from tests.test_resuming import contents, wait_for
+from tests.training.test_resuming import contents, wait_for
 
 TWO = EngineSettings(workers=2)
 

@@ -2,7 +2,7 @@
 
 The table of the differences, one row a hook point:
 
-    python -m tests.test_hook_points > artifacts/gallery/hook_points_by_hand.txt
+    python -m tests.model.test_hook_points > artifacts/gallery/hook_points_by_hand.txt
 """
 
 import warnings
@@ -22,7 +22,7 @@ from interp.model import final_residual, has_fused_forward
 # TransformerLens warns where an edit or a gradient takes RMSNorm off PyTorch's own kernel.
 pytestmark = pytest.mark.filterwarnings("ignore:.*native-autograd path:UserWarning")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "LN": {},
     "RMS": {"model.normalization": "RMS"},

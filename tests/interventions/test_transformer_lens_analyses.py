@@ -17,7 +17,7 @@ from transformer_lens.tools.analysis import attribution_patching
 from interp import preset
 from interp.biographies import Corpus
 from interp.interventions import swapped_people
-from tests.test_fused import make_model
+from tests.model.test_fused import make_model
 
 WIDTH = 6
 POINT = "blocks.1.hook_resid_pre"

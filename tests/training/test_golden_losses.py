@@ -2,7 +2,7 @@
 
 A change that is meant to (other templates, another preset) writes them anew:
 
-    pytest tests/test_golden_losses.py --write-golden-losses
+    pytest tests/training/test_golden_losses.py --write-golden-losses
 """
 
 import json
@@ -14,7 +14,7 @@ from interp.biographies import ATTRIBUTES
 from interp.files import write_json
 from interp.run import Run
 
-GOLDEN = Path(__file__).parent / "golden_losses.json"
+GOLDEN = Path(__file__).parents[1] / "golden_losses.json"
 N_STEPS = 20
 TOLERANCE = 1e-4  # relative; other processors add up in another order
 

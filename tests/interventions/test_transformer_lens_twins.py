@@ -30,7 +30,8 @@ from interp.memory.swap import swap_success
 from interp.model import evaluating
 
 KINDS = ("LN", "RMS", "rotary", "GPT-2")
-DOC = Path(__file__).parents[1] / "docs" / "transformer_lens.md"
+TESTS = Path(__file__).parents[1]
+DOC = TESTS.parent / "docs" / "transformer_lens.md"
 
 
 # How ours are called, in one place each.
@@ -459,10 +460,10 @@ def test_what_the_table_names_exists() -> None:
 
 def test_every_row_is_held_by_a_test() -> None:
     for row in rows_of_the_table():
-        tests = re.findall(r"`(test_\w+)::(test_\w+)`", row[3])
+        tests = re.findall(r"`([\w/]+)::(test_\w+)`", row[3])
         assert tests, row
         for file, test in tests:
-            text = (Path(__file__).parent / f"{file}.py").read_text(encoding="utf-8")
+            text = (TESTS / f"{file}.py").read_text(encoding="utf-8")
             assert f"def {test}(" in text, (file, test)
 
 

@@ -24,7 +24,7 @@ from interp.memory import cache_activations, draw_batches, promoted_logits
 from interp.memory.values import output_weights
 from interp.model import evaluating, has_fused_forward, logits_at, read_patterns, training_loss
 from interp.model import forward as forward_module
-from tests.test_fused import PAD, make_model, stock_loss
+from tests.model.test_fused import PAD, make_model, stock_loss
 
 HEAVY = ("attn.q", "mlp", "ln2", "unembed", "0 attn.hook_out", "0 mlp.hook_out", "global hook")
 """Parts of names of modules at which everything is compared, not only losses and logits."""

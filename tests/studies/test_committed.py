@@ -11,7 +11,7 @@ from interp.studies.batch import Batch
 from interp.studies.found import claims_table, markdown, read_tables
 from interp.studies.registry import STUDIES, study_named
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "artifacts" / "gallery" / "studies"
 NAMES = sorted(path.name for path in COMMITTED.iterdir() if path.is_dir())
 

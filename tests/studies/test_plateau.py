@@ -12,7 +12,7 @@ from interp.phases import DELTA
 from interp.plots import caption
 from interp.studies.plateau import STUDY, PlateauSettings, fit_of, plateau_fits, plateau_table
 
-GALLERY = Path(__file__).parent.parent / "artifacts" / "gallery"
+GALLERY = Path(__file__).parents[2] / "artifacts" / "gallery"
 
 
 def made_up(

@@ -20,7 +20,7 @@ from interp.report.comparison import SECTIONS, attention_maps, compare, write_co
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 from interp.training import train
-from tests.test_report import Page
+from tests.report.test_report import Page
 
 HOSTILE = "<img src=x onerror=alert(1)>'"
 EDGES = ("attribute_to_name", "name_to_name", "control")

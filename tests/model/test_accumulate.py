@@ -30,7 +30,7 @@ from interp.model import (
     pattern_hook,
     read_patterns,
 )
-from tests.test_fused import make_model
+from tests.model.test_fused import make_model
 
 OFFSET = 300.0
 """Added to what is averaged: numbers of this size are 2 apart in bfloat16, sums of them 64 and more."""
