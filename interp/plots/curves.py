@@ -5,9 +5,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.biographies import ATTRIBUTES
+from interp.charts.bands import shade_phases
+from interp.charts.style import PALETTE, describe
 from interp.errors import RunError
-from interp.plots.bands import shade_phases
-from interp.plots.style import PALETTE, describe
 from interp.run import Run
 
 _LINES = {
