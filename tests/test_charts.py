@@ -51,6 +51,7 @@ def test_curves_of_a_table_in_one_call():
     assert [below.showlegend, above.showlegend] == [True, False]
     assert "nats" in above.hovertemplate
     assert above.customdata[-1] == "step 100"
+    assert (figure.layout.xaxis2.tickformat, tuple(figure.layout.xaxis2.range)) == (",d", (0, 100))
     assert figure.layout.yaxis.title.text == "layer 0<br>cost (nats)"
     shaded = {s.name: (s.x0, s.x1) for s in figure.layout.shapes if s.type == "rect"}
     assert shaded == {"statistics": (0, 10), "plateau": (10, 40), "knowledge": (40, 100)}

@@ -88,7 +88,7 @@ def curves(
         "x": axis_of(x_axis),
     }
     by_value = axis if isinstance(axis, Mapping) else None
-    known = titles if by_value is None else by_value
+    known = None if by_value is None and titles is None else {**(by_value or {}), **(titles or {})}
     panels = []
     across = _order(found, column, known)
     for row in _order(found, facet, known):

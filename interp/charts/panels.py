@@ -239,9 +239,9 @@ def _x_axes(
         title = title.replace(", square-root scale", "") if titled else title
     elif x.scale == "log":
         figure.update_xaxes(type="log")
-    elif x is STEPS or x.range is not None:
+    elif x == STEPS or x.range is not None:
         low, high = x.range or (first, last if last > first else first + 1)
-        figure.update_xaxes(range=[low, high], tickformat=",d" if x is STEPS else None)
+        figure.update_xaxes(range=[low, high], tickformat=",d" if x == STEPS else None)
     figure.update_xaxes(title_text=title, row=made.n_rows)
     if phases is not None:
         shade_phases(figure, phases, int(first), int(last), "y domain", made.n_columns, x.place)
