@@ -1,1 +1,74 @@
-"""Kinds of chart: curves over training, bars, heatmap, facets, scatter."""
+"""Kinds of chart: curves over training, bars, heatmap, facets, scatter.
+
+    figure = curves(table, line="position", facet="layer", axis="cost (nats)", unit="nats",
+                    phases=run.phases, seeds=True)
+    describe(figure, "What it costs", "Cost in nats ... Look for ...")
+
+A kind takes a tidy table, and gives a plotly figure with titled axes, a legend, values with their units
+under the pointer, and its own height; `describe` adds the style, a title and a caption.
+"""
+
+from interp.charts.bars import bars
+from interp.charts.curves import curves
+from interp.charts.facets import facets
+from interp.charts.heatmap import CROSSED, has_missing, heatmap, matrix
+from interp.charts.looks import (
+    COLOURS,
+    ROOT_AXIS,
+    ROOT_STEPS,
+    STEPS,
+    SYMBOLS,
+    Axis,
+    Level,
+    Look,
+    looks_of,
+)
+from interp.charts.panels import Line, Panel, draw
+from interp.charts.scatter import scatter
+from interp.charts.style import (
+    DASHES,
+    INK,
+    PALETTE,
+    TEMPLATE,
+    caption,
+    describe,
+    note,
+    plain,
+    title,
+)
+from interp.charts.tidy import at_step, chosen, rows
+
+__all__ = [
+    "COLOURS",
+    "CROSSED",
+    "DASHES",
+    "INK",
+    "PALETTE",
+    "ROOT_AXIS",
+    "ROOT_STEPS",
+    "STEPS",
+    "SYMBOLS",
+    "TEMPLATE",
+    "Axis",
+    "Level",
+    "Line",
+    "Look",
+    "Panel",
+    "at_step",
+    "bars",
+    "caption",
+    "chosen",
+    "curves",
+    "describe",
+    "draw",
+    "facets",
+    "has_missing",
+    "heatmap",
+    "looks_of",
+    "matrix",
+    "note",
+    "plain",
+    "rows",
+    "scatter",
+    "title",
+]

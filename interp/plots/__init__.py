@@ -7,6 +7,7 @@
 The report and the notebooks show the same figures with the same captions.
 """
 
+from interp.charts.style import PALETTE, TEMPLATE, caption, describe, title
 from interp.phases import phase_bands
 from interp.plots.attention import (
     SCORE_NAMES,
@@ -48,7 +49,6 @@ from interp.plots.paths import path_heatmap
 from interp.plots.plateau import phase_sensitivity, scaling
 from interp.plots.probes import probe_curves, probe_sites
 from interp.plots.sites import residual_sites, site_name
-from interp.plots.style import PALETTE, TEMPLATE, caption, describe, title
 from interp.plots.swaps import mlp_ablation, recall_edges, swap_rows, swap_sites, swap_success
 
 __all__ = [

@@ -14,8 +14,8 @@ from math import isnan, sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import DASHES, INK, PALETTE, describe, ramp
 from interp.plots.panels import SYMBOLS, Line, Panel, chosen, over_steps, rows
-from interp.plots.style import DASHES, INK, PALETTE, describe, ramp
 
 _FINETUNING = ("seed", "n_new", "replay_weight", "step", "split", "metric", "value")
 _WEIGHT = "weight of each old pair against 1 for a new one"

@@ -14,9 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.bands import shade_phases, spread_steps
+from interp.charts.style import DASHES, INK, PALETTE, describe, see_through
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.bands import shade_phases, spread_steps
 from interp.plots.panels import (
     COLOURS,
     SIGNED,
@@ -29,7 +30,6 @@ from interp.plots.panels import (
     share_steps,
     whole_numbers,
 )
-from interp.plots.style import DASHES, INK, PALETTE, describe, see_through
 
 SCORE_NAMES = {
     "name_to_name": "name → name",

@@ -13,9 +13,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.bands import spread_steps
+from interp.charts.style import DASHES, INK, PALETTE, describe, plain, see_through
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.bands import spread_steps
 from interp.plots.panels import (
     COLOURS,
     ROOT_AXIS,
@@ -28,7 +29,6 @@ from interp.plots.panels import (
     rows,
     whole_numbers,
 )
-from interp.plots.style import DASHES, INK, PALETTE, describe, plain, see_through
 
 _NO_PHASES = Phases(None, None, 0.0, 0.0)
 _STRIP = 30.0

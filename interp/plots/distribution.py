@@ -16,9 +16,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import DASHES, INK, PALETTE, describe, plain, ramp
 from interp.errors import InterpError
 from interp.plots.panels import SYMBOLS, Line, Panel, chosen, over_steps, rows, whole_numbers
-from interp.plots.style import DASHES, INK, PALETTE, describe, plain, ramp
 
 _RUNS = ("seed", "n_individuals", "plateau_end", "ended", "attribute_loss", "attribute_accuracy")
 _CURVES = ("seed", "n_individuals", "distribution", "step", "metric", "value")

@@ -12,12 +12,12 @@ from math import sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.bands import shade_phases, spread_steps
+from interp.charts.style import DASHES, INK, PALETTE, describe, note, see_through
 from interp.errors import InterpError
 from interp.memory.emergence import FAINT
 from interp.phases import Phases
-from interp.plots.bands import shade_phases, spread_steps
 from interp.plots.panels import COLOURS, Line, Panel, over_steps, rows, whole_numbers
-from interp.plots.style import DASHES, INK, PALETTE, describe, note, see_through
 
 GROUPS = {
     "attention": (

@@ -12,9 +12,9 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.bands import shade_phases, spread_steps
+from interp.charts.style import INK, PALETTE, describe, plain, see_through
 from interp.memory.located_fact import NAME, VALUE, LocatedFact
-from interp.plots.bands import shade_phases, spread_steps
-from interp.plots.style import INK, PALETTE, describe, plain, see_through
 
 _MOST_HEADS = 16  # rows of a heatmap; models with more show those that contribute most
 _MOST_PARTS = 14

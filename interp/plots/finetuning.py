@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import DASHES, INK, PALETTE, describe, note
 from interp.plots.associative_memory import weight_name
 from interp.plots.panels import SYMBOLS, Line, Panel, over_steps, rows
-from interp.plots.style import DASHES, INK, PALETTE, describe, note
 
 _PEOPLE: dict[str, tuple[str, dict[str, Any]]] = {
     "evaluation": ("old people", {"color": PALETTE["blue"], "width": 2.5}),

@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import PALETTE, describe, ramp
 from interp.phases import Phases
 from interp.plots.panels import ROOT_AXIS, Line, Panel, chosen, over_steps, rows
-from interp.plots.style import PALETTE, describe, ramp
 
 _PEOPLE: dict[str, tuple[str, dict[str, Any]]] = {
     "evaluation": ("known people", {"color": PALETTE["blue"], "width": 2.5}),

@@ -14,10 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import INK, PALETTE, describe, see_through
 from interp.errors import InterpError
 from interp.interventions import LOGIT_DIFFERENCE, SITES
 from interp.plots.panels import COLOURS, SIGNED, chosen, rows, unit_label
-from interp.plots.style import INK, PALETTE, describe, see_through
 
 METRIC_NAMES = {
     "log_probability": "log-probability of the own value (nats)",

@@ -12,6 +12,7 @@ from math import sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import describe
 from interp.phases import Phases
 from interp.plots.panels import (
     COLOURS,
@@ -26,7 +27,6 @@ from interp.plots.panels import (
     rows,
     whole_numbers,
 )
-from interp.plots.style import describe
 
 _KEYS = ("step", "layer", "position", "split", "metric", "value", "control")
 _VALUES = ("step", "layer", "position", "path", "metric", "attribute", "value", "control")

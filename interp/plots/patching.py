@@ -14,10 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.bands import shade_phases, spread_steps
+from interp.charts.style import DASHES, INK, PALETTE, describe, ramp, see_through
 from interp.errors import InterpError
 from interp.phases import NAMES, Phases
-from interp.plots.bands import shade_phases, spread_steps
-from interp.plots.style import DASHES, INK, PALETTE, describe, ramp, see_through
 from interp.series import nearest_steps
 
 _COLUMNS = ("seed", "reference_step", "start", "layers", "heads", "step", "metric", "value")

@@ -5,11 +5,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import INK, describe
 from interp.errors import InterpError
 from interp.interventions import LOGIT_DIFFERENCE
 from interp.plots.interventions import METRIC_NAMES
 from interp.plots.panels import SIGNED, chosen, rows, unit_label
-from interp.plots.style import INK, describe
 
 _COLUMNS = ("sender", "sender_layer", "sender_head", "receiver", "layer", "head", "metric", "value")
 _READS = {"q_input": "queries", "k_input": "keys", "v_input": "values"}

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import PALETTE, describe, note
 from interp.errors import InterpError
 from interp.phases import DELTA, PAPER_COEFFICIENT, PAPER_EXPONENT, PowerLawFit
-from interp.plots.style import PALETTE, describe, note
 from interp.run import Run
 
 

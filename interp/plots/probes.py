@@ -12,6 +12,7 @@ from math import sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import describe
 from interp.phases import Phases
 from interp.plots.panels import (
     COLOURS,
@@ -26,7 +27,6 @@ from interp.plots.panels import (
     rows,
 )
 from interp.plots.sites import checked_maps, of_site, residual_sites, site_name, site_styles
-from interp.plots.style import describe
 
 _PROBES = (
     "step", "site", "layer", "position", "attribute", "accuracy", "control", "selectivity",

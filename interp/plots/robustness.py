@@ -4,9 +4,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.bands import shade_phases
+from interp.charts.style import DASHES, PALETTE, describe, ramp, see_through
 from interp.phases import DELTA, Phases
-from interp.plots.bands import shade_phases
-from interp.plots.style import DASHES, PALETTE, describe, ramp, see_through
 
 _DEFAULT = "default"
 

@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import DASHES, GRID, INK, PALETTE, describe, note, see_through
 from interp.plots.panels import COLOURS, SYMBOLS, chosen, legend_key, rows
-from interp.plots.style import DASHES, GRID, INK, PALETTE, describe, note, see_through
 
 _KNOWLEDGE = ("n_groups", "n_repeats", "seed", "step", "group", "metric", "value")
 _TURNS = ("n_groups", "n_repeats", "seed", "repeat", "group", "begin", "end")

@@ -12,8 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts.style import DASHES, INK, ramp
 from interp.plots.panels import SIGNED
-from interp.plots.style import DASHES, INK, ramp
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post")
 """Sites of the residual stream, in order."""

@@ -12,6 +12,7 @@ from math import sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import DASHES, PALETTE, describe
 from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots.panels import (
@@ -35,7 +36,6 @@ from interp.plots.sites import (
     site_styles,
     sites_of,
 )
-from interp.plots.style import DASHES, PALETTE, describe
 
 _SWAPS = ("step", "site", "layer", "position", "sentences", "n", "follows", "kept", "control")
 _ABLATIONS = ("step", "layer", "position", "cost")

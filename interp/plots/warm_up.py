@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.charts.style import INK, PALETTE, describe, note, ramp
 from interp.plots.panels import Line, Panel, over_steps, rows, whole_numbers
-from interp.plots.style import INK, PALETTE, describe, note, ramp
 
 _STYLES: dict[str, tuple[str, str, str]] = {
     "uniform": (INK, "dash", "square"),

@@ -19,10 +19,10 @@ from interp.associative_memory import (
     pretraining_samples,
     train,
 )
+from interp.charts.style import caption
 from interp.errors import CheckpointError, ConfigError, DivergedError, RunError
 from interp.files import folder_lock, write_tensors
 from interp.plots import associative_memory as plots
-from interp.plots.style import caption
 from interp.studies import associative_memory as study
 
 SMALL = AssociativeMemoryConfig().with_settings(

@@ -12,6 +12,7 @@ import torch
 
 import interp
 from interp.biographies import ATTRIBUTES, TokenKind
+from interp.charts.style import caption, title
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.knowledge import ValuePositions
@@ -28,7 +29,6 @@ from interp.memory.located_fact import (
 from interp.model import evaluating
 from interp.phases import Phases
 from interp.plots.fact import located_fact
-from interp.plots.style import caption, title
 from interp.report.located_facts import located_facts_section
 from interp.run import Run
 from interp.run.checkpoints import write_checkpoint

@@ -195,7 +195,7 @@ def test_every_figure_is_explained(table, phases):
 
 
 def test_the_ramp_is_readable_and_ordered():
-    from interp.plots.style import ramp
+    from interp.charts.style import ramp
 
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import interp
+from interp.charts.style import caption
 from interp.config import SamplingConfig
 from interp.errors import ConfigError, InterpError
 from interp.plots import distribution as plots
-from interp.plots.style import caption
 from interp.run import Run
 from interp.studies import celebrities, power_law
 from interp.studies.celebrities import CelebritiesSettings, distribution_name

@@ -14,12 +14,12 @@ import torch
 import interp
 from interp.attention.names import attention_to_names
 from interp.biographies import Corpus
+from interp.charts.style import caption
 from interp.cli import main
 from interp.config import Config
 from interp.errors import ConfigError, RunError
 from interp.knowledge import measured_individuals
 from interp.memory.activations import cache_activations, draw_batches
-from interp.plots.style import caption
 from interp.run import Run, finetuned, fingerprint
 from interp.studies import finetuning as study
 from interp.studies.distribution import DistributionSettings

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import interp
+from interp.charts.style import caption
 from interp.errors import ConfigError
 from interp.knowledge import METRICS, split_batch, value_table
-from interp.plots.style import caption
 from interp.run import Run
 from interp.studies import hallucination as study
 

@@ -1,0 +1,190 @@
+"""Kinds of chart hold the numbers of their tables, and say what is missing."""
+
+import json
+import re
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp import charts
+from interp.charts import Axis, Level, Look, bars, curves, heatmap, matrix, scatter
+from interp.errors import InterpError
+from interp.phases import Phases
+
+STEPS = [0, 10, 40, 100]
+PHASES = Phases(10, 40, 5.6, 0.05)
+
+
+def table() -> pd.DataFrame:
+    """Values that tell seed, layer, position and step."""
+    return pd.DataFrame(
+        [
+            {"seed": seed, "layer": layer, "position": position, "step": step,
+             "value": step / 10 + layer + seed + 100 * (position == "last name"),
+             "control": -1.0}
+            for seed in (0, 2) for layer in (0, 1) for position in ("value", "last name")
+            for step in STEPS
+        ]
+    )  # fmt: skip
+
+
+def drawn(figure, name: str) -> list:
+    found = [trace for trace in figure.data if trace.name == name]
+    assert found, f"no {name!r} among {[trace.name for trace in figure.data]}"
+    return found
+
+
+def test_curves_of_a_table_in_one_call():
+    figure = curves(
+        table(), line="position", facet="layer", axis="cost (nats)", unit="nats", phases=PHASES,
+        seeds=True, level="control",
+    )  # fmt: skip
+    below, above = drawn(figure, "last name")
+    assert (below.yaxis, above.yaxis) == ("y", "y2")
+    assert list(above.x) == STEPS
+    np.testing.assert_allclose(above.y, [102 + step / 10 for step in STEPS])
+    band = drawn(figure, "last name, range of seeds")[1]
+    np.testing.assert_allclose(np.subtract(band.y[:4], band.y[4:][::-1]), 2)
+    assert set(drawn(figure, "value, control")[0].y) == {-1.0}
+    assert [below.showlegend, above.showlegend] == [True, False]
+    assert "nats" in above.hovertemplate
+    assert above.customdata[-1] == "step 100"
+    assert (figure.layout.xaxis2.tickformat, tuple(figure.layout.xaxis2.range)) == (",d", (0, 100))
+    assert figure.layout.yaxis.title.text == "layer 0<br>cost (nats)"
+    shaded = {s.name: (s.x0, s.x1) for s in figure.layout.shapes if s.type == "rect"}
+    assert shaded == {"statistics": (0, 10), "plateau": (10, 40), "knowledge": (40, 100)}
+
+
+def test_a_seed_without_a_step_takes_it_from_the_mean_only_of_its_line():
+    less = table().query("not (seed == 2 and step == 100 and position == 'value')")
+    figure = curves(less, line="position", axis="cost (nats)", seeds=True)
+    assert list(drawn(figure, "value")[0].x) == STEPS[:-1]
+    assert list(drawn(figure, "last name")[0].x) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("spread", "names"),
+    [
+        ("points", ["0, a seed", "0", "1, a seed", "1"]),
+        ("each", ["0, seed 0", "0, seed 2", "1, seed 0", "1, seed 2"]),
+    ],
+)
+def test_seeds_as_points_or_lines(spread, names):
+    looks = {0: Look("#1F83C4", name="0"), 1: Look("#D55E00", name="1")}
+    figure = curves(
+        table(), line="layer", axis="cost (nats)", seeds=True, spread=spread, looks=looks
+    )
+    assert [trace.name for trace in figure.data] == names
+
+
+def test_axes_of_their_own_levels_and_other_numbers_than_steps():
+    both = pd.concat([table().assign(metric="loss"), table().assign(metric="share", value=0.5)])
+    both = both.assign(delta=both["step"] + 1.0)
+    figure = curves(
+        both, x="delta", x_axis=Axis("δ", scale="log", form=",g"), facet="metric",
+        axis={"share": Axis("accuracy (share)", range=(0, 1)), "loss": Axis("loss (nats)", "nats")},
+        levels=[Level("baseline", 5.6, only=("loss",))],
+    )  # fmt: skip
+    assert [a.title.text for a in figure.select_yaxes()] == ["accuracy (share)", "loss (nats)"]
+    assert tuple(figure.layout.yaxis.range) == (0, 1)
+    assert figure.layout.xaxis.type == "log"
+    (level,) = drawn(figure, "baseline")
+    assert (level.yaxis, set(level.y), list(level.x)) == ("y2", {5.6}, [1.0, 101.0])
+    root = curves(table(), axis="loss (nats)", x_axis=charts.ROOT_STEPS)
+    np.testing.assert_allclose(root.data[0].x, [sqrt(step) for step in STEPS])
+
+
+def test_colours_and_dashes_in_the_legend():
+    figure = curves(
+        table(), line="layer", dash="position", axis="cost (nats)", column="seed",
+        dashes={"value": ("at the value", "solid"), "last name": ("at the name", "dash")},
+    )  # fmt: skip
+    line = drawn(figure, "layer 1, at the name")[0]
+    assert line.line.dash == "dash"
+    keys = [t.name for t in figure.data if t.showlegend]
+    assert keys == ["layer 0", "layer 1", "at the value", "at the name"]
+
+
+def test_heatmaps_share_their_colours_and_cross_out_what_is_missing():
+    cells = table().query("seed == 0 and step == 10")
+    first = matrix(cells, row="layer", column="position")
+    second = first.copy() * -2
+    second.iloc[0, 1] = np.nan
+    figure = heatmap(
+        {"a": first, "b": second}, axis="change (nats)", unit="nats", rows="layer",
+        columns="position", upward=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(figure.data[0].z, [[1, 101], [2, 102]])
+    assert figure.layout.coloraxis.cmax == -figure.layout.coloraxis.cmin == 204
+    assert figure.layout.coloraxis.colorbar.title.text == "change (nats)"
+    assert charts.has_missing(figure)
+    (cross,) = figure.layout.shapes
+    assert cross.yref == "y2"
+    corners = re.findall(r"[ML](\S+) (\S+?)(?=[ML]|$)", cross.path)
+    np.testing.assert_allclose(np.array(corners, dtype=float).mean(axis=0), [1, 0], atol=1e-9)
+    assert [figure.layout.yaxis.autorange, figure.layout.yaxis2.autorange] == [True, True]
+    read = heatmap(first, axis="change (nats)", rows="layer", columns="position", until="value")
+    assert list(read.data[0].x) == ["value"]
+    assert not charts.has_missing(read)
+
+
+def test_bars_hold_means_ranges_and_references():
+    at_end = table().query("step == 100")
+    figure = bars(
+        at_end, place="position", group="layer", axis="cost (nats)", unit="nats",
+        levels=[Level("control", -1.0)],
+    )  # fmt: skip
+    mean = drawn(figure, "layer 1")[0]
+    assert list(mean.x) == [12, 112]
+    assert [round(y) for y in mean.y] == [0, 1]
+    assert list(mean.error_x.array) == list(mean.error_x.arrayminus) == [1, 1]
+    assert sorted(drawn(figure, "layer 1, a seed")[0].x) == [11, 13, 111, 113]
+    assert list(drawn(figure, "control")[0].x) == [-1.0, -1.0]
+    assert list(figure.layout.yaxis.ticktext) == ["value", "last name"]
+    upright = bars(at_end, place="position", axis="cost (nats)", upright=True, kind="bars")
+    assert upright.data[0].type == "bar"
+    assert list(upright.data[0].y) == [11.5, 111.5]
+
+
+def test_points_with_the_range_of_their_seeds():
+    points = table().query("step == 10").assign(other=lambda t: 2 * t["value"])
+    figure = scatter(
+        points, x="value", y="other", x_axis="exact (nats)", axis="approximate (nats)",
+        group="layer", label="position", seeds=True, identity=True,
+    )  # fmt: skip
+    equal, first, _ = figure.data
+    assert equal.x == equal.y
+    assert sorted(first.x) == [2, 102]
+    assert sorted(first.y) == [4, 204]
+    assert list(first.error_y.array) == [2, 2]
+    assert figure.layout.xaxis.range == figure.layout.yaxis.range
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda t: curves(t, axis="a (b)", line="site"), r"lacks the columns \['site'\]"),
+        (lambda t: curves(t, axis="", line="layer"), "needs a title"),
+        (
+            lambda t: curves(t, axis={0: "a"}, facet="layer"),
+            r"No axis is given for the panel \[1\]",
+        ),
+        (lambda t: curves(t[:0], axis="a (b)"), "no measured value"),
+        (lambda t: bars(t, axis="a (b)", place="site"), r"lacks the columns \['site'\]"),
+        (lambda t: bars(t[:0], axis="a (b)", place="layer"), "no value to draw"),
+        (lambda t: scatter(t, x="x", y="y", x_axis="x", axis="y"), r"columns \['x', 'y'\]"),
+        (lambda t: matrix(t, row="layer", column="position"), "more than once"),
+        (lambda t: heatmap({}, axis="a", rows="r", columns="c"), "at least one map"),
+    ],
+)
+def test_what_cannot_be_drawn_says_why(draw, words):
+    with pytest.raises(InterpError, match=words):
+        draw(table())
+
+
+def test_every_figure_can_be_written():
+    figure = charts.describe(curves(table(), axis="cost (nats)"), "Costs", "Cost in  nats.")
+    assert charts.caption(figure) == "Cost in nats."
+    assert json.loads(figure.to_json())["layout"]["title"]["text"] == "Costs"
