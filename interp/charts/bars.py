@@ -14,6 +14,8 @@ from interp.errors import InterpError
 from interp.seeds import OverSeeds, over_seeds
 
 _PLACE, _GROUP = 24, 10
+_WIDE = 60
+"""Letters that fit below an upright chart side by side."""
 
 
 def bars(
@@ -231,4 +233,4 @@ def _axes(
     made.figure.update_xaxes(**(named if upright else valued), **at)
     made.figure.update_yaxes(**(valued if upright else named), **at)
     if upright:
-        made.figure.update_xaxes(tickangle=-60 if len(order) > 4 else 0, **at)
+        made.figure.update_xaxes(tickangle=-60 if sum(map(len, names)) > _WIDE else 0, **at)

@@ -14,6 +14,9 @@ from interp.charts.tidy import called, having, rows, values_of
 from interp.errors import InterpError
 from interp.seeds import over_seeds
 
+_BESIDE = ("top right", "bottom left", "bottom right", "top left")
+"""Where labels stand, in turn: those of neighbours differ."""
+
 
 def scatter(
     table: pd.DataFrame,
@@ -30,6 +33,7 @@ def scatter(
     lines: Sequence[Line] = (),
     looks: Mapping[Any, Look] | None = None,
     text: bool = False,
+    path: bool = False,
     height: int = 460,
     what: str = "points",
 ) -> go.Figure:
@@ -49,6 +53,7 @@ def scatter(
         lines: Fits and other lines, with their bands, by x.
         looks: By the value of `group`, in the order to draw.
         text: Whether labels stand beside their points.
+        path: Whether the points of a group are connected, in the order of the table.
         height: Of the figure, in pixels.
         what: What the table holds, for errors.
 
@@ -85,9 +90,10 @@ def scatter(
             symbol = look.symbol
         figure.add_scatter(
             x=[across.place(v) for v in own[x]], y=[up.place(v) for v in own[y]], name=name,
-            mode="markers+text" if text and label is not None else "markers",
+            mode="+".join(["markers", *(["lines"] if path else []), *(["text"] if text else [])]),
+            line={"color": look.colour, "dash": look.dash, "width": 1.5},
             text=None if label is None else [str(v) for v in own[label]],
-            textposition="top center", showlegend=group is not None or bool(lines), customdata=told,
+            textposition=[_BESIDE[i % len(_BESIDE)] for i in range(len(own))], showlegend=group is not None or bool(lines), customdata=told,
             marker={"color": see_through(look.colour, 0.75), "size": 8, "symbol": symbol},
             hovertemplate=f"{name}%{{customdata}}: {across.words} {across.text('%{x')}, "
             f"{up.words} {up.text()}<extra></extra>",
@@ -109,7 +115,8 @@ def _means(
     """The mean point of each label, and whiskers from its lowest to its highest seed."""
     own = table if label is not None else table.assign(point="")
     by = label or "point"
-    of_x, of_y = (over_seeds(own, by, name).set_index(by) for name in (x, y))
+    order = pd.Index(own[by].unique(), name=by)
+    of_x, of_y = (over_seeds(own, by, name).set_index(by).reindex(order) for name in (x, y))
     means = pd.DataFrame({x: of_x["mean"], y: of_y["mean"]}).reset_index()
     return means, {
         name: {

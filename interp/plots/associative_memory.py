@@ -7,15 +7,29 @@ against 1 for a new one; NA: no replay), `step` (from the beginning of fine-tuni
 Source: paper, Appendix Q and R.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from math import isnan, sqrt
+from math import isnan
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import DASHES, INK, PALETTE, describe, ramp
-from interp.plots.panels import SYMBOLS, Line, Panel, chosen, over_steps, rows
+from interp.charts import (
+    DASHES,
+    INK,
+    PALETTE,
+    ROOT_STEPS,
+    Axis,
+    Look,
+    bars,
+    chosen,
+    curves,
+    describe,
+    looks_of,
+    rows,
+    scatter,
+)
 
 _FINETUNING = ("seed", "n_new", "replay_weight", "step", "split", "metric", "value")
 _WEIGHT = "weight of each old pair against 1 for a new one"
@@ -51,26 +65,12 @@ def forgetting_curves(table: pd.DataFrame, n_new: int | None = None) -> go.Figur
     found = chosen(_typed(table, _FINETUNING, "fine-tuning"), "fine-tuning", metric="accuracy")
     n_new = int(found["n_new"].min()) if n_new is None else n_new
     found = chosen(found, "fine-tuning", n_new=n_new)
-    panels = []
-    for split in ("old", "new"):
-        of_split = chosen(found, "fine-tuning", split=split)
-        lines = []
-        for weight, style in _styles(of_split).items():
-            curves = _of_weight(of_split, weight).pivot_table("value", "step", "seed").dropna()
-            several = curves.shape[1] > 1
-            lines.append(
-                Line(
-                    weight_name(weight),
-                    curves.mean(axis=1),
-                    style,
-                    low=curves.min(axis=1) if several else None,
-                    high=curves.max(axis=1) if several else None,
-                )
-            )
-        panels.append(Panel(f"{split} pairs", lines))
-    figure = over_steps(panels, None, "accuracy (share)", place=sqrt, band="range of seeds")
-    figure.update_yaxes(range=[-0.02, 1.06])
-    figure.update_xaxes(title_text="fine-tuning (steps, square-root scale)", row=len(panels))
+    figure = curves(
+        found, line="replay", looks=_looks(found), facet="split",
+        titles={"old": "old pairs", "new": "new pairs"}, seeds=True,
+        axis=Axis("accuracy (share)", range=(-0.02, 1.06)),
+        x_axis=replace(ROOT_STEPS, title="fine-tuning (steps, square-root scale)"),
+    )  # fmt: skip
     figure.update_layout(
         legend_title={"text": _WEIGHT, "side": "top", "font_size": 12}, legend_xref="container",
         legend_x=0.02,
@@ -102,43 +102,19 @@ def replay_tradeoff(table: pd.DataFrame) -> go.Figure:
     found = chosen(_typed(table, _FINETUNING, "fine-tuning"), "fine-tuning", metric="accuracy")
     last = int(found["step"].max())
     ends = found[found["step"] == last]
-    figure = go.Figure()
-    weights = sorted(ends["replay_weight"].unique(), key=_order)
-    marks = {w: SYMBOLS[i % len(SYMBOLS)] for i, w in enumerate(weights)}
-    sizes = sorted(int(n) for n in ends["n_new"].unique())
-    for i, (n_new, colour) in enumerate(zip(sizes, ramp(len(sizes)), strict=True)):
-        own = chosen(ends, "fine-tuning", n_new=n_new)
-        of_weights = {w: rows for w in weights if len(rows := _of_weight(own, w))}
-        seeds = {
-            split: [
-                chosen(rows, "fine-tuning", split=split)["value"] for rows in of_weights.values()
-            ]
-            for split in ("old", "new")
-        }
-        figure.add_scatter(
-            x=[values.mean() for values in seeds["new"]],
-            y=[values.mean() for values in seeds["old"]], mode="lines+markers",
-            customdata=[weight_name(weight) for weight in of_weights],
-            name=f"{n_new:,} new pairs",
-            line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.5},
-            marker={"size": 10, "symbol": [marks[weight] for weight in of_weights]},
-            error_x=_range_bars(seeds["new"]), error_y=_range_bars(seeds["old"]),
-            hovertemplate="%{customdata}: new %{x:.3f}, old %{y:.3f}<extra></extra>",
-        )  # fmt: skip
-    for weight, mark in marks.items():
-        figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=weight_name(weight), hoverinfo="skip",
-            marker={"color": INK, "size": 10, "symbol": mark},
-        )  # fmt: skip
-    figure.update_xaxes(title_text="accuracy on new pairs (share)", range=[-0.04, 1.06])
-    figure.update_yaxes(title_text="accuracy on old pairs (share)", range=[-0.04, 1.06])
-    figure.update_layout(height=480, showlegend=True)
+    wide = ends.pivot_table("value", ["n_new", "replay", "seed"], "split", sort=False)
+    limits = (-0.04, 1.14)
+    figure = scatter(
+        wide.reset_index(), x="new", y="old", group="n_new", label="replay", seeds=True, text=True,
+        path=True, looks=looks_of(*_sizes(ends), ordered=True), height=480,
+        x_axis=Axis("accuracy on new pairs (share)", range=limits),
+        axis=Axis("accuracy on old pairs (share)", range=limits), what="fine-tuning",
+    )  # fmt: skip
     return describe(
         figure,
         "What replay keeps, and what it costs",
         f"""Accuracy on all old pairs against accuracy on all new pairs, both shares, after
-        {last:,} steps of fine-tuning, from no replay along increasing replay weights (marks: the weight
-        of each old pair against 1 for a new one). Points are means over {_seeds(ends)}, bars reach from
+        {last:,} steps of fine-tuning, by replay weight (of each old pair against 1 for a new one). Points are means over {_seeds(ends)}, bars reach from
         the lowest to the highest. Look for a weight in the upper right corner, where nothing would be
         forgotten and everything new known: if there is none, replay helps only in part.""",
     )
@@ -156,28 +132,18 @@ def weight_movement(table: pd.DataFrame) -> go.Figure:
         InterpError: a column is missing, or there is no such row.
     """
     found = chosen(_typed(table, _MOVEMENT, "movement"), "movement", metric="mean movement")
-    weights = sorted(found["replay_weight"].unique(), key=_order)
-    places = list(range(len(weights)))
-    sizes = sorted(int(n) for n in found["n_new"].unique())
-    figure = go.Figure()
-    for part, colour in (("key", PALETTE["blue"]), ("value", PALETTE["orange"])):
-        for i, n_new in enumerate(sizes):
-            own = chosen(found, "movement", part=part, n_new=n_new)
-            seeds = [_of_weight(own, weight)["value"] for weight in weights]
-            figure.add_scatter(
-                x=places, y=[values.mean() for values in seeds], mode="lines+markers",
-                name=f"{part}s" if len(sizes) == 1 else f"{part}s, {n_new:,} new pairs",
-                line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
-                marker={"size": 8, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-                error_y=_range_bars(seeds),
-                hovertemplate="%{y:.3f}",
-            )  # fmt: skip
-    figure.update_xaxes(
-        title_text=_WEIGHT, tickvals=places,
-        ticktext=[weight_name(weight) for weight in weights],
+    sizes, names = _sizes(found)
+    looks = {
+        f"{part}s, {names[n]}": Look(colour, symbol=symbol)
+        for part, colour in (("key", PALETTE["blue"]), ("value", PALETTE["orange"]))
+        for n, symbol in zip(sizes, ("circle", "square", "diamond") * len(sizes), strict=False)
+    }
+    groups = [f"{p}s, {names[int(n)]}" for p, n in zip(found["part"], found["n_new"], strict=True)]
+    figure = bars(
+        found.assign(group=groups), place="replay", group="group", looks=looks, upright=True,
+        places={name: name for name in _looks(found)}, place_axis=_WEIGHT,
+        axis="movement (share of the norm)", what="movement",
     )  # fmt: skip
-    figure.update_yaxes(title_text="movement (share of the norm)", rangemode="tozero")
-    figure.update_layout(height=420, hovermode="x unified")
     return describe(
         figure,
         "Which weights fine-tuning moves",
@@ -189,42 +155,24 @@ def weight_movement(table: pd.DataFrame) -> go.Figure:
 
 
 def _typed(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
-    weights = pd.to_numeric(table.get("replay_weight", pd.Series(dtype=float))).astype(float)
-    return rows(table, columns, what).assign(replay_weight=weights)
+    """The table with replay weights as numbers, and in words (`replay`)."""
+    found = rows(table, columns, what)
+    weights = pd.to_numeric(found["replay_weight"]).astype(float)
+    return found.assign(replay_weight=weights, replay=[weight_name(w) for w in weights])
 
 
-def _range_bars(seeds: Sequence[pd.Series]) -> dict[str, object]:
-    """Bars from the lowest to the highest seed of each point."""
-    return {
-        "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-        "array": [values.max() - values.mean() for values in seeds],
-        "arrayminus": [values.mean() - values.min() for values in seeds],
-    }  # fmt: skip
+def _sizes(table: pd.DataFrame) -> tuple[list[int], Mapping[int, str]]:
+    """Numbers of new pairs, and what they are called."""
+    sizes = sorted({int(n) for n in table["n_new"]})
+    return sizes, {n: f"{n:,} new pairs" for n in sizes}
 
 
-def _order(weight: float) -> float:
-    """No replay comes first."""
-    return -1.0 if isnan(weight) else weight
-
-
-def _of_weight(table: pd.DataFrame, weight: float) -> pd.DataFrame:
-    own = table["replay_weight"].isna() if isnan(weight) else table["replay_weight"] == weight
-    return table[own]
-
-
-def _styles(table: pd.DataFrame) -> dict[float, dict[str, object]]:
-    """Colour and dash of each replay weight, from none to the largest."""
-    weights = sorted(table["replay_weight"].unique(), key=_order)
-    replayed = [weight for weight in weights if not isnan(weight)]
-    styles: dict[float, dict[str, object]] = {}
-    for weight in weights:
-        if isnan(weight):
-            styles[weight] = {"color": INK, "dash": "dash", "width": 3}
-        else:
-            i = replayed.index(weight)
-            colour = ramp(len(replayed))[i]
-            styles[weight] = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-    return styles
+def _looks(table: pd.DataFrame) -> dict[str, Look]:
+    """A look for each replay weight, from none (dashed grey) to the largest."""
+    weights = sorted({float(w) for w in table["replay_weight"].dropna()})
+    replayed = looks_of([weight_name(weight) for weight in weights], ordered=True)
+    none = {weight_name(float("nan")): Look(INK, DASHES[1], 3)}
+    return (none if table["replay_weight"].isna().any() else {}) | replayed
 
 
 def _seeds(table: pd.DataFrame) -> str:

@@ -1,26 +1,40 @@
 """Fine-tuning: what is forgotten and learned, attention, and which weights and keys move.
 
-Tables are those of `interp.studies.finetuning`; tables read back from CSV will do. Source: paper,
-Fig. 5, N, O, P.
+Tables are those of `interp.studies.finetuning`; tables read back from CSV will do. Every function raises
+`InterpError` where a column is missing or there is nothing to draw. Source: paper, Fig. 5, N, O, P.
 """
 
 from collections.abc import Sequence
-from math import isnan, sqrt
-from typing import Any
+from dataclasses import replace
+from math import isnan
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import DASHES, INK, PALETTE, describe, note
+from interp.charts import (
+    DASHES,
+    PALETTE,
+    ROOT_STEPS,
+    Axis,
+    Level,
+    Look,
+    bars,
+    curves,
+    describe,
+    note,
+    rows,
+    scatter,
+)
 from interp.plots.associative_memory import weight_name
-from interp.plots.panels import SYMBOLS, Line, Panel, over_steps, rows
 
-_PEOPLE: dict[str, tuple[str, dict[str, Any]]] = {
-    "evaluation": ("old people", {"color": PALETTE["blue"], "width": 2.5}),
-    "finetuned": (
-        "people fine-tuned on",
-        {"color": PALETTE["orange"], "dash": "dash", "width": 2},
-    ),
+_STEPS = replace(ROOT_STEPS, title="fine-tuning (steps, square-root scale)")
+_PEOPLE = {
+    "evaluation": Look(PALETTE["blue"], width=2.5, name="old people"),
+    "finetuned": Look(PALETTE["orange"], "dash", name="people fine-tuned on"),
+}
+_VARIANTS = {
+    "new": Look(PALETTE["blue"], name="new people"),
+    "rare": Look(PALETTE["orange"], symbol="diamond", name="rare people"),
 }
 _ATTENTION = {
     "name_to_name": "name → name",
@@ -28,13 +42,16 @@ _ATTENTION = {
     "name_sharpness": "sharpness, name",
     "attribute_sharpness": "sharpness, attribute",
 }
+_TRANSPLANTS = {
+    "only": Look(PALETTE["orange"], name="only this part fine-tuned"),
+    "all but": Look(PALETTE["blue"], name="only this part put back"),
+}
 _ROOT = (
     "The axis goes with the square root of steps, so that the first of them can be read. They are steps "
     "of fine-tuning."
 )
 _NOTHING = "No run of fine-tuning without replay has finished."
-Kind = tuple[str, float]
-"""A variant and its replay weight (NaN: none)."""
+_OTHERS = "two different people"
 
 
 def accuracy_curves(table: pd.DataFrame) -> go.Figure:
@@ -44,26 +61,12 @@ def accuracy_curves(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "curves" of the study.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
-    found = _typed(table, ("step", "split", "metric", "value"), "fine-tuning")
-    found = found[found["metric"] == "attribute_accuracy"]
-    panels = []
-    for kind in _kinds(found):
-        own = _of_kind(found, kind)
-        lines = [
-            _line(own[own["split"] == split], name, style)
-            for split, (name, style) in _PEOPLE.items()
-            if (own["split"] == split).any()
-        ]
-        panels.append(Panel(_kind_name(kind), lines))
-    figure = over_steps(
-        panels, None, "accuracy (share)", n_columns=2, place=sqrt, band="range of seeds"
-    )
-    figure.update_yaxes(range=[-0.03, 1.08], tickvals=[0, 0.5, 1])
-    _steps_of_finetuning(figure)
+    found = _accuracy(table)
+    figure = curves(
+        found, line="split", looks=_PEOPLE, facet="kind", titles={k: k for k in _kinds(found)},
+        axis=Axis("accuracy (share)", range=(-0.03, 1.08)), x_axis=_STEPS, seeds=True, n_columns=2,
+    )  # fmt: skip
     return describe(
         figure,
         "What fine-tuning makes a model forget",
@@ -82,47 +85,17 @@ def old_against_new(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "curves" of the study.
-
-    Raises:
-        InterpError: a column is missing.
     """
-    found = _typed(table, ("step", "split", "metric", "value"), "fine-tuning")
-    found = found[found["metric"] == "attribute_accuracy"]
-    last = found.groupby(["variant", "seed", "weight"], dropna=False)["step"].transform("max")
-    ends = found[found["step"] == last]
-    figure = go.Figure()
-    for variant, name, colour, symbol in (
-        ("new", "new people, by replay weight", PALETTE["blue"], "circle"),
-        ("rare", "rare people", PALETTE["orange"], "diamond"),
-    ):
-        x, y, spreads, texts = [], [], [], []
-        for kind in _kinds(ends[ends["variant"] == variant]):
-            own = _of_kind(ends, kind).pivot_table(values="value", index="seed", columns="split")
-            if set(_PEOPLE) <= set(own):
-                x.append(own["finetuned"].mean())
-                y.append(own["evaluation"].mean())
-                spreads.append((own.max() - own.mean(), own.mean() - own.min()))
-                texts.append("rare" if variant == "rare" else weight_name(kind[1]))
-
-        def bars(split: str) -> dict[str, object]:
-            return {
-                "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-                "array": [above[split] for above, _ in spreads],  # noqa: B023
-                "arrayminus": [below[split] for _, below in spreads],  # noqa: B023
-            }  # fmt: skip
-
-        places = ("top right", "bottom left", "bottom right", "top left")
-        figure.add_scatter(
-            x=x, y=y, mode="lines+markers+text" if len(x) > 1 else "markers+text", text=texts,
-            textposition=[places[i % len(places)] for i in range(len(x))], name=name,
-            textfont={"size": 11, "color": INK}, marker={"size": 9, "symbol": symbol},
-            line={"color": colour, "width": 1.5},
-            error_x=bars("finetuned"), error_y=bars("evaluation"),
-            hovertemplate="%{text}: fine-tuned on %{x:.3f}, old %{y:.3f}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title_text="accuracy on people fine-tuned on (share)", range=[-0.1, 1.2])
-    figure.update_yaxes(title_text="accuracy on old people (share)", range=[-0.1, 1.2])
-    figure.update_layout(height=480, showlegend=True)
+    found = _accuracy(table)
+    ends = found[found["step"] == found.groupby(["kind", "seed"])["step"].transform("max")]
+    wide = ends.pivot_table("value", ["variant", "replay", "seed"], "split", sort=False)
+    limits = (-0.1, 1.2)
+    figure = scatter(
+        wide.reindex(columns=list(_PEOPLE)).reset_index(),
+        x="finetuned", y="evaluation", group="variant", label="replay", looks=_VARIANTS, text=True,
+        path=True,        seeds=True, x_axis=Axis("accuracy on people fine-tuned on (share)", range=limits),
+        axis=Axis("accuracy on old people (share)", range=limits), what="fine-tuning",
+    )  # fmt: skip
     return describe(
         figure,
         "What replay keeps, and what it costs",
@@ -140,38 +113,19 @@ def attention_curves(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "attention" of the study.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
     found = _typed(table, ("step", "split", "layer", "metric", "value"), "attention")
     found = found[found["weight"].isna()]
-    layers = sorted({int(layer) for layer in found["layer"]})
-    shown = sorted({layers[0], layers[-1]}) if layers else []
-    colours = {"new": PALETTE["blue"], "rare": PALETTE["orange"]}
-    words = {"evaluation": "old people", "finetuned": "those fine-tuned on"}
-    panels = []
-    for metric, title in _ATTENTION.items():
-        for layer in shown:
-            lines = []
-            own = found[(found["metric"] == metric) & (found["layer"] == layer)]
-            for variant, colour in colours.items():
-                for i, (split, word) in enumerate(words.items()):
-                    part = own[(own["variant"] == variant) & (own["split"] == split)]
-                    if len(part):
-                        style = {"color": colour, "dash": DASHES[i], "width": 2}
-                        name = f"{variant} people: measured on {word}"
-                        lines.append(_line(part, name, style, symbol=SYMBOLS[i]))
-            panels.append(Panel(f"{title}<br>layer {layer}", lines))
-    if not panels:
-        figure = describe(go.Figure(), "Attention while fine-tuning", _NOTHING)
-        note(figure, _NOTHING)
-        return figure
-    figure = over_steps(panels, None, "", n_columns=len(shown) or 1, place=sqrt, band="range")
-    figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
-    figure.update_yaxes(title_text="share", col=1)
-    _steps_of_finetuning(figure)
-    figure.update_layout(height=figure.layout.height + 40)
+    if found.empty:
+        return _nothing("Attention while fine-tuning")
+    shown = sorted({int(found["layer"].min()), int(found["layer"].max())})
+    figure = curves(
+        found[found["layer"].isin(shown)], line="variant", looks=_VARIANTS, dash="split",
+        dashes={"evaluation": ("measured on old people", DASHES[0]),
+                "finetuned": ("on those fine-tuned on", DASHES[1])},
+        facet="metric", titles=_ATTENTION, column="layer", axis=Axis("share", range=(0, 1.05)),
+        x_axis=_STEPS, seeds=True, marks=True,
+    )  # fmt: skip
     return describe(
         figure,
         "Attention while fine-tuning",
@@ -191,55 +145,32 @@ def transplants(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "transplants" of the study.
-
-    Raises:
-        InterpError: a column is missing.
     """
     found = _typed(table, ("transplant", "part", "split", "value"), "transplants")
     found = found[(found["variant"] == "new") & found["weight"].isna()]
-    old = found[found["split"] == "evaluation"].assign(part=found["part"].fillna(""))
-    figure = go.Figure()
-    parts = [part for part in dict.fromkeys(old["part"]) if part]
-    for how, name, colour in (
-        ("only", "only this part fine-tuned", PALETTE["orange"]),
-        ("all but", "only this part put back", PALETTE["blue"]),
-    ):
-        of_part = {
-            part: rows["value"] for part, rows in old[old["transplant"] == how].groupby("part")
-        }
-        values = [of_part[part] for part in parts]
-        figure.add_bar(
-            x=parts, y=[v.mean() for v in values], name=name, marker={"color": colour},
-            error_y={
-                "type": "data", "symmetric": False, "thickness": 1, "width": 3, "color": INK,
-                "array": [v.max() - v.mean() for v in values],
-                "arrayminus": [v.mean() - v.min() for v in values],
-            },
-            hovertemplate="%{x}: %{y:.3f}",
-        )  # fmt: skip
-    for how, name, dash in (("none", "before fine-tuning", "dot"), ("all", "after it", "dash")):
-        level = old.loc[old["transplant"] == how, "value"].mean()
-        if parts and not isnan(level):
-            figure.add_scatter(
-                x=parts, y=[level] * len(parts), mode="lines", name=f"{name} ({level:.2f})",
-                line={"color": PALETTE["grey"], "dash": dash, "width": 2},
-                hovertemplate="%{y:.3f}",
-            )  # fmt: skip
-    if not parts:
-        note(figure, _NOTHING)
-    figure.update_xaxes(title_text="part of the model")
-    figure.update_yaxes(title_text="accuracy on old people (share)", range=[0, 1.05])
-    figure.update_layout(height=440, barmode="group")
+    old = found[found["split"] == "evaluation"]
+    if old.empty:
+        return _nothing("Where the damage is done")
+    whole = old.groupby("transplant")["value"].mean()
+    figure = bars(
+        old[old["transplant"].isin(_TRANSPLANTS)], place="part", group="transplant", kind="bars",
+        looks=_TRANSPLANTS, axis=Axis("accuracy on old people (share)", range=(0, 1.05)),
+        upright=True, place_axis="part of the model",
+        levels=[
+            Level(f"{name} ({whole[how]:.2f})", float(whole[how]), dash=dash, width=2)
+            for how, name, dash in (("none", "before fine-tuning", "dot"), ("all", "after it", "dash"))
+            if how in whole
+        ],
+    )  # fmt: skip
     return describe(
         figure,
         "Where the damage is done",
         f"""Accuracy on old people (share) after fine-tuning on new ones without replay, when parts of the
         model are exchanged: only this part fine-tuned and the rest as before (orange), or only this part put
         back as it was (blue). Dotted: the model before; dashed: after fine-tuning. Each part includes the
-        normalization before it; "embeddings" are those of tokens and positions and the unembedding. {
-            _drawn(found, "Bars")
-        } Look for a low orange bar, a part that does the harm alone, and for a high blue one, a part
-        that repairs it when it is put back.""",
+        normalization before it; "embeddings" are those of tokens and positions and the unembedding.
+        {_drawn(found, "Bars")} Look for a low orange bar, a part that does the harm alone, and for a high
+        blue one, a part that repairs it when it is put back.""",
     )
 
 
@@ -250,18 +181,15 @@ def weight_movement(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "weights" of the study.
-
-    Raises:
-        InterpError: a column is missing.
     """
     found = _typed(table, ("layer", "part", "value"), "weights", ["layer"])
-    place = [
-        f"{part}" if pd.isna(layer) else f"{part} {layer}"
-        for part, layer in zip(found["part"], found["layer"], strict=True)
-    ]
-    found = found.assign(place=place)
+    layers = ["" if pd.isna(layer) else f" {layer}" for layer in found["layer"]]
+    figure = bars(
+        found.assign(place=found["part"] + layers), place="place", group="kind", upright=True,
+        looks=_looks(found), axis="change (share of the norm)", place_axis="weights, and the layer",
+    )  # fmt: skip
     return describe(
-        _moved(found, "change (share of the norm)", "weights, and the layer"),
+        figure,
         "How far weights move",
         f"""The norm (Frobenius) of the change of each weight matrix in fine-tuning, as a share of its norm
         before: embedding, positions and unembedding, then for each layer attention (W_Q, W_K, W_V, W_O) and
@@ -279,24 +207,17 @@ def key_movement(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: "keys" of the study.
-
-    Raises:
-        InterpError: a column is missing.
     """
     columns = ("step", "layer", "position", "value", "control")
     found = _typed(table, columns, "keys")
     found = found[found["step"] == found["step"].max()]
-    place = [
-        f"{position}, {layer}"
-        for position, layer in zip(found["position"], found["layer"], strict=True)
-    ]
-    found = found.assign(place=place).sort_values(["position", "layer"], kind="stable")
-    figure = _moved(found, "1 - cosine", "position, and the layer")
-    control = found.groupby("place", sort=False)["control"].mean()
-    figure.add_scatter(
-        x=list(control.index), y=list(control), mode="markers", name="two different people",
-        marker={"symbol": "line-ew", "size": 22, "line": {"color": PALETTE["grey"], "width": 2}},
-        hovertemplate="two different people: %{y:.3f}<extra></extra>",
+    found = found.sort_values(["position", "layer"], kind="stable")
+    found["place"] = found["position"] + ", " + found["layer"].astype(str)
+    others = found.assign(kind=_OTHERS, value=found["control"])
+    control = {_OTHERS: Look(PALETTE["grey"], symbol="line-ew-open")}
+    figure = bars(
+        pd.concat([found, others]), place="place", group="kind", upright=True,
+        looks={**_looks(found), **control}, axis="1 - cosine", place_axis="position, and the layer",
     )  # fmt: skip
     return describe(
         figure,
@@ -309,75 +230,43 @@ def key_movement(table: pd.DataFrame) -> go.Figure:
     )
 
 
-def _moved(table: pd.DataFrame, axis: str, places: str) -> go.Figure:
-    """Points for each kind of fine-tuning over named places, with the range of seeds."""
-    figure = go.Figure()
-    order = list(dict.fromkeys(table["place"]))
-    palette = [PALETTE[name] for name in ("purple", "green", "orange", "blue", "grey")]
-    kinds = _kinds(table)
-    for i, kind in enumerate(kinds):
-        own = _of_kind(table, kind).groupby("place")["value"].agg(["mean", "min", "max"])
-        own = own.reindex(order)
-        figure.add_scatter(
-            x=order, y=list(own["mean"]), mode="markers", name=_kind_name(kind),
-            marker={"color": palette[i % len(palette)], "size": 9, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-            error_y={
-                "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-                "array": list(own["max"] - own["mean"]),
-                "arrayminus": list(own["mean"] - own["min"]),
-            },
-            hovertemplate=f"{_kind_name(kind)}: %{{y:.3f}}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title_text=places, tickangle=-60)
-    figure.update_yaxes(title_text=axis, rangemode="tozero")
-    figure.update_layout(height=500)
-    return figure
+def _accuracy(table: pd.DataFrame) -> pd.DataFrame:
+    found = _typed(table, ("step", "split", "metric", "value"), "fine-tuning")
+    return found[found["metric"] == "attribute_accuracy"]
 
 
 def _typed(
     table: pd.DataFrame, columns: Sequence[str], what: str, numbers: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The table with its replay weights as numbers, in the column `weight` (NaN: no replay)."""
+    """The table with replay weights as numbers (`weight`; NaN: none), and in words (`replay`, `kind`)."""
     found = rows(table, ("seed", "variant", "replay_weight", *columns), what, numbers)
-    return found.assign(weight=pd.to_numeric(found["replay_weight"]).astype(float))
+    weights = pd.to_numeric(found["replay_weight"]).astype(float)
+    words = [
+        ("rare", "rare people") if variant == "rare"
+        else (weight_name(weight), f"new people, {weight_name(weight)}") if isnan(weight)
+        else (weight_name(weight), f"new, replay {weight_name(weight)}")
+        for variant, weight in zip(found["variant"], weights, strict=True)
+    ]  # fmt: skip
+    replay, kinds = zip(*words, strict=True) if words else ((), ())
+    return found.assign(weight=weights, replay=list(replay), kind=list(kinds))
 
 
-def _kinds(table: pd.DataFrame) -> list[Kind]:
+def _kinds(table: pd.DataFrame) -> list[str]:
     """The kinds of fine-tuning: new people by increasing replay, then rare ones."""
-    kinds = table[["variant", "weight"]].drop_duplicates()
-    pairs = zip(kinds["variant"], kinds["weight"], strict=True)
-    return sorted(
-        ((str(v), float(w)) for v, w in pairs), key=lambda k: (k[0], -1 if isnan(k[1]) else k[1])
-    )
+    return list(table.sort_values(["variant", "weight"], na_position="first")["kind"].unique())
 
 
-def _of_kind(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    variant, weight = kind
-    same = table["weight"].isna() if isnan(weight) else table["weight"] == weight
-    return table[(table["variant"] == variant) & same]
+def _looks(table: pd.DataFrame) -> dict[str, Look]:
+    colours = [PALETTE[name] for name in ("purple", "green", "orange", "blue", "grey")]
+    symbols = ("circle", "square", "diamond", "x", "triangle-up")
+    kinds = zip(_kinds(table), colours * 2, symbols * 2, strict=False)
+    return {kind: Look(colour, symbol=symbol) for kind, colour, symbol in kinds}
 
 
-def _kind_name(kind: Kind) -> str:
-    variant, weight = kind
-    if isnan(weight):
-        return "rare people" if variant == "rare" else "new people, no replay"
-    return f"{variant}, replay {weight_name(weight)}"
-
-
-def _line(table: pd.DataFrame, name: str, style: dict[str, Any], symbol: str | None = None) -> Line:
-    """The mean over seeds, between the lowest and the highest, at steps that all seeds have."""
-    curves = table.pivot_table(values="value", index="step", columns="seed").dropna()
-    low = high = None
-    if curves.shape[1] > 1:
-        low, high = curves.min(axis=1), curves.max(axis=1)
-    return Line(name, curves.mean(axis=1), style, low=low, high=high, symbol=symbol)
-
-
-def _steps_of_finetuning(figure: go.Figure) -> None:
-    for axis in figure.select_xaxes():
-        if axis.title.text:
-            axis.title.text = "fine-tuning (steps)"
-    figure.update_layout(margin_t=72)  # no phases are listed above
+def _nothing(title: str) -> go.Figure:
+    figure = describe(go.Figure(), title, _NOTHING)
+    note(figure, _NOTHING)
+    return figure
 
 
 def _drawn(table: pd.DataFrame, what: str = "Lines") -> str:
