@@ -31,6 +31,7 @@ def bars(
     kind: Literal["dots", "bars"] = "dots",
     upright: bool = False,
     mean: bool = True,
+    zero: bool = True,
     levels: Sequence[Level] = (),
     looks: Mapping[Any, Look] | None = None,
     places: Mapping[Any, str] | None = None,
@@ -52,6 +53,7 @@ def bars(
         kind: "dots", or "bars" from zero.
         upright: Places along the x axis, values along y.
         mean: Whether means are drawn; else seeds alone.
+        zero: Whether the axis of values begins at zero.
         levels: What to compare with, across places.
         looks: By the value of `group`, in the order to draw.
         places: What places are called, in the order to draw; by default as they come.
@@ -101,7 +103,7 @@ def bars(
         for level in levels:
             if level.at([part]):
                 _add_level(made, level, len(order), of_panel, panel, upright)
-        _axes(made, panel, order, of_panel, place, place_axis, places, upright)
+        _axes(made, panel, order, of_panel, place, place_axis, places, upright, zero)
     if by_value is None and not upright:
         made.figure.update_xaxes(title_text="")
         made.figure.update_xaxes(title_text=axis_at(axis, (), unit).title, row=made.n_rows)
@@ -216,6 +218,7 @@ def _axes(
     place_axis: str,
     places: Mapping[Any, str] | None,
     upright: bool,
+    zero: bool,
 ) -> None:
     names = [called(place, value, places) for value in order]
     ends = [-0.5, len(order) - 0.5]
@@ -224,7 +227,8 @@ def _axes(
         "showgrid": False, "title_text": place_axis, "range": ends if upright else ends[::-1],
     }  # fmt: skip
     valued: dict[str, Any] = {
-        "title_text": axis.title, "nticks": 6, "rangemode": "tozero", "showticklabels": True,
+        "title_text": axis.title, "nticks": 6, "showticklabels": True,
+        "rangemode": "tozero" if zero else "normal",
         "tickformat": ",d" if axis.form.endswith(".0f") else None,
         "type": "log" if axis.scale == "log" else None,
         "range": None if axis.range is None else list(axis.range),

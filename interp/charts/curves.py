@@ -42,7 +42,8 @@ def curves(
     """Curves of a tidy table: a line for each value of a column, panels for each value of others.
 
     Args:
-        table: Tidy. Values of one line at one x are averaged; rows without a value are not drawn.
+        table: Tidy. Values of one line at one x are averaged (but with `spread="each"`); rows without a
+            value are not drawn.
         axis: The y axis, with its unit; or one for each value of `facet` or `column`, in the order
             of the panels.
         x: The column of the x axis.
@@ -165,8 +166,10 @@ def _lines(
             if over is not None and spread == "each":
                 for seed in values_of(own[over]):
                     one = having(own, over, seed)
+                    # Row by row: a curve may have several values at one x, as an ROC curve has.
+                    values = pd.Series(one[y].to_numpy(float), index=one[x].to_numpy(float))
                     named = f"{words}, {over} {seed}"
-                    lines.append(Line(named, _mean(one, x, y), **shared))
+                    lines.append(Line(named, values, **shared, entry=words))
                 continue
             extra: dict[str, Any] = {}
             values = _mean(own, x, y)

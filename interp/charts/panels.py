@@ -34,6 +34,7 @@ class Line:
         symbol: Mark at every x, for curves of few points.
         points: What it is the mean of, each drawn as a point: columns `x`, `y`, `seed` and, where
             some look different, `symbol`.
+        entry: What the legend calls it; its name by default.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Line:
     legend: bool = True
     symbol: str | None = None
     points: pd.DataFrame | None = None
+    entry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def add_line(
             hovertemplate=f"{line.name}, %{{customdata}}: {y.text()}<extra></extra>", **shared,
         )  # fmt: skip
     figure.add_scatter(
-        x=placed(line.values.index), y=list(line.values), name=line.name,
+        x=placed(line.values.index), y=list(line.values), name=line.entry or line.name,
         mode="lines" if line.symbol is None else "lines+markers",
         showlegend=made.legend(group, line.legend), line=line.style,
         marker={"size": 7, "symbol": line.symbol or "circle"},

@@ -93,7 +93,8 @@ def scatter(
             mode="+".join(["markers", *(["lines"] if path else []), *(["text"] if text else [])]),
             line={"color": look.colour, "dash": look.dash, "width": 1.5},
             text=None if label is None else [str(v) for v in own[label]],
-            textposition=[_BESIDE[i % len(_BESIDE)] for i in range(len(own))], showlegend=group is not None or bool(lines), customdata=told,
+            textposition=[_BESIDE[i % len(_BESIDE)] for i in range(len(own))],
+            showlegend=group is not None or bool(lines), customdata=told,
             marker={"color": see_through(look.colour, 0.75), "size": 8, "symbol": symbol},
             hovertemplate=f"{name}%{{customdata}}: {across.words} {across.text('%{x')}, "
             f"{up.words} {up.text()}<extra></extra>",

@@ -114,9 +114,10 @@ def replay_tradeoff(table: pd.DataFrame) -> go.Figure:
         figure,
         "What replay keeps, and what it costs",
         f"""Accuracy on all old pairs against accuracy on all new pairs, both shares, after
-        {last:,} steps of fine-tuning, by replay weight (of each old pair against 1 for a new one). Points are means over {_seeds(ends)}, bars reach from
-        the lowest to the highest. Look for a weight in the upper right corner, where nothing would be
-        forgotten and everything new known: if there is none, replay helps only in part.""",
+        {last:,} steps of fine-tuning, by replay weight (of each old pair against 1 for a new
+        one). Points are means over {_seeds(ends)}, bars reach from the lowest to the highest. Look for
+        a weight in the upper right corner, where nothing would be forgotten and everything new
+        known: if there is none, replay helps only in part.""",
     )
 
 

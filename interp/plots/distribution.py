@@ -5,46 +5,38 @@ Tables of runs have a row a run: `seed`, `n_individuals`, `distribution` (a name
 (nats) and `attribute_accuracy` (a share) at the last step; those of a power law have `exponent` too.
 Tables of curves have `seed`, `n_individuals`, `distribution`, `step`, `metric`, `value`. Distributions
 are drawn in the order in which they come; the first is the uniform one.
-Source: paper, Fig. 4, G and H.
+Every function raises `InterpError` where a column is missing or there is no row. Source: paper, Fig. 4, G
+and H.
 """
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.style import DASHES, INK, PALETTE, describe, plain, ramp
+from interp.charts import (
+    DASHES,
+    INK,
+    SYMBOLS,
+    Axis,
+    Level,
+    Look,
+    bars,
+    curves,
+    describe,
+    looks_of,
+    plain,
+    rows,
+)
 from interp.errors import InterpError
-from interp.plots.panels import SYMBOLS, Line, Panel, chosen, over_steps, rows, whole_numbers
 
 _RUNS = ("seed", "n_individuals", "plateau_end", "ended", "attribute_loss", "attribute_accuracy")
 _CURVES = ("seed", "n_individuals", "distribution", "step", "metric", "value")
 _PAPER = "The paper trains for 16,000 steps of 128 biographies (Fig. 4, G, H)."
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """What an axis shows.
-
-    Attributes:
-        column: Of the table of runs.
-        axis: Title, with the unit.
-        form: How numbers are written under the pointer.
-        best: The method of pandas that finds the best mean: "min" or "max".
-    """
-
-    column: str
-    axis: str
-    form: str
-    best: str
-
-
-_PLATEAU = _Measure("plateau_end", "end of the plateau (steps)", ",.0f", "min")
-_LOSS = _Measure("attribute_loss", "final attribute loss (nats)", ".3f", "min")
-_ACCURACY = _Measure("attribute_accuracy", "final accuracy (share)", ".3f", "max")
+_EXPONENT = Axis("exponent α of the power law (0: uniform)", form="g", hover="α =")
+_MEASURES = {
+    "plateau_end": Axis("end of the plateau (steps)", form=",.0f", best="min"),
+    "attribute_loss": Axis("final attribute loss (nats)", best="min"),
+    "attribute_accuracy": Axis("final accuracy (share)", best="max"),
+}
 
 
 def plateau_against_exponent(table: pd.DataFrame) -> go.Figure:
@@ -54,13 +46,9 @@ def plateau_against_exponent(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: Runs; see the module.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
-    figure = _against_exponent(table, [_PLATEAU])
     return describe(
-        figure,
+        _against_exponent(table, "plateau_end"),
         "Power law: end of the plateau",
         f"""The step at which the plateau ends, against the exponent α of the power law by which people
         are shown (0: all equally often; 1: the second half as often as the first, the third a third as
@@ -78,13 +66,9 @@ def final_against_exponent(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: Runs; see the module.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
-    figure = _against_exponent(table, [_LOSS, _ACCURACY])
     return describe(
-        figure,
+        _against_exponent(table, "attribute_loss", "attribute_accuracy"),
         "Power law: what is known in the end",
         f"""Attribute loss (nats, above) and accuracy (a share, below) at the last step, against the
         exponent α of the power law by which people are shown, a line for each number of people N.
@@ -101,49 +85,26 @@ def compared_distributions(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: Runs; see the module.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
     found = _runs(table, "distribution")
-    names = _in_order(found)
-    measures = (_PLATEAU, _LOSS, _ACCURACY)
-    figure = make_subplots(rows=len(measures), vertical_spacing=0.11)
-    for row, measure in enumerate(measures, 1):
-        at = {"row": row, "col": 1}
-        means = found.groupby("distribution")[measure.column].mean()
-        for name in names:
-            own = found[found["distribution"] == name]
-            colour = _style(names, name)["color"]
-            figure.add_scatter(
-                x=list(own[measure.column]), y=[plain(name)] * len(own), mode="markers",
-                name=plain(name), showlegend=False, customdata=list(own["seed"].astype(int)),
-                marker={"color": colour, "size": 8, "symbol": _symbols(own), "line_width": 1.5},
-                hovertemplate=f"{plain(name)}, seed %{{customdata}}: %{{x:{measure.form}}}"
-                "<extra></extra>", **at,
-            )  # fmt: skip
-            figure.add_scatter(
-                x=[means[name]], y=[plain(name)], mode="markers", showlegend=False,
-                name=f"{plain(name)}, mean",
-                marker={"color": colour, "size": 17, "symbol": "line-ns-open", "line_width": 2.5},
-                hovertemplate=f"{plain(name)}, mean: %{{x:{measure.form}}}<extra></extra>", **at,
-            )  # fmt: skip
-        figure.add_vline(
-            x=means[names[0]], line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5}, **at
-        )
-        figure.update_xaxes(title_text=measure.axis, nticks=6, **at)
-        figure.update_yaxes(
-            title_text="who is shown", categoryorder="array",
-            categoryarray=[plain(name) for name in reversed(names)], tickfont_size=11, **at,
-        )  # fmt: skip
-    figure.update_layout(height=170 + len(measures) * (60 + 24 * len(names)), margin_l=8)
+    looks = _looks(found)
+    uniform = found[found["distribution"] == next(iter(looks))]
+    figure = bars(
+        _long(found, *_MEASURES), place="distribution", group="distribution", facet="measure",
+        axis=_MEASURES, zero=False, looks=looks, places={name: plain(name) for name in looks},
+        levels=[
+            Level("mean of the uniform distribution", uniform[name].mean(), (name,), legend=False)
+            for name in _MEASURES
+        ],
+    )  # fmt: skip
+    figure.update_layout(showlegend=False)
     return describe(
         figure,
         "Celebrities and power laws",
         f"""Where the plateau ends (steps, above), and attribute loss (nats) and accuracy (a share) at the
         last step, for distributions of {_people(found)} people: all equally likely, celebrities (so many
         people shown so many times as often as anybody else), and power laws. Everybody is asked about
-        equally often. Circles are runs ({_seeds(found)}), upright bars their means. Look for points on
+        equally often. Open marks are runs ({_seeds(found)}), filled ones their means. Look for points on
         the better side of the dotted line, the mean of the uniform distribution (left of it above and in
         the middle, right of it below), and for whether celebrities get as far from it as power laws.
         {_never(found)} {_PAPER}""",
@@ -157,37 +118,14 @@ def distribution_curves(table: pd.DataFrame) -> go.Figure:
 
     Args:
         table: Curves; see the module.
-
-    Raises:
-        InterpError: a column is missing, or there is no row.
     """
-    found = rows(table, _CURVES, "learning curves", numbers=("n_individuals", "step"))
-    _not_empty(found)
+    found = _not_empty(rows(table, _CURVES, "learning curves", numbers=("n_individuals", "step")))
     found = found[found["n_individuals"] == found["n_individuals"].max()]
-    names = _in_order(found)
-    panels = []
-    for metric in ("attribute_loss", "attribute_accuracy"):
-        of_metric = chosen(found, "learning curves", metric=metric)
-        lines = []
-        for name in _in_order(of_metric):
-            own = of_metric[of_metric["distribution"] == name]
-            seeds = own.pivot_table("value", "step", "seed").dropna()
-            seeds.index = seeds.index.astype(int)
-            several = seeds.shape[1] > 1
-            lines.append(
-                Line(
-                    plain(name),
-                    seeds.mean(axis=1),
-                    _style(names, name),
-                    low=seeds.min(axis=1) if several else None,
-                    high=seeds.max(axis=1) if several else None,
-                )
-            )
-        panels.append(
-            Panel("loss (nats)" if metric == "attribute_loss" else "accuracy (share)", lines)
-        )
-    figure = over_steps(panels, None, "all asked equally", band="range of seeds")
-    figure.update_layout(height=640)
+    figure = curves(
+        found, line="distribution", looks=_looks(found), facet="metric", seeds=True,
+        axis={"attribute_loss": "loss (nats)<br>all asked equally",
+              "attribute_accuracy": "accuracy (share)<br>all asked equally"},
+    )  # fmt: skip
     return describe(
         figure,
         f"Learning with {_people(found)} people",
@@ -199,77 +137,50 @@ def distribution_curves(table: pd.DataFrame) -> go.Figure:
     )
 
 
-def _against_exponent(table: pd.DataFrame, measures: Sequence[_Measure]) -> go.Figure:
-    """Panels of a measure against α: runs as points, means as lines, best means as stars."""
+def _against_exponent(table: pd.DataFrame, *measures: str) -> go.Figure:
+    """Panels of measures against α: runs as points, means as lines, best means as stars."""
     found = _runs(table, "exponent")
-    sizes = whole_numbers(found["n_individuals"])
+    sizes = sorted({int(n) for n in found["n_individuals"]})
+    looks = looks_of(sizes, {n: f"N = {n:,}" for n in sizes}, ordered=True)
+    figure = curves(
+        _long(found, *measures, looks=looks), x="exponent", x_axis=_EXPONENT, line="n_individuals",
+        looks=looks, facet="measure", axis={name: _MEASURES[name] for name in measures}, seeds=True,
+        spread="points",
+    )  # fmt: skip
     exponents = sorted(float(exponent) for exponent in found["exponent"].unique())
-    figure = make_subplots(rows=len(measures), shared_xaxes=True, vertical_spacing=0.07)
-    for row, measure in enumerate(measures, 1):
-        at = {"row": row, "col": 1}
-        for i, (n, colour) in enumerate(zip(sizes, ramp(len(sizes)), strict=True)):
-            own = found[found["n_individuals"] == n]
-            means = own.groupby("exponent")[measure.column].mean()
-            name = f"N = {n:,}"
-            figure.add_scatter(
-                x=list(means.index), y=list(means), mode="lines", name=name, legendgroup=name,
-                line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
-                showlegend=row == 1,
-                hovertemplate=f"{name}, α = %{{x}}: mean %{{y:{measure.form}}}<extra></extra>", **at,
-            )  # fmt: skip
-            figure.add_scatter(
-                x=list(own["exponent"]), y=list(own[measure.column]), mode="markers",
-                name=f"{name}, runs", legendgroup=name, showlegend=False,
-                customdata=list(own["seed"].astype(int)),
-                marker={"color": colour, "size": 7, "symbol": _symbols(own, i), "line_width": 1.5},
-                hovertemplate=f"{name}, α = %{{x}}, seed %{{customdata}}: "
-                f"%{{y:{measure.form}}}<extra></extra>", **at,
-            )  # fmt: skip
-            best = means[means == getattr(means, measure.best)()]
-            figure.add_scatter(
-                x=list(best.index), y=list(best), mode="markers", name=f"{name}, best mean",
-                legendgroup=name, showlegend=False,
-                marker={"color": colour, "size": 15, "symbol": "star"},
-                hovertemplate=f"{name}: best mean at α = %{{x}}, %{{y:{measure.form}}}"
-                "<extra></extra>", **at,
-            )  # fmt: skip
-        figure.update_yaxes(title_text=measure.axis, rangemode="tozero", nticks=6, **at)
-    figure.update_yaxes(tickformat=",d" if _PLATEAU in measures else None)
     figure.update_xaxes(tickvals=exponents, range=[exponents[0] - 0.06, exponents[-1] + 0.06])
-    figure.update_xaxes(title_text="exponent α of the power law (0: uniform)", row=len(measures))
-    figure.update_layout(height=160 + 260 * len(measures))
     return figure
 
 
+def _long(
+    table: pd.DataFrame, *measures: str, looks: dict[int, Look] | None = None
+) -> pd.DataFrame:
+    """A row a run and measure; `symbol`: another mark where the plateau did not end."""
+    marks = [
+        f"{looks[int(n)].symbol if looks else SYMBOLS[0]}-open" if ended else "triangle-right"
+        for n, ended in zip(table["n_individuals"], table["ended"], strict=True)
+    ]
+    named = [column for column in ("exponent", "distribution") if column in table]
+    return table.assign(symbol=marks).melt(
+        [*named, "seed", "n_individuals", "symbol"], list(measures), "measure"
+    )
+
+
 def _runs(table: pd.DataFrame, own: str) -> pd.DataFrame:
-    """The table of runs, checked."""
-    found = rows(table, (*_RUNS, own), "runs", numbers=("n_individuals", "seed"))
-    _not_empty(found)
-    return found
+    return _not_empty(rows(table, (*_RUNS, own), "runs", numbers=("n_individuals", "seed")))
 
 
-def _not_empty(table: pd.DataFrame) -> None:
+def _not_empty(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise InterpError("No run is finished, so that there is nothing to draw.")
+    return table
 
 
-def _in_order(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in dict.fromkeys(table["distribution"])]
-
-
-def _style(names: Sequence[str], name: str) -> dict[str, Any]:
-    """Colour and dash of a distribution: the first, the uniform one, stands out."""
-    place = names.index(name)
-    if place == 0:
-        return {"color": INK, "dash": "dash", "width": 3}
-    colour = ramp(len(names) - 1)[place - 1]
-    return {"color": colour, "dash": DASHES[(place - 1) % len(DASHES)], "width": 2}
-
-
-def _symbols(table: pd.DataFrame, place: int = 0) -> list[str]:
-    """A mark for each run; another one where the plateau did not end."""
-    mark = f"{SYMBOLS[place % len(SYMBOLS)]}-open"
-    return [mark if ended else "triangle-right" for ended in table["ended"]]
+def _looks(table: pd.DataFrame) -> dict[str, Look]:
+    """A look for each distribution: the first, the uniform one, stands out."""
+    names = [str(name) for name in dict.fromkeys(table["distribution"])]
+    words = {name: plain(name) for name in names}
+    return looks_of(names, words, ordered=True, first=Look(INK, DASHES[1], 3))
 
 
 def _never(table: pd.DataFrame) -> str:

@@ -1,31 +1,34 @@
 """Warm-up and adaptive schedules: where they end, how they get there, when they show more people.
 
-Tables are those of `interp.studies.warm_up`; read back from CSV they will do.
+Tables are those of `interp.studies.warm_up`; read back from CSV they will do. Every function raises
+`InterpError` where a column is missing or there is nothing to draw.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import INK, PALETTE, describe, note, ramp
-from interp.plots.panels import Line, Panel, over_steps, rows, whole_numbers
+from interp.charts import INK, PALETTE, Axis, Look, bars, curves, describe, rows
+from interp.charts.style import ramp
+from interp.charts.tidy import whole_numbers
 
-_STYLES: dict[str, tuple[str, str, str]] = {
-    "uniform": (INK, "dash", "square"),
-    "power law": (PALETTE["orange"], "dashdot", "diamond"),
-    "warm-up": (PALETTE["blue"], "solid", "circle"),
-    "adaptive": (PALETTE["green"], "12px,3px", "triangle-up"),
-    "fewer people": (PALETTE["purple"], "dash", "x"),
+_LOOKS = {
+    "uniform": Look(INK, "dash", symbol="square"),
+    "power law": Look(PALETTE["orange"], "dashdot", symbol="diamond"),
+    "warm-up": Look(PALETTE["blue"]),
+    "adaptive": Look(PALETTE["green"], "12px,3px", symbol="triangle-up"),
+    "fewer people": Look(PALETTE["purple"], "dash", symbol="x"),
 }
-"""Colour, dash and symbol of each family of schedules."""
+"""Of each family of schedules."""
 _VALUES = {
-    "accuracy_of_everybody": ("final accuracy (share)", "accuracy", False),
-    "attribute_loss": ("final attribute loss (nats)", "attribute loss", True),
+    "accuracy_of_everybody": (Axis("final accuracy (share)"), "accuracy", False),
+    "attribute_loss": (Axis("final attribute loss (nats)", "nats"), "attribute loss", True),
 }
-"""Axis title, name, and whether less is better, of what `final_values` draws."""
+"""Axis, name, and whether less is better, of what `final_values` draws."""
 
 
 def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> go.Figure:
@@ -37,42 +40,17 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
     Args:
         table: "learned": `schedule`, `family`, `seed` and the column.
         column: `accuracy_of_everybody` (a share) or `attribute_loss` (nats).
-
-    Raises:
-        InterpError: a column is missing.
     """
     found = rows(table, ("schedule", "family", "seed", column), "schedules")
     axis, name, ascending = _VALUES[column]
     means = found.groupby("schedule")[column].mean().sort_values(ascending=ascending)
-    order = list(means.index)
-    figure = go.Figure()
-    for family, (colour, _, symbol) in _STYLES.items():
-        own = found[found["family"] == family]
-        if own.empty:
-            continue
-        figure.add_scatter(
-            x=own[column].tolist(), y=own["schedule"].tolist(), mode="markers", name=family,
-            customdata=own["seed"].tolist(),
-            marker={
-                "symbol": f"{symbol}-open", "size": 9, "color": colour, "line": {"width": 2},
-            },
-            hovertemplate="%{y}, seed %{customdata}: %{x:.3f}<extra></extra>",
-        )  # fmt: skip
-    figure.add_scatter(
-        x=means.tolist(), y=order, mode="markers", name="mean of seeds",
-        marker={"symbol": "line-ns-open", "size": 18, "color": INK, "line": {"width": 2}},
-        hovertemplate="%{y}, mean: %{x:.3f}<extra></extra>",
+    families = dict(zip(found["schedule"], found["family"], strict=True))
+    looks = {schedule: _LOOKS[families[schedule]] for schedule in means.index}
+    figure = bars(
+        found, place="schedule", y=column, group="schedule", looks=looks, axis=axis, zero=False,
+        places={str(schedule): str(schedule) for schedule in means.index}, what="schedules",
     )  # fmt: skip
-    if found.empty:
-        note(figure, "Nothing was measured")
-    figure.update_xaxes(title_text=axis, nticks=6)
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=order[::-1], type="category", showgrid=True,
-        tickfont={"size": 12},
-    )  # fmt: skip
-    figure.update_layout(
-        height=220 + 25 * len(order), legend={"xref": "container", "x": 0.02, "entrywidth": 104}
-    )
+    figure.update_layout(showlegend=False)
     counted = (
         """People left out of training count as not known, so that the control, trained on fewer people
         only, cannot end higher than its share of them."""
@@ -82,8 +60,9 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
     return describe(
         figure,
         f"Final {name} of every schedule",
-        f"""The {name} at the last step on evaluation biographies, one row a schedule, the best on top; a
-        point for each seed ({found["seed"].nunique()}), a tick at their mean. Warm-ups are named by how
+        f"""The {name} at the last step on evaluation biographies, one row a schedule, the best on top; an
+        open mark for each seed ({found["seed"].nunique()}), a filled one at their mean; colours and marks
+        are families. Warm-ups are named by how
         many people are shown at first and for how many epochs, adaptive schedules by how many at first
         and how they grow. {counted} Look for whether warm-ups and adaptive schedules stand above uniform
         sampling and above the power laws by more than seeds differ.""",
@@ -91,7 +70,7 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
 
 
 def schedule_curves(
-    curves: pd.DataFrame, stages: pd.DataFrame, schedules: Sequence[str]
+    table: pd.DataFrame, stages: pd.DataFrame, schedules: Sequence[str]
 ) -> go.Figure:
     """Attribute loss and accuracy over training of some schedules, with when they show more people.
 
@@ -99,56 +78,42 @@ def schedule_curves(
     and then falls faster than it does with uniform sampling.
 
     Args:
-        curves: `schedule`, `family`, `seed`, `step`, `metric`, `value`.
+        table: `schedule`, `family`, `seed`, `step`, `metric`, `value`.
         stages: `schedule`, `seed`, `step`, `people`.
         schedules: Those to draw, e.g. the best of each family.
-
-    Raises:
-        InterpError: a column is missing, or there is no curve of these schedules.
     """
-    found = rows(curves, ("schedule", "family", "seed", "step", "metric", "value"), "curves")
+    found = rows(table, ("schedule", "family", "seed", "step", "metric", "value"), "curves")
+    found = found[found["schedule"].isin(schedules)]
     grown = rows(stages, ("schedule", "seed", "step", "people"), "stages")
-    panels, marks = [], []
-    for row, (metric, name) in enumerate(
-        (("attribute_loss", "attribute loss"), ("attribute_accuracy", "attribute accuracy")), 1
-    ):
-        lines = []
-        for schedule in schedules:
+    families = dict(zip(found["schedule"], found["family"], strict=True))
+    looks = {
+        schedule: replace(_LOOKS[families[schedule]], name=schedule)
+        for schedule in schedules
+        if schedule in families
+    }
+    axes = {
+        "attribute_loss": Axis("attribute loss (nats)", "nats"),
+        "attribute_accuracy": Axis("attribute accuracy (share)"),
+    }
+    figure = curves(found, line="schedule", looks=looks, facet="metric", axis=axes, seeds=True)
+    for row, metric in enumerate(axes, 1):
+        for schedule, look in looks.items():
             own = found[(found["schedule"] == schedule) & (found["metric"] == metric)]
-            if own.empty:
-                continue
-            colour, dash, symbol = _STYLES[str(own["family"].iloc[0])]
-            by_seed = own.pivot_table("value", "step", "seed").dropna()
-            several = by_seed.shape[1] > 1
-            line = Line(
-                schedule,
-                by_seed.mean(axis=1),
-                {"color": colour, "dash": dash, "width": 2},
-                low=by_seed.min(axis=1) if several else None,
-                high=by_seed.max(axis=1) if several else None,
-            )
-            lines.append(line)
             moments = grown[(grown["schedule"] == schedule) & (grown["step"] > 0)]
-            marks.append((row, line, moments, colour, symbol))
-        panels.append(Panel(name, lines))
-    figure = over_steps(panels, None, "", band="range of seeds")
-    for row, line, moments, colour, symbol in marks:
-        if moments.empty:
-            continue
-        steps = moments["step"].astype(float).to_numpy()
-        figure.add_scatter(
-            x=steps.tolist(),
-            y=np.interp(steps, line.values.index.to_numpy(float), line.values.to_numpy(float)).tolist(),
-            mode="markers", showlegend=False, legendgroup=line.name, row=row, col=1, name=line.name,
-            marker={"symbol": f"{symbol}-open", "size": 11, "color": colour, "line": {"width": 2}},
-            customdata=moments[["seed", "people"]].astype(int).to_numpy().tolist(),
-            hovertemplate=(
-                "%{customdata[1]:,d} people from step %{x:,d}, seed %{customdata[0]}"
-                f"<extra>{line.name}</extra>"
-            ),
-        )  # fmt: skip
-    figure.update_yaxes(title_text="attribute loss (nats)", row=1)
-    figure.update_yaxes(title_text="attribute accuracy (share)", row=2)
+            mean = own.pivot_table("value", "step", "seed").dropna().mean(axis=1)
+            if moments.empty or mean.empty:
+                continue
+            steps = moments["step"].astype(float).to_numpy()
+            figure.add_scatter(
+                x=steps.tolist(), name=schedule, legendgroup=schedule, showlegend=False,
+                y=np.interp(steps, mean.index.to_numpy(float), mean.to_numpy(float)).tolist(),
+                mode="markers", row=row, col=1, marker={
+                    "symbol": f"{look.symbol}-open", "size": 11, "color": look.colour, "line_width": 2,
+                },
+                customdata=moments[["seed", "people"]].astype(int).to_numpy().tolist(),
+                hovertemplate="%{customdata[1]:,d} people from step %{x:,d}, seed %{customdata[0]}"
+                f"<extra>{schedule}</extra>",
+            )  # fmt: skip
     return describe(
         figure,
         "Learning curves of the best schedules",
@@ -171,8 +136,6 @@ def shown_people(stages: pd.DataFrame, n_steps: int) -> go.Figure:
         stages: `schedule`, `seed`, `step` (from which on), `people`.
         n_steps: The last step.
 
-    Raises:
-        InterpError: a column is missing.
     """
     found = rows(stages, ("schedule", "seed", "step", "people"), "stages")
     found = found.astype({"step": int, "people": int, "seed": int})
@@ -199,8 +162,6 @@ def shown_people(stages: pd.DataFrame, n_steps: int) -> go.Figure:
             name=f"{n:,} people", line={"color": colours[n], "width": 5},
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    if found.empty:
-        note(figure, "Nothing was measured")
     figure.update_xaxes(
         title_text="training (steps)", range=[0, n_steps], tickformat=",d", nticks=6
     )
