@@ -68,7 +68,7 @@ def test_a_seed_without_a_step_takes_it_from_the_mean_only_of_its_line():
     ("spread", "names"),
     [
         ("points", ["0, a seed", "0", "1, a seed", "1"]),
-        ("each", ["0, seed 0", "0, seed 2", "1, seed 0", "1, seed 2"]),
+        ("each", ["0", "0", "1", "1"]),
     ],
 )
 def test_seeds_as_points_or_lines(spread, names):

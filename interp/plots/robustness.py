@@ -86,7 +86,7 @@ def plateau_ends(table: pd.DataFrame, unit: str = "steps") -> go.Figure:
     figure = bars(
         ends.melt(["variant", "seed"], list(_ENDS), "end").dropna(subset=["value"]),
         place="variant", group="end", looks=_ENDS, mean=False, places={n: n for n in names},
-        axis=Axis(f"training ({unit})", unit, ",.0f"),
+        axis=Axis(f"training ({unit})", unit, ",.0f"), place_axis="setting",
     )  # fmt: skip
     means = ends.groupby("variant")[["statistics_end", "plateau_end"]].mean().loc[names]
     both = means.notna().all(axis=1).to_numpy()

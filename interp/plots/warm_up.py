@@ -48,6 +48,7 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
     looks = {schedule: _LOOKS[families[schedule]] for schedule in means.index}
     figure = bars(
         found, place="schedule", y=column, group="schedule", looks=looks, axis=axis, zero=False,
+        place_axis="schedule",
         places={str(schedule): str(schedule) for schedule in means.index}, what="schedules",
     )  # fmt: skip
     figure.update_layout(showlegend=False)

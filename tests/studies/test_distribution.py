@@ -366,8 +366,8 @@ def test_the_figures_of_power_laws_hold_the_numbers():
     line = traces["N = 512"]
     assert list(line.x) == list(EXPONENTS)
     assert line.y[0] == pytest.approx(256 + 98)
-    assert len(traces["N = 512, runs"].x) == len(EXPONENTS) * len(SEEDS), "every seed is a point"
-    symbols = traces["N = 1,024, runs"].marker.symbol
+    assert len(traces["N = 512, a seed"].x) == len(EXPONENTS) * len(SEEDS), "every seed is a point"
+    symbols = traces["N = 1,024, a seed"].marker.symbol
     assert [s == "triangle-right" for s in symbols] == list(never[table["n_individuals"] == 1024])
     assert traces["N = 1,024"].y[0] == 1025
     assert "Triangles (3 of 54 runs)" in caption(plateau)
@@ -521,12 +521,12 @@ def test_the_figures_of_celebrities_hold_the_numbers():
     assert list(figures) == ["celebrities-compared", "celebrities-curves"]
     compared = figures["celebrities-compared"]
     first = {trace.name: trace for trace in compared.data if trace.yaxis == "y"}
-    assert list(first[SOME].x) == [300, 300, 325]
-    assert first[f"{SOME}, mean"].x[0] == pytest.approx(308.333, abs=0.01)
-    assert list(first["uniform"].x) == [1025, 400, 400]
-    assert first["uniform"].marker.symbol[0] == "triangle-right"
+    assert list(first[f"{SOME}, a seed"].x) == [300, 300, 325]
+    assert first[SOME].x[0] == pytest.approx(308.333, abs=0.01)
+    assert list(first["uniform, a seed"].x) == [1025, 400, 400]
+    assert first["uniform, a seed"].marker.symbol[0] == "triangle-right"
     assert "Triangles (1 of 21 runs)" in caption(compared)
-    assert compared.layout.yaxis.categoryarray[-1] == "uniform", "at the top"
+    assert (compared.layout.yaxis.ticktext[0], compared.layout.yaxis.range[1]) == ("uniform", -0.5)
     check_axes_and_captions(figures)
 
 
