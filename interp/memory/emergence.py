@@ -8,13 +8,10 @@ then followed back, so that a curve is of one thing; what another layer did befo
 
 Dates of different measures have to be compared with care. A prediction cannot follow a swap before the
 model knows the other person, and nats and accuracies grow with knowledge: such a mechanism cannot be
-dated before knowledge, whatever it does. Shares of what names do for the answer are free of that, but
-mean little while names do little: they are ratios to a small effect, and the share of their control
-shows how noisy. Ranks saturate and rise before accuracies. Attention weights
-are bounded by nothing.
+dated before knowledge. Shares of what names do for the answer can, but are noisy while names do little
+(see the share of their control). Ranks saturate and rise before accuracies.
 
-The question is the protocol's (Zucchet et al. 2025 argue from patching that attention comes first);
-the measure by half-strength is this package's.
+Zucchet et al. 2025 argue from patching that attention comes first; the measure by half-strength is ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -140,19 +137,16 @@ def mechanism_strengths(
     """The strength of every mechanism at the checkpoints at which it was measured.
 
     Args:
-        tables: What it is read from, by topic and name (`Mechanism.table`), as the measures return it:
+        tables: What it is read from, by topic and name as in a run's results (`Mechanism.table`):
             ("attention", "scores") from `attention_to_names`, ("memory", "keys"), "values" and "probes"
             from `measure_memory`, ("interventions", "swaps") from `swaps` and "edges" from
-            `recall_edges`. Of a run, its results have these names.
+            `recall_edges`.
         accuracy: What is known, a share by step; of a run `run.curve("attribute_accuracy")`.
 
     Returns:
         Columns `mechanism`, `step`, `value`, `control`, `strength` (value - control). Mechanisms are
         those of `MECHANISMS` and "knowledge". A mechanism without its table, or whose tokens the texts
         do not have (names of one token have no middle), is listed once, with NaN.
-
-    Raises:
-        ArgumentError: no table is given, or one lacks a column that a mechanism is read from.
     """
     steps = [int(table["step"].max()) for table in tables.values() if len(table)]
     if not steps:
@@ -192,8 +186,8 @@ def strength_of(table: pd.DataFrame, mechanism: Mechanism) -> pd.DataFrame:
         others = others.rename(columns={mechanism.value: "_control"})
         chosen = chosen.drop(columns="_control").merge(others, on=keys)
     chosen = chosen[chosen["_value"].notna()]
-    if mechanism.unit and len(chosen):
-        units = list(mechanism.unit)
+    units = list(mechanism.unit)
+    if units and len(chosen):
         chosen = chosen.groupby(["step", *units], as_index=False)[["_value", "_control"]].mean()
         last = chosen[chosen["step"] == chosen["step"].max()].reset_index(drop=True)
         strength = (last["_value"] - last["_control"]).fillna(-np.inf)
@@ -215,14 +209,8 @@ def half_strength_step(
 ) -> float:
     """The step from which a strength stays at half of its final value or above.
 
-    Args:
-        steps: Measured steps, increasing.
-        strengths: The strength at each.
-        faint: Final strengths below this count as absent.
-
-    Returns:
-        The step, interpolated between the last measurement below half and the next; NaN where the
-        mechanism is absent in the end.
+    Interpolated between the last measurement below half and the next, of increasing steps; NaN where the
+    final strength is below `faint`: the mechanism is absent in the end.
 
     Example:
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
@@ -243,21 +231,16 @@ def half_strength_step(
 def emergence_steps(
     strengths: pd.DataFrame, phase_at: Callable[[int], str] | None = None
 ) -> pd.DataFrame:
-    """The step at which each mechanism emerges.
+    """The step at which each mechanism of `mechanism_strengths` emerges.
 
-    Args:
-        strengths: What `mechanism_strengths` returned.
-        phase_at: The phase of a step, e.g. `run.phases.at`.
-
-    Returns:
-        Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the
-        first and the last measured step), and `phase` in which the step lies.
+    Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the first and
+    the last measured step), and `phase` in which the step lies, by `phase_at` (such as `run.phases.at`).
     """
     rows = []
     for mechanism, curve in strengths.groupby("mechanism", sort=False):
         ordered = curve.sort_values("step")
         step = half_strength_step(list(ordered["step"]), list(ordered["strength"]))
         phase = "" if np.isnan(step) or phase_at is None else phase_at(int(step))
-        ends = ordered["strength"].iloc[[0, -1]]
-        rows.append((mechanism, step, float(ends.iloc[0]), float(ends.iloc[1]), phase))
+        start, final = map(float, ordered["strength"].iloc[[0, -1]])
+        rows.append((mechanism, step, start, final, phase))
     return pd.DataFrame(rows, columns=["mechanism", "step", "start", "final", "phase"])
