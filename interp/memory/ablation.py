@@ -3,7 +3,7 @@
 Source: Wang et al. 2022, section 2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -34,21 +34,12 @@ def ablation_costs(
 ) -> pd.DataFrame:
     """What it costs to replace MLP outputs at some tokens by their mean over these tokens.
 
-    Args:
-        model: Any TransformerLens model; it is left as it was.
-        texts: With values.
-        positions: At which tokens of all sentences: names out of `interp.biographies.POSITIONS`, or
-            "control": as many tokens as names have, drawn from other words.
-        batch_size: Texts per forward pass.
-        seed: Of the control's draw.
+    Positions are names out of `interp.biographies.POSITIONS`, in all sentences of texts with values, or
+    "control": as many tokens as names have, drawn (with `seed`) from other words.
 
     Returns:
         Columns `layer` (NA: all layers), `position`, `loss` (attribute loss with the ablation, in
         nats), `intact` (without) and `cost` (loss - intact).
-
-    Raises:
-        ArgumentError: an unknown position, or a model without the hook points, or without effect of an
-            edit there.
     """
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
@@ -76,7 +67,8 @@ def ablation_costs(
 
     def loss(edit: Callable[..., Tensor | None], chosen: Sequence[int] = layers) -> float:
         total = 0.0
-        for number, part in enumerate(texts.split(batch_size)):
+        parts: Iterable[AnyTexts] = texts.split(batch_size)
+        for number, part in enumerate(parts):
             part = part.to(device)
             batch = slice(number * batch_size, (number + 1) * batch_size)
             width = part.tokens.shape[1]

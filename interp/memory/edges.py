@@ -44,11 +44,11 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
     queries = list(dict.fromkeys(query for query, _ in RECALL_EDGES))
     grid = Grid("pattern", queries, heads="all", edit=Knockout(keys))
     table = patch(model, pairs, grid, metrics=("log_probability", "stays"))
-    cells = table.set_index(["metric", "layer", "position"])[["value", "unpatched"]].astype(float)
+    cells = table.set_index(["metric", "layer", "position"])
 
     def cost(layer: int, edge: str) -> float:
-        value, unpatched = cells.loc[("log_probability", layer, edge)]
-        return float(unpatched - value)
+        cell = "log_probability", layer, edge
+        return float(cells["unpatched"][cell]) - float(cells["value"][cell])
 
     rows = []
     for layer in range(model.cfg.n_layers):

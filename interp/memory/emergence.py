@@ -32,15 +32,9 @@ STRENGTH_COLUMNS = ("mechanism", "step", "value", "control", "strength")
 class Mechanism:
     """Something that a model comes to do.
 
-    Attributes:
-        table: The stage and table that it is read from.
-        rows: Its rows in that table.
-        value: The column of its value.
-        control: The column of its control; None for zero.
-        unit: The columns that tell candidates apart (heads, layers, sites), of which that with most
-            strength at the last step is followed; none: their mean.
-        meaning: What its strength is, for people.
-        control_rows: Rows whose value is the control, where it is not a column.
+    It is read from a `table` (of a stage), from some of its `rows`, as the column `value` less the column
+    `control` (None: 0), or less `value` in `control_rows`. Of the candidates that the columns `unit` tell
+    apart (layers, sites), that with most strength at the last step is followed. `meaning` is for people.
     """
 
     table: tuple[str, str]
@@ -177,16 +171,15 @@ def strength_of(table: pd.DataFrame, mechanism: Mechanism) -> pd.DataFrame:
             f"The table {'/'.join(mechanism.table)} has no column {lacking[0]!r}. Columns: "
             f"{', '.join(map(str, table.columns))}."
         )
+    units = list(mechanism.unit)
     chosen = _rows(table, mechanism.rows)
     control = 0.0 if mechanism.control is None else chosen[mechanism.control]
     chosen = chosen.assign(_control=control, _value=chosen[mechanism.value])
     if mechanism.control_rows is not None:
-        keys = ["step", *mechanism.unit]
-        others = _rows(table, mechanism.control_rows)[[*keys, mechanism.value]]
-        others = others.rename(columns={mechanism.value: "_control"})
-        chosen = chosen.drop(columns="_control").merge(others, on=keys)
+        others = _rows(table, mechanism.control_rows).rename(columns={mechanism.value: "_control"})
+        others = others[["step", *units, "_control"]]
+        chosen = chosen.drop(columns="_control").merge(others, on=["step", *units])
     chosen = chosen[chosen["_value"].notna()]
-    units = list(mechanism.unit)
     if units and len(chosen):
         chosen = chosen.groupby(["step", *units], as_index=False)[["_value", "_control"]].mean()
         last = chosen[chosen["step"] == chosen["step"].max()].reset_index(drop=True)

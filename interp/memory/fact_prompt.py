@@ -80,19 +80,20 @@ class FactPrompt:
                 f"The value at token {self.start} has no name before it in its sentence; a value can be "
                 "recalled only after the name it belongs to."
             )
+        rivals = self.rivals
         if len(self.parts) not in (0, len(kind)):
             raise ArgumentError(f"There are {len(kind)} tokens, but {len(self.parts)} parts.")
-        if not self.rivals:
+        if not rivals:
             raise ArgumentError(
                 f"All values of {self.relation} begin with the same token: there is nothing to compare "
                 "the true value with. Locate another fact."
             )
-        if self.target in self.rivals:
+        if self.target in rivals:
             raise ArgumentError(
                 f"The rival {self.target} is the first token of the true value itself."
             )
-        if min(self.rivals) < 0 or len(set(self.rivals)) < len(self.rivals):
-            raise ArgumentError(f"rivals={self.rivals}: they are distinct token ids, from 0.")
+        if min(rivals) < 0 or len(set(rivals)) < len(rivals):
+            raise ArgumentError(f"rivals={rivals}: they are distinct token ids, from 0.")
 
     @classmethod
     def of_text(
@@ -117,10 +118,9 @@ class FactPrompt:
             rivals: First tokens of the relation's values, which the true one is compared with. That
                 of the true one, and repeats, are left out.
             relation: Which relation the fact is of.
-            name: The subject's name, for people; its words by default.
-            value: The value, for people; its words by default.
-            sentence: The number of the sentence that tells the fact; by default the last that tells a
-                value.
+            name: The subject's name, for people; its words by default, as of `value`.
+            value: The value, for people.
+            sentence: The number of the sentence that tells the fact; by default the last with a value.
             held_out: Whether training never showed this subject.
             words: From a token id to its text (a tokenizer's `decode`), or the text of each token of
                 `tokens`; other tokens are then called by their number, as all are by default.

@@ -17,6 +17,7 @@ intraclass correlation: Shrout & Fleiss 1979, "Intraclass correlations", ICC(1,1
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -58,21 +59,11 @@ def key_vectors(
     draws: Sequence[int] = (0, 1),
     batch_size: int = 64,
 ) -> Float[Tensor, "individual neuron"]:
-    """People's key vectors in a layer: neuron activations, averaged over sentences.
+    """People's key vectors in a layer: neuron activations, averaged over draws of sentences.
 
-    Args:
-        model: Any TransformerLens model over the corpus's tokens.
-        corpus: The run's corpus.
-        layer: Which layer's neurons.
-        individuals: Who; everybody by default, held-out people last.
-        position: "last name" or "predicts value" (see `activations.POSITIONS`).
-        attribute: In sentences that tell this attribute; the mean over all six by default.
-        wordings: Sentences of training, or those never seen with a person.
-        draws: Which draws of sentences to average over.
-        batch_size: Biographies per forward pass.
-
-    Raises:
-        ArgumentError: an unknown position or attribute, a layer out of range, nobody, or no draw.
+    Everybody's by default, held-out people last, at one of `activations.POSITIONS`, in the sentences that
+    tell an attribute (by default the mean over all six), in wordings of training or such as were never
+    seen with a person.
 
     Example:
         ```python
@@ -114,7 +105,7 @@ def key_measures(
     of `similarity_same`, but not of selectivity.
 
     Args:
-        facts: Who has which values, and who are namesakes: the corpus, or labels of yours.
+        facts: The corpus, or labels of yours.
         known: Neurons on people that training showed, in at least two draws.
         held_out: On people that it never showed, told in the same way; None if there is nobody.
         seed: Of the shuffled people.
@@ -239,27 +230,20 @@ def _similarities(
     templates: Int64[Tensor, "draw individual"],
 ) -> dict[str, tuple[float, float]]:
     """Mean cosines over all pairs of draws: of a person with herself, a namesake, anybody else."""
-    n_draws, n_people, _ = directions.shape
     same: list[Tensor] = []
-    sums = {"similarity_namesake": [0.0, 0.0], "similarity_other": [0.0, 0.0]}
-    everybody = torch.zeros_like(groups)
-    for one in range(n_draws):
-        for other in range(one + 1, n_draws):
-            a, b = directions[one], directions[other]
-            own = (a * b).sum(dim=-1).double()
-            same.append(own[(templates[one] != templates[other]).to(own.device)])
-            for metric, grouping in (
-                ("similarity_namesake", groups),
-                ("similarity_other", everybody),
-            ):
-                total, count = _pair_sums(a, b, grouping, grouping)
-                sums[metric][0] += total - float(own.sum())
-                sums[metric][1] += count - n_people
-    namesake, others = (s / n if n else float("nan") for s, n in sums.values())
-    own = torch.cat(same)
+    sums = np.zeros((2, 2))  # [namesakes or anybody, sum or count]
+    for one, other in combinations(range(len(directions)), 2):
+        a, b = directions[one], directions[other]
+        with_herself = (a * b).sum(dim=-1).double()
+        same.append(with_herself[(templates[one] != templates[other]).to(a.device)])
+        for row, grouping in zip(sums, (groups, torch.zeros_like(groups)), strict=True):
+            total, count = _pair_sums(a, b, grouping, grouping)
+            row += total - float(with_herself.sum()), count - len(groups)
+    namesakes, others = (float(total / n) if n else float("nan") for total, n in sums)
+    cosines = torch.cat(same)
     return {
-        "similarity_same": (float(own.mean()) if len(own) else float("nan"), others),
-        "similarity_namesake": (namesake, others),
+        "similarity_same": (float(cosines.mean()) if len(cosines) else float("nan"), others),
+        "similarity_namesake": (namesakes, others),
         "similarity_other": (others, float("nan")),
     }
 

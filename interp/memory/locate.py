@@ -67,8 +67,7 @@ def locate_fact(
 
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
-        ArgumentError: no such individual, attribute, wordings or context, or `top` or `draw` out of
-            range; a series without people of its own; or a model in which what is written into the
+        ArgumentError: a series without people of its own, or a model in which what is written into the
             residual stream does not add up to the logits (norms after a block, capped logits, ...).
         CheckpointError: there is no checkpoint at that step.
 

@@ -73,8 +73,7 @@ def swap_success(
         that tells people apart) and `control_share` (by which early shares, of a small effect, are to
         be judged).
 
-        Predictions can follow no more often than the model knows the other person: `follows` cannot
-        rise before knowledge does. `share` has no such bound.
+        `follows` cannot rise before knowledge of the other person does; `share` has no such bound.
     """
     masks = resolve_positions(pairs, SWAP_POSITIONS)
     masks["control"] = control_positions(pairs, masks["every name"], seed)

@@ -217,8 +217,8 @@ def value_measures(
             for metric, pairs in zip(VALUE_METRICS[1:], zip(*agreements, strict=True), strict=True):
                 value, control = (float(np.mean(column)) for column in zip(*pairs, strict=True))
                 measures[metric] = [(value, control), *pairs]
-            for metric, pairs in measures.items():
-                for attribute, pair in zip(("all", *first), pairs, strict=True):
+            for metric, both in measures.items():
+                for attribute, pair in zip(("all", *first), both, strict=True):
                     rows.append((layer, position, path, metric, attribute, *pair))
     columns = ["layer", "position", "path", "metric", "attribute", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
