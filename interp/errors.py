@@ -67,6 +67,21 @@ def listed(given: object, argument: str) -> list[str]:
     return names
 
 
+def require_known(names: Iterable[str], known: Iterable[str], what: str, more: str = "") -> None:
+    """Checks that there are names, and that all of them are known.
+
+    Raises:
+        ArgumentError: one is unknown, or there is none. `what` is what a name is of, `more` what could be
+            given besides names.
+    """
+    names, known = list(names), list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        wrong = f"There is no {what} {unknown[0]!r}." if unknown else f"No {what} is named."
+        near = suggest(str(unknown[0]), known) if unknown else ""
+        raise ArgumentError(f"{wrong}{near} Choose from {', '.join(known)}{more}.")
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the closest of `known`, or an empty string."""
     close = get_close_matches(wrong, list(known), n=1, cutoff=0.6)

@@ -18,15 +18,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import (
-    ATTRIBUTES,
-    AnyTexts,
-    Batch,
-    Corpus,
-    Population,
-    Texts,
-    value_pools,
-)
+from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, Texts, value_pools
 from interp.biographies.lists import DAYS, MONTHS
 from interp.biographies.sampling import Uniform
 from interp.errors import ArgumentError
@@ -47,12 +39,9 @@ METRICS = ("attribute_loss", "attribute_accuracy", "top_probability", "entropy")
 class ValuePositions:
     """Where the tokens of values are predicted, for every value token of some texts.
 
-    Attributes:
-        row: The text.
-        position: The position whose logits predict the token: the one before it.
-        attribute: Index of the attribute; of texts that are no biographies, of the sentence.
-        target: The token.
-        first: Whether it is the first of its value.
+    `row` is the text, `position` that whose logits predict the token, the one before it; `attribute` the
+    index of the attribute (of texts that are no biographies, of the sentence); `first` says whether the
+    token (`target`) is the first of its value.
     """
 
     row: Int[Tensor, " token"]
@@ -65,41 +54,29 @@ class ValuePositions:
     def of(cls, texts: AnyTexts) -> "ValuePositions":
         """The value tokens of texts: by text, then attribute or sentence, then token."""
         if isinstance(texts, Texts):
-            return cls._of_spans(texts)
-        batch = texts
-        n_attributes = batch.value_start.shape[1]
-        lengths = batch.value_length.flatten()
+            spans = texts.spans
+            row, before = spans.predicts_value.nonzero(as_tuple=True)
+            sentence = spans.sentence[row, before + 1].long()
+            first = spans.value_start[row, sentence] == before + 1
+            return cls(row, before, sentence, texts.tokens[row, before + 1], first)
+        n_attributes = texts.value_start.shape[1]
+        lengths = texts.value_length.flatten()
         value = torch.repeat_interleave(lengths)  # which value each token belongs to
         begins = torch.cumsum(lengths, 0) - lengths
         within = torch.arange(len(value), device=value.device) - begins[value]
         row = value // n_attributes
-        position = batch.value_start.flatten()[value] + within
-        return cls(
-            row, position - 1, value % n_attributes, batch.tokens[row, position], within == 0
-        )
-
-    @classmethod
-    def _of_spans(cls, texts: Texts) -> "ValuePositions":
-        spans = texts.spans
-        row, position = spans.predicts_value.nonzero(as_tuple=True)
-        sentence = spans.sentence[row, position + 1].long()
-        first = spans.value_start[row, sentence] == position + 1
-        return cls(row, position, sentence, texts.tokens[row, position + 1], first)
+        position = texts.value_start.flatten()[value] + within
+        target = texts.tokens[row, position]
+        return cls(row, position - 1, value % n_attributes, target, within == 0)
 
 
 def value_statistics(
     logits: Float[Tensor, "token vocab"], where: ValuePositions, n_biographies: int
 ) -> Float[Tensor, "metric batch attribute"]:
-    """The four metrics of every value, from the logits that predict its tokens.
+    """The four metrics of every value, from the logits that predict its tokens (at `where`).
 
-    Args:
-        logits: Logits at `where`, in its order.
-        where: The value tokens.
-        n_biographies: Number of biographies in the batch.
-
-    Returns:
-        `METRICS` along the first axis: summed cross-entropy (nats), whether all tokens are right
-        (0 or 1), top probability and entropy (nats) at the first token.
+    `METRICS` along the first axis: summed cross-entropy (nats), whether all tokens are right (0 or 1), top
+    probability and entropy (nats) at the first token.
     """
     log_probabilities = logits.float().log_softmax(dim=-1)
     loss = -log_probabilities.gather(1, where.target[:, None])[:, 0]
@@ -118,14 +95,7 @@ def value_statistics(
 
 
 def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) -> Batch:
-    """The biographies on which a split is measured: the same every time.
-
-    Args:
-        corpus: The run's corpus.
-        split: Which people, in which wordings.
-        n_individuals: So many of them; all by default. Where all are equally likely the first, else
-            evenly spaced ones, so that frequent and rare people are measured alike.
-    """
+    """The biographies on which a split is measured: of `measured_individuals`, the same every time."""
     people = corpus.population
     individuals = measured_individuals(corpus, split, n_individuals)
     if not len(individuals):
@@ -140,13 +110,10 @@ def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) 
 def measured_individuals(
     corpus: Corpus, split: Split, n_individuals: int | None = None
 ) -> Integer[np.ndarray, " individual"]:
-    """Whom a split is measured on.
+    """Whom a split is measured on: all, or at most `n_individuals`.
 
-    Args:
-        corpus: The run's corpus.
-        split: Which people.
-        n_individuals: So many of them at most; all by default. Where all are equally likely the first,
-            else evenly spaced ones, so that frequent and rare people are measured alike.
+    Where all are equally likely the first, else evenly spaced ones, so that frequent and rare people are
+    measured alike.
     """
     people = corpus.population
     if split == "finetuned":
@@ -169,10 +136,7 @@ def chosen_evenly(
 def value_table(
     model: TransformerLensModel, batch: Batch, batch_size: int = 128
 ) -> Float[np.ndarray, "metric batch attribute"]:
-    """The metrics of every single value of a batch (see `value_statistics`).
-
-    The model is left as it was: same mode, no hook.
-    """
+    """The metrics of every single value of a batch (see `value_statistics`)."""
     parts = []
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     with evaluating(model):
@@ -185,11 +149,7 @@ def value_table(
 
 
 def n_values(texts: AnyTexts) -> int:
-    """How many values some texts have.
-
-    Raises:
-        ArgumentError: none.
-    """
+    """How many values some texts have; there has to be one."""
     n = int(ValuePositions.of(texts).first.sum())
     if not n:
         raise ArgumentError(
@@ -200,12 +160,9 @@ def n_values(texts: AnyTexts) -> int:
 
 
 def summed_loss(model: TransformerLensModel, batch: AnyTexts, where: ValuePositions) -> float:
-    """The cross-entropy of all value tokens of texts together, in nats.
+    """The cross-entropy of all value tokens (`where`) of texts together, in nats.
 
-    Args:
-        model: Any TransformerLens model, with any hooks; mode and gradients are the caller's.
-        batch: The texts.
-        where: Their value tokens.
+    Hooks on the model take effect; its mode and gradients are the caller's.
     """
     logits = logits_at(model, batch.tokens, where.row, where.position)
     losses = F.cross_entropy(logits.float(), where.target, reduction="none")
@@ -219,18 +176,10 @@ def measure(
     n_individuals: int | None = None,
     batch_size: int = 128,
 ) -> pd.DataFrame:
-    """What a model knows of a split, as a tidy table.
+    """What a model over a corpus's tokens knows of a split, as a tidy table.
 
-    Args:
-        model: Any TransformerLens model over the corpus's tokens.
-        corpus: The run's corpus.
-        split: `train`, `evaluation` or `held_out`.
-        n_individuals: Measure so many people (see `split_batch`); all by default.
-        batch_size: Biographies per forward pass.
-
-    Returns:
-        Columns `split`, `metric` (`METRICS`), `attribute` (a name, or "all" for their mean) and
-        `value`.
+    Columns `split`, `metric` (`METRICS`), `attribute` (a name, or "all" for their mean) and `value`; the
+    model is left as it was. People are those of `measured_individuals`.
     """
     batch = split_batch(corpus, split, n_individuals)
     return summarise(value_table(model, batch, batch_size), split)
@@ -252,12 +201,11 @@ class Baseline:
     """The loss of a model that knows how values are distributed, but no individual; in nats.
 
     Attributes:
-        theoretical: Per attribute, the log of the number of values: every value is equally likely.
-        population: Per attribute, the exact entropy of the values that the drawn people have.
-        statistics: Per attribute, what a model can reach that learned the drawn frequencies of
-            values without telling people apart: as `population`, but with day, month and year of
-            a birth date independent. (The joint entropy of N dates is at most log N: to reach it
-            is to know the dates by heart.)
+        theoretical: Per attribute, the log of the number of values.
+        population: Per attribute, the entropy of the values that the drawn people have.
+        statistics: What a model can reach that learned the drawn frequencies without telling people
+            apart: as `population`, but with day, month and year of a birth date independent. (The joint
+            entropy of N dates is at most log N: to reach it is to know them by heart.)
     """
 
     theoretical: dict[str, float]

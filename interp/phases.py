@@ -47,7 +47,7 @@ class Phases:
 
     @property
     def plateau_length(self) -> int | None:
-        """Steps from the end of the statistics phase to the end of the plateau."""
+        """Steps of the plateau, if both its ends are known."""
         if self.statistics_end is None or self.plateau_end is None:
             return None
         return self.plateau_end - self.statistics_end
@@ -64,13 +64,7 @@ class Phases:
 def detect_phases(
     steps: Sequence[int], losses: Sequence[float | int], baseline: float, delta: float = DELTA
 ) -> Phases:
-    """Finds the phases of a loss curve.
-
-    Args:
-        steps: The measured steps, increasing.
-        losses: The attribute loss at each, in nats.
-        baseline: The no-knowledge baseline, in nats.
-        delta: The tolerance δ.
+    """The phases of a loss curve: increasing steps, the attribute loss at each and the baseline in nats.
 
     Example:
         >>> detect_phases([0, 10, 20, 30, 40], [7.0, 5.1, 5.0, 4.0, 1.0], baseline=5.0).plateau_end
@@ -91,13 +85,10 @@ def detect_phases(
 
 @dataclass(frozen=True)
 class Band:
-    """One phase of a run.
+    """One phase of a run, from its first step (`start`) to that at which the next begins (`end`).
 
-    Attributes:
-        name: "statistics", "plateau" or "knowledge".
-        start: Its first step.
-        end: The step at which the next one begins; the last measured step if none does.
-        closed: Whether the run has left this phase (or, for the last phase, reached the end in it).
+    Where none begins, `end` is the last measured step. `closed` says whether the run has left this phase
+    (or, for the last phase, reached the end in it).
     """
 
     name: str
@@ -112,20 +103,12 @@ class Band:
 
 
 def phase_bands(phases: Phases, first: int, last: int) -> list[Band]:
-    """The phases that a run went through, in order; empty stretches are left out.
-
-    Args:
-        phases: Where they meet; either boundary may be None.
-        first: The first measured step.
-        last: The last measured step.
-    """
-    edges: list[int | None] = [first, phases.statistics_end, phases.plateau_end]
+    """The phases between the first and the last measured step, in order, without empty ones."""
+    edges = [first, phases.statistics_end, phases.plateau_end, None]
     bands = []
-    for i, name in enumerate(NAMES):
-        start = edges[i]
+    for name, start, following in zip(NAMES, edges, edges[1:], strict=False):
         if start is None:
             break
-        following = edges[i + 1] if i + 1 < len(edges) else None
         end = last if following is None else following
         # A run may have entered its last phase at its last measurement.
         if end > start or (following is None and start == last):
@@ -140,14 +123,9 @@ def sensitivity(
     deltas: Sequence[float] = DELTAS,
 ) -> pd.DataFrame:
     """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA)."""
-    found = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
-    table = pd.DataFrame(
-        {
-            "delta": deltas,
-            "statistics_end": [p.statistics_end for p in found],
-            "plateau_end": [p.plateau_end for p in found],
-        }
-    )
+    phases = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
+    ends = [(p.delta, p.statistics_end, p.plateau_end) for p in phases]
+    table = pd.DataFrame(ends, columns=["delta", "statistics_end", "plateau_end"])
     return table.astype({"statistics_end": "Int64", "plateau_end": "Int64"})
 
 
@@ -155,13 +133,8 @@ def sensitivity(
 class PowerLawFit:
     """y = coefficient · x^exponent, fitted by least squares on logarithms.
 
-    Attributes:
-        coefficient: The factor, in units of y.
-        exponent: The slope in log-log coordinates.
-        low: Lower end of the exponent's 95% confidence interval.
-        high: Upper end.
-        r_squared: Share of the variance of log y that the fit explains.
-        n_points: Points it was fitted to.
+    `low` and `high` are the ends of the exponent's confidence interval, `r_squared` the share of the
+    variance of log y that the fit explains.
     """
 
     coefficient: float
@@ -177,13 +150,7 @@ def fit_power_law(
 ) -> PowerLawFit:
     """Fits a power law; the interval is Student's, from the scatter around the line.
 
-    Args:
-        x: Positive values, at least three different from one another, e.g. numbers of individuals.
-        y: Positive values, e.g. plateau lengths in steps.
-        confidence: Of the exponent's interval.
-
-    Raises:
-        InterpError: fewer than three points or different x, or values that are not positive.
+    All values have to be positive, and at least three x different; else there is an `InterpError`.
     """
     if len(x) != len(y) or len(set(x)) < 3:
         raise InterpError(

@@ -6,11 +6,13 @@ the three attributes of `Series` is a third.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
+from operator import itemgetter
 from pickle import PicklingError
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -39,21 +41,15 @@ class Series(Protocol):
     @property
     def steps(self) -> list[int]:
         """The steps that have a model, increasing."""
-        ...
 
     @property
     def known_phases(self) -> Phases | None:
         """The phases of the training; None if nobody knows them."""
-        ...
 
     def models(
         self, steps: Sequence[int], device: Device = None
     ) -> Iterator[tuple[int, TransformerBridge]]:
-        """The models at some of the steps, increasing, in eval mode, one at a time.
-
-        A model may be the one before with other weights: it is good until the next is asked for.
-        """
-        ...
+        """The models at increasing steps, in eval mode; each is good until the next is asked for."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Models:
     def models(
         self, steps: Sequence[int], device: Device = None
     ) -> Iterator[tuple[int, TransformerBridge]]:
-        """The models at some steps, where they are; on another device while they are measured."""
+        """The models, where they are; on another device while they are measured."""
         for step in steps:
             model = cast(TransformerBridge, self.by_step[step])
             here = next(cast(nn.Module, model).parameters()).device
@@ -94,11 +90,7 @@ AnySeries = Series | Mapping[int, TransformerLensModel]
 
 
 def as_series(given: AnySeries) -> Series:
-    """A series as such: what is one already, or models by step.
-
-    Raises:
-        ArgumentError: it is neither, or a step is no whole number.
-    """
+    """A series as such: what is one already, or models by step (whole numbers)."""
     if isinstance(given, Mapping):
         wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, Integral)]
         if wrong:
@@ -118,12 +110,9 @@ def as_series(given: AnySeries) -> Series:
 def models_at(
     series: AnySeries, steps: Sequence[int] | None = None, device: Device = None
 ) -> Iterator[tuple[int, TransformerBridge]]:
-    """The models of a series at some steps, increasing; one at a time.
+    """The models of a series at some steps (all by default), increasing; one at a time.
 
-    Args:
-        series: The checkpoints.
-        steps: Which; all by default.
-        device: Where the weights go; where they are by default, those of a run on the CPU.
+    Weights stay where they are unless a device is given; those of a run are on the CPU.
 
     Raises:
         CheckpointError: there is no checkpoint at a step; known before the first is handed out.
@@ -131,27 +120,30 @@ def models_at(
         RunError: there is no checkpoint at all.
     """
     series = as_series(series)
-    chosen = chosen_steps(series, steps)
-    return series.models(chosen, device)
+    return series.models(chosen_steps(series, steps), device)
 
 
 def texts_of(
     series: AnySeries, texts: AnyTexts | None, split: str, n_individuals: int | None
 ) -> AnyTexts:
-    """The texts that are given, or else those that a run measures a split on.
-
-    Raises:
-        ArgumentError: none are given, and the series has none of its own.
-    """
+    """The texts that are given, or else those that a run measures a split on."""
     if texts is not None:
         return texts
-    own = getattr(as_series(series), "texts", None)
-    if own is None:
-        raise ArgumentError(
-            "A series of models has no texts of its own. Give texts: interp.Texts(tokens, spans)."
-        )
-    drawn: AnyTexts = own(split, n_individuals)
+    remedy = "texts of its own. Give texts: interp.Texts(tokens, spans)"
+    drawn: AnyTexts = of_run(as_series(series), "texts", remedy)(split, n_individuals)
     return drawn
+
+
+def of_run(series: AnySeries, name: str, remedy: str) -> Any:
+    """What a run has beyond its models: its `corpus`, its `texts`.
+
+    Raises:
+        ArgumentError: the series is no run. `remedy` says what it lacks, and what to give instead.
+    """
+    found = getattr(series, name, None)
+    if found is None:
+        raise ArgumentError(f"A series of models has no {remedy}.")
+    return found
 
 
 def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
@@ -163,19 +155,16 @@ def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
         raise ArgumentError("steps=[] names no checkpoint; leave it out to read all of them.")
     unknown = sorted(set(steps) - set(there))
     if unknown:
+        path = getattr(series, "path", None)
         raise CheckpointError(
-            f"There is no checkpoint at step {unknown[0]}{_where(series)}. Steps: "
-            f"{', '.join(map(str, there))}."
+            f"There is no checkpoint at step {unknown[0]}{'' if path is None else f' in {path}'}. "
+            f"Steps: {', '.join(map(str, there))}."
         )
     return sorted(set(steps))
 
 
 def steps_of(series: Series) -> list[int]:
-    """The steps of a series.
-
-    Raises:
-        RunError: it has none.
-    """
+    """The steps of a series, of which there has to be one."""
     steps = list(series.steps)
     if not steps:
         path = getattr(series, "path", None)
@@ -217,33 +206,29 @@ def over_steps(
         raise ArgumentError(f"workers={workers}: at least one process has to work.")
     series = as_series(series)
     chosen = chosen_steps(series, steps)
-    if workers is None:
-        found = _measured(series, measure, chosen, device)
-        return list(counted(found, len(chosen), "checkpoint", progress))
-    if workers == 1 or len(chosen) < 2:
-        with using_threads(1):
-            found = _measured(series, measure, chosen, device)
-            return list(counted(found, len(chosen), "checkpoint", progress))
-    size = max(1, len(chosen) // (_CHUNKS * workers))
+    if workers in (None, 1) or len(chosen) < 2:
+        with nullcontext() if workers is None else using_threads(1):
+            measured = ((step, measure(model)) for step, model in series.models(chosen, device))
+            return list(counted(measured, len(chosen), "checkpoint", progress))
+    size = max(1, len(chosen) // (_CHUNKS * int(workers or 1)))
     chunks = [chosen[start : start + size] for start in range(0, len(chosen), size)]
     progress(0.0)
-    jobs = (delayed(_measured_alone)(series, measure, chunk, device) for chunk in chunks)
-    tables: list[tuple[int, T]] = []
+    jobs = (delayed(_in_worker)(series, measure, chunk, device) for chunk in chunks)
+    results: list[tuple[int, T]] = []
     with warnings.catch_warnings():
         # A worker that has grown is replaced by a fresh one, and nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
             for chunk in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
-                tables += chunk
-                progress(
-                    len(tables) / len(chosen), f"checkpoint {len(tables):,} of {len(chosen):,}"
-                )
+                results += chunk
+                done = len(results)
+                progress(done / len(chosen), f"checkpoint {done:,} of {len(chosen):,}")
         except PicklingError as error:
             raise ArgumentError(
                 f"workers={workers}: this series or measure cannot be sent to another process ({error}). "
                 "Leave workers out, or give a series that reads its models from disk."
             ) from error
-    return sorted(tables, key=lambda found: found[0])
+    return sorted(results, key=itemgetter(0))
 
 
 def table_over_steps(
@@ -255,23 +240,18 @@ def table_over_steps(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """What is measured of a series' models, one table below the other, with `step` in front.
+    """The tables that `over_steps` measures, one below the other, with `step` in front."""
+    tables = over_steps(series, measure, steps, device, workers=workers, progress=progress)
+    return stacked(tables)
 
-    Args:
-        series: The checkpoints.
-        measure: From a model to a table.
-        steps: Which checkpoints; all by default.
-        device: Where to compute; see `over_steps`.
-        workers: Processes of one thread each; see `over_steps`.
-        progress: Told after each checkpoint.
 
-    Raises:
-        CheckpointError, ArgumentError, RunError: as `models_at`.
-    """
-    found = over_steps(series, measure, steps, device, workers=workers, progress=progress)
-    for step, table in found:
+def stacked(tables: Iterable[tuple[int, pd.DataFrame]]) -> pd.DataFrame:
+    """Tables by step, one below the other, with `step` in front."""
+    parts = []
+    for step, table in tables:
         table.insert(0, "step", step)
-    return pd.concat([table for _, table in found], ignore_index=True)
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
 
 
 def nearest_step(steps: Sequence[int], wanted: float | int) -> int:
@@ -290,9 +270,6 @@ def informative_steps(series: AnySeries) -> list[int]:
     The first; those nearest to the end of the statistics phase, the middle of the plateau, its end,
     one and a half times, twice and three times that; the last. Where the plateau has not been left,
     or nobody knows of one, the rest evenly spaced between the phases that are known and the last.
-
-    Raises:
-        RunError: there is no checkpoint.
     """
     series = as_series(series)
     steps, phases = steps_of(series), series.known_phases
@@ -314,9 +291,6 @@ def steps_around_plateau(series: AnySeries) -> list[int]:
     All from half of the statistics phase to twice the plateau's end; before and after that, those
     that are at least a quarter later than the one before, and the first and the last. Where the
     plateau has not been left, or nobody knows of one: all.
-
-    Raises:
-        RunError: there is no checkpoint.
     """
     series = as_series(series)
     steps, phases = steps_of(series), series.known_phases
@@ -330,21 +304,8 @@ def steps_around_plateau(series: AnySeries) -> list[int]:
     return kept
 
 
-def _measured(
-    series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
-) -> Iterator[tuple[int, T]]:
-    for step, model in series.models(steps, device):
-        yield step, measure(model)
-
-
-def _measured_alone(
+def _in_worker(
     series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
 ) -> list[tuple[int, T]]:
-    """In a worker process."""
     with using_threads(1):
-        return list(_measured(series, measure, steps, device))
-
-
-def _where(series: Series) -> str:
-    path = getattr(series, "path", None)
-    return "" if path is None else f" in {path}"
+        return [(step, measure(model)) for step, model in series.models(steps, device)]

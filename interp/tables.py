@@ -39,8 +39,7 @@ class Column:
 
     Attributes:
         name: Its name.
-        kind: What its entries are. Read as int64, float64, text or bool; whole numbers and booleans
-            that may be missing as pandas' Int64 and boolean.
+        kind: Read as int64, float64, text or bool; as Int64 or boolean where entries may be missing.
         meaning: What an entry says, for people.
         unit: Its unit; empty without one.
         missing: What a missing entry (an empty field; NA or NaN in a frame) means; None: there is none.
@@ -68,15 +67,7 @@ class Column:
         return None if fits(values) else f"{values.dtype} is not {_KINDS[self.kind]}"
 
     def parsed(self, fields: Sequence[str], lines: Sequence[int]) -> "pd.Series[Any]":
-        """The entries of a file's fields.
-
-        Args:
-            fields: The fields of the column.
-            lines: The line of each, for the error.
-
-        Raises:
-            ValueError: a field is empty or holds something else.
-        """
+        """The entries of a file's fields; an error (ValueError) names the line of a wrong one."""
         entries: list[Any] = []
         for field, line in zip(fields, lines, strict=True):
             if not field and self.missing is None:
@@ -103,26 +94,16 @@ class Column:
         return {"True": True, "False": False}[field] if self.kind == "boolean" else field
 
     def _dtype(self) -> Any:
-        if self.kind == "text":
-            return _TEXT
-        if self.kind == "number":
-            return np.dtype("float64")
-        if self.missing is None:
-            return np.dtype("int64" if self.kind == "integer" else "bool")
-        return pd.Int64Dtype() if self.kind == "integer" else pd.BooleanDtype()
+        whole, truth = ("int64", "bool") if self.missing is None else ("Int64", "boolean")
+        return {"text": _TEXT, "number": "float64", "integer": whole, "boolean": truth}[self.kind]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A result table.
+    """A result table, such as "attention/scores", and the command that makes it (`made_by`).
 
-    Attributes:
-        name: Its name, e.g. "attention/scores".
-        holds: What it is about, for people.
-        columns: Its columns, in order.
-        made_by: The command that makes it, and in which part.
-        remedy: What to do where the file cannot be used; "{path}" stands for it, "{folder}" for its
-            folder, "{run}" for the run whose `results/` that folder is in.
+    `remedy` says what to do where the file cannot be used; "{path}" stands for it, "{folder}" for its
+    folder, "{run}" for the run whose `results/` that folder is in.
     """
 
     name: str
@@ -144,11 +125,11 @@ class Table:
                 type.
             StorageError: the disk is full or the folder cannot be written.
         """
-        found = list(map(str, frame.columns))
-        if found != self.column_names:
+        given = list(map(str, frame.columns))
+        if given != self.column_names:
             raise ArgumentError(
                 f"The table {self.name} has the columns {', '.join(self.column_names)}, in this order; got "
-                f"{', '.join(found) or 'none'}. Give these."
+                f"{', '.join(given) or 'none'}. Give these."
             )
         if frame.empty:
             raise ArgumentError(f"The table {self.name} is to be written without a row; give some.")
@@ -171,21 +152,18 @@ class Table:
                 something else than the entries that are declared.
         """
         try:
-            header, rows, lines = _parsed(_text(path))
-            lacking = [c.name for c in self.columns if c.needed and c.name not in header]
-            if lacking:
-                raise _DamageError(
-                    f"it has the columns {_short(', '.join(header), 80)}, without {', '.join(lacking)}"
-                )
-            _require_whole(header, rows, lines)
-            _require_once(rows, lines)
+            needed = [column.name for column in self.columns if column.needed]
+            header, rows, lines = _parsed(_text(path), needed)
+            first: dict[tuple[str, ...], int] = {}
+            for row, line in zip(
+                rows, lines, strict=True
+            ):  # of a file that was put together of two
+                before = first.setdefault(tuple(row), line)
+                if before != line:
+                    raise _DamageError(f"line {line} is line {before} again")
+            fields = dict(zip(header, zip(*rows, strict=True), strict=True))
             return pd.DataFrame(
-                {
-                    column.name: column.parsed([row[place] for row in rows], lines)
-                    for column in self.columns
-                    if column.name in header
-                    for place in [header.index(column.name)]
-                }
+                {c.name: c.parsed(fields[c.name], lines) for c in self.columns if c.name in fields}
             )
         except _DamageError as damage:
             known = {"path": path, "folder": path.parent, "run": path.parent.parent.parent}
@@ -198,19 +176,14 @@ class Table:
 def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:
     """Reads a CSV file whose columns are declared nowhere, with the types that pandas sees in it.
 
-    Args:
-        path: The file.
-        remedy: What to do where it cannot be used, for the error.
-
     Raises:
-        RunError: the file is empty, cut off, not UTF-8, or no table.
+        RunError: the file is empty, cut off, not UTF-8, or no table. `remedy` says what to do then.
     """
     try:
         text = _text(path)
-        header, rows, lines = _parsed(text)
+        header, _, _ = _parsed(text)
         if not all(header):
             raise _DamageError("a column of its first line has no name")
-        _require_whole(header, rows, lines)
     except _DamageError as damage:
         raise RunError(f"{path} is not a table as it was written: {damage}. {remedy}") from None
     return pd.read_csv(io.StringIO(text))
@@ -220,29 +193,14 @@ def markdown(tables: Iterable[Table]) -> str:
     """Tables for people: of each what it is about, who makes it, and its columns, as Markdown."""
     parts = []
     for table in tables:
-        lines = [
-            f"## {table.name}",
-            "",
-            f"{table.holds} Made by {table.made_by}.",
-            "",
-            "| column | type | unit | meaning | empty |",
-            "|---|---|---|---|---|",
-        ]
+        lines = [f"## {table.name}", "", f"{table.holds} Made by {table.made_by}.", ""]
+        lines += ["| column | type | unit | meaning | empty |", "|---|---|---|---|---|"]
         for column in table.columns:
             cells = (f"`{column.name}`", column.kind, column.unit, column.meaning)
             words = [cell.replace("|", "/") for cell in (*cells, column.missing or "never")]
             lines.append(f"| {' | '.join(words)} |".replace("|  |", "| |"))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
-
-
-def _require_once(rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
-    """Checks that no row stands there twice, as after a file was put together out of two."""
-    first: dict[tuple[str, ...], int] = {}
-    for row, line in zip(rows, lines, strict=True):
-        before = first.setdefault(tuple(row), line)
-        if before != line:
-            raise _DamageError(f"line {line} is line {before} again")
 
 
 def _text(path: Path) -> str:
@@ -260,8 +218,8 @@ def _text(path: Path) -> str:
     return text
 
 
-def _parsed(text: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """The first line, the rows after it, and the line that each row ends at."""
+def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list[str]], list[int]]:
+    """The first line, the rows after it, all of one length, and the line that each row ends at."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows, lines = [], []
     try:
@@ -270,20 +228,21 @@ def _parsed(text: str) -> tuple[list[str], list[list[str]], list[int]]:
             lines.append(reader.line_num)
     except csv.Error as error:
         raise _DamageError(f"line {reader.line_num} is not CSV ({error})") from None
-    return rows[0], rows[1:], lines[1:]
-
-
-def _require_whole(header: Sequence[str], rows: Sequence[Sequence[str]], lines: list[int]) -> None:
-    twice = sorted({name for name in header if list(header).count(name) > 1})
+    header, *rows = rows
+    if lacking := [name for name in needed if name not in header]:
+        raise _DamageError(
+            f"it has the columns {_short(', '.join(header), 80)}, without {', '.join(lacking)}"
+        )
+    twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise _DamageError(f"it has the column {_short(twice[0])} twice")
     if not rows:
         raise _DamageError("it has no row below its columns")
-    for row, line in zip(rows, lines, strict=True):
+    for row, line in zip(rows, lines[1:], strict=True):
         if len(row) != len(header):
             raise _DamageError(f"line {line} has {len(row)} fields, not {len(header)}")
+    return header, rows, lines[1:]
 
 
 def _short(text: str, most: int = 40) -> str:
-    """Text of a file in one line, whatever it is."""
     return repr(text if len(text) <= most else text[: most - 1] + "…")

@@ -26,28 +26,8 @@ from interp.interventions import cut_edges
 from interp.series import informative_steps
 
 __all__ = [
-    "ATTENTION_METRICS",
-    "ATTRIBUTE_METRICS",
-    "EDGES",
-    "NAME_METRICS",
-    "NO_ROLE",
-    "ROLES",
-    "TEXT_METRICS",
-    "THRESHOLD",
-    "Queries",
-    "Span",
-    "Spans",
-    "attention_scores",
-    "attention_to_names",
-    "attribute_queries",
-    "averaged",
-    "by_layer",
-    "cut_edges",
-    "edge_mask",
-    "head_roles",
-    "informative_steps",
-    "knockout",
-    "knockout_costs",
-    "name_queries",
-    "sharpness",
-]
+    "ATTENTION_METRICS", "ATTRIBUTE_METRICS", "EDGES", "NAME_METRICS", "NO_ROLE", "ROLES",
+    "TEXT_METRICS", "THRESHOLD", "Queries", "Span", "Spans", "attention_scores",
+    "attention_to_names", "attribute_queries", "averaged", "by_layer", "cut_edges", "edge_mask",
+    "head_roles", "informative_steps", "knockout", "knockout_costs", "name_queries", "sharpness",
+]  # fmt: skip

@@ -8,6 +8,8 @@ or all layers).
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import product
 
 import pandas as pd
 import torch
@@ -17,7 +19,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, Spans, TokenKind, position_masks, spans_of
 from interp.biographies.positions import drawn
-from interp.errors import ArgumentError, suggest
+from interp.errors import require_known
 from interp.interventions import cut_edges
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import evaluating
@@ -29,7 +31,7 @@ EDGES = ("attribute_to_name", "attribute_to_any_name", "name_to_name", "control"
 
 
 def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch query key"]:
-    """The edges of a name, as a mask.
+    """The edges of a kind, one of `EDGES`, as a mask; `seed` is of the control's draw.
 
     - `attribute_to_name`: from every position that predicts a token of a value to the name tokens of
       the value's sentence;
@@ -42,16 +44,8 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
       never the first token or the position itself.
 
     As in the attention scores, position 0 is the first token and not part of a name.
-
-    Args:
-        spans: What the tokens are.
-        edge: One of `EDGES`.
-        seed: Of the control's draw.
-
-    Raises:
-        ArgumentError: an unknown edge.
     """
-    _require_edges([edge])
+    require_known([edge], EDGES, "edge")
     width = spans.kind.shape[1]
     places = torch.arange(width, device=spans.kind.device)
     if edge == "name_to_name":
@@ -81,22 +75,12 @@ def knockout_costs(
     batch_size: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What cutting edges costs a model on some texts. The model is left as it was.
-
-    Args:
-        model: Any TransformerLens model.
-        texts: Texts or biographies, with values.
-        edges: Which edges to cut, one kind at a time (see `edge_mask`).
-        batch_size: Texts per forward pass.
-        seed: Of the control's draw.
+    """What cutting edges, one kind at a time, costs a model on texts with values.
 
     Returns:
         Columns `edge`, `layer` (NA: all layers), `head` (NA: all heads), `loss` (attribute loss with
         the cut, in nats), `intact` (without it) and `cost` (loss - intact). A row for each edge and
         each single head, whole layer, and all layers together.
-
-    Raises:
-        ArgumentError: an unknown edge, none, texts without values, or a model without the hook points.
     """
     return _costs(model, texts, _masks(texts, edges, seed), batch_size)
 
@@ -114,59 +98,25 @@ def knockout(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """What cutting edges costs over training; of a run, on evaluation biographies.
+    """What cutting edges costs over training: columns `step`, then those of `knockout_costs`.
 
-    A run that was trained with patched attention is measured with the attention it was trained with;
-    the edges of the patterns that it was given are cut.
-
-    Args:
-        series: A run, models by step, or another series (see `interp.series`).
-        steps: Which checkpoints; by default those of `informative_steps`.
-        edges: Which edges to cut, one kind at a time (see `edge_mask`).
-        n_individuals: Of a run, on biographies of so many people; None for all.
-        batch_size: Texts per forward pass.
-        device: Where to compute; where the models are by default, those of a run on the CPU.
-        seed: Of the control's draw.
-        texts: What is read, in place of a run's biographies.
-        workers: Processes of one thread each; see `series.over_steps`.
-        progress: Told after each checkpoint.
-
-    Returns:
-        Columns `step`, then those of `knockout_costs`.
-
-    Raises:
-        CheckpointError: there is no checkpoint at a step.
-        ArgumentError: an unknown edge, or no step or edge is named.
+    Read are `texts`, or of a run the evaluation biographies of `n_individuals` (None: all). Of a run that
+    was trained with patched attention, the edges of the patterns that it was given are cut. Steps are
+    those of `informative_steps` by default; other arguments and errors as `series.over_steps`.
     """
-    _require_edges(edges)
+    require_known(edges, EDGES, "edge")
     read = texts_of(series, texts, "evaluation", n_individuals)
+    steps = informative_steps(series) if steps is None else steps
     masks = _masks(read, edges, seed)
-    chosen = informative_steps(series) if steps is None else steps
-    return table_over_steps(
-        series,
-        lambda model: _costs(model, read, masks, batch_size),
-        chosen,
-        device,
-        workers=workers,
-        progress=progress,
-    )
-
-
-def _require_edges(edges: Sequence[str]) -> None:
-    unknown = [edge for edge in edges if edge not in EDGES]
-    if unknown:
-        raise ArgumentError(
-            f"There is no edge {unknown[0]!r}.{suggest(unknown[0], EDGES)} Edges: {', '.join(EDGES)}."
-        )
-    if not edges:
-        raise ArgumentError(f"No edge is named; edges are {', '.join(EDGES)}.")
+    measure = partial(_costs, texts=read, masks=masks, batch_size=batch_size)
+    return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 
 
 def _masks(
     texts: AnyTexts, edges: Sequence[str], seed: int
 ) -> dict[str, Bool[Tensor, "batch query key"]]:
     """The masks of all texts together, so that the control's draw does not depend on the batch size."""
-    _require_edges(edges)
+    require_known(edges, EDGES, "edge")
     return {edge: edge_mask(spans_of(texts), edge, seed) for edge in edges}
 
 
@@ -178,16 +128,15 @@ def _costs(
 ) -> pd.DataFrame:
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     cells: list[tuple[int | None, int | None]] = [(None, None)]
-    for layer in range(n_layers):
-        cells += [(layer, None), *((layer, head) for head in range(n_heads))]
+    cells += product(range(n_layers), (None, *range(n_heads)))
     losses = {(edge, cell): 0.0 for edge in masks for cell in cells}
     intact = 0.0
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     n = n_values(texts)
     parts: Iterable[AnyTexts] = texts.split(batch_size)
     with evaluating(model):
-        for number, whole_part in enumerate(parts):
-            part = whole_part.to(device)
+        for number, part in enumerate(parts):
+            part = part.to(device)
             where = ValuePositions.of(part)
             intact += summed_loss(model, part, where) / n
             rows = slice(number * batch_size, (number + 1) * batch_size)

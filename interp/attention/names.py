@@ -29,6 +29,8 @@ Source: Zucchet et al. 2025, Fig. 3 right and appendix F.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -46,17 +48,10 @@ from interp.series import AnySeries, Device, table_over_steps, texts_of
 NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
 """Scores of the last name token: to the other tokens of the same name, to position 0, sharpness."""
 ATTRIBUTE_METRICS = (
-    "attribute_to_name",
-    "attribute_to_earlier_names",
-    "attribute_to_any_name",
-    "attribute_to_text",
-    "attribute_to_type",
-    "attribute_to_earlier_text",
-    "attribute_to_earlier_values",
-    "attribute_to_first_token",
-    "attribute_to_punctuation",
-    "attribute_sharpness",
-)
+    "attribute_to_name", "attribute_to_earlier_names", "attribute_to_any_name", "attribute_to_text",
+    "attribute_to_type", "attribute_to_earlier_text", "attribute_to_earlier_values",
+    "attribute_to_first_token", "attribute_to_punctuation", "attribute_sharpness",
+)  # fmt: skip
 """Scores of the position that predicts the first token of a value: to the name of its sentence, to
 names of other sentences before it, to both; to the template text of its sentence, to the words in it
 that reveal the attribute; to template text and values elsewhere before it; to position 0; to
@@ -69,13 +64,9 @@ ATTENTION_METRICS = NAME_METRICS + ATTRIBUTE_METRICS + TEXT_METRICS
 
 @dataclass(frozen=True)
 class Queries:
-    """Some queries of a batch, and the sets of keys that each metric adds up.
+    """Some queries of a batch (`row` and `position`), and the attendable keys that each metric adds up.
 
-    Attributes:
-        metrics: The metrics that are shares, in the order of `keys`; sharpness is none of them.
-        row: The sequence of each query.
-        position: Its position.
-        keys: The keys of each metric; only attendable ones.
+    Metrics are those that are shares, in the order of `keys`; sharpness is none of them.
     """
 
     metrics: tuple[str, ...]
@@ -125,9 +116,7 @@ def sharpness(
 ) -> Float[Tensor, "*more"]:
     """1 - entropy / log n of attention distributions: 0 is uniform, 1 is one token.
 
-    Args:
-        pattern: Attention from each query; 0 at keys that cannot be attended to.
-        n: Number of keys that can be, at least 2.
+    `pattern` is 0 at keys that cannot be attended to; `n` is the number of those that can, at least 2.
 
     Example:
         >>> sharpness(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([2, 2])).tolist()
@@ -141,14 +130,10 @@ def sharpness(
 def attention_scores(
     model: TransformerLensModel, texts: AnyTexts | Iterable[tuple[Tensor, Spans]]
 ) -> pd.DataFrame:
-    """The attention scores of every head of a model.
+    """The attention scores of every head of a model with causal attention.
 
-    Batches are read one after the other and only sums are kept, so that memory does not grow with
-    their number. The model is left as it was: same mode, no hook.
-
-    Args:
-        model: Any TransformerLens model with causal attention.
-        texts: Texts or biographies; or batches of token ids [batch, position], each with its spans.
+    Texts may also be batches of token ids [batch, position], each with its spans: they are read one after
+    the other and only sums are kept, so that memory does not grow with their number.
 
     Returns:
         Columns `layer`, `head`, `metric` (`ATTENTION_METRICS`), `value` (share of attention, or
@@ -176,41 +161,16 @@ def attention_to_names(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """The attention scores of heads over training.
+    """The attention scores of heads over training: columns `step`, then those of `attention_scores`.
 
-    A run that was trained with patched attention is read with the attention it was trained with.
-
-    Args:
-        series: A run, models by step, or another series (see `interp.series`).
-        steps: Which checkpoints; all by default.
-        n_individuals: Of a run, on biographies of so many people (see `knowledge.split_batch`); None
-            for all.
-        split: Of a run, which people, in which wordings.
-        batch_size: Texts per forward pass.
-        device: Where to compute; where the models are by default, those of a run on the CPU.
-        texts: What is read, in place of a run's biographies.
-        workers: Processes of one thread each; see `series.over_steps`.
-        progress: Told after each checkpoint.
-
-    Returns:
-        Columns `step`, then those of `attention_scores`.
-
-    Raises:
-        CheckpointError: there is no checkpoint at a step.
-        ArgumentError: no step is named, or there is nobody to measure on.
+    Read are `texts`, or the biographies of a run's split, of `n_individuals` people (None: all); see
+    `knowledge.split_batch`. Other arguments and errors as `series.over_steps`.
     """
-    chosen = texts_of(series, texts, split, n_individuals)
+    read = texts_of(series, texts, split, n_individuals)
     # Which keys belong to which query is the same at every step.
-    prepared = [_Occurrences.of(part.tokens, spans_of(part)) for part in chosen.split(batch_size)]
-
-    return table_over_steps(
-        series,
-        lambda model: _scores_of(model, prepared),
-        steps,
-        device,
-        workers=workers,
-        progress=progress,
-    )
+    batches = [_Occurrences.of(part.tokens, spans_of(part)) for part in read.split(batch_size)]
+    measure = partial(_scores_of, batches=batches)
+    return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 
 
 def by_layer(table: pd.DataFrame) -> pd.DataFrame:
@@ -249,9 +209,7 @@ def _per_sentence(
 
 
 def _first(attendable: Bool[Tensor, "read key"]) -> Bool[Tensor, "read key"]:
-    first = torch.zeros_like(attendable)
-    first[:, :1] = True
-    return first
+    return (torch.arange(attendable.shape[1], device=attendable.device) == 0).expand_as(attendable)
 
 
 @dataclass(frozen=True)
@@ -263,12 +221,9 @@ class _Occurrences:
     """
 
     tokens: Int[Tensor, "batch position"]
-    name_row: Int64[Tensor, " name"]
-    name_position: Int64[Tensor, " name"]
-    name_keys: Float[Tensor, "name key metric"]
-    attribute_row: Int64[Tensor, " attribute"]
-    attribute_position: Int64[Tensor, " attribute"]
-    attribute_keys: Float[Tensor, "attribute key metric_"]
+    names: tuple[Tensor, Tensor, Tensor]
+    """Rows [query], positions [query] and keys [query key metric] of the `name_queries`."""
+    attributes: tuple[Tensor, Tensor, Tensor]
     text: Float[Tensor, "batch position"]
     counts: Float[Tensor, " score"]
     """Per metric, the number of queries whose set of keys is not empty."""
@@ -283,43 +238,35 @@ class _Occurrences:
                 f"{tuple(spans.kind.shape)}; both are [batch, position]."
             )
         spans = spans.to(tokens.device)
-        names, attributes = name_queries(spans), attribute_queries(spans)
+        queries = name_queries(spans), attribute_queries(spans)
         text = spans.is_kind(TokenKind.TEXT, TokenKind.TYPE).double()
         text[:, :1] = 0  # a query at position 0 attends to itself alone
         n_text = text.sum()
         # Of the tokens up to position p, p + 1, each of the three sets has one.
         places = torch.arange(text.shape[1], device=text.device)
         of_text = (text / (places + 1)).sum()
-        counts, chances = [], []
-        for queries in (names, attributes):
-            sizes = queries.keys.sum(-1)
+        counts, chances, groups = [], [], []
+        for some in queries:
+            sizes = some.keys.sum(-1)
             counts += [(sizes > 0).sum(0), sizes.new_tensor([len(sizes)])]  # sharpness: all
-            shares = sizes / (queries.position[:, None] + 1).double()
+            shares = sizes / (some.position[:, None] + 1).double()
             chances += [shares.sum(0), shares.new_zeros(1)]
+            groups.append((some.row, some.position, some.keys.transpose(1, 2).double()))
         return cls(
-            tokens,
-            names.row,
-            names.position,
-            names.keys.transpose(1, 2).double(),
-            attributes.row,
-            attributes.position,
-            attributes.keys.transpose(1, 2).double(),
-            text,
-            torch.cat([*counts, n_text.expand(3)]).double(),
+            tokens, groups[0], groups[1], text, torch.cat([*counts, n_text.expand(3)]).double(),
             torch.cat([*chances, of_text.expand(3)]),
-        )
+        )  # fmt: skip
 
     def to(self, device: torch.device | str) -> "_Occurrences":
-        return _Occurrences(*(getattr(self, field.name).to(device) for field in fields(self)))
+        def moved(part: Any) -> Any:
+            return tuple(map(moved, part)) if isinstance(part, tuple) else part.to(device)
+
+        return _Occurrences(*(moved(getattr(self, field.name)) for field in fields(self)))
 
     def reduce(self, pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head score"]:
         """Per head and metric, the sum of shares (and sharpness) over all queries."""
-        groups = (
-            (self.name_row, self.name_position, self.name_keys),
-            (self.attribute_row, self.attribute_position, self.attribute_keys),
-        )
         sums = []
-        for row, position, keys in groups:
+        for row, position, keys in (self.names, self.attributes):
             read = pattern[row, :, position].double()  # [read head key]
             sums.append(torch.bmm(read, keys).sum(0))
             n = (position + 1)[:, None].expand(read.shape[:2])
@@ -333,7 +280,6 @@ class _Occurrences:
 
 
 def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> pd.DataFrame:
-    """The scores of a model over batches, which are read where the model is."""
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     direction = getattr(model.cfg, "attention_dir", "causal")
     if direction != "causal":

@@ -59,11 +59,10 @@ def as_array(
         raise ArgumentError(f"No cell of the table has a {columns} of its own.")
     twice = rows.duplicated(["layer", columns])
     if twice.any():
-        others = [
-            name
-            for name in ("site", "metric", "position", "head", "neuron", "group", "step", "pair")
-            if name in rows and name != columns and rows[name].nunique(dropna=False) > 1
-        ]
+        names = {"site", "metric", "position", "head", "neuron", "group", "step", "pair"} - {
+            columns
+        }
+        others = [n for n in rows if n in names and rows[n].nunique(dropna=False) > 1]
         raise ArgumentError(
             f"The table has several cells of one layer and {columns}. Choose by "
             f"{' and '.join(f'{name}=...' for name in others) or 'taking a part of the table'}."
@@ -72,6 +71,6 @@ def as_array(
     if columns == "position":
         place = place.map({label: index for index, label in enumerate(dict.fromkeys(place))})
     layer, column = rows["layer"].to_numpy(dtype=int), place.to_numpy(dtype=int)
-    found = np.full((layer.max() + 1, column.max() + 1), np.nan)
-    found[layer, column] = rows[value].to_numpy(dtype=float)
-    return found
+    array = np.full((layer.max() + 1, column.max() + 1), np.nan)
+    array[layer, column] = rows[value].to_numpy(dtype=float)
+    return array

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
-from interp.interventions.edits import AttentionRules, Edits, cell_means
+from interp.interventions.edits import cell_means, edits_by_key, in_block
 from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
-from interp.interventions.memory_limit import budget, pairs_at_a_time
+from interp.interventions.memory_limit import blocks_of, budget
 from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import labelled, patch
@@ -47,21 +47,13 @@ def attribution(
 ) -> pd.DataFrame:
     """The change of the logit difference by each cell of a grid: exact, and by its gradient.
 
-    The logit difference is that of the source's answer minus that of the base's.
-
-    Args:
-        model: Any TransformerLens model; it is left as it was, without gradients on its weights.
-        pairs: What is run, and what it is patched with.
-        grid: Which activations are edited, and how.
-        max_memory_gb: What activations may take, in GiB; found by itself by default.
+    The logit difference is that of the source's answer minus that of the base's. Arguments and errors are
+    those of `patch`; the model is left as it was, without gradients on its weights.
 
     Returns:
         A row for every cell. The columns of `patch` up to `token`, then `exact` (the change of the
         mean logit difference, in logits), `approximate` (by the gradient), `error` (approximate -
         exact) and `n` (pairs that have such a position).
-
-    Raises:
-        ArgumentError: as `patch`.
 
     Example:
         ```python
@@ -76,21 +68,19 @@ def attribution(
     given = given_values(cells, edit, len(pairs))
     # A backward pass keeps what a forward pass does not.
     limit = budget(max_memory_gb, device) / 3
-    size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
-    blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
+    blocks = blocks_of(model, pairs, {cell.key for cell in cells}, limit)
     changes = np.zeros((len(cells), len(pairs)))
     require_live_sites(model, [cell.key for cell in cells], pairs.base[:1], gradient=True)
     with evaluating(model):
         if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)
         for block in blocks:
-            of_block = [v if v is None or len(v) == 1 else v[block] for v in given]
-            part = [cell.of(block) for cell in cells]
-            changes[:, block] = _changes(model, pairs[block], part, edit, of_block)
+            part = [cell.of(block) for cell in cells], edit, in_block(given, block)
+            changes[:, block] = _changes(model, pairs[block], *part)
     counted = [cell.mask.any(dim=1).cpu().numpy() for cell in cells]
     approximate = [
-        float(of_cell[rows].mean()) if rows.any() else np.nan
-        for of_cell, rows in zip(changes, counted, strict=True)
+        float(change[rows].mean()) if rows.any() else np.nan
+        for change, rows in zip(changes, counted, strict=True)
     ]
     table = labelled(cells).assign(exact=exact["change"], approximate=approximate)
     return table.assign(error=table["approximate"] - table["exact"], n=exact["n"])
@@ -105,17 +95,12 @@ def _changes(
 ) -> Float[np.ndarray, "cell pair"]:
     """The change of each pair's logit difference by each cell, to first order."""
     keys = list(dict.fromkeys(cell.key for cell in cells))
-    own, gradients = gradients_at(model, pairs, keys)
+    base, gradients = gradients_at(model, pairs, keys)
     source: dict[Key, Tensor] = {}
     if isinstance(edit, Replace) and edit.values is None:
         source = read_activations(model, pairs.source, keys)
-    found = np.zeros((len(cells), len(pairs)))
-    for key in keys:
-        chosen = [index for index, cell in enumerate(cells) if cell.key == key]
-        edits = Edits(
-            [cells[index] for index in chosen], pairs, edit, own[key], source.get(key),
-            [given[index] for index in chosen], AttentionRules.of(model),
-        )  # fmt: skip
+    changes = np.zeros((len(cells), len(pairs)))
+    for key, chosen, edits in edits_by_key(model, pairs, cells, edit, given, base, source):
         for number, index in enumerate(chosen):
             rows = (edits.cell == number).nonzero()[:, 0]
             if not len(rows):
@@ -134,8 +119,8 @@ def _changes(
             repeated = torch.zeros_like(place, dtype=torch.bool)
             repeated[:, 1:] = place[:, 1:] == place[:, :1]
             total = by_place.masked_fill(repeated, 0).sum(dim=1)
-            found[index, pair.cpu().numpy()] = total.double().cpu().numpy()
-    return found
+            changes[index, pair.cpu().numpy()] = total.double().cpu().numpy()
+    return changes
 
 
 def gradients_at(
@@ -144,9 +129,6 @@ def gradients_at(
     """Activations of the bases, and the gradient of the logit difference with respect to them.
 
     Position second and unit third, as everywhere here. In logits per unit of activation.
-
-    Raises:
-        ArgumentError: the model has no such hook point.
     """
     activations: dict[Key, Tensor] = {}
     zeros: dict[Key, Tensor] = {}
@@ -185,10 +167,11 @@ def gradients_at(
         key: torch.zeros_like(zeros[key]) if gradient is None else gradient
         for key, gradient in zip(zeros, found, strict=True)
     }
-    return (
-        {key: by_position(value, key[0]) for key, value in activations.items()},
-        {key: by_position(value, key[0]) for key, value in gradients.items()},
+    base, slopes = (
+        {key: by_position(value, key[0]) for key, value in values.items()}
+        for values in (activations, gradients)
     )
+    return base, slopes
 
 
 def _module(model: TransformerLensModel) -> nn.Module:

@@ -1,6 +1,6 @@
 """What edits make of activations, many cells at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,18 +13,13 @@ from interp.errors import ArgumentError
 from interp.interventions.grid import Add, Cell, Edit, Knockout, Zero
 from interp.interventions.knockout import rescaled, without_keys
 from interp.interventions.pairs import Pairs
-from interp.interventions.sites import read_activations, site_named
+from interp.interventions.sites import Key, read_activations, site_named
 from interp.model import RunningMean
 
 
 @dataclass(frozen=True)
 class AttentionRules:
-    """What a model's attention can do.
-
-    Attributes:
-        is_causal: Whether no query sees later keys.
-        may_be_empty: Whether a query may attend to nothing.
-    """
+    """Whether no query sees later keys, and whether a query may attend to nothing."""
 
     is_causal: bool
     may_be_empty: bool
@@ -39,7 +34,7 @@ class AttentionRules:
 class Edits:
     """The edits of all cells of one site and layer, on some pairs.
 
-    A *row* is a cell on a pair that it has positions in.
+    A *row* is a `cell` on a `pair` that it has positions in (`place`; shorter lists repeat their first).
 
     Args:
         cells: The cells.
@@ -49,13 +44,7 @@ class Edits:
         source: In the sources, where they are needed.
         given: For each cell the values to use in place of the source's, if any, with an axis of one
             or all pairs in front.
-        attention: What the model's attention can do; needed at scores and patterns.
-
-    Attributes:
-        site: The site that is edited.
-        cell: The cell of each row, counted from 0.
-        pair: Its pair.
-        place: The positions that it edits; shorter lists repeat their first.
+        attention: What the model's attention can do.
     """
 
     site: str
@@ -92,16 +81,13 @@ class Edits:
             if same not in listed:
                 listed[same] = _listed(cell.mask, pairs.read)
             rows.append(listed[same])
-        most = max(place.shape[1] for _, place in rows)
-        counts = torch.tensor([len(pair) for pair, _ in rows], device=own.device)
+        pairs_of_cells, places = zip(*rows, strict=True)
+        counts = torch.tensor(list(map(len, pairs_of_cells)), device=own.device)
         self.cell = torch.repeat_interleave(counts)
-        self.pair = torch.cat([pair for pair, _ in rows])
-        self.place = torch.cat(
-            [
-                torch.cat([place, place[:, :1].expand(-1, most - place.shape[1])], dim=1)
-                for _, place in rows
-            ]
-        )
+        self.pair = torch.cat(pairs_of_cells)
+        most = max(place.shape[1] for place in places)
+        column = torch.arange(most, device=own.device)
+        self.place = torch.cat([p[:, column.where(column < p.shape[1], 0)] for p in places])
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -118,8 +104,7 @@ class Edits:
             scores = self.site == "attn_scores"
             new = own.masked_fill(cut, -torch.inf) if scores else without_keys(own, cut)
         elif self._given is not None:
-            one = self._given.shape[1] == 1
-            given = self._given[cell, 0 if one else pair][:, None]
+            given = self._given[cell, 0 if self._given.shape[1] == 1 else pair][:, None]
             new = own + given if isinstance(self._edit, Add) else given.expand_as(own)
         else:
             new = self._from_source(pair, place, own)
@@ -142,7 +127,6 @@ class Edits:
 
     @staticmethod
     def _require_keys(new: Tensor, own: Tensor) -> None:
-        """Checks that every query whose scores were changed still sees a key."""
         lowest = torch.finfo(own.dtype).min / 2
         lost = (new <= lowest).all(-1) & ~(own <= lowest).all(-1)
         if lost.any():
@@ -152,15 +136,14 @@ class Edits:
             )
 
     def of_own(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
-        """What the activation is without an edit."""
+        """What the activation is there without an edit."""
         return self._own[self.pair[rows][:, None], self.place[rows]]
 
     def _fitting(self, value: Tensor) -> Tensor:
         """Given values, in the type of the activation and no wider than it was computed."""
-        shape, width = tuple(self._own.shape[2:]), self._pairs.base.shape[1]
-        by_key = site_named(self.site).by_key
+        shape, by_key = tuple(self._own.shape[2:]), site_named(self.site).by_key
         if by_key:
-            shape = (shape[0], width)
+            shape = (shape[0], self._pairs.base.shape[1])
         if tuple(value.shape[1:]) != shape:
             raise ArgumentError(
                 f"values have the shape {tuple(value.shape[1:])} at one position; the activation "
@@ -182,16 +165,34 @@ class Edits:
             gathered = other.gather(3, index)
             if self.site == "attn_scores":
                 other = gathered.masked_fill(~there, -torch.inf)
-                return self._where_counterpart(counterpart, other, own)
-            kept = gathered * there
-            lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
-            other = rescaled(kept, lost)
-        return self._where_counterpart(counterpart, other, own)
-
-    @staticmethod
-    def _where_counterpart(counterpart: Tensor, other: Tensor, own: Tensor) -> Tensor:
+            else:
+                kept = gathered * there
+                lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
+                other = rescaled(kept, lost)
         some = counterpart >= 0
         return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)
+
+
+def edits_by_key(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    cells: Sequence[Cell],
+    edit: Edit,
+    given: Sequence[Tensor | None],
+    base: Mapping[Key, Tensor],
+    source: Mapping[Key, Tensor],
+) -> Iterator[tuple[Key, list[int], Edits]]:
+    """The edits of each site and layer, with the numbers of their cells."""
+    rules = AttentionRules.of(model)
+    for key in dict.fromkeys(cell.key for cell in cells):
+        chosen = [index for index, cell in enumerate(cells) if cell.key == key]
+        some, values = [cells[index] for index in chosen], [given[index] for index in chosen]
+        yield key, chosen, Edits(some, pairs, edit, base[key], source.get(key), values, rules)
+
+
+def in_block(given: Sequence[Tensor | None], block: slice) -> list[Tensor | None]:
+    """Given values on some of the pairs; a single one is that of all."""
+    return [v if v is None or len(v) == 1 else v[block] for v in given]
 
 
 def _listed(
@@ -207,8 +208,8 @@ def _listed(
     pair = mask.any(dim=1).nonzero()[:, 0]
     chosen = mask[pair]
     most = int(chosen.sum(dim=1).max()) if len(pair) else 1
-    found = places.where(chosen, width).sort(dim=1).values[:, :most]
-    return pair, found.where(found < width, found[:, :1])
+    listed = places.where(chosen, width).sort(dim=1).values[:, :most]
+    return pair, listed.where(listed < width, listed[:, :1])
 
 
 def cell_means(

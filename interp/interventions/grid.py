@@ -7,6 +7,7 @@ Grid("pattern", "predicts value", edit=Knockout("every name"))
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from torch import Tensor
@@ -99,9 +100,9 @@ class Grid:
             given = getattr(self, name)
             if isinstance(given, Iterator):  # to be gone through more than once
                 object.__setattr__(self, name, tuple(given))
-        if not self.site_names:
-            raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
         edit, names = self.what, self.site_names
+        if not names:
+            raise ArgumentError("No site is named; name at least one, e.g. resid_pre.")
         for name in names:
             site_named(name)
         impossible = {
@@ -138,14 +139,9 @@ class Grid:
 class Cell:
     """One edit of a grid.
 
-    Attributes:
-        site: Where.
-        layer: In which layer.
-        group: The label of a group of heads or neurons; None for a single one or the whole site.
-        units: The heads or neurons; None for the whole site.
-        position: The label of the positions.
-        mask: The positions.
-        keys: Of a knockout, the keys that queries may not attend to.
+    `units` are its heads or neurons (None: the whole site) and `group` their label (None for a single one
+    too); `position` is the label of its positions, `mask`. Of a knockout, `keys` are what queries may not
+    attend to.
     """
 
     site: str
@@ -178,11 +174,7 @@ def grid_cells(
     grid: Grid,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> list[Cell]:
-    """The cells of a grid on a model and pairs, layer by layer of each site.
-
-    Raises:
-        ArgumentError: a position is unknown, or a layer, head or neuron out of range.
-    """
+    """The cells of a grid on a model and pairs, layer by layer of each site."""
     if not isinstance(grid, Grid):
         raise ArgumentError(
             f"Activations to edit are described by a Grid, not by {type(grid).__name__}: "
@@ -191,26 +183,19 @@ def grid_cells(
     edit = grid.what
     layers = valid_indices(grid.layers, model.cfg.n_layers, "layer")
     masks = resolve_positions(pairs, grid.positions, tokenizer)
-    targets: list[tuple[str, PositionMask, PositionMask | None]] = [
-        (label, mask, None) for label, mask in masks.items()
-    ]
+    targets: list[tuple[str, PositionMask, PositionMask | None]]
+    targets = [(label, mask, None) for label, mask in masks.items()]
     if isinstance(edit, Knockout):
-        keys = resolve_positions(pairs, edit.keys, tokenizer)
-        targets = [
-            (f"{label} → {key}", mask, key_mask)
-            for label, mask in masks.items()
-            for key, key_mask in keys.items()
-        ]
+        keys = resolve_positions(pairs, edit.keys, tokenizer).items()
+        targets = [(f"{a} → {b}", mask, key) for a, mask in masks.items() for b, key in keys]
     cells = []
     for site in grid.site_names:
         count, unit = n_units(model, site), site_named(site).unit
         groups = unit_groups(grid.heads if unit == "head" else grid.neurons, count, unit)
-        for layer in layers:
-            for group, units in groups:
-                cells += [
-                    Cell(site, layer, group, units, label, mask, key)
-                    for label, mask, key in targets
-                ]
+        cells += [
+            Cell(site, layer, group, units, label, mask, key)
+            for layer, (group, units), (label, mask, key) in product(layers, groups, targets)
+        ]
     return cells
 
 
@@ -221,28 +206,21 @@ def given_values(cells: Sequence[Cell], edit: Edit, n_pairs: int) -> list[Tensor
         if isinstance(edit, Add):
             raise ArgumentError("Add(None) adds nothing; give a tensor, or one by (site, layer).")
         return [None] * len(cells)
-    if not isinstance(values, Tensor | Mapping):
-        raise ArgumentError(
-            f"values are {type(values).__name__}; give a tensor (torch.as_tensor), or one by (site, layer)."
-        )
     found: list[Tensor | None] = []
     for cell in cells:
-        if isinstance(values, Tensor):
-            value = values
-        elif cell.key in values:
-            value = values[cell.key]
-        else:
+        if isinstance(values, Mapping) and cell.key not in values:
             raise ArgumentError(
                 f"values have no entry for {cell.key}, a site and layer of the grid."
             )
+        value = values[cell.key] if isinstance(values, Mapping) else values
         if not isinstance(value, Tensor):
             raise ArgumentError(
-                f"values for {cell.key} are {type(value).__name__}; give a tensor (torch.as_tensor)."
+                f"values for {cell.key} are {type(value).__name__}; give a tensor (torch.as_tensor), or one "
+                "by (site, layer)."
             )
         n_axes = 2 if site_named(cell.site).unit == "head" else 1
-        if value.ndim not in (n_axes, n_axes + 1) or (
-            value.ndim > n_axes and len(value) not in (1, n_pairs)
-        ):
+        fits = value.ndim == n_axes or (value.ndim == n_axes + 1 and len(value) in (1, n_pairs))
+        if not fits:
             raise ArgumentError(
                 f"values for {cell.key} have the shape {tuple(value.shape)}; give the "
                 f"activation at one position ({n_axes} axes), or one for each of {n_pairs} pairs."
@@ -255,7 +233,7 @@ def unit_groups(
     units: Units, count: int | None, unit: str | None, name: str | None = None
 ) -> list[tuple[str | None, tuple[int, ...] | None]]:
     """Heads or neurons as groups with their labels; `name` is what the argument is called, if not so."""
-    name = name or unit
+    name = str(name or unit)
     if count is None or unit is None or (isinstance(units, str) and units == "all"):
         return [(None, None)]
     if isinstance(units, str):
@@ -267,6 +245,6 @@ def unit_groups(
     if isinstance(units, Mapping):
         if not units:
             raise ArgumentError(f"{name}s={{}}: no group is named; give at least one.")
-        return [(str(k), valid_indices(v, count, str(name))) for k, v in units.items()]
-    chosen = valid_indices(units, count, str(name))
+        return [(str(k), valid_indices(v, count, name)) for k, v in units.items()]
+    chosen = valid_indices(units, count, name)
     return [(None if len(chosen) == 1 else ",".join(map(str, chosen)), chosen)]

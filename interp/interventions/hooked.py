@@ -9,13 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.sites import (
-    Key,
-    by_position,
-    hook_flags,
-    read_activations,
-    site_named,
-)
+from interp.interventions.sites import Key, by_position, hook_flags, read_activations, site_named
 from interp.model import logits_at
 
 Reader = tuple[str, tuple[int, ...] | None]

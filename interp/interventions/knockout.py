@@ -1,8 +1,7 @@
 """Attention knockout: queries that may not look at some keys.
 
 To knock out an edge from a query to a key is to set its attention to 0 and let the rest of the row
-share the whole again, as a score of -∞ before the softmax does. One arithmetic for the grid's edit
-`Knockout` and for `cut_edges`, which cuts any edges while any forward pass runs.
+share the whole again, as a score of -∞ before the softmax does.
 
 Source: Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language
 models", section 5.
@@ -53,14 +52,8 @@ def cut_edges(
 ) -> Iterator[TransformerLensModel]:
     """While this lasts, queries do not attend to the keys of a mask.
 
-    The post-softmax pattern is set to 0 there and the row divided by what is left of it; a row of
-    which nothing is left stays 0. Rows that lose nothing keep their bits.
-
-    Args:
-        model: Any TransformerLens model.
-        mask: True where an edge is cut; forward passes have its batch and positions.
-        layers: Layers to cut in; all by default.
-        heads: Heads to cut in each of them; all by default.
+    The post-softmax pattern is set to 0 there (in all layers and heads by default) and the row divided by
+    what is left of it; a row of which nothing is left stays 0. Rows that lose nothing keep their bits.
 
     Raises:
         ArgumentError: a layer or head is out of range, a hook point is missing, or (from a forward
@@ -100,11 +93,10 @@ def _cut(
     head: Tensor,
     keys: Bool[Tensor, "read 1 key_of_mask"],
 ) -> Float[Tensor, "batch head query key"]:
-    batch, _, n_queries, n_keys = pattern.shape
-    if shape != (batch, n_queries, n_keys):
+    needed = (len(pattern), *pattern.shape[2:])
+    if shape != needed:
         raise ArgumentError(
-            f"The mask of edges has the shape {shape}, but the pattern needs "
-            f"{(batch, n_queries, n_keys)}: [batch, query, key]."
+            f"The mask of edges has the shape {shape}, but the pattern needs {needed}: [batch, query, key]."
         )
     left = without_keys(pattern[row, head, query], keys)  # [read head key]
     pattern = pattern.clone()

@@ -18,11 +18,7 @@ _FLOAT = 4
 
 
 def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
-    """What activations may take, in bytes.
-
-    Raises:
-        ArgumentError: the limit is not above 0.
-    """
+    """What activations may take, in bytes: the limit in GiB, or else a share of what is free."""
     if max_memory_gb is not None:
         if not isinstance(max_memory_gb, float | int) or not max_memory_gb > 0:
             raise ArgumentError(
@@ -37,6 +33,14 @@ def budget(max_memory_gb: float | int | None, device: torch.device) -> float:
     except (ValueError, OSError, AttributeError):  # not every system tells
         free = _GIB
     return _SHARE * free
+
+
+def blocks_of(
+    model: TransformerLensModel, pairs: Pairs, keys: Iterable[Key], limit: float
+) -> list[slice]:
+    """The pairs in blocks of `pairs_at_a_time`."""
+    size = pairs_at_a_time(model, pairs, keys, limit)
+    return [slice(start, start + size) for start in range(0, len(pairs), size)]
 
 
 def pairs_at_a_time(
@@ -62,13 +66,9 @@ def rows_at_a_time(
 ) -> int:
     """How many edited runs may go through the model together; at least one.
 
-    Args:
-        model: The model.
-        width: Positions that each run computes.
-        read_to: Positions that it attends to.
-        limit: Bytes for everything.
-        whole: Whether the logits of all positions are made, as a model from elsewhere does.
-        site: What is edited, where that may be wider than what is counted anyway.
+    Each computes `width` positions and attends to `read_to`; `limit` is in bytes. `whole`: the logits of
+    all positions are made, as a model from elsewhere does. `site`: what is edited, where that may be wider
+    than what is counted anyway.
     """
     cfg = model.cfg
     each = 10 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * read_to

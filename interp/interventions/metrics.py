@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.errors import ArgumentError, listed, suggest
+from interp.errors import ArgumentError, listed, require_known
 from interp.model import at_least_single
 
 Metric = Callable[[Float[Tensor, "cell vocab"], "Answers"], Float[Tensor, " cell"]]
@@ -18,27 +18,25 @@ Metrics = str | Sequence[str] | Mapping[str, Metric]
 
 @dataclass(frozen=True)
 class Answers:
-    """The right tokens.
-
-    Attributes:
-        base: In the run that is patched.
-        source: In the run that activations come from.
-    """
+    """The right tokens: in the run that is patched, and in the one that activations come from."""
 
     base: Int64[Tensor, " cell"]
     source: Int64[Tensor, " cell"]
 
+    def __getitem__(self, cells: Int64[Tensor, " some"]) -> "Answers":
+        return Answers(self.base[cells], self.source[cells])
 
-def _of(logits: Tensor, token: Tensor) -> Tensor:
+
+def _at(logits: Tensor, token: Tensor) -> Tensor:
     return logits.gather(1, token[:, None])[:, 0]
 
 
 LOGIT_DIFFERENCE = "logit_difference_source_minus_base"
 """The logit of the source's answer minus that of the base's, in logits."""
 METRICS: dict[str, Metric] = {
-    "log_probability": lambda logits, a: _of(logits.log_softmax(1), a.base),
-    "source_log_probability": lambda logits, a: _of(logits.log_softmax(1), a.source),
-    LOGIT_DIFFERENCE: lambda logits, a: _of(logits, a.source) - _of(logits, a.base),
+    "log_probability": lambda logits, a: _at(logits.log_softmax(1), a.base),
+    "source_log_probability": lambda logits, a: _at(logits.log_softmax(1), a.source),
+    LOGIT_DIFFERENCE: lambda logits, a: _at(logits, a.source) - _at(logits, a.base),
     "follows": lambda logits, a: (logits.argmax(1) == a.source).to(logits.dtype),
     "stays": lambda logits, a: (logits.argmax(1) == a.base).to(logits.dtype),
 }
@@ -48,11 +46,7 @@ base's (0 or 1). Of a value, always its first token."""
 
 
 def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
-    """The functions of some metrics, by name.
-
-    Raises:
-        ArgumentError: an unknown metric, or none.
-    """
+    """The functions of some metrics, by name."""
     if isinstance(metrics, Mapping) and metrics:
         wrong = [name for name, metric in metrics.items() if not callable(metric)]
         if wrong:
@@ -61,24 +55,15 @@ def resolve_metrics(metrics: Metrics) -> dict[str, Metric]:
             )
         return dict(metrics)
     names = listed(metrics, "metrics")
-    unknown = [name for name in names if name not in METRICS]
-    if unknown or not names:
-        raise ArgumentError(
-            (f"There is no metric {unknown[0]!r}.{suggest(unknown[0], METRICS)}" if unknown else
-             "No metric is named.") + f" Metrics: {', '.join(METRICS)}; or give functions by label."
-        )  # fmt: skip
+    require_known(names, METRICS, "metric", "; or give functions by label")
     return {name: METRICS[name] for name in names}
 
 
 def measured(
     measures: Mapping[str, Metric], logits: Float[Tensor, "row vocab"], answers: Answers
 ) -> Float[np.ndarray, "metric row"]:
-    """Each metric of each row, in double precision.
-
-    Raises:
-        ArgumentError: a function of the caller's returns another shape than one number for each row.
-    """
-    found = []
+    """Each metric of each row, in double precision."""
+    columns = []
     logits = at_least_single(logits)
     for name, measure in measures.items():
         values = measure(logits, answers)
@@ -87,5 +72,5 @@ def measured(
                 f"The metric {name!r} returned the shape {tuple(values.shape)} for {len(logits)} rows "
                 "of logits; it must return one number for each."
             )
-        found.append(values.double().cpu().numpy())
-    return np.stack(found)
+        columns.append(values.double().cpu().numpy())
+    return np.stack(columns)

@@ -31,9 +31,6 @@ class Pairs:
         source_read: The same in the source.
         base_answer: The token that is right in the base.
         source_answer: The token that is right in the source.
-
-    Raises:
-        ArgumentError: shapes do not fit together, or a position is out of range.
     """
 
     base: Int64[Tensor, "pair position"]
@@ -64,19 +61,18 @@ class Pairs:
                     f"{name} has the shape {shape}, expected {expected[name]}: there are {n} bases "
                     f"of {width} tokens and {len(self.source)} sources of {self.source.shape[1]}."
                 )
-        for name, positions, size in (
-            ("read", self.read, width),
-            ("source_read", self.source_read, self.source.shape[1]),
-        ):
-            if (positions < 0).any() or (positions >= size).any():
+        source_width = self.source.shape[1]
+        for name, size in (("read", width), ("source_read", source_width)):
+            positions: Tensor = getattr(self, name)
+            wrong = positions[(positions < 0) | (positions >= size)]
+            if len(wrong):
                 raise ArgumentError(
-                    f"{name} holds the position {int(positions[(positions < 0) | (positions >= size)][0])}"
-                    f"; there are positions 0 to {size - 1}."
+                    f"{name} holds the position {int(wrong[0])}; there are positions 0 to {size - 1}."
                 )
-        if (self.source_position >= self.source.shape[1]).any():
+        if (self.source_position >= source_width).any():
             raise ArgumentError(
                 f"source_position holds {int(self.source_position.max())}; the source has positions "
-                f"0 to {self.source.shape[1] - 1} (-1: none corresponds)."
+                f"0 to {source_width - 1} (-1: none corresponds)."
             )
 
     def __len__(self) -> int:
@@ -84,17 +80,18 @@ class Pairs:
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on another device."""
-        moved: list[Any] = [getattr(self, field.name).to(device) for field in fields(self)]
-        return Pairs(*moved)
+        return Pairs(*(part.to(device) for part in self._parts()))
 
     def __getitem__(self, rows: slice | Bool[Tensor, " pair"]) -> "Pairs":
         """Some of the pairs; widths stay as they are."""
-        parts: list[Any] = [getattr(self, field.name) for field in fields(self)]
         chosen: list[Any] = [
             Spans(p.kind[rows], p.sentence[rows]) if isinstance(p, Spans) else p[rows]
-            for p in parts
+            for p in self._parts()
         ]
         return Pairs(*chosen)
+
+    def _parts(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
 
     @property
     def differ(self) -> Bool[Tensor, " pair"]:
@@ -125,17 +122,8 @@ class Pairs:
     ) -> "Pairs":
         """Pairs of any prompts that correspond position by position: for models from elsewhere.
 
-        Args:
-            base: The prompts that are patched.
-            source: As many prompts of the same width that activations come from.
-            spans: What the tokens are, in both (`Spans.from_lists` makes them); on them depend the
-                positions that can be named.
-            read: The position whose logits are read, of all pairs or of each.
-            base_answer: The token that is right there in the base.
-            source_answer: The token that is right there in the source.
-
-        Raises:
-            ArgumentError: the shapes differ.
+        Spans say what the tokens are, in both (`Spans.from_lists` makes them); on them depend the
+        positions that can be named. The position that is read and the answers are of all pairs or of each.
         """
         if base.shape != source.shape:
             raise ArgumentError(

@@ -23,9 +23,9 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.interventions.edits import AttentionRules, Edits, cell_means
+from interp.interventions.edits import Edits, cell_means, edits_by_key, in_block
 from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
-from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
+from interp.interventions.memory_limit import blocks_of, budget, rows_at_a_time
 from interp.interventions.metrics import (
     LOGIT_DIFFERENCE,
     Answers,
@@ -36,12 +36,7 @@ from interp.interventions.metrics import (
 )
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import single_position
-from interp.interventions.sites import (
-    Key,
-    read_activations,
-    require_live_sites,
-    site_named,
-)
+from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
 from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import evaluating
 
@@ -80,11 +75,10 @@ def patch(
         NA); `metric`, `value` (mean over the pairs that have such a position, NaN without any),
         `unpatched` (the same mean without the edit), `change` (value - unpatched), `n` (those pairs).
         With `per_pair`, `pair` in place of `n`, and no row for pairs without such a position.
-        `as_array` gives it as [layer, position] or [layer, head].
 
     Raises:
-        ArgumentError: an unknown position or metric; a layer, head or neuron out of range; values
-            missing or of a wrong shape; or a model without the hook points.
+        ArgumentError: an unknown name, a number out of range, values missing or of a wrong shape, or a
+            model without the hook points.
 
     Example:
         ```python
@@ -102,15 +96,13 @@ def patch(
     outcome = np.empty((len(measures), len(cells), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
     with evaluating(model):
-        size = pairs_at_a_time(model, pairs, {cell.key for cell in cells}, limit)
-        blocks = [slice(start, start + size) for start in range(0, len(pairs), size)]
+        blocks = blocks_of(model, pairs, {cell.key for cell in cells}, limit)
         if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)
         for block in blocks:
-            part = [cell.of(block) for cell in cells]
-            of_block = [v if v is None or len(v) == 1 else v[block] for v in given]
+            part = [cell.of(block) for cell in cells], edit, in_block(given, block)
             unpatched[:, block], outcome[:, :, block] = _measure_block(
-                model, pairs[block], part, edit, of_block, measures, limit
+                model, pairs[block], *part, measures, limit
             )
     return _table(cells, list(measures), outcome, unpatched, per_pair=per_pair)
 
@@ -134,13 +126,7 @@ def _measure_block(
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = measured(measures, runs.unpatched(), answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
-    rules = AttentionRules.of(model)
-    for key in keys:
-        chosen = [index for index, cell in enumerate(cells) if cell.key == key]
-        edits = Edits(
-            [cells[index] for index in chosen], pairs, edit, runs.base[key], source.get(key),
-            [given[index] for index in chosen], rules,
-        )  # fmt: skip
+    for key, chosen, edits in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
         number = torch.tensor(chosen, device=edits.cell.device)
         for rows in _batches(model, pairs, edits, limit, windowed=windowed):
             edited = edits.edited(rows)
@@ -151,8 +137,8 @@ def _measure_block(
                 continue
             pair = edits.pair[rows]
             logits = runs.logits(*key, pair, edits.place[rows], edited)
-            found = measured(measures, logits, Answers(answers.base[pair], answers.source[pair]))
-            outcome[:, number[edits.cell[rows]].cpu().numpy(), pair.cpu().numpy()] = found
+            cell = number[edits.cell[rows]].cpu().numpy()
+            outcome[:, cell, pair.cpu().numpy()] = measured(measures, logits, answers[pair])
     return plain, outcome
 
 
@@ -202,33 +188,31 @@ def _table(
     for index, cell in enumerate(cells):
         counted = np.flatnonzero(cell.mask.any(dim=1).cpu().numpy())
         for number, measure in enumerate(measures):
-            patched, plain = outcome[number, index, counted], unpatched[number, counted]
+            both = outcome[number, index, counted], unpatched[number, counted]
             if per_pair:
-                found = zip(counted.tolist(), patched, plain, strict=True)
-                rows += [(index, pair, measure, value, before) for pair, value, before in found]
+                values = zip(counted.tolist(), *both, strict=True)
+                rows += [(index, pair, measure, *pair_values) for pair, *pair_values in values]
             else:
-                n = len(counted)
-                means = [float(v.mean()) if n else np.nan for v in (patched, plain)]
-                rows.append((index, measure, *means, n))
+                means = [float(v.mean()) if len(counted) else np.nan for v in both]
+                rows.append((index, measure, *means, len(counted)))
     columns = ["metric", "value", "unpatched"]
     columns = ["cell", "pair", *columns] if per_pair else ["cell", *columns, "n"]
     table = pd.DataFrame(rows, columns=columns)
-    change = table["value"] - table["unpatched"]
-    table.insert(list(table.columns).index("unpatched") + 1, "change", change)
+    place = columns.index("unpatched") + 1
+    table.insert(place, "change", table["value"] - table["unpatched"])
     return labelled(cells).merge(table, left_index=True, right_on="cell").drop(columns="cell")
 
 
 def labelled(cells: Sequence[Cell]) -> pd.DataFrame:
     """The labels of some cells: `site`, `layer`, `head`, `neuron`, `group`, `position`, `token`."""
     rows = []
-    places: dict[int, int | None] = {}
+    masks = {id(cell.mask): cell.mask for cell in cells}
+    tokens = {key: single_position(mask) for key, mask in masks.items()}
     for cell in cells:
         unit = site_named(cell.site).unit
         units = [cell.unit if unit == which else None for which in ("head", "neuron")]
-        if id(cell.mask) not in places:
-            places[id(cell.mask)] = single_position(cell.mask)
-        at = cell.position, places[id(cell.mask)]
-        rows.append((cell.site, cell.layer, *units, cell.group, *at))
+        place = cell.position, tokens[id(cell.mask)]
+        rows.append((cell.site, cell.layer, *units, cell.group, *place))
     columns = ["site", "layer", "head", "neuron", "group", "position", "token"]
     types = {"head": "Int64", "neuron": "Int64", "group": "string", "token": "Int64"}
     return pd.DataFrame(rows, columns=columns).astype(types)

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ArgumentError, listed, suggest
+from interp.errors import ArgumentError, listed, require_known
 from interp.interventions.grid import Units, unit_groups
-from interp.interventions.memory_limit import budget, pairs_at_a_time, rows_at_a_time
+from interp.interventions.memory_limit import blocks_of, budget, rows_at_a_time
 from interp.interventions.metrics import Answers, Metric, Metrics, measured, resolve_metrics
 from interp.interventions.pairs import Pairs
 from interp.interventions.patch import DEFAULT_METRICS
@@ -54,20 +54,11 @@ def path_patch(
 ) -> pd.DataFrame:
     """Patches the direct path from each sender to each receiver, at all positions.
 
-    Args:
-        model: A TransformerLens model whose attention has hook points on the inputs of queries, keys
-            and values; it is left as it was.
-        pairs: What is run (bases), and what senders write instead (sources). They correspond position
-            by position; a position of the base without a counterpart keeps what it has.
-        senders: Out of `SENDERS`.
-        receivers: Out of `RECEIVERS`.
-        sender_layers: Layers of the senders; all by default.
-        receiver_layers: Layers of the receivers; all by default. Only those after a sender's count.
-        sender_heads: "each" head by itself, "all" together, some together, or groups by label.
-        receiver_heads: The same for receivers: a group receives together. With grouped-query
-            attention, receivers of keys and values are counted as keys and values are.
-        metrics: Names out of `METRICS`, or functions by label.
-        max_memory_gb: What activations may take, in GiB; found by itself by default.
+    Bases are run with what senders write on the sources; a position of the base without a counterpart
+    keeps what it has. Senders are out of `SENDERS`, receivers out of `RECEIVERS`, in all layers by
+    default, of which those after a sender count. Heads: "each" by itself, "all" together, some together,
+    or groups by label. With grouped-query attention, receivers of keys and values are counted as keys and
+    values are. Other arguments as in `patch`.
 
     Returns:
         A row for every sender, receiver in a later layer, and metric. Columns `sender` ("result" or
@@ -76,9 +67,8 @@ def path_patch(
         `value` (mean over pairs), `unpatched`, `change` (value - unpatched) and `n`.
 
     Raises:
-        ArgumentError: an unknown sender, receiver or metric, a layer or head out of range, no receiver
-            after any sender, or a model without these hook points, or one that norms or scales what
-            attention writes before it is added to the stream.
+        ArgumentError: no receiver after any sender, a model without these hook points, or one that norms
+            or scales what attention writes before it is added to the stream.
 
     Example:
         ```python
@@ -103,12 +93,10 @@ def path_patch(
     read = list(dict.fromkeys(r[0] for _, r in paths))
     require_live_sites(model, [*written, *read], pairs.base[:1])
     limit = budget(max_memory_gb, device)
-    size = pairs_at_a_time(model, pairs, written, limit)
     outcome = np.empty((len(measures), len(paths), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
     with evaluating(model):
-        for start in range(0, len(pairs), size):
-            block = slice(start, start + size)
+        for block in blocks_of(model, pairs, written, limit):
             unpatched[:, block], outcome[:, :, block] = _measure(
                 model, pairs[block], paths, measures, limit
             )
@@ -139,12 +127,7 @@ def _ends(
 ) -> list[_End]:
     what = "sender" if known is SENDERS else "receiver"
     chosen = list(dict.fromkeys(listed(names, f"{what}s")))
-    unknown = [name for name in chosen if name not in known]
-    if unknown or not chosen:
-        raise ArgumentError(
-            (f"{unknown[0]!r} is none of the {what}s.{suggest(unknown[0], known)}" if unknown else
-             f"No {what}s are named.") + f" Choose from {', '.join(known)}."
-        )  # fmt: skip
+    require_known(chosen, known, what)
     return [
         ((name, layer), label, units)
         for name in chosen
@@ -197,8 +180,8 @@ def _measure(
     for (key, heads, layer), indices in together.items():
         change = source[key][row[:, None], counterpart.clamp(min=0)] - runs.base[key]
         if change.ndim == 4:
-            of_heads = change[:, :, slice(None) if heads is None else list(heads)]
-            change = at_least_single(of_heads).sum(2).to(change.dtype)
+            by_head = change[:, :, slice(None) if heads is None else list(heads)]
+            change = at_least_single(by_head).sum(2).to(change.dtype)
         change = change * (counterpart >= 0)[..., None]
         computed = 1 if windowed and layer == model.cfg.n_layers - 1 else width
         rows = rows_at_a_time(model, computed, width, limit, whole=not windowed)
@@ -208,8 +191,6 @@ def _measure(
             receivers = [paths[index][1] for index in part]
             readers = [(site, to_heads) for (site, _), _, to_heads in receivers]
             logits = runs.logits_of_readers(layer, change, readers).flatten(0, 1)
-            rows_of = row.repeat(len(part))
-            repeated = Answers(answers.base[rows_of], answers.source[rows_of])
-            found = measured(measures, logits, repeated)
-            outcome[:, part] = found.reshape(len(plain), len(part), len(pairs))
+            values = measured(measures, logits, answers[row.repeat(len(part))])
+            outcome[:, part] = values.reshape(len(plain), len(part), len(pairs))
     return plain, outcome

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.biographies import POSITIONS, control_mask, position_masks
 from interp.biographies.positions import PositionMask
-from interp.errors import ArgumentError, listed, suggest
+from interp.errors import ArgumentError, listed, require_known
 from interp.interventions.pairs import Pairs
 
 EACH = "each"
@@ -26,34 +26,23 @@ def resolve_positions(
 ) -> dict[str, PositionMask]:
     """The masks of some positions, by label, in the order in which they were asked for.
 
-    Args:
-        pairs: The pairs.
-        positions: Names out of `POSITIONS`, `"each"` for every position by itself, or masks.
-        tokenizer: Gives the words for the labels of single positions.
-
-    Raises:
-        ArgumentError: an unknown position, or a mask of another shape.
+    The tokenizer gives the words for the labels of single positions.
     """
     if isinstance(positions, Mapping):
         masks = {label: _given(pairs, label, mask) for label, mask in positions.items()}
         if masks:
             return masks
     names = listed(positions, "positions")
-    known = [*POSITIONS, EACH]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        wrong = f"There is no position {unknown[0]!r}." if unknown else "No position is named."
-        near = suggest(unknown[0], known) if unknown else ""
-        raise ArgumentError(f"{wrong}{near} Positions: {', '.join(known)}; or give masks by label.")
+    require_known(names, [*POSITIONS, EACH], "position", "; or give masks by label")
     places = torch.arange(pairs.base.shape[1], device=pairs.read.device)
-    found: dict[str, PositionMask] = {}
+    masks = {}
     for name in names:
         if name == EACH:
             for place, label in enumerate(position_labels(pairs, tokenizer)):
-                found[label] = (places == place).expand_as(pairs.base)
+                masks[label] = (places == place).expand_as(pairs.base)
         else:
-            found |= position_masks(pairs.spans, name, pairs.read)
-    return found
+            masks |= position_masks(pairs.spans, name, pairs.read)
+    return masks
 
 
 def control_positions(pairs: Pairs, like: PositionMask, seed: int = 0) -> PositionMask:
@@ -77,8 +66,7 @@ def position_labels(pairs: Pairs, tokenizer: PreTrainedTokenizerFast | None = No
             parts[0] += f" {tokenizer.convert_ids_to_tokens(int(column[0]))}"
         purpose = next((name for name, mask in masks.items() if mask[:, place].all()), None)
         if purpose is not None:
-            parts.append({"type words": "type word", "earlier names": "earlier name",
-                          "earlier values": "earlier value"}.get(purpose, purpose))  # fmt: skip
+            parts.append(purpose.removesuffix("s"))
         labels.append(" · ".join(parts))
     return labels
 
@@ -90,10 +78,13 @@ def single_position(mask: PositionMask) -> int | None:
 
 
 def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:
+    wanted = (
+        f"a mask of True and False {tuple(pairs.base.shape)}, or a whole position for each of the "
+        f"{len(pairs)} pairs"
+    )
     if not isinstance(mask, Tensor):
         raise ArgumentError(
-            f"The positions {label!r} are {type(mask).__name__}; give a tensor: a mask of True and False "
-            f"{tuple(pairs.base.shape)}, or a whole position for each of the {len(pairs)} pairs."
+            f"The positions {label!r} are {type(mask).__name__}; give a tensor: {wanted}."
         )
     mask = mask.to(pairs.read.device)
     if mask.dtype != torch.bool and mask.shape == (len(pairs),):
@@ -107,7 +98,6 @@ def _given(pairs: Pairs, label: str, mask: Tensor) -> PositionMask:
     if mask.dtype != torch.bool or mask.shape != pairs.base.shape:
         raise ArgumentError(
             f"The positions {label!r} have the shape {tuple(mask.shape)} and type {mask.dtype}; give "
-            f"a mask of True and False {tuple(pairs.base.shape)} or a whole position for each of the "
-            f"{len(pairs)} pairs."
+            f"{wanted}."
         )
     return mask

@@ -35,7 +35,7 @@ class Site:
     Attributes:
         hook: The TransformerLens hook point, with `{}` for the layer.
         unit: What its third axis counts: "head", "neuron", or None where it has no units.
-        meaning: What it is, for people.
+        meaning: For people.
         flag: The setting of TransformerLens that switches the hook point on, if it needs one.
         grouped: Whether its heads are those of keys and values, of which grouped-query attention has
             fewer.
@@ -84,11 +84,7 @@ Key = tuple[str, int]
 
 
 def site_named(name: str) -> Site:
-    """The site of this name.
-
-    Raises:
-        ArgumentError: there is none.
-    """
+    """The site of this name; an error lists those that there are."""
     if name not in SITES:
         known = ", ".join(f"{key} ({site.meaning})" for key, site in SITES.items())
         raise ArgumentError(f"There is no site {name!r}.{suggest(name, SITES)} Sites: {known}.")
@@ -98,9 +94,7 @@ def site_named(name: str) -> Site:
 def n_units(model: TransformerLensModel, site: str) -> int | None:
     """How many heads or neurons a site has; None where it has no units."""
     kind, cfg = site_named(site), model.cfg
-    heads = cfg.n_heads
-    if kind.grouped:
-        heads = getattr(cfg, "n_key_value_heads", None) or heads
+    heads = (getattr(cfg, "n_key_value_heads", None) if kind.grouped else None) or cfg.n_heads
     return {"head": heads, "neuron": cfg.d_mlp, None: None}[kind.unit]
 
 
@@ -118,8 +112,7 @@ def shape_at_position(model: TransformerLensModel, site: str, n_positions: int) 
 def hook_flags(model: TransformerLensModel, sites: Iterable[str]) -> Iterator[None]:
     """Switches on the hook points of some sites for as long as this lasts.
 
-    Raises:
-        ArgumentError: TransformerLens has no such hook point for this kind of attention.
+    There is an error where TransformerLens has none for this kind of attention.
     """
     flags = {flag for site in sites if (flag := site_named(site).flag)}
     bridge, before = cast(Any, model), {}
@@ -162,16 +155,13 @@ def read_activations(
     """The activations of some sites and layers, position second and unit third, without gradient.
 
     Models of ours are not run further than to the unembedding. Modes are the caller's (see
-    `evaluating`).
-
-    Raises:
-        ArgumentError: the model has no such hook point, or never passes it.
+    `evaluating`). There is an error where the model has no such hook point, or never passes it.
     """
-    found: dict[Key, Tensor] = {}
+    kept: dict[Key, Tensor] = {}
 
     def keep(activation: Tensor, hook: Any, key: Key) -> None:
         # Hook points may show views of buffers: what is kept is a copy of its own.
-        found[key] = by_position(activation.detach(), key[0]).clone()
+        kept[key] = by_position(activation.detach(), key[0]).clone()
 
     wanted = list(dict.fromkeys(keys))
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
@@ -184,13 +174,13 @@ def read_activations(
                 final_residual(bridge, tokens, bridge.W_E.dtype)
         else:
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
-    unseen = [name for name, key in zip(names, wanted, strict=True) if key not in found]
+    unseen = [name for name, key in zip(names, wanted, strict=True) if key not in kept]
     if unseen:
         raise ArgumentError(
             f"The model lists the hook point {unseen[0]!r} and never passes it, so there is nothing to "
             "read there (for attention: wrap the model with eager attention)."
         )
-    return found
+    return kept
 
 
 def require_live_sites(
@@ -202,11 +192,8 @@ def require_live_sites(
 ) -> None:
     """Checks that edits at some sites and layers have an effect, and the whole of it.
 
-    See `model.live`. With `gradient`, that the logits have a gradient there.
-
-    Raises:
-        ArgumentError: one has none, or the model has no such hook point; or somebody's hook is where an
-            edit of what single heads read does not pass.
+    See `model.live`. With `gradient`, that the logits have a gradient there. Errors are also about hook
+    points that are missing, and hooks of others where an edit of what single heads read does not pass.
     """
     wanted = list(dict.fromkeys(keys))
     require_free_forks(model, wanted)
@@ -217,13 +204,10 @@ def require_live_sites(
 
 
 def require_free_forks(model: TransformerLensModel, keys: Iterable[Key]) -> None:
-    """Checks that nobody's hook is on the norm through which heads read the stream.
+    """Checks that nobody's hook is on the norm through which edited heads read the stream.
 
     A head's own copy of the stream does not pass the hook points of the norm that all heads share, so
     what such a hook does to a changed copy would be left out.
-
-    Raises:
-        ArgumentError: there is one, in a layer whose inputs of heads are edited.
     """
     layers = sorted({layer for site, layer in keys if site_named(site).flag == _FORK})
     if not getattr(model, "attends_to_nothing", False):

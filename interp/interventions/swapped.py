@@ -1,6 +1,6 @@
 """Pairs of biographies: another person in the same sentences, or another attribute of the same person."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, require_known
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
 
@@ -35,8 +35,8 @@ def swapped_people(
 
     Args:
         corpus: Of the run.
-        n: So many pairs; one for each known person by default (see `knowledge.measured_individuals`).
-            More than there are people repeats them, in other sentences.
+        n: So many pairs; one for each of `knowledge.measured_individuals` by default. More than there are
+            people repeats them, in other sentences.
         individuals: Whom the bases are about, in place of `n`; the known people in order by default.
         others: Whom the sources are about; by default another person drawn for each base, whose
             value begins with another token.
@@ -44,9 +44,6 @@ def swapped_people(
         place: In which sentence of the biography it is told: "first" (the name has been mentioned
             once and nothing is told before), "last", or "any".
         seed: Of the draws.
-
-    Raises:
-        ArgumentError: an unknown attribute or place, people that do not exist, or nobody to swap with.
     """
     generator = np.random.default_rng([_PAIRS_STREAM, seed])
     people = _people(corpus, n, individuals)
@@ -75,18 +72,8 @@ def swapped_attributes(
     are the same and tell neither. In it, name tokens, value tokens, the last word that tells the
     type, and the positions that predict the value correspond; other words have no counterpart.
 
-    Args:
-        corpus: Of the run.
-        n: So many pairs; one for each known person by default.
-        individuals: Who, in place of `n`.
-        attribute: Asked for in the base; all six in turn by default.
-        other: Asked for in the source; the next attribute in order by default.
-        place: As in `swapped_people`; the sentence of the other attribute comes after it.
-        seed: Of the draws.
-
-    Raises:
-        ArgumentError: an unknown attribute or place, people that do not exist, or twice the same
-            attribute.
+    Arguments are those of `swapped_people`, and `other`, asked for in the source: by default the next
+    attribute in order. Its sentence comes later, so that `place` may not be "last".
     """
     generator = np.random.default_rng([_PAIRS_STREAM, seed])
     people = _people(corpus, n, individuals)
@@ -103,16 +90,11 @@ def swapped_attributes(
         )
     order = _order(asked, place, generator)
     rows = np.arange(len(people))
-    at, of_other = _places(order, asked), _places(order, swapped)
     # The other attribute's sentence comes later: it must not have been told before.
-    early = of_other < at
-    order[rows[early], at[early]], order[rows[early], of_other[early]] = (
-        swapped[early],
-        asked[early],
-    )
-    at, of_other = np.minimum(at, of_other), np.maximum(at, of_other)
+    both = np.sort([_places(order, asked), _places(order, swapped)], axis=0)
+    order[rows, both] = asked, swapped
     changed = order.copy()
-    changed[rows, at], changed[rows, of_other] = swapped, asked
+    changed[rows, both] = swapped, asked
     wordings = _wordings(corpus, people, generator)
     base = corpus.assemble(people, order, wordings)
     source = corpus.assemble(people, changed, wordings)
@@ -121,14 +103,12 @@ def swapped_attributes(
 
 def first_value_tokens(corpus: Corpus) -> Int64[Tensor, "individual attribute"]:
     """The first token of every person's value of every attribute."""
-    values = corpus.population.values
-    return torch.stack(
-        [
-            torch.tensor([ids[0] for ids in corpus.value_tokens(attribute)])[values[:, index]]
-            for index, attribute in enumerate(ATTRIBUTES)
-        ],
-        dim=1,
-    )
+    columns = zip(ATTRIBUTES, corpus.population.values.T, strict=True)
+    firsts = [
+        torch.tensor([ids[0] for ids in corpus.value_tokens(attribute)])[values]
+        for attribute, values in columns
+    ]
+    return torch.stack(firsts, dim=1)
 
 
 def _people(
@@ -191,11 +171,7 @@ def _others(
 def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:
     if attribute is None:
         return np.arange(n) % len(ATTRIBUTES)
-    if attribute not in ATTRIBUTES:
-        raise ArgumentError(
-            f"There is no attribute {attribute!r}.{suggest(attribute, ATTRIBUTES)} Attributes: "
-            f"{', '.join(ATTRIBUTES)}."
-        )
+    require_known([attribute], ATTRIBUTES, "attribute")
     return np.full(n, ATTRIBUTES.index(attribute))
 
 
@@ -205,10 +181,9 @@ def _order(
     """A random order of the six sentences, with the one asked for at its place."""
     order = np.tile(np.arange(len(ATTRIBUTES)), (len(asked), 1))
     generator.permuted(order, axis=1, out=order)
+    require_known([place], get_args(Place), "place")
     if place == "any":
         return order
-    if place not in ("first", "last"):
-        raise ArgumentError(f'There is no place {place!r}; it is "first", "last" or "any".')
     target = 0 if place == "first" else len(ATTRIBUTES) - 1
     rows, at = np.arange(len(asked)), _places(order, asked)
     order[rows, at] = order[:, target]
@@ -219,7 +194,6 @@ def _order(
 def _places(
     order: Integer[np.ndarray, "pair sentence"], attributes: Integer[np.ndarray, " pair"]
 ) -> Integer[np.ndarray, " pair"]:
-    """In which sentence each attribute is told."""
     places: Integer[np.ndarray, " pair"] = (order == attributes[:, None]).argmax(axis=1)
     return places
 
@@ -229,10 +203,8 @@ def _wordings(
 ) -> Integer[np.ndarray, "pair attribute"]:
     """A template for every attribute, from those never seen with the person in training."""
     pool = corpus.population.wordings[people][..., N_TRAIN_TEMPLATES:]
-    chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])
-    wordings: Integer[np.ndarray, "pair attribute 1"] = np.take_along_axis(
-        pool, chosen[..., None], axis=2
-    )
+    chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])[..., None]
+    wordings: np.ndarray = np.take_along_axis(pool, chosen, axis=2)
     return wordings[..., 0]
 
 
@@ -240,47 +212,42 @@ def _pairs(
     base: Batch,
     source: Batch,
     asked: Integer[np.ndarray, " pair"],
-    of_source: Integer[np.ndarray, " pair"],
+    asked_in_source: Integer[np.ndarray, " pair"],
 ) -> Pairs:
     rows = torch.arange(len(base))
-    starts = (
-        base.value_start[rows, torch.as_tensor(asked)],
-        source.value_start[rows, torch.as_tensor(of_source)],
-    )
+    start = base.value_start[rows, torch.as_tensor(asked)]
+    source_start = source.value_start[rows, torch.as_tensor(asked_in_source)]
     return Pairs(
         base.tokens, source.tokens, Spans.of(base), Spans.of(source),
-        _correspondence(base, source), starts[0] - 1, starts[1] - 1,
-        base.tokens[rows, starts[0]], source.tokens[rows, starts[1]],
+        _correspondence(base, source), start - 1, source_start - 1,
+        base.tokens[rows, start], source.tokens[rows, source_start],
     )  # fmt: skip
 
 
 def _correspondence(base: Batch, source: Batch) -> Int64[Tensor, "pair position"]:
     """For each token of the base its counterpart in the source, -1 where it has none."""
-    found = torch.full_like(base.tokens, -1)
+    counterpart = torch.full_like(base.tokens, -1)
     for row in range(len(base)):
-        theirs = {key: place for place, key in enumerate(_labels(source, row)) if key is not None}
-        for place, key in enumerate(_labels(base, row)):
-            if key is not None:
-                found[row, place] = theirs.get(key, -1)
+        places = {label: place for place, label in enumerate(_labels(source, row)) if label}
+        for place, label in enumerate(_labels(base, row)):
+            if label:
+                counterpart[row, place] = places.get(label, -1)
     # In a sentence of another wording the words before the value differ, but not what they are for.
     for sentence in range(int(base.sentence.max()) + 1):
-        places = [
-            (_before_value(batch, sentence), _last_type_word(batch, sentence))
-            for batch in (base, source)
-        ]
-        for mine, its in zip(*places, strict=True):
-            rows = (mine >= 0) & (its >= 0)
+        for position_in in (_before_value, _last_type_word):
+            here, there = position_in(base, sentence), position_in(source, sentence)
+            rows = (here >= 0) & (there >= 0)
             free = rows.clone()
-            free[rows] = found[rows, mine[rows]] < 0
-            found[free, mine[free]] = its[free]
-    return found
+            free[rows] = counterpart[rows, here[rows]] < 0
+            counterpart[free, here[free]] = there[free]
+    return counterpart
 
 
 def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
     """What each token is, comparably between two biographies with the same sentence places."""
     counts: dict[tuple[int, ...], int] = {}
     labels: list[tuple[int, ...] | None] = []
-    of_template = batch.templates[row].tolist()
+    templates = batch.templates[row].tolist()
     fields = (batch.kind, batch.sentence, batch.attribute, batch.part)
     tokens = list(zip(*(field[row].tolist() for field in fields), strict=True))
     for place, (kind, sentence, attribute, part) in enumerate(tokens):
@@ -291,7 +258,7 @@ def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
         if kind == TokenKind.NAME:
             key = (sentence, kind, part)
         elif kind not in (TokenKind.VALUE, TokenKind.SPECIAL):
-            key = (sentence, attribute, of_template[attribute], kind)
+            key = (sentence, attribute, templates[attribute], kind)
         counts[key] = counts.get(key, -1) + 1
         # Parts of names differ in length: their ends correspond, where a name is looked up.
         ends = kind == TokenKind.NAME and tokens[place][1:] != tokens[place + 1][1:]
@@ -300,7 +267,6 @@ def _labels(batch: Batch, row: int) -> list[tuple[int, ...] | None]:
 
 
 def _before_value(batch: Batch, sentence: int) -> Int64[Tensor, " pair"]:
-    """The position that predicts the value of a sentence."""
     is_value = (batch.kind == TokenKind.VALUE) & (batch.sentence == sentence)
     return is_value.int().argmax(dim=1) - 1
 

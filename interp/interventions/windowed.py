@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -39,13 +39,9 @@ def can_window(model: TransformerLensModel) -> bool:
 
 
 class WindowedForward:
-    """The unpatched runs of some prompts, and what of them an edit changes.
+    """The unpatched runs of some prompts, and what of them an edit changes; arguments as `Hooked`.
 
-    Args:
-        model: A model for which `can_window`, in eval mode.
-        tokens: The prompts.
-        read: The position whose logits are asked for.
-        keys: The sites and layers whose unpatched activations are wanted (`base`).
+    The model is one for which `can_window`.
     """
 
     def __init__(
@@ -70,16 +66,15 @@ class WindowedForward:
         self._stream = [self.base["resid_pre", layer] for layer in layers]
         self._stream.append(self.base["resid_post", self.n_layers - 1])
         self._queries, self._keys, self._values = [], [], []
-        for layer in layers:
-            attention = model.blocks[layer].attn
-            normed = _norm(model.blocks[layer].ln1, self._stream[layer])
-            self._queries.append(_project(attention, "q", normed))
-            self._keys.append(_project(attention, "k", normed))
-            self._values.append(_project(attention, "v", normed))
+        for block, stream in zip(model.blocks, self._stream, strict=False):
+            normed = _norm(block.ln1, stream)
+            self._queries.append(_project(block.attn, "q", normed))
+            self._keys.append(_project(block.attn, "k", normed))
+            self._values.append(_project(block.attn, "v", normed))
         self._unpatched_z: dict[int, Tensor] = {}
 
     def unpatched(self) -> Float[Tensor, "pair vocab"]:
-        """The logits at the positions that are read, without an edit."""
+        """See `Hooked.unpatched`."""
         rows = torch.arange(len(self.read), device=self.read.device)
         return self._unembed(self._stream[-1][rows, self.read])
 
@@ -115,36 +110,27 @@ class WindowedForward:
         """
         attention = self.model.blocks[layer].attn
         stream = self._stream[layer] + change
-        width = stream.shape[1]
         row = torch.arange(len(stream), device=stream.device)
-        if layer == self.n_layers - 1:
-            wanted = self.read[:, None]
-        else:
-            wanted = torch.minimum(torch.arange(width, device=row.device), self.read[:, None])
+        wanted = self.read[:, None]
+        if layer < self.n_layers - 1:
+            wanted = torch.minimum(torch.arange(stream.shape[1], device=row.device), wanted)
+        inputs = {
+            "q_input": self._queries_at(layer, row, wanted),
+            "k_input": self._keys[layer],
+            "v_input": self._values[layer],
+        }
         if layer not in self._unpatched_z:
-            queries = self._queries[layer].transpose(1, 2)[row[:, None], wanted].transpose(1, 2)
-            self._unpatched_z[layer] = self._attend(
-                layer, queries, self._keys[layer], self._values[layer], wanted
-            )
+            self._unpatched_z[layer] = self._attend(layer, wanted, *inputs.values())
         unpatched = self._unpatched_z[layer]
         before = self._stream[layer][row[:, None], wanted] + _write(attention, unpatched)
         normed = _norm(self.model.blocks[layer].ln1, stream)
         middles = []
         for site, heads in readers:
-            chosen = (
-                list(range(attention.original_component.n_heads)) if heads is None else list(heads)
-            )
-            sides = {
-                "q_input": self._queries[layer]
-                .transpose(1, 2)[row[:, None], wanted]
-                .transpose(1, 2),
-                "k_input": self._keys[layer],
-                "v_input": self._values[layer],
-            }
-            sides = {name: side[:, chosen] for name, side in sides.items()}
+            chosen = list(range(attention.original_component.n_heads) if heads is None else heads)
+            sides = {name: side[:, chosen] for name, side in inputs.items()}
             read = normed[row[:, None], wanted] if site == "q_input" else normed
             sides[site] = _project(attention, site[0], read, chosen)
-            z = self._attend(layer, sides["q_input"], sides["k_input"], sides["v_input"], wanted)
+            z = self._attend(layer, wanted, *sides.values())
             weight = attention.o.weight.unflatten(1, unpatched.shape[2:])[:, chosen].flatten(1)
             middles.append(before + F.linear((z - unpatched[:, :, chosen]).flatten(2), weight))
         middle = torch.cat(middles)
@@ -163,13 +149,10 @@ class WindowedForward:
             stream = self._block(later, row, place, stream, read[:, None] if last else window)
             place = read[:, None] if last else window
         rows = torch.arange(len(row), device=row.device)
-        at_read = (place == read[:, None]).int().argmax(dim=1)
-        final = torch.where(
-            (place == read[:, None]).any(dim=1)[:, None],
-            stream[rows, at_read],
-            self._stream[-1][row, read],
-        )
-        return self._unembed(final)
+        is_read = place == read[:, None]
+        final = stream[rows, is_read.int().argmax(dim=1)]
+        unpatched = self._stream[-1][row, read]
+        return self._unembed(torch.where(is_read.any(dim=1)[:, None], final, unpatched))
 
     def _window(self, row: Tensor, place: Tensor) -> Int64[Tensor, "cell position"]:
         """From the first edited position to the one that is read, which shorter windows repeat."""
@@ -211,7 +194,9 @@ class WindowedForward:
             return place, _write(attention, edited)
         if site in ("pattern", "attn_scores"):
             pattern = edited if site == "pattern" else softmax(edited)
-            return place, _write(attention, _mix(pattern.transpose(1, 2), self._values[layer][row]))
+            values = self._values[layer][row]
+            mixed = pattern.transpose(1, 2)[..., : values.shape[2]] @ values
+            return place, _write(attention, mixed.transpose(1, 2))
         side = site[0]
         if site.endswith("_input"):
             normed = _norm(self.model.blocks[layer].ln1, edited)
@@ -220,19 +205,22 @@ class WindowedForward:
             edited = projected.unflatten(-1, (inner.n_heads, inner.d_head))
         if side == "q":
             keys, values = self._keys[layer][row], self._values[layer][row]
-            return place, _write(
-                attention, self._attend(layer, edited.transpose(1, 2), keys, values, place)
-            )
+            z = self._attend(layer, place, edited.transpose(1, 2), keys, values)
+            return place, _write(attention, z)
         window = self._window(row, place)
         width = int(window.max()) + 1
         keys, values = self._keys[layer][row, :, :width], self._values[layer][row, :, :width]
         cells = torch.arange(len(row), device=row.device)[:, None]
         (keys if side == "k" else values)[cells, :, place] = edited.to(keys.dtype)
-        query = self._queries[layer].transpose(1, 2)[row[:, None], window].transpose(1, 2)
-        return window, _write(attention, self._attend(layer, query, keys, values, window))
+        z = self._attend(layer, window, self._queries_at(layer, row, window), keys, values)
+        return window, _write(attention, z)
+
+    def _queries_at(self, layer: int, row: Tensor, place: Tensor) -> Tensor:
+        """The unpatched queries at some places, [cell head query d_head]."""
+        return self._queries[layer].transpose(1, 2)[row[:, None], place].transpose(1, 2)
 
     def _attend(
-        self, layer: int, query: Tensor, keys: Tensor, values: Tensor, places: Tensor
+        self, layer: int, places: Tensor, query: Tensor, keys: Tensor, values: Tensor
     ) -> Float[Tensor, "cell query head d_head"]:
         """The heads' outputs of queries at some places."""
         visible = torch.arange(keys.shape[2], device=places.device) <= places[:, None, :, None]
@@ -243,14 +231,9 @@ class WindowedForward:
     def _block(
         self, layer: int, row: Tensor, place: Tensor, stream: Tensor, queries: Tensor
     ) -> Tensor:
-        """A layer, at some positions, of runs whose residual stream before it was edited.
+        """A layer's output at some positions (`queries`), of runs whose stream before it was edited.
 
-        Args:
-            layer: The layer.
-            row: The prompt of each run.
-            place: Where the stream differs from the unpatched one.
-            stream: What it is there.
-            queries: The positions whose result is wanted.
+        `row` is the prompt of each run, `place` where its stream differs from the unpatched one.
         """
         block = self.model.blocks[layer]
         attention = block.attn
@@ -274,7 +257,7 @@ class WindowedForward:
                 own = _project(attention, "q", normed).transpose(1, 2)[cells, which]
             query = torch.where(edited[..., None], own, query).transpose(1, 2)
             before = torch.where(edited, stream[cells, which], before)
-        z = self._attend(layer, query, keys, values, queries)
+        z = self._attend(layer, queries, query, keys, values)
         middle = before + _write(attention, z)
         return middle + _mlp(block, middle)
 
@@ -296,10 +279,7 @@ def unpatched_runs(
 
 
 def _norm(bridge: Any, x: Tensor) -> Tensor:
-    layer = bridge.original_component
-    if isinstance(layer, nn.LayerNorm):
-        return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
-    normed: Tensor = layer(x)
+    normed: Tensor = bridge.original_component(x)
     return normed
 
 
@@ -310,9 +290,10 @@ def _project(
     side, inner = getattr(attention, name), attention.original_component
     weight, bias = side.weight, side.bias
     if heads is not None:
-        weight = weight.unflatten(0, (inner.n_heads, inner.d_head))[heads].flatten(0, 1)
-        if bias is not None:
-            bias = bias.unflatten(0, (inner.n_heads, inner.d_head))[heads].flatten()
+        weight, bias = (
+            None if p is None else p.unflatten(0, (-1, inner.d_head))[heads].flatten(0, 1)
+            for p in (weight, bias)
+        )
     by_head: Tensor = F.linear(normed, weight, bias).unflatten(-1, (-1, inner.d_head))
     return by_head.transpose(1, 2)
 
@@ -320,14 +301,6 @@ def _project(
 def _write(attention: Any, z: Float[Tensor, "cell position head d_head"]) -> Tensor:
     """What attention writes into the stream, [cell, position, d_model]."""
     return F.linear(z.flatten(2), attention.o.weight, attention.o.bias)
-
-
-def _mix(
-    pattern: Float[Tensor, "cell head query key"],
-    values: Float[Tensor, "cell head position d_head"],
-) -> Float[Tensor, "cell query head d_head"]:
-    mixed = pattern[..., : values.shape[2]] @ values
-    return mixed.transpose(1, 2)
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:

@@ -1,16 +1,14 @@
-"""Mean-ablation: what is lost when an MLP writes the same at all tokens of a kind.
+"""Mean-ablation: what is lost when an MLP writes its mean over all tokens of a kind at each of them.
 
-The output of an MLP at some tokens is replaced by its mean over them, so that it no longer tells those
-tokens apart; what is lost is what it told. Source: Wang et al. 2022, section 2.
+Source: Wang et al. 2022, section 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -22,14 +20,7 @@ from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 
-ABLATION_POSITIONS = (
-    "name",
-    "first name",
-    "middle name",
-    "last name",
-    "predicts value",
-    "control",
-)
+ABLATION_POSITIONS = ("name", "first name", "middle name", "last name", "predicts value", "control")
 """Where MLPs are ablated by default, in all sentences: at all tokens of names, at the first, those
 between, the last; at positions that predict a token of a value; and the control (`ablation_costs`)."""
 
@@ -43,22 +34,12 @@ def ablation_costs(
 ) -> pd.DataFrame:
     """What it costs to replace MLP outputs at some tokens by their mean over these tokens.
 
-    Args:
-        model: Any TransformerLens model; it is left as it was.
-        texts: Texts or biographies, with values.
-        positions: At which tokens of all sentences: names out of `interp.biographies.POSITIONS`, or
-            "control": as many tokens as names have, drawn from those that hold neither names nor type
-            words.
-        batch_size: Texts per forward pass.
-        seed: Of the control's draw.
+    Positions are names out of `interp.biographies.POSITIONS`, in all sentences of texts with values, or
+    "control": as many tokens as names have, drawn (with `seed`) from other words.
 
     Returns:
         Columns `layer` (NA: all layers), `position`, `loss` (attribute loss with the ablation, in
         nats), `intact` (without) and `cost` (loss - intact).
-
-    Raises:
-        ArgumentError: an unknown position, or a model without the hook points, or without effect of an
-            edit there.
     """
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
@@ -70,51 +51,40 @@ def ablation_costs(
     masks = position_masks(spans, named) if named else {}
     if "control" in positions:
         masks["control"] = control_mask(spans, position_masks(spans, "name")["name"], seed=seed)
-    parts = [
-        (slice(start, start + batch_size), texts[start : start + batch_size].to(device))
-        for start in range(0, len(texts), batch_size)
-    ]
     n = n_values(texts)
     means = {(position, layer): RunningMean() for position in positions for layer in layers}
     rows: list[tuple[int | None, str, float]] = []
-    handle = cast(Any, model)
 
-    def loss(hooks_of: Any) -> float:
+    def add(activation: Tensor, hook: Any, mask: dict[str, Tensor], layer: int) -> None:
+        for position in positions:
+            means[position, layer].add(activation[mask[position]])
+
+    def ablate(
+        activation: Tensor, hook: Any, mask: dict[str, Tensor], layer: int, position: str
+    ) -> Tensor:
+        mean = means[position, layer].mean.to(activation.dtype)
+        return torch.where(mask[position][..., None], mean, activation)
+
+    def loss(edit: Callable[..., Tensor | None], chosen: Sequence[int] = layers) -> float:
         total = 0.0
-        for rows_of, part in parts:
-            with handle.hooks(fwd_hooks=hooks_of(rows_of, part)):
+        parts: Iterable[AnyTexts] = texts.split(batch_size)
+        for number, part in enumerate(parts):
+            part = part.to(device)
+            batch = slice(number * batch_size, (number + 1) * batch_size)
+            width = part.tokens.shape[1]
+            mask = {name: every[batch, :width].to(device) for name, every in masks.items()}
+            edits = [(hooks[layer], partial(edit, mask=mask, layer=layer)) for layer in chosen]
+            with cast(Any, model).hooks(fwd_hooks=edits):
                 total += summed_loss(model, part, ValuePositions.of(part))
         return total / n
 
-    def mask_of(position: str, rows_of: slice, part: AnyTexts) -> Bool[Tensor, "batch position"]:
-        return masks[position][rows_of, : part.tokens.shape[1]].to(device)
-
-    def summing(rows_of: slice, part: AnyTexts) -> list[tuple[str, Any]]:
-        def add(activation: Tensor, hook: Any, layer: int) -> None:
-            for position in positions:
-                means[position, layer].add(activation[mask_of(position, rows_of, part)])
-
-        return [(name, partial(add, layer=layer)) for layer, name in hooks.items()]
-
-    def ablating(
-        rows_of: slice, part: AnyTexts, position: str, chosen: Sequence[int]
-    ) -> list[tuple[str, Any]]:
-        mask = mask_of(position, rows_of, part)[..., None]
-
-        def replace(
-            activation: Tensor, hook: Any, layer: int
-        ) -> Float[Tensor, "batch pos d_model"]:
-            mean = means[position, layer].mean.to(activation.dtype)
-            return torch.where(mask, mean, activation)
-
-        return [(hooks[layer], partial(replace, layer=layer)) for layer in chosen]
-
     with evaluating(model):
-        intact = loss(summing)
+        intact = loss(add)
         for position in positions:
             for layer in (None, *layers):
-                chosen = list(layers) if layer is None else [layer]
-                ablated = loss(partial(ablating, position=position, chosen=chosen))
+                ablated = loss(
+                    partial(ablate, position=position), layers if layer is None else [layer]
+                )
                 rows.append((layer, position, ablated))
     table = pd.DataFrame(rows, columns=["layer", "position", "loss"])
     table = table.assign(intact=intact, cost=table["loss"] - intact)
@@ -132,32 +102,12 @@ def ablations(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """What mean-ablating MLPs costs over training; of a run, on evaluation biographies.
+    """What mean-ablating MLPs costs over training: columns `step`, then those of `ablation_costs`.
 
-    Args:
-        series: A run, models by step, or another series (see `interp.series`).
-        steps: Which checkpoints; by default those of `series.informative_steps`.
-        n_individuals: Of a run, on biographies of so many people; None for all.
-        device: Where to compute; where the models are by default, those of a run on the CPU.
-        seed: Of the control's draw.
-        texts: What is read, in place of a run's biographies.
-        workers: Processes of one thread each; see `series.over_steps`.
-        progress: Told after each checkpoint.
-
-    Returns:
-        Columns `step`, then those of `ablation_costs`.
-
-    Raises:
-        CheckpointError: there is no checkpoint at a step.
-        ArgumentError: no step is named.
+    Read are `texts`, or of a run the evaluation biographies of `n_individuals` (None: all). Steps are
+    those of `series.informative_steps` by default; other arguments and errors as `series.over_steps`.
     """
     read = texts_of(series, texts, "evaluation", n_individuals)
-    chosen = informative_steps(series) if steps is None else steps
-    return table_over_steps(
-        series,
-        lambda model: ablation_costs(model, read, seed=seed),
-        chosen,
-        device,
-        workers=workers,
-        progress=progress,
-    )
+    steps = informative_steps(series) if steps is None else steps
+    measure = partial(ablation_costs, texts=read, seed=seed)
+    return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)

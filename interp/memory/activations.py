@@ -5,7 +5,8 @@ all of them, so that no biography gives away the value that is looked for. (Valu
 sentences are in context, and tell people apart as names do; measures have controls for that.)
 """
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -75,11 +76,7 @@ def draw_batches(
     wordings: Wordings,
     draws: Sequence[int],
 ) -> list[Batch]:
-    """Biographies of the same people in several draws of sentences.
-
-    Raises:
-        ArgumentError: nobody to read about, or no draw.
-    """
+    """Biographies of the same people, at least one, in several draws of sentences, at least one."""
     chosen = np.arange(len(corpus.population))[individuals]
     if not len(chosen) or not len(draws):
         missing = "no person" if not len(chosen) else "no draw of sentences"
@@ -99,12 +96,12 @@ def cache_activations(
 ) -> CachedActivations:
     """Reads a model on texts about the same people, one batch for each draw of sentences.
 
-    The model is left as it was: same mode, no hook. Memory grows with people x draws x 18 x the width
-    of everything that is kept, in 4 bytes each: for 512 people and one draw of a 2-layer model of
-    d_model 128 and d_mlp 512, 24 MB of residual streams and 38 MB of neurons.
+    Memory grows with people x draws x 18 x the width of everything that is kept, in 4 bytes each: for 512
+    people and one draw of a 2-layer model of d_model 128 and d_mlp 512, 24 MB of residual streams and 38
+    MB of neurons.
 
     Args:
-        model: Any TransformerLens model.
+        model: Any TransformerLens model; it is left as it was.
         batches: For each draw, one biography of each person, in the same order (`draw_batches`); or
             the texts of one draw each, read at the last token of the name, at the one before it where
             all names have one between their first and last, and where the value is predicted.
@@ -121,8 +118,8 @@ def cache_activations(
             "Activations are read of at least one batch, and all of them are about the same people in "
             "the same order. Make batches of biographies with `draw_batches`."
         )
-    told = batches[0].templates.shape
-    if any(b.templates.shape != told for b in batches):
+    n_people, n_relations = batches[0].templates.shape
+    if any(b.templates.shape != (n_people, n_relations) for b in batches):
         raise ArgumentError("All batches have to tell the same relations of the same people.")
     chosen_sites = residual_sites(model) if sites is None else list(sites)
     chosen_layers = range(model.cfg.n_layers) if layers is None else layers
@@ -135,26 +132,24 @@ def cache_activations(
             f"The model has no hook point {missing[0]!r}; it has {model.cfg.n_layers} layers. "
             "`residual_sites(model)` lists the places that can be read."
         )
-    kept: dict[str, Tensor] = {}
+    require_hooks(model, list(keys))
     short = any(isinstance(batch, FactTexts) and not _have_middles(batch) for batch in batches)
     positions = POSITIONS[1:] if short else POSITIONS
-    shape = (len(positions), told[1], len(batches), told[0])
+    shape = (len(positions), n_relations, len(batches), n_people)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
-    require_hooks(model, list(keys))
+    kept: dict[str, Tensor] = {}
     with evaluating(model):
-        for draw, whole in enumerate(cast(Sequence[Batch | FactTexts], batches)):
-            if isinstance(whole, FactTexts):
-                _read_facts(model, whole, list(keys), kept, shape, draw, batch_size)
-                continue
-            for number, part in enumerate(whole.split(batch_size)):
-                start = number * batch_size
-                keep = partial(_keep, kept, shape, draw, slice(start, start + len(part)))
-                here = part.to(device)
-                position = torch.stack(
-                    [middle_name_end(here), here.name_end, here.value_start - 1], dim=1
-                )
-                row = torch.arange(len(here), device=device)
-                _read(model, here.tokens, row, position, list(keys), keep)
+        for draw, batch in enumerate(cast(Sequence[Batch | FactTexts], batches)):
+            for tokens, row, position, (relation, individual) in _parts(batch, batch_size, device):
+
+                def keep(
+                    name: str, x: Tensor, place: Any = (slice(None), relation, draw, individual)
+                ) -> None:
+                    if name not in kept:
+                        kept[name] = x.new_empty(*shape, x.shape[-1], dtype=torch.float32)
+                    kept[name][place] = x.permute(1, 2, 0, 3).float()
+
+                _read(model, tokens, row, position[:, -len(positions) :], list(keys), keep)
     return CachedActivations(
         individuals=people[0],
         templates=torch.stack([batch.templates for batch in batches]),
@@ -165,11 +160,7 @@ def cache_activations(
 
 
 def require_relations(activations: CachedActivations, relations: Sized) -> None:
-    """Checks that activations were read of as many relations as there are labels for.
-
-    Raises:
-        ArgumentError: they were not.
-    """
+    """Checks that activations were read of as many relations as there are labels for."""
     n = activations.templates.shape[2]
     if n != len(relations):
         raise ArgumentError(
@@ -184,39 +175,37 @@ def _have_middles(facts: FactTexts) -> bool:
     return bool((spans.name_end[place] - spans.name_start[place] >= 2).all())
 
 
-def _read_facts(
-    model: TransformerLensModel,
-    facts: FactTexts,
-    names: list[str],
-    kept: dict[str, Tensor],
-    shape: tuple[int, ...],
-    draw: int,
-    batch_size: int,
-) -> None:
-    """Keeps what hook points see where each fact is told, some texts at a time."""
-    device = next(model.parameters()).device  # type: ignore[attr-defined]
-    spans = facts.texts.spans
-    place = (facts.row, facts.sentence)
+def _parts(
+    batch: Batch | FactTexts, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[Any, Any]]]:
+    """Some texts at a time: tokens, what is read of them, and where it is kept.
+
+    Read are rows [read] at positions [read position attribute]; they are kept by (attribute, individual),
+    two indices of [attribute read].
+    """
+    if isinstance(batch, Batch):
+        for number, part in enumerate(batch.split(batch_size)):
+            part = part.to(device)
+            position = torch.stack([middle_name_end(part), part.name_end, part.value_start - 1], 1)
+            people = slice(number * batch_size, number * batch_size + len(part))
+            yield (
+                part.tokens,
+                torch.arange(len(part), device=device),
+                position,
+                (slice(None), people),
+            )
+        return
+    spans, place = batch.texts.spans, (batch.row, batch.sentence)
     end, value = spans.name_end[place], spans.value_start[place]
-    position = torch.stack([end - 1, end, value - 1][-shape[0] :], dim=-1)
-    for start in range(0, len(facts.texts), batch_size):
-        part = facts.texts[start : start + batch_size].to(device)
-        subject, relation = ((facts.row >= start) & (facts.row < start + batch_size)).nonzero(
-            as_tuple=True
-        )
-        if not len(subject):
-            continue
-
-        def keep(
-            name: str, x: Tensor, subject: Tensor = subject, relation: Tensor = relation
-        ) -> None:
-            if name not in kept:
-                kept[name] = x.new_empty(*shape, x.shape[-1], dtype=torch.float32)
-            kept[name][:, relation, draw, subject] = x[:, :, 0].transpose(0, 1).float()
-
-        row = facts.row[subject, relation].to(device) - start
-        where = position[subject, relation][..., None].to(device)
-        _read(model, part.tokens, row, where, names, keep)
+    position = torch.stack([end - 1, end, value - 1], dim=-1).to(device)
+    for start in range(0, len(batch.texts), batch_size):
+        here = (batch.row >= start) & (batch.row < start + batch_size)
+        subject, relation = here.nonzero(as_tuple=True)
+        if len(subject):
+            row = batch.row[subject, relation].to(device) - start
+            tokens = batch.texts[start : start + batch_size].to(device).tokens
+            read = position[subject, relation][..., None]
+            yield tokens, row, read, (relation[None], subject[None])
 
 
 def middle_name_end(batch: Batch) -> Int64[Tensor, "batch attribute"]:
@@ -233,19 +222,6 @@ def _residual_hook(site: Site) -> str:
     return f"blocks.{site[1]}.hook_{site[0]}"
 
 
-def _keep(
-    kept: dict[str, Tensor],
-    shape: tuple[int, ...],
-    draw: int,
-    individuals: slice,
-    name: str,
-    x: Float[Tensor, "batch position attribute width"],
-) -> None:
-    if name not in kept:
-        kept[name] = x.new_empty(*shape, x.shape[-1], dtype=torch.float32)
-    kept[name][:, :, draw, individuals] = x.permute(1, 2, 0, 3).float()
-
-
 class _LastRead(Exception):  # noqa: N818 - not an error: it ends a forward pass early
     pass
 
@@ -253,46 +229,38 @@ class _LastRead(Exception):  # noqa: N818 - not an error: it ends a forward pass
 def _read(
     model: TransformerLensModel,
     tokens: Int64[Tensor, "text token"],
-    row: Int64[Tensor, " batch"],
-    position: Int64[Tensor, "batch position attribute"],
+    row: Int64[Tensor, " row"],
+    position: Int64[Tensor, "row position attribute"],
     names: list[str],
     keep: Callable[[str, Tensor], None],
 ) -> None:
-    """Hands over what hook points see at some positions of some rows, [batch position attribute width].
+    """Hands over what hook points see at some positions of rows, [row position attribute width].
 
     A model of ours computes its last MLP, which nothing else depends on, at those positions only: a
     third of a 2-layer model's work is saved.
     """
     row = row[:, None, None]
 
-    def hook_of(name: str) -> tuple[str, Callable[..., None]]:
-        def read(x: Tensor, hook: Any) -> None:
-            keep(name, x[row, position])
+    def read(x: Tensor, hook: Any, name: str) -> None:
+        keep(name, x[row, position])
 
-        return name, read
-
+    hooks = [(name, partial(read, name=name)) for name in names]
     if not has_fused_forward(model):
-        model.run_with_hooks(tokens, return_type=None, fwd_hooks=[hook_of(name) for name in names])
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
         return
     bridge = cast(TransformerBridge, model)
     last = bridge.cfg.n_layers - 1
-    middle, neurons, end = (
-        _residual_hook(("resid_mid", last)),
-        neuron_hook(last),
-        _residual_hook(("resid_post", last)),
-    )
+    middle, end = _residual_hook(("resid_mid", last)), _residual_hook(("resid_post", last))
+    neurons = neuron_hook(last)
     before_last_mlp: list[Tensor] = []
 
     def stop(x: Tensor, hook: Any) -> None:
         before_last_mlp.append(x[row, position])
         raise _LastRead
 
-    early = [hook_of(name) for name in names if name not in (neurons, end)]
-    try:
-        with bridge.hooks(fwd_hooks=[*early, (middle, stop)]):
-            final_residual(bridge, tokens, bridge.W_E.dtype)
-    except _LastRead:
-        pass
+    early = [hook for hook in hooks if hook[0] not in (neurons, end)]
+    with suppress(_LastRead), bridge.hooks(fwd_hooks=[*early, (middle, stop)]):
+        final_residual(bridge, tokens, bridge.W_E.dtype)
 
     def read_neurons(x: Tensor, hook: Any) -> None:
         keep(neurons, x.unflatten(1, position.shape[1:]))

@@ -24,10 +24,10 @@ Promoted = Callable[[int, str], Float[Tensor, "neuron vocab"]]
 
 
 class Contributions:
-    """Contributions to the logit difference, as products with one direction for each place.
+    """Contributions to the logit difference, in double precision, so that sums come out.
 
     A *direction* says how much the logit difference grows with each coordinate of what is written
-    into the residual stream at a position. In double precision, so that sums come out.
+    into the residual stream at a position.
     """
 
     def __init__(
@@ -45,9 +45,7 @@ class Contributions:
         constant += float(bias[text.target] - bias[list(rivals)].mean())
         self._constant = {VALUE: constant}
         # Per layer, what a unit of each head's mixed values adds: [head d_head].
-        self._of_values = [
-            model.W_O[layer].double() @ self._final for layer in range(self._n_layers)
-        ]
+        self._of_values = [model.W_O[i].double() @ self._final for i in range(self._n_layers)]
         self._read_by = {at: self._readers(at) for at in self._at if at != VALUE}
 
     def _readers(self, at: str) -> list[Float[Tensor, " d_model"]]:
@@ -77,19 +75,19 @@ class Contributions:
         """The table `LocatedFact.components`."""
         rows: list[tuple[str, str, int | None, float]] = []
         for at, position in self._at.items():
-            for name in ("embed", "pos_embed"):
-                if f"hook_{name}" in self._cache:
-                    vector = self._cache[f"hook_{name}"][0, position]
-                    title = "embedding" if name == "embed" else "position"
+            for hook, title in (("hook_embed", "embedding"), ("hook_pos_embed", "position")):
+                if hook in self._cache:
+                    vector = self._cache[hook][0, position]
                     rows.append((at, title, None, _dot(vector, self.direction(at, -1))))
             for layer in range(self._n_layers):
                 way = self.direction(at, layer)
-                rows.append((at, "heads", layer, float(self._heads(at, layer).sum())))
-                rows.append(
-                    (at, "attention bias", layer, _dot(_bias(self._model, "b_O", layer, way), way))
-                )
-                vector = self._cache[f"blocks.{layer}.hook_mlp_out"][0, position]
-                rows.append((at, "mlp", layer, _dot(vector, way)))
+                bias = _bias(self._model, "b_O", layer, way)
+                mlp = self._cache[f"blocks.{layer}.hook_mlp_out"][0, position]
+                rows += [
+                    (at, "heads", layer, float(self._heads(at, layer).sum())),
+                    (at, "attention bias", layer, _dot(bias, way)),
+                    (at, "mlp", layer, _dot(mlp, way)),
+                ]
             rows.append((at, "bias", None, self._constant[at]))
         table = pd.DataFrame(rows, columns=["at", "component", "layer", "contribution"])
         return table.astype({"layer": "Int64"})
@@ -127,9 +125,9 @@ class Contributions:
         for at, query in self._at.items():
             for layer in range(self._n_layers):
                 shares = self._cache[pattern_hook(layer)][0, :, query].double() @ member
-                found = self._heads(at, layer).tolist()
+                written = self._heads(at, layer).tolist()
                 for head in range(self._n_heads):
-                    rows.append((at, layer, head, *shares[head].tolist(), found[head]))
+                    rows.append((at, layer, head, *shares[head].tolist(), written[head]))
         return pd.DataFrame(rows, columns=["at", "layer", "head", *GROUPS, "contribution"])
 
     def neurons(self, top: int, promoted: Promoted) -> pd.DataFrame:
@@ -141,23 +139,19 @@ class Contributions:
                 share = active * (self._model.W_out[layer].double() @ self.direction(at, layer))
                 logits = promoted(layer, "direct" if at == VALUE else "attention")
                 for neuron in share.abs().topk(min(top, len(share))).indices.tolist():
-                    of_neuron = logits[neuron]
-                    best = of_neuron.topk(min(_N_PROMOTED, len(of_neuron))).indices.tolist()
-                    rows.append(
-                        (
-                            at, layer, neuron, float(active[neuron]), float(share[neuron]),
-                            tuple(worded(self._text.word, best)), rank(of_neuron, self._text.target),
-                        )
-                    )  # fmt: skip
+                    row = logits[neuron]
+                    best = row.topk(min(_N_PROMOTED, len(row))).indices.tolist()
+                    promotes = tuple(worded(self._text.word, best)), rank(row, self._text.target)
+                    numbers = float(active[neuron]), float(share[neuron])
+                    rows.append((at, layer, neuron, *numbers, *promotes))
         columns = ["at", "layer", "neuron", "activation", "contribution", "promotes", "value_rank"]
         return pd.DataFrame(rows, columns=columns)
 
 
 def require_whole(components: pd.DataFrame, difference: float, dtype: torch.dtype) -> None:
-    """Checks that direct contributions add up to the logit difference, as they do if it is one sum.
+    """Checks that direct contributions add up to the logit difference.
 
-    Raises:
-        ArgumentError: they do not: the model norms or scales what its parts write, or caps its logits.
+    They do not where a model norms or scales what its parts write, or caps its logits.
     """
     direct = components.loc[components["at"] == VALUE, "contribution"]
     allowed = 64 * torch.finfo(dtype).eps * float(direct.abs().sum()) + 1e-6
@@ -189,13 +183,10 @@ def logit_lens(
             for site in ("resid_pre", "resid_mid", "resid_post"):
                 stream = cache[f"blocks.{layer}.hook_{site}"][:, position : position + 1]
                 logits = model.unembed(model.ln_final(stream))[0, 0].double()
-                rows.append(
-                    (
-                        at, layer, site, float(logits.softmax(-1)[text.target]),
-                        rank(logits, text.target), rank(logits[values], 0),
-                        float(logits[text.target] - logits[list(rivals)].mean()),
-                    )
-                )  # fmt: skip
+                probability = float(logits.softmax(-1)[text.target])
+                ranks = rank(logits, text.target), rank(logits[values], 0)
+                difference = float(logits[text.target] - logits[list(rivals)].mean())
+                rows.append((at, layer, site, probability, *ranks, difference))
     columns = ["at", "layer", "site", "probability", "rank", "rank_among_values"]
     return pd.DataFrame(rows, columns=[*columns, "logit_difference"])
 
@@ -208,10 +199,10 @@ def rank(scores: Tensor, index: int) -> int:
 def _bias(model: TransformerBridge, name: str, layer: int, like: Tensor) -> Tensor:
     """A bias of a layer in double precision, of some shape; 0 in models without one."""
     try:
-        found: Tensor = getattr(model, name)[layer]
+        bias: Tensor = getattr(model, name)[layer].double()
     except AttributeError:
         return torch.zeros_like(like)
-    return found.double().view_as(like)
+    return bias.view_as(like)
 
 
 def _through_norm(

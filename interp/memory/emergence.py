@@ -8,13 +8,10 @@ then followed back, so that a curve is of one thing; what another layer did befo
 
 Dates of different measures have to be compared with care. A prediction cannot follow a swap before the
 model knows the other person, and nats and accuracies grow with knowledge: such a mechanism cannot be
-dated before knowledge, whatever it does. Shares of what names do for the answer are free of that, but
-mean little while names do little: they are ratios to a small effect, and the share of their control
-shows how noisy. Ranks saturate and rise before accuracies. Attention weights
-are bounded by nothing.
+dated before knowledge. Shares of what names do for the answer can, but are noisy while names do little
+(see the share of their control). Ranks saturate and rise before accuracies.
 
-The question is the protocol's (Zucchet et al. 2025 argue from patching that attention comes first);
-the measure by half-strength is this package's.
+Zucchet et al. 2025 argue from patching that attention comes first; the measure by half-strength is ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +32,9 @@ STRENGTH_COLUMNS = ("mechanism", "step", "value", "control", "strength")
 class Mechanism:
     """Something that a model comes to do.
 
-    Attributes:
-        table: The stage and table that it is read from.
-        rows: Its rows in that table.
-        value: The column of its value.
-        control: The column of its control; None for zero.
-        unit: The columns that tell candidates apart (heads, layers, sites), of which that with most
-            strength at the last step is followed; none: their mean.
-        meaning: What its strength is, for people.
-        control_rows: Rows whose value is the control, where it is not a column.
+    It is read from a `table` (of a stage), from some of its `rows`, as the column `value` less the column
+    `control` (None: 0), or less `value` in `control_rows`. Of the candidates that the columns `unit` tell
+    apart (layers, sites), that with most strength at the last step is followed. `meaning` is for people.
     """
 
     table: tuple[str, str]
@@ -140,19 +131,16 @@ def mechanism_strengths(
     """The strength of every mechanism at the checkpoints at which it was measured.
 
     Args:
-        tables: What it is read from, by topic and name (`Mechanism.table`), as the measures return it:
+        tables: What it is read from, by topic and name as in a run's results (`Mechanism.table`):
             ("attention", "scores") from `attention_to_names`, ("memory", "keys"), "values" and "probes"
             from `measure_memory`, ("interventions", "swaps") from `swaps` and "edges" from
-            `recall_edges`. Of a run, its results have these names.
+            `recall_edges`.
         accuracy: What is known, a share by step; of a run `run.curve("attribute_accuracy")`.
 
     Returns:
         Columns `mechanism`, `step`, `value`, `control`, `strength` (value - control). Mechanisms are
         those of `MECHANISMS` and "knowledge". A mechanism without its table, or whose tokens the texts
         do not have (names of one token have no middle), is listed once, with NaN.
-
-    Raises:
-        ArgumentError: no table is given, or one lacks a column that a mechanism is read from.
     """
     steps = [int(table["step"].max()) for table in tables.values() if len(table)]
     if not steps:
@@ -183,17 +171,16 @@ def strength_of(table: pd.DataFrame, mechanism: Mechanism) -> pd.DataFrame:
             f"The table {'/'.join(mechanism.table)} has no column {lacking[0]!r}. Columns: "
             f"{', '.join(map(str, table.columns))}."
         )
+    units = list(mechanism.unit)
     chosen = _rows(table, mechanism.rows)
     control = 0.0 if mechanism.control is None else chosen[mechanism.control]
     chosen = chosen.assign(_control=control, _value=chosen[mechanism.value])
     if mechanism.control_rows is not None:
-        keys = ["step", *mechanism.unit]
-        others = _rows(table, mechanism.control_rows)[[*keys, mechanism.value]]
-        others = others.rename(columns={mechanism.value: "_control"})
-        chosen = chosen.drop(columns="_control").merge(others, on=keys)
+        others = _rows(table, mechanism.control_rows).rename(columns={mechanism.value: "_control"})
+        others = others[["step", *units, "_control"]]
+        chosen = chosen.drop(columns="_control").merge(others, on=["step", *units])
     chosen = chosen[chosen["_value"].notna()]
-    if mechanism.unit and len(chosen):
-        units = list(mechanism.unit)
+    if units and len(chosen):
         chosen = chosen.groupby(["step", *units], as_index=False)[["_value", "_control"]].mean()
         last = chosen[chosen["step"] == chosen["step"].max()].reset_index(drop=True)
         strength = (last["_value"] - last["_control"]).fillna(-np.inf)
@@ -215,14 +202,8 @@ def half_strength_step(
 ) -> float:
     """The step from which a strength stays at half of its final value or above.
 
-    Args:
-        steps: Measured steps, increasing.
-        strengths: The strength at each.
-        faint: Final strengths below this count as absent.
-
-    Returns:
-        The step, interpolated between the last measurement below half and the next; NaN where the
-        mechanism is absent in the end.
+    Interpolated between the last measurement below half and the next, of increasing steps; NaN where the
+    final strength is below `faint`: the mechanism is absent in the end.
 
     Example:
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
@@ -243,21 +224,16 @@ def half_strength_step(
 def emergence_steps(
     strengths: pd.DataFrame, phase_at: Callable[[int], str] | None = None
 ) -> pd.DataFrame:
-    """The step at which each mechanism emerges.
+    """The step at which each mechanism of `mechanism_strengths` emerges.
 
-    Args:
-        strengths: What `mechanism_strengths` returned.
-        phase_at: The phase of a step, e.g. `run.phases.at`.
-
-    Returns:
-        Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the
-        first and the last measured step), and `phase` in which the step lies.
+    Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the first and
+    the last measured step), and `phase` in which the step lies, by `phase_at` (such as `run.phases.at`).
     """
     rows = []
     for mechanism, curve in strengths.groupby("mechanism", sort=False):
         ordered = curve.sort_values("step")
         step = half_strength_step(list(ordered["step"]), list(ordered["strength"]))
         phase = "" if np.isnan(step) or phase_at is None else phase_at(int(step))
-        ends = ordered["strength"].iloc[[0, -1]]
-        rows.append((mechanism, step, float(ends.iloc[0]), float(ends.iloc[1]), phase))
+        start, final = map(float, ordered["strength"].iloc[[0, -1]])
+        rows.append((mechanism, step, start, final, phase))
     return pd.DataFrame(rows, columns=["mechanism", "step", "start", "final", "phase"])

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, require_known
 from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
 
 Word = Callable[[int], str]
@@ -26,25 +26,21 @@ Word = Callable[[int], str]
 class FactPrompt:
     """A text that tells a fact, with its value; a model reads all before the value.
 
+    `individual`, `wordings`, `draw` and `context` are those of a biography (see `locate_fact`).
+
     Attributes:
         tokens: Token ids of one text, without padding.
         spans: What they are. The fact's sentence has a name and, after it, the value.
         start: Position of the value's first token.
         length: Tokens of the value.
         rivals: The distinct first tokens of the relation's other values.
-        name: The subject's name, for people.
-        relation: Which relation.
-        value: The value, for people.
+        name: The subject's name, for people, as is `value`.
         held_out: Whether training never showed this subject.
         word: From a token id to its text; numbers by default.
         told: The relation that a sentence tells, by the sentence's number; the fact's own is known.
         parts: For each token of the text "first", "middle" or "last" in a name, else "". By default
             the first and the last token of a name and all between them; a name of one token has only
             a last part, one of two has no middle part.
-        individual: Of a biography, whose it is.
-        wordings: Of a biography: see `locate_fact`.
-        draw: Of a biography: see `locate_fact`.
-        context: Of a biography: see `locate_fact`.
 
     Raises:
         ArgumentError: there is padding, the value is not where it is said to be, no name precedes it in
@@ -84,17 +80,20 @@ class FactPrompt:
                 f"The value at token {self.start} has no name before it in its sentence; a value can be "
                 "recalled only after the name it belongs to."
             )
+        rivals = self.rivals
         if len(self.parts) not in (0, len(kind)):
             raise ArgumentError(f"There are {len(kind)} tokens, but {len(self.parts)} parts.")
-        if not self.rivals or self.target in self.rivals:
+        if not rivals:
             raise ArgumentError(
                 f"All values of {self.relation} begin with the same token: there is nothing to compare "
                 "the true value with. Locate another fact."
-                if not self.rivals
-                else f"The rival {self.target} is the first token of the true value itself."
             )
-        if min(self.rivals) < 0 or len(set(self.rivals)) < len(self.rivals):
-            raise ArgumentError(f"rivals={self.rivals}: they are distinct token ids, from 0.")
+        if self.target in rivals:
+            raise ArgumentError(
+                f"The rival {self.target} is the first token of the true value itself."
+            )
+        if min(rivals) < 0 or len(set(rivals)) < len(rivals):
+            raise ArgumentError(f"rivals={rivals}: they are distinct token ids, from 0.")
 
     @classmethod
     def of_text(
@@ -119,17 +118,13 @@ class FactPrompt:
             rivals: First tokens of the relation's values, which the true one is compared with. That
                 of the true one, and repeats, are left out.
             relation: Which relation the fact is of.
-            name: The subject's name, for people; its words by default.
-            value: The value, for people; its words by default.
-            sentence: The number of the sentence that tells the fact; by default the last that tells a
-                value.
+            name: The subject's name, for people; its words by default, as of `value`.
+            value: The value, for people.
+            sentence: The number of the sentence that tells the fact; by default the last with a value.
             held_out: Whether training never showed this subject.
             words: From a token id to its text (a tokenizer's `decode`), or the text of each token of
                 `tokens`; other tokens are then called by their number, as all are by default.
             told: The relations that other sentences tell, by the sentence's number.
-
-        Raises:
-            ArgumentError: as `FactPrompt`, there is no such sentence, or another number of words.
 
         Example:
             ```python
@@ -152,17 +147,16 @@ class FactPrompt:
                 if not telling
                 else f"The sentence {sentence} tells no value; those that do: {telling}."
             )
-        mine = spans.sentence[0] == chosen
-        start, length = starts[chosen], int((mine & spans.is_kind(TokenKind.VALUE)[0]).sum())
+        start, here = starts[chosen], spans.sentence[0] == chosen
         word = _word(ids[0].tolist(), words)
-
-        def spelled(kind: TokenKind) -> str:
-            return " ".join(worded(word, ids[0, mine & spans.is_kind(kind)[0]].tolist()))
-
+        name_ids, value_ids = (
+            ids[0, here & spans.is_kind(kind)[0]].tolist()
+            for kind in (TokenKind.NAME, TokenKind.VALUE)
+        )
         return cls(
-            ids, spans, start, length, tuple(sorted(set(rivals) - {int(ids[0, start])})),
-            spelled(TokenKind.NAME) if name is None else name, relation,
-            spelled(TokenKind.VALUE) if value is None else value,
+            ids, spans, start, len(value_ids), tuple(sorted(set(rivals) - {int(ids[0, start])})),
+            " ".join(worded(word, name_ids)) if name is None else name, relation,
+            " ".join(worded(word, value_ids)) if value is None else value,
             held_out, word, dict(told or {}),
         )  # fmt: skip
 
@@ -192,8 +186,8 @@ class FactPrompt:
             )
         start, length = int(batch.value_start[0, index]), int(batch.value_length[0, index])
         firsts = {tokens[0] for tokens in corpus.value_tokens(relation)}
-        kind, part = batch.kind[0].tolist(), batch.part[0].tolist()
-        sentence, told = batch.sentence[0].tolist(), batch.attribute[0].tolist()
+        fields = (batch.kind, batch.part, batch.sentence, batch.attribute)
+        tokens = list(zip(*(field[0].tolist() for field in fields), strict=True))
         return cls(
             tokens=batch.tokens,
             spans=Spans.of(batch),
@@ -205,11 +199,8 @@ class FactPrompt:
             value=people.facts(individual)[relation],
             held_out=bool(people.is_held_out[individual]),
             word=lambda token: str(corpus.tokenizer.decode([token])),
-            told={s: ATTRIBUTES[a] for s, a in zip(sentence, told, strict=True) if s >= 0},
-            parts=tuple(
-                NAME_PARTS[p] if k == TokenKind.NAME else ""
-                for k, p in zip(kind, part, strict=True)
-            ),
+            told={s: ATTRIBUTES[a] for _, _, s, a in tokens if s >= 0},
+            parts=tuple(NAME_PARTS[p] if k == TokenKind.NAME else "" for k, p, _, _ in tokens),
             individual=individual,
             wordings=wordings,
             draw=draw,
@@ -229,17 +220,12 @@ class FactPrompt:
     @property
     def places(self) -> dict[str, int]:
         """Where each of `LOCATED_POSITIONS` is that the text has."""
-        parts, sentence = self._parts(), self.spans.sentence[0].tolist()
-        found = {VALUE: self.start - 1}
-        for at in NAME_TOKENS:
-            of_part = [
-                position
-                for position, part in enumerate(parts)
-                if f"{part} name" == at and sentence[position] == sentence[self.start]
-            ]
-            if of_part:
-                found[at] = of_part[-1]
-        return found
+        ends = {f"{part} name": i for i, part in enumerate(self._parts()) if self._is_here(i)}
+        return {VALUE: self.start - 1} | {at: ends[at] for at in NAME_TOKENS if at in ends}
+
+    def _is_here(self, position: int) -> bool:
+        """Whether a token is in the sentence that tells the fact."""
+        return bool(self.spans.sentence[0, position] == self.spans.sentence[0, self.start])
 
     def labels(self) -> dict[str, Any]:
         """What is known of the fact and the text before any model has read it."""
@@ -262,14 +248,13 @@ class FactPrompt:
         """The tokens that the model reads, one a row."""
         ids, sentence = self.read[0].tolist(), self.spans.sentence[0, : self.start].tolist()
         told = {**self.told, int(self.spans.sentence[0, self.start]): self.relation}
+        kinds = self.spans.kind[0, : self.start].tolist()
         return pd.DataFrame(
             {
                 "position": range(self.start),
                 "token": worded(self.word, ids),
                 "token_id": ids,
-                "kind": [
-                    TokenKind(k).name.lower() for k in self.spans.kind[0, : self.start].tolist()
-                ],
+                "kind": [TokenKind(kind).name.lower() for kind in kinds],
                 "part": self._parts(),
                 "sentence": sentence,
                 "attribute": [told.get(s, "") if s >= 0 else "" for s in sentence],
@@ -278,19 +263,13 @@ class FactPrompt:
 
     def groups(self) -> list[str]:
         """Which of `GROUPS` each token that is read belongs to."""
-        sentence, kinds = self.spans.sentence[0].tolist(), self.spans.kind[0].tolist()
-        found = []
+        groups = []
         for position, part in enumerate(self._parts()):
-            mine = sentence[position] == sentence[self.start]
-            if position == 0:
-                found.append("first_token")
-            elif part:
-                found.append(f"{part}_name" if mine else "earlier_names")
-            else:
-                found.append(
-                    "type_words" if kinds[position] == TokenKind.TYPE and mine else "other"
-                )
-        return found
+            here = self._is_here(position)
+            is_type = here and bool(self.spans.kind[0, position] == TokenKind.TYPE)
+            name = f"{part}_name" if here else "earlier_names"
+            groups.append(name if part else "type_words" if is_type else "other")
+        return ["first_token", *groups[1:]]
 
     def _parts(self) -> list[str]:
         """The part of a name that each token which is read belongs to."""
@@ -300,24 +279,25 @@ class FactPrompt:
         is_name = self.spans.is_kind(TokenKind.NAME)[0, : self.start]
         for position in is_name.nonzero()[:, 0].tolist():
             names.setdefault(int(self.spans.sentence[0, position]), []).append(position)
-        found = [""] * self.start
+        parts = [""] * self.start
         for first, *rest in names.values():
             for position in rest:
-                found[position] = "middle"
-            found[first] = "first"
-            found[rest[-1] if rest else first] = "last"
-        return found
+                parts[position] = "middle"
+            parts[first] = "first"
+            parts[rest[-1] if rest else first] = "last"
+        return parts
 
     def _told_earlier(self) -> tuple[str, ...]:
         """The sentences that end before this one's value and tell the same value, by their relation."""
-        own = self.tokens[0, self.start : self.start + self.length].tolist()
+        value = self.tokens[0, self.start : self.start + self.length].tolist()
+        is_value = self.spans.is_kind(TokenKind.VALUE)[0, : self.start]
         earlier: dict[int, list[int]] = {}
-        for position in (
-            self.spans.is_kind(TokenKind.VALUE)[0, : self.start].nonzero()[:, 0].tolist()
-        ):
+        for position in is_value.nonzero()[:, 0].tolist():
             number = int(self.spans.sentence[0, position])
             earlier.setdefault(number, []).append(int(self.tokens[0, position]))
-        return tuple(self.told.get(s, f"sentence {s}") for s, ids in earlier.items() if ids == own)
+        return tuple(
+            self.told.get(s, f"sentence {s}") for s, ids in earlier.items() if ids == value
+        )
 
 
 def worded(word: Word, ids: Sequence[int]) -> list[str]:
@@ -362,9 +342,5 @@ def _require_text(tokens: Tensor, spans: Spans) -> None:
 def _attribute_index(attribute: str) -> int:
     """The place of an attribute, whichever way its words are joined."""
     name = "_".join(attribute.casefold().replace("-", " ").replace("_", " ").split())
-    if name not in ATTRIBUTES:
-        raise ArgumentError(
-            f"There is no attribute {attribute!r}.{suggest(name, ATTRIBUTES)} "
-            f"Attributes: {', '.join(ATTRIBUTES)}."
-        )
+    require_known([name], ATTRIBUTES, "attribute")
     return ATTRIBUTES.index(name)

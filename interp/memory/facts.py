@@ -23,9 +23,8 @@ class FirstTokens:
     """The first tokens of a relation's values: what the measures tell apart.
 
     A value is looked for by its first token, the only one that nothing before it gives away. With
-    word-level tokens that is the whole value, or tells it from all others, save for birth dates,
-    whose first token is the day: whole dates are (nearly) unique to people, and nothing could be
-    learned from one person about another.
+    word-level tokens that tells it from all others, save for birth dates, of which it is the day (whole
+    dates are nearly unique to people, and nothing could be learned from one person about another).
 
     Attributes:
         tokens: The distinct first tokens of all values of the relation.
@@ -41,22 +40,16 @@ class FirstTokens:
     def of(corpus: Corpus) -> "dict[str, FirstTokens]":
         """Those of every attribute; read once for each corpus, as pools are long."""
         if corpus not in _first_tokens:
+            values = corpus.population.values.T
             _first_tokens[corpus] = {
-                attribute: FirstTokens.among(
-                    corpus.value_tokens(attribute), corpus.population.values[:, index]
-                )
-                for index, attribute in enumerate(ATTRIBUTES)
+                attribute: FirstTokens.among(corpus.value_tokens(attribute), own)
+                for attribute, own in zip(ATTRIBUTES, values, strict=True)
             }
         return _first_tokens[corpus]
 
     @staticmethod
     def among(values: Sequence[Sequence[int]], own: np.ndarray) -> "FirstTokens":
-        """Those of some values.
-
-        Args:
-            values: The token ids of each value.
-            own: For each subject, which value is its own.
-        """
+        """Those of values, given by their token ids; `own` says which is each subject's."""
         distinct, place = np.unique([value[0] for value in values], return_inverse=True)
         in_values = np.unique(np.fromiter(chain.from_iterable(values), np.int64))
         return FirstTokens(*map(torch.from_numpy, (distinct, place[own], in_values)))
@@ -102,36 +95,26 @@ class FactLabels:
         answers: Mapping[str, Sequence[Sequence[int]]],
         namesakes: Sequence[int] | None = None,
     ) -> "FactLabels":
-        """Labels of subjects whose answers are known.
-
-        Args:
-            answers: For each relation, the token ids of every subject's answer.
-            namesakes: For each subject the number of its group of namesakes, if there are any.
-
-        Raises:
-            ArgumentError: there is no relation, an answer without tokens, or another number of answers.
-        """
+        """Labels of subjects whose answers are known: the token ids of each, for every relation."""
         relations = {}
-        for relation, of_subjects in answers.items():
-            values = sorted({tuple(answer) for answer in of_subjects})
+        for relation, given in answers.items():
+            of_subjects = [tuple(answer) for answer in given]
+            values = sorted(set(of_subjects))
             if not values or not all(values):
+                wrong = "an answer without tokens" if values else "no answers"
                 raise ArgumentError(
-                    f"The relation {relation!r} has "
-                    + ("no answers." if not values else "an answer without tokens.")
-                    + " Every subject needs an answer of at least one token."
+                    f"The relation {relation!r} has {wrong}. Every subject needs an answer of at least one "
+                    "token."
                 )
             place = {value: index for index, value in enumerate(values)}
-            own = np.array([place[tuple(answer)] for answer in of_subjects])
+            own = np.array([place[answer] for answer in of_subjects])
             relations[relation] = FirstTokens.among(values, own)
         groups = None if namesakes is None else torch.tensor(namesakes, dtype=torch.int64)
         return cls(relations, groups)
 
     def groups(self, subjects: Int64[Tensor, " subject"]) -> Int64[Tensor, " subject"]:
         """The group of namesakes of some subjects."""
-        everybody = self.namesakes
-        if everybody is None:
-            everybody = torch.arange(len(next(iter(self.relations.values())).of_individual))
-        return everybody[subjects]
+        return subjects if self.namesakes is None else self.namesakes[subjects]
 
 
 AnyFacts = Corpus | FactLabels
@@ -142,15 +125,8 @@ AnyFacts = Corpus | FactLabels
 class FactTexts:
     """Texts that tell every relation of some subjects, each in a sentence with its name and value.
 
-    Attributes:
-        texts: The texts; one may tell one fact or several.
-        subjects: Whom they are about, by number (see `FactLabels`).
-        row: The text that tells each fact.
-        sentence: The sentence of that text that tells it.
-        templates: The wording it is told in, by a number of yours.
-
-    Raises:
-        ArgumentError: shapes do not fit, or a sentence has no name, or no value that something predicts.
+    A text may tell several facts. Subjects are numbers (see `FactLabels`); each fact is told in a `row` of
+    the texts, a `sentence` of it, and a wording (`templates`, numbers of yours).
     """
 
     texts: Texts
@@ -168,12 +144,9 @@ class FactTexts:
                 f"row, sentence and templates are [subject, relation] for {len(self.subjects)} subjects, "
                 f"but have the shapes {shapes}."
             )
-        spans = self.texts.spans
-        n_sentences = spans.name_end.shape[1]
-        if (
-            (self.row < 0) | (self.row >= len(self.texts))
-            | (self.sentence < 0) | (self.sentence >= n_sentences)
-        ).any():  # fmt: skip
+        spans, sizes = self.texts.spans, self.texts.spans.name_end.shape
+        n_sentences, told = sizes[1], torch.stack([self.row, self.sentence], dim=-1)
+        if ((told < 0) | (told >= torch.tensor(sizes, device=told.device))).any():
             raise ArgumentError(
                 f"A fact is told in a text or sentence that is not there; there are {len(self.texts)} texts "
                 f"of at most {n_sentences} sentences."

@@ -3,9 +3,8 @@
 A person's *key vector* is the activations of a layer's neurons (`mlp.hook_post`) where the person is
 met. A layer that recalls facts must tell people apart there, whatever the sentence.
 
-That alone is no memory. Token embeddings tell names apart before any training: at the last name token
-the last name is given, which several people share, and attention brings in the other parts of the
-name, from the first step on. Three contrasts show what goes beyond it:
+That alone is no memory: embeddings of name tokens, brought together by attention, tell names apart before
+any training. Three contrasts show what goes beyond it:
 
 - *known against held-out people*, whose names are new combinations of the same parts, told in the
   same way: what embeddings give, both have; what was learned of single people, only the known;
@@ -18,16 +17,18 @@ intraclass correlation: Shrout & Fleiss 1979, "Intraclass correlations", ICC(1,1
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import ATTRIBUTES, Corpus, Wordings
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, require_known
 from interp.memory.activations import (
     POSITIONS,
     CachedActivations,
@@ -39,13 +40,9 @@ from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single, valid_indices
 
 KEY_METRICS = (
-    "selectivity",
-    "selectivity_within_last_name",
-    "sparsity",
-    "similarity_same",
-    "similarity_namesake",
-    "similarity_other",
-)
+    "selectivity", "selectivity_within_last_name", "sparsity", "similarity_same",
+    "similarity_namesake", "similarity_other",
+)  # fmt: skip
 """What `key_measures` reports."""
 BETWEEN = "known against held-out"
 """The split of similarities between a known and a held-out person."""
@@ -62,21 +59,11 @@ def key_vectors(
     draws: Sequence[int] = (0, 1),
     batch_size: int = 64,
 ) -> Float[Tensor, "individual neuron"]:
-    """People's key vectors in a layer: neuron activations, averaged over sentences.
+    """People's key vectors in a layer: neuron activations, averaged over draws of sentences.
 
-    Args:
-        model: Any TransformerLens model over the corpus's tokens.
-        corpus: The run's corpus.
-        layer: Which layer's neurons.
-        individuals: Who; everybody by default, held-out people last.
-        position: "last name" or "predicts value" (see `activations.POSITIONS`).
-        attribute: In sentences that tell this attribute; the mean over all six by default.
-        wordings: Sentences of training, or those never seen with a person.
-        draws: Which draws of sentences to average over.
-        batch_size: Biographies per forward pass.
-
-    Raises:
-        ArgumentError: an unknown position or attribute, a layer out of range, nobody, or no draw.
+    Everybody's by default, held-out people last, at one of `activations.POSITIONS`, in the sentences that
+    tell an attribute (by default the mean over all six), in wordings of training or such as were never
+    seen with a person.
 
     Example:
         ```python
@@ -84,19 +71,12 @@ def key_vectors(
         keys[run.population.find("Ada May Stone")].topk(5)
         ```
     """
-    for chosen, known, what in (
-        (position, POSITIONS, "position"),
-        (ATTRIBUTES[0] if attribute is None else attribute, ATTRIBUTES, "attribute"),
-    ):
-        if chosen not in known:
-            raise ArgumentError(
-                f"There is no {what} {chosen!r}.{suggest(chosen, known)} Expected one of: "
-                f"{', '.join(known)}."
-            )
+    require_known([position], POSITIONS, "position")
+    require_known([ATTRIBUTES[0] if attribute is None else attribute], ATTRIBUTES, "attribute")
     valid_indices([layer], model.cfg.n_layers, "layer")
     batches = draw_batches(corpus, individuals, wordings, draws)
-    found = cache_activations(model, batches, sites=[], layers=[layer], batch_size=batch_size)
-    neurons = found.neurons[layer][POSITIONS.index(position)].mean(dim=1)
+    cache = cache_activations(model, batches, sites=[], layers=[layer], batch_size=batch_size)
+    neurons = cache.neurons[layer][POSITIONS.index(position)].mean(dim=1)
     return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
 
 
@@ -125,7 +105,7 @@ def key_measures(
     of `similarity_same`, but not of selectivity.
 
     Args:
-        facts: Who has which values, and who are namesakes: the corpus, or labels of yours.
+        facts: The corpus, or labels of yours.
         known: Neurons on people that training showed, in at least two draws.
         held_out: On people that it never showed, told in the same way; None if there is nobody.
         seed: Of the shuffled people.
@@ -165,19 +145,19 @@ def key_measures(
             for attribute in range(len(labels.relations)):
                 keys = {s: caches[s].neurons[layer][at, attribute] for s, at in places.items()}
                 origin = keys["evaluation"].mean(dim=(0, 1))
-                directions = {s: _directions(x - origin) for s, x in keys.items()}
+                directions = {s: F.normalize(x - origin, dim=-1) for s, x in keys.items()}
                 for split, x in keys.items():
                     templates = caches[split].templates[..., attribute]
-                    found = _selectivities(x, groups[split], generator)
-                    found["sparsity"] = (float((x > 0).double().mean()), float("nan"))
-                    found |= _similarities(directions[split], groups[split], templates)
-                    by_split.setdefault(split, []).append(found)
+                    measures = _selectivities(x, groups[split], generator)
+                    measures["sparsity"] = (float((x > 0).double().mean()), float("nan"))
+                    measures |= _similarities(directions[split], groups[split], templates)
+                    by_split.setdefault(split, []).append(measures)
                 if len(places) > 1:
                     between = _similarities_between(*directions.values(), *groups.values())
                     by_split.setdefault(BETWEEN, []).append(between)
-            for split, measures in by_split.items():
-                for metric in measures[0]:
-                    value, control = np.mean([one[metric] for one in measures], axis=0)
+            for split, by_attribute in by_split.items():
+                for metric in by_attribute[0]:
+                    value, control = np.mean([one[metric] for one in by_attribute], axis=0)
                     rows.append((layer, position, split, metric, float(value), float(control)))
     columns = ["layer", "position", "split", "metric", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
@@ -188,11 +168,8 @@ def intraclass_correlation(
 ) -> Float[Tensor, " neuron"]:
     """ICC(1): the share of a neuron's variance that is between people.
 
-    Estimated from mean squares between and within people, so that its expectation is 0 where people
-    do not differ; it can be slightly negative. A neuron that never changes gets 0.
-
-    Raises:
-        ArgumentError: a single draw, or a single person.
+    Estimated from mean squares between and within people (at least two of each), so that its expectation
+    is 0 where people do not differ; it can be slightly negative. A neuron that never changes gets 0.
     """
     everybody = torch.zeros(x.shape[1], dtype=torch.int64)
     return _shares_between_people(at_least_single(x), everybody)[0]
@@ -226,19 +203,18 @@ def _shares_between_people(
             f"The share of variance between people needs at least 2 draws and 2 people; there are "
             f"{n_draws} and {n_people}."
         )
-    of_person = x.mean(dim=0)
-    within = (x - of_person).square_().sum(dim=(0, 1)) / (n_people * (n_draws - 1))
+    means = x.mean(dim=0)
+    within = (x - means).square_().sum(dim=(0, 1)) / (n_people * (n_draws - 1))
     # Sums of squares around a mean are taken from deviations, which are of their own size.
-    deviation = of_person - of_person.mean(dim=0)
+    deviation = means - means.mean(dim=0)
     squares = deviation.square().sum(dim=0)
     person = squares / (n_people - 1) - within / n_draws
-    index, sizes = _numbered(groups.to(x.device))
+    _, index, sizes = groups.to(x.device).unique(return_inverse=True, return_counts=True)
     freedom = n_people - len(sizes)
     if not freedom:
         return _share(person, person + within), torch.full_like(within, float("nan"))
-    of_group = x.new_zeros(len(sizes), x.shape[-1])
-    of_group = of_group.index_add_(0, index, deviation)
-    between_groups = (of_group.square() / sizes[:, None]).sum(dim=0)
+    sums = x.new_zeros(len(sizes), x.shape[-1]).index_add_(0, index, deviation)
+    between_groups = (sums.square() / sizes[:, None]).sum(dim=0)
     in_group = (squares - between_groups) / freedom - within / n_draws
     return _share(person, person + within), _share(in_group, person + within)
 
@@ -248,43 +224,26 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole.where(whole > 0, torch.ones_like(whole)), 0.0)
 
 
-def _numbered(groups: Int64[Tensor, " individual"]) -> tuple[Tensor, Tensor]:
-    """Groups numbered from 0, and their sizes."""
-    _, index, sizes = groups.unique(return_inverse=True, return_counts=True)
-    return index, sizes
-
-
-def _directions(x: Float[Tensor, "draw individual neuron"]) -> Tensor:
-    return torch.nn.functional.normalize(x, dim=-1)
-
-
 def _similarities(
     directions: Float[Tensor, "draw individual neuron"],
     groups: Int64[Tensor, " individual"],
     templates: Int64[Tensor, "draw individual"],
 ) -> dict[str, tuple[float, float]]:
     """Mean cosines over all pairs of draws: of a person with herself, a namesake, anybody else."""
-    n_draws, n_people, _ = directions.shape
     same: list[Tensor] = []
-    sums = {"similarity_namesake": [0.0, 0.0], "similarity_other": [0.0, 0.0]}
-    everybody = torch.zeros_like(groups)
-    for one in range(n_draws):
-        for other in range(one + 1, n_draws):
-            a, b = directions[one], directions[other]
-            own = (a * b).sum(dim=-1).double()
-            same.append(own[(templates[one] != templates[other]).to(own.device)])
-            for metric, grouping in (
-                ("similarity_namesake", groups),
-                ("similarity_other", everybody),
-            ):
-                total, count = _pair_sums(a, b, grouping, grouping)
-                sums[metric][0] += total - float(own.sum())
-                sums[metric][1] += count - n_people
-    namesake, others = (s / n if n else float("nan") for s, n in sums.values())
-    own = torch.cat(same)
+    sums = np.zeros((2, 2))  # [namesakes or anybody, sum or count]
+    for one, other in combinations(range(len(directions)), 2):
+        a, b = directions[one], directions[other]
+        with_herself = (a * b).sum(dim=-1).double()
+        same.append(with_herself[(templates[one] != templates[other]).to(a.device)])
+        for row, grouping in zip(sums, (groups, torch.zeros_like(groups)), strict=True):
+            total, count = _pair_sums(a, b, grouping, grouping)
+            row += total - float(with_herself.sum()), count - len(groups)
+    namesakes, others = (float(total / n) if n else float("nan") for total, n in sums)
+    cosines = torch.cat(same)
     return {
-        "similarity_same": (float(own.mean()) if len(own) else float("nan"), others),
-        "similarity_namesake": (namesake, others),
+        "similarity_same": (float(cosines.mean()) if len(cosines) else float("nan"), others),
+        "similarity_namesake": (namesakes, others),
         "similarity_other": (others, float("nan")),
     }
 
@@ -295,17 +254,16 @@ def _similarities_between(
     known_groups: Int64[Tensor, " individual"],
     held_out_groups: Int64[Tensor, " held_individual"],
 ) -> dict[str, tuple[float, float]]:
-    found = []
-    for of_known, of_held in (
-        (known_groups, held_out_groups),
-        (torch.zeros_like(known_groups), torch.zeros_like(held_out_groups)),
-    ):
-        total, count = _pair_sums(known.sum(0), held_out.sum(0), of_known, of_held)
+    everybody = torch.zeros_like(known_groups), torch.zeros_like(held_out_groups)
+    means = []
+    for groups in ((known_groups, held_out_groups), everybody):
+        total, count = _pair_sums(known.sum(0), held_out.sum(0), *groups)
         pairs = count * len(known) * len(held_out)
-        found.append(total / pairs if pairs else float("nan"))
+        means.append(total / pairs if pairs else float("nan"))
+    namesakes, others = means
     return {
-        "similarity_namesake": (found[0], found[1]),
-        "similarity_other": (found[1], float("nan")),
+        "similarity_namesake": (namesakes, others),
+        "similarity_other": (others, float("nan")),
     }
 
 
@@ -319,8 +277,7 @@ def _pair_sums(
     _, index = torch.cat([a_groups, b_groups]).unique(return_inverse=True)
     n_groups = int(index.max()) + 1
     sums, counts = [], []
-    for x, of_x in ((a, index[: len(a)]), (b, index[len(a) :])):
-        summed = x.new_zeros(n_groups, x.shape[1])
-        sums.append(summed.index_add_(0, of_x.to(x.device), x))
-        counts.append(torch.bincount(of_x, minlength=n_groups))
+    for x, groups in ((a, index[: len(a)]), (b, index[len(a) :])):
+        sums.append(x.new_zeros(n_groups, x.shape[1]).index_add_(0, groups.to(x.device), x))
+        counts.append(torch.bincount(groups, minlength=n_groups))
     return float((sums[0] * sums[1]).sum(dtype=torch.float64)), int((counts[0] * counts[1]).sum())

@@ -1,9 +1,9 @@
 """One fact under the microscope: where a model keeps it, who moves it, who reads it out.
 
-Four positions matter: the tokens of the name, where a person begins to be known, and the position
-that predicts the value's first token. Everything is measured on one logit difference: that of the
-true value's first token minus the mean over the distinct first tokens of the attribute's other
-values, in nats. It does not grow as a model merely learns that some city has to follow.
+Four positions matter: the tokens of the name and the position that predicts the value's first token.
+Everything is measured on one logit difference: that of the true value's first token minus the mean over
+the distinct first tokens of the attribute's other values, in nats. It does not grow as a model merely
+learns that some city has to follow.
 
 - Direct contributions (where the value is predicted): the final residual stream is a sum of
   embeddings, heads, MLPs and biases. With the final norm's scale held at what it was in this pass, so
@@ -20,23 +20,23 @@ enrichment at the last name token, extraction by later heads).
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any, SupportsIndex
 
 import pandas as pd
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import ATTRIBUTES
 from interp.errors import ArgumentError
-from interp.memory.contributions import Contributions, logit_lens, rank, require_whole
+from interp.memory.contributions import Contributions, Promoted, logit_lens, rank, require_whole
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import promoted_logits
 from interp.model import evaluating, logits_at, pattern_hook
 from interp.model.patterns import require_hooks
-from interp.series import AnySeries, as_series, chosen_steps, models_at, steps_of
+from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
 
 
 def locate_fact(
@@ -50,8 +50,6 @@ def locate_fact(
     top: int = 8,
 ) -> LocatedFact:
     """Where one fact sits at one step: who moved the name, which neurons fired, who read it out.
-
-    A run that was trained with patched attention is read with the attention it was trained with.
 
     Args:
         series: A run, models by step, or another series (see `interp.series`).
@@ -69,8 +67,7 @@ def locate_fact(
 
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
-        ArgumentError: no such individual, attribute, wordings or context, or `top` or `draw` out of
-            range; a series without people of its own; or a model in which what is written into the
+        ArgumentError: a series without people of its own, or a model in which what is written into the
             residual stream does not add up to the logits (norms after a block, capped logits, ...).
         CheckpointError: there is no checkpoint at that step.
 
@@ -96,23 +93,10 @@ def locate_facts(
     top: int = 8,
     history: Sequence[int] | None = None,
 ) -> list[LocatedFact]:
-    """Several facts at several steps; each checkpoint is read once.
+    """Several facts at several steps, in the order given; each checkpoint is read once.
 
-    Args:
-        series: A run, models by step, or another series.
-        facts: Prompts; of a run also pairs of a person and an attribute (see `locate_fact`).
-        steps: The checkpoints; the last by default.
-        wordings: See `locate_fact`.
-        draw: See `locate_fact`.
-        context: See `locate_fact`.
-        top: See `locate_fact`.
-        history: Checkpoints of `LocatedFact.history`, besides `steps`; all by default.
-
-    Returns:
-        The located facts, fact by fact and step by step, in the order given.
-
-    Raises:
-        As `locate_fact`; ArgumentError also if no fact or step is named.
+    Facts are prompts, of a run also pairs of a person and an attribute. `history` are checkpoints of
+    `LocatedFact.history`, besides `steps`; all by default. Other arguments and errors as `locate_fact`.
     """
     require_one_of("wordings", wordings, ("train", "evaluation"))
     require_one_of("context", context, CONTEXTS)
@@ -133,10 +117,10 @@ def locate_facts(
     for step, model in models_at(source, visited):
         _require_room(model, texts)
         with evaluating(model):
-            for row, found in zip(rows, _probabilities(model, texts), strict=True):
-                row.append((step, *found))
+            for row, probabilities in zip(rows, _probabilities(model, texts), strict=True):
+                row.append((step, *probabilities))
             if step in chosen:
-                promoted = _Promoted(model)
+                promoted = cache(partial(promoted_logits, model))
                 for index, text in enumerate(texts):
                     read[index, step] = _read(model, text, top, promoted)
     phases = source.known_phases
@@ -176,11 +160,8 @@ def _of_person(
     draw: int,
     context: str,
 ) -> FactPrompt:
-    corpus = getattr(series, "corpus", None)
-    if corpus is None:
-        raise ArgumentError(
-            "A series of models has no people of its own. Give the fact as a text: FactPrompt.of_text."
-        )
+    remedy = "people of its own. Give the fact as a text: FactPrompt.of_text"
+    corpus = of_run(series, "corpus", remedy)
     if attribute is None:
         raise ArgumentError(
             f"Which attribute of {person} is to be located? Give one of {', '.join(ATTRIBUTES)}."
@@ -188,46 +169,27 @@ def _of_person(
     return FactPrompt.of_person(corpus, person, attribute, wordings, draw, context)
 
 
-class _Promoted:
-    """`promoted_logits` of a model, each computed once."""
-
-    def __init__(self, model: TransformerBridge) -> None:
-        self._model = model
-        self._found: dict[tuple[int, str], Tensor] = {}
-
-    def __call__(self, layer: int, path: str) -> Float[Tensor, "neuron vocab"]:
-        if (layer, path) not in self._found:
-            self._found[layer, path] = promoted_logits(self._model, layer, path=path)
-        return self._found[layer, path]
-
-
 def _probabilities(
     model: TransformerBridge, texts: Sequence[FactPrompt]
 ) -> list[tuple[float, float]]:
     """Of each text's value: the probability of its first token, and of all, given the text."""
-    width = max(text.start + text.length - 1 for text in texts)
-    tokens = torch.zeros(len(texts), width, dtype=torch.long)  # what follows a text is not read
-    rows: list[int] = []
-    positions: list[int] = []
-    targets: list[int] = []
-    for row, text in enumerate(texts):
-        end = text.start + text.length
-        tokens[row, : end - 1] = text.tokens[0, : end - 1]
-        rows += [row] * text.length
-        positions += range(text.start - 1, end - 1)
-        targets += text.tokens[0, text.start : end].tolist()
     device = next(model.parameters()).device
-    where = (torch.tensor(rows, device=device), torch.tensor(positions, device=device))
-    logits = logits_at(model, tokens.to(device), *where).cpu()
-    log_p = logits.double().log_softmax(-1).gather(1, torch.tensor(targets)[:, None])[:, 0]
-    parts = log_p.split([text.length for text in texts])
+    lengths = [text.length for text in texts]
+    row = torch.arange(len(texts)).repeat_interleave(torch.tensor(lengths))
+    position = torch.cat([torch.arange(t.start - 1, t.start + t.length - 1) for t in texts])
+    targets = torch.cat([text.tokens[0, text.start : text.start + text.length] for text in texts])
+    # What follows a text is not read.
+    read = [text.tokens[0, : text.start + text.length - 1] for text in texts]
+    tokens = pad_sequence(read, batch_first=True).to(device)
+    logits = logits_at(model, tokens, row.to(device), position.to(device)).cpu()
+    log_p = logits.double().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    parts = log_p.split(lengths)
     return [(float(part[0].exp()), float(part.sum().exp())) for part in parts]
 
 
 def _read(
-    model: TransformerBridge, text: FactPrompt, top: int, promoted: _Promoted
+    model: TransformerBridge, text: FactPrompt, top: int, promoted: Promoted
 ) -> dict[str, Any]:
-    """Everything about a text that one forward pass gives."""
     layers = range(model.cfg.n_layers)
     names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
@@ -242,13 +204,13 @@ def _read(
         ]  # fmt: skip
     require_hooks(model, [name for name in names if name.startswith("blocks.")])
     device = next(model.parameters()).device
-    logits, cache = model.run_with_cache(text.read.to(device), names_filter=names)
+    logits, activations = model.run_with_cache(text.read.to(device), names_filter=names)
     prediction = logits[0, -1].double()
     rivals = list(text.rivals)
     difference = prediction[text.target] - prediction[rivals].mean()
     chances = prediction.softmax(-1)
     best = chances.topk(min(top, len(chances)))
-    flow = Contributions(model, cache, text, rivals)
+    flow = Contributions(model, activations, text, rivals)
     components = flow.components()
     require_whole(components, float(difference), logits.dtype)
     return {
@@ -267,5 +229,5 @@ def _read(
         "heads": flow.heads(),
         "components": components,
         "neurons": flow.neurons(top, promoted),
-        "lens": logit_lens(model, cache, text, rivals),
+        "lens": logit_lens(model, activations, text, rivals),
     }

@@ -16,14 +16,8 @@ LOCATED_POSITIONS = (VALUE, *NAME_TOKENS)
 """The positions of a located fact, as its tables' column `at` names them."""
 CONTEXTS = ("first", "biography")
 GROUPS = (
-    "first_name",
-    "middle_name",
-    "last_name",
-    "type_words",
-    "earlier_names",
-    "first_token",
-    "other",
-)
+    "first_name", "middle_name", "last_name", "type_words", "earlier_names", "first_token", "other",
+)  # fmt: skip
 """The columns of attention in `LocatedFact.heads`; they add up to 1."""
 
 
@@ -116,40 +110,21 @@ class LocatedFact:
         return tuple(at for at in NAME_TOKENS if at in there)
 
     def carried(self) -> pd.DataFrame:
-        """What heads carry over from each token to the prediction.
-
-        Returns:
-            The columns of `tokens`, and `contribution` (nats): those of the `attention` table,
-            summed over heads.
-        """
+        """The columns of `tokens`, and `contribution` (nats): what all heads carry over from each."""
         here = self.attention[self.attention["at"] == VALUE]
         totals = here.groupby("position")["contribution"].sum()
         return self.tokens.assign(contribution=totals.reindex(self.tokens["position"]).to_numpy())
 
     def strongest_heads(self, at: str = VALUE, n: int = 3) -> pd.DataFrame:
-        """The heads that contribute most at a position, for or against the true value.
+        """The `n` heads that contribute most at one of `LOCATED_POSITIONS`, for or against the value.
 
-        Args:
-            at: One of `LOCATED_POSITIONS`: "predicts value" for who reads the fact out, a name token for
-                who gathered there what is read.
-            n: How many.
-
-        Raises:
-            ArgumentError: no such position.
+        At "predicts value" they read the fact out, at a name token they gathered there what is read.
         """
         require_one_of("at", at, LOCATED_POSITIONS)
         return _strongest(self.heads[self.heads["at"] == at], n)
 
     def strongest_neurons(self, at: str | None = VALUE, n: int = 5) -> pd.DataFrame:
-        """The neurons that contribute most, for or against the true value.
-
-        Args:
-            at: One of `LOCATED_POSITIONS`, or None for all name tokens together.
-            n: How many.
-
-        Raises:
-            ArgumentError: no such position.
-        """
+        """The same of neurons; `at` may be None for all name tokens together."""
         if at is None:
             return _strongest(self.neurons[self.neurons["at"] != VALUE], n)
         require_one_of("at", at, LOCATED_POSITIONS)
@@ -191,22 +166,21 @@ class LocatedFact:
         )
 
     def _who(self) -> str:
-        individual = None if self.individual is None else f"individual {self.individual}"
-        parts = [individual, "held out" if self.held_out else None]
-        known = ", ".join(part for part in parts if part)
-        return f" ({known})" if known else ""
+        parts = [] if self.individual is None else [f"individual {self.individual}"]
+        parts += ["held out"] if self.held_out else []
+        return f" ({', '.join(parts)})" if parts else ""
 
     def _findings(self) -> list[tuple[str, list[str]]]:
         """What the tables say, in words, under headings."""
-        found = [
+        findings = [
             ("Contributions where the value is predicted", self._parts()),
             ("Neurons there", self._firing(VALUE)),
             ("Carried over by heads, from", self._sources()),
             ("Neurons at the name, read through attention", self._firing(None)),
         ]
         if self.told_earlier:
-            found.insert(0, ("The same value was told earlier, as", list(self.told_earlier)))
-        return [(title, lines) for title, lines in found if lines]
+            findings.insert(0, ("The same value was told earlier, as", list(self.told_earlier)))
+        return [(title, lines) for title, lines in findings if lines]
 
     def _predicted(self, n: int = 3) -> str:
         top = self.predictions.head(n)
@@ -215,15 +189,16 @@ class LocatedFact:
 
     def _parts(self, n: int = 5) -> list[str]:
         """The strongest heads and MLPs in words."""
-        found = [
+        heads, rest = (table[table["at"] == VALUE] for table in (self.heads, self.components))
+        parts = [
             (cast(float, row.contribution), f"head {row.layer}.{row.head}", self._looks_at(row))
-            for row in self.heads[self.heads["at"] == VALUE].itertuples()
+            for row in heads.itertuples()
+        ] + [
+            (cast(float, row.contribution), f"MLP {row.layer}", "")
+            for row in rest[rest["component"] == "mlp"].itertuples()
         ]
-        components = self.components[self.components["at"] == VALUE]
-        for row in components[components["component"] == "mlp"].itertuples():
-            found.append((cast(float, row.contribution), f"MLP {row.layer}", ""))
-        found.sort(key=lambda part: -abs(part[0]))
-        return [f"{name} {share:+.2f}{seen}" for share, name, seen in found[:n]]
+        parts.sort(key=lambda part: -abs(part[0]))
+        return [f"{name} {share:+.2f}{seen}" for share, name, seen in parts[:n]]
 
     def _looks_at(self, row: Any) -> str:
         shares = {group: getattr(row, group) for group in GROUPS}
@@ -236,13 +211,9 @@ class LocatedFact:
         for at in self.name_tokens:
             rows = self.components[self.components["at"] == at]
             total += rows["contribution"].sum()
-            top = _strongest(rows, n)
-            layers = ["" if pd.isna(layer) else f" {layer}" for layer in top["layer"]]
             parts = ", ".join(
-                f"{component}{layer} {share:+.2f}"
-                for component, layer, share in zip(
-                    top["component"], layers, top["contribution"], strict=True
-                )
+                f"{row.component}{'' if pd.isna(row.layer) else f' {row.layer}'} {row.contribution:+.2f}"
+                for row in cast(Any, _strongest(rows, n).itertuples())
             )
             lines.append(f"{at} {rows['contribution'].sum():+.2f}: {parts}")
         rest = self.carried()["contribution"].sum() - total
@@ -267,11 +238,7 @@ def _escaped(text: object) -> str:
 
 
 def require_one_of(what: str, given: str, known: Sequence[str]) -> None:
-    """Checks that an argument is one of some names.
-
-    Raises:
-        ArgumentError: it is not.
-    """
+    """Checks that an argument is one of some names."""
     if given not in known:
         raise ArgumentError(
             f"{what}={given!r} is not known.{suggest(given, known)} Choose from {', '.join(known)}."

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -45,11 +46,8 @@ class RidgeProbe:
 
     Targets are one-hot, all inputs count the same, the class with the highest score is predicted.
     Several sets of labels for the same inputs share the factorisation of their covariance. A probe is
-    made from sums over its inputs, so that probes on parts of the data are made from parts of sums.
-
-    Args:
-        gram: The products of inputs, each followed by a 1, summed over inputs (see `sums_of_inputs`).
-        by_class: The inputs, each followed by a 1, summed over those of each class.
+    made from sums over its inputs (`sums_of_inputs`), so that probes on parts of the data are made from
+    parts of sums: `gram` of the products of inputs, each followed by a 1, `by_class` of the inputs.
     """
 
     def __init__(
@@ -91,20 +89,16 @@ def sums_of_inputs(
 ) -> tuple[Float[Tensor, "group width width"], Float[Tensor, "group set class width"]]:
     """What probes are made from, for each group of inputs; sums over groups make a probe on them.
 
-    Args:
-        x: Inputs, not far from 0 on average (sums are kept in single precision at least).
-        labels: For each set, the class of each input.
-        n_classes: Number of classes, the same in every set.
+    Inputs `x` are not far from 0 on average (sums are kept in single precision at least); `labels` are
+    the class of each input in each set, of `n_classes` in every set.
     """
     x = at_least_single(x)
-    n_groups = len(x)
-    ones = torch.ones_like(x[..., :1])
-    extended = torch.cat([x, ones], dim=-1)
-    by_class = x.new_zeros(len(labels), n_groups * n_classes, extended.shape[-1])
-    groups = torch.arange(n_groups, device=x.device)[:, None] * n_classes
-    for of_set, chosen in zip(by_class, labels, strict=True):
-        of_set.index_add_(0, (chosen + groups).flatten(), extended.flatten(0, 1))
-    by_group = by_class.unflatten(1, (n_groups, n_classes)).transpose(0, 1)
+    extended = F.pad(x, (0, 1), value=1.0)
+    by_class = x.new_zeros(len(labels), len(x) * n_classes, extended.shape[-1])
+    offsets = torch.arange(len(x), device=x.device)[:, None] * n_classes
+    for sums, classes in zip(by_class, labels, strict=True):
+        sums.index_add_(0, (classes + offsets).flatten(), extended.flatten(0, 1))
+    by_group = by_class.unflatten(1, (len(x), n_classes)).transpose(0, 1)
     return extended.transpose(1, 2) @ extended, by_group
 
 
@@ -122,7 +116,7 @@ def probe_accuracies(
     control accuracy, so that choosing favours neither; then the probe learns from all draws.
 
     Args:
-        facts: Who has which values: the corpus, or labels of yours.
+        facts: The corpus, or labels of yours.
         train: Residual streams on training wordings, in at least two draws.
         test: Of the same people on evaluation wordings, at the same sites.
         strengths: Penalties to choose from, relative to the covariance's mean eigenvalue.
@@ -138,9 +132,8 @@ def probe_accuracies(
     Raises:
         ArgumentError: other people or sites in `test`, a single draw, or no penalty.
     """
-    if not torch.equal(train.individuals, test.individuals) or list(train.residual) != list(
-        test.residual
-    ):
+    same_people = torch.equal(train.individuals, test.individuals)
+    if not same_people or list(train.residual) != list(test.residual):
         raise ArgumentError(
             "Probes are tested on the people and at the sites they were trained on; read both "
             "with the same individuals and sites."
@@ -163,28 +156,31 @@ def probe_accuracies(
     require_relations(train, first)
     rows: list[tuple[object, ...]] = []
     for (site, layer), stream in train.residual.items():
-        for position in train.positions:
+        for place, position in enumerate(train.positions):
             if position not in test.positions:
                 continue
-            place, tested_at = train.positions.index(position), test.positions.index(position)
-            found = []
-            for index, attribute in enumerate(first):
-                own = first[attribute].of_individual[people]
-                labels = torch.stack([own, *(own[shuffle] for shuffle in shuffles)])
+            tested_at = test.positions.index(position)
+            accuracies = []
+            for index, one in enumerate(first.values()):
+                facts_of = one.of_individual[people]
+                labels = torch.stack([facts_of, *(facts_of[shuffle] for shuffle in shuffles)])
                 labels = labels.to(stream.device)
                 fit, tested = stream[place, index], test.residual[site, layer][tested_at, index]
                 origin = fit.mean(dim=(0, 1))
-                cell = fit - origin, tested - origin, labels, len(first[attribute].tokens)
-                found.append((*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds)))
-            mean = np.mean(found, axis=0).tolist()
-            for attribute, values in zip(("all", *first), [mean, *found], strict=True):
+                cell = fit - origin, tested - origin, labels, len(one.tokens)
+                accuracies.append(
+                    (*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds))
+                )
+            mean = np.mean(accuracies, axis=0).tolist()
+            for attribute, values in zip(("all", *first), [mean, *accuracies], strict=True):
                 rows.append((site, layer, position, attribute, *values))
-    accuracies = ["accuracy", "control", "accuracy_other_people", "control_other_people"]
-    table = pd.DataFrame(rows, columns=["site", "layer", "position", "attribute", *accuracies])
+    columns = ["site", "layer", "position", "attribute", "accuracy", "control"]
+    columns += ["accuracy_other_people", "control_other_people"]
+    table = pd.DataFrame(rows, columns=columns)
     table.insert(6, "selectivity", table["accuracy"] - table["control"])
-    real, control = (table[name] for name in accuracies[2:])
-    table["selectivity_other_people"] = real - control
-    return table
+    return table.assign(
+        selectivity_other_people=table["accuracy_other_people"] - table["control_other_people"]
+    )
 
 
 def _of_same_people(

@@ -16,7 +16,6 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.errors import ArgumentError
 from interp.interventions import (
     LOGIT_DIFFERENCE,
     Grid,
@@ -26,19 +25,14 @@ from interp.interventions import (
     resolve_positions,
     swapped_people,
 )
+from interp.interventions.swapped import Place
 from interp.progress import Progress, silent
-from interp.series import AnySeries, Device, table_over_steps
+from interp.series import AnySeries, Device, of_run, table_over_steps
 
 SWAP_POSITIONS = (
-    "last name",
-    "name",
-    "every first name",
-    "every middle name",
-    "every last name",
-    "every name",
-    "type word",
-    "predicts value",
-)
+    "last name", "name", "every first name", "every middle name", "every last name", "every name",
+    "type word", "predicts value",
+)  # fmt: skip
 """Where activations are swapped: at the last name token or all name tokens of the sentence that tells
 the value; at one name token, or all, of this sentence and those before it; at the last word that tells
 the attribute; where the value is predicted."""
@@ -56,19 +50,11 @@ def swap_pairs(series: AnySeries, n: int = 96, seed: int = 0) -> dict[str, Pairs
 
     "first": the value is told in the first sentence of its biography, so the name has been mentioned
     once; "any": in any of the six.
-
-    Raises:
-        ArgumentError: the series has no people of its own.
     """
-    corpus = getattr(series, "corpus", None)
-    if corpus is None:
-        raise ArgumentError(
-            "A series of models has no people of its own to swap. Give pairs (interp.interventions.Pairs)."
-        )
-    return {
-        "first": swapped_people(corpus, n, place="first", seed=seed),
-        "any": swapped_people(corpus, n, place="any", seed=seed),
-    }
+    remedy = "people of its own to swap. Give pairs (interp.interventions.Pairs)"
+    corpus = of_run(series, "corpus", remedy)
+    places: tuple[Place, ...] = ("first", "any")
+    return {place: swapped_people(corpus, n, place=place, seed=seed) for place in places}
 
 
 def swap_success(
@@ -76,58 +62,45 @@ def swap_success(
 ) -> pd.DataFrame:
     """How often predictions follow a swap, for every site, layer and kind of position.
 
-    Args:
-        model: Any TransformerLens model; it is left as it was.
-        pairs: Two people in the same sentences.
-        sites: What is swapped.
-        seed: Of the control's draw.
+    `pairs` are two people in the same sentences; `seed` is of the control's draw.
 
     Returns:
         Columns `site`, `layer`, `position` (`SWAP_POSITIONS`), `n` (pairs), `follows` (share of the
         predictions that become the other person's first value token), `kept` (share that stays the
         own one), `unpatched` (share that is the own one without a swap), `control` (share that
         follows a swap at as many text tokens as names have up to there), `effect` (change of the
-        logit difference between the two values, in logits), `share` (of the effect of swapping all
-        names before layer 0, which is all that tells people apart; NaN while that is less than two
-        standard errors from 0) and `control_share` (by which early shares, of a small effect, are to
+        logit difference between the two values, in logits), `share` (of `whole_effect`, which is all
+        that tells people apart) and `control_share` (by which early shares, of a small effect, are to
         be judged).
 
-        Predictions can follow no more often than the model knows the other person: `follows` cannot
-        rise before knowledge does. `share` has no such bound.
+        `follows` cannot rise before knowledge of the other person does; `share` has no such bound.
     """
     masks = resolve_positions(pairs, SWAP_POSITIONS)
     masks["control"] = control_positions(pairs, masks["every name"], seed)
     grid = Grid(sites, masks)
     table = patch(model, pairs, grid, metrics=("follows", "stays", LOGIT_DIFFERENCE))
-    keys = ["site", "layer", "position"]
-    wide = table.pivot(index=keys, columns="metric", values="value").reset_index()
-    before, change = (
-        table.pivot(index=keys, columns="metric", values=which).reset_index()
-        for which in ("unpatched", "change")
-    )
-    counts = table[table["metric"] == "stays"][[*keys, "n"]]
-    found = wide.merge(counts, on=keys).rename(columns={"stays": "kept"}).rename_axis(columns=None)
-    found = found.assign(unpatched=before["stays"], effect=change[LOGIT_DIFFERENCE])
-    found["share"] = found["effect"] / whole_effect(model, pairs, LOGIT_DIFFERENCE)
-    control = found[found["position"] == "control"].set_index(["site", "layer"])
-    cell = pd.MultiIndex.from_frame(found[["site", "layer"]])
-    found["control"] = control["follows"].reindex(cell).to_numpy()
-    found["control_share"] = control["share"].reindex(cell).to_numpy()
-    found = found[found["position"] != "control"]
-    found = found.sort_values(["layer", "site", "position"])
-    return found[list(SWAP_COLUMNS)].reset_index(drop=True)
+    wide = table.pivot(index=["site", "layer", "position"], columns="metric")
+    stays, effect = wide.xs("stays", axis=1, level=1), wide["change"][LOGIT_DIFFERENCE]
+    cells = pd.DataFrame(
+        {
+            "n": stays["n"], "follows": wide["value"]["follows"], "kept": stays["value"],
+            "unpatched": stays["unpatched"], "effect": effect,
+            "share": effect / whole_effect(model, pairs, LOGIT_DIFFERENCE),
+        }
+    ).reset_index()  # fmt: skip
+    is_control = cells["position"] == "control"
+    control = cells.loc[is_control, ["site", "layer", "follows", "share"]]
+    control = control.rename(columns={"follows": "control", "share": "control_share"})
+    cells = cells[~is_control].merge(control, on=["site", "layer"])
+    cells = cells.sort_values(["layer", "site", "position"], ignore_index=True)
+    return cells[list(SWAP_COLUMNS)]
 
 
 def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> float:
     """What swapping all name tokens before layer 0 changes: all that names do for an answer.
 
-    Args:
-        model: Any TransformerLens model; it is left as it was.
-        pairs: Two people in the same sentences.
-        metric: A name out of `interventions.METRICS`.
-
-    Returns:
-        The mean change of the metric; NaN where it is less than two standard errors from 0.
+    The mean change of a metric out of `interventions.METRICS`; NaN where it is less than two standard
+    errors from 0.
     """
     grid = Grid("resid_pre", "every name", [0])
     change = patch(model, pairs, grid, metrics=metric, per_pair=True)["change"].to_numpy()
@@ -149,36 +122,20 @@ def swaps(
 ) -> pd.DataFrame:
     """How often predictions follow a swap between two people, over training.
 
-    Args:
-        series: A run, models by step, or another series (see `interp.series`).
-        steps: Which checkpoints; all by default.
-        n: Of a run, pairs of people, each asked for one attribute.
-        sites: What is swapped.
-        device: Where to compute; where the models are by default, those of a run on the CPU.
-        seed: Of the pairs and the control.
-        pairs: Pairs by what their sentences are called, in place of a run's people.
-        workers: Processes of one thread each; see `series.over_steps`.
-        progress: Told after each checkpoint.
-
-    Returns:
-        Columns `step`, `sentences` ("first": the value is told in the first sentence of its
-        biography; "any": in any; or as `pairs` call them), then those of `swap_success`.
-
-    Raises:
-        CheckpointError: there is no checkpoint at a step.
-        ArgumentError: no step is named, or nobody to swap with.
+    Columns `step`, `sentences`, then those of `swap_success`. Pairs are given by what their sentences are
+    called; those of a run are `swap_pairs` of `n` people, each asked for one attribute. Other arguments
+    and errors as `series.over_steps`.
     """
-    chosen = swap_pairs(series, n, seed) if pairs is None else pairs
-    measure = partial(_swaps_of, pairs=chosen, sites=sites, seed=seed)
+    pairs = swap_pairs(series, n, seed) if pairs is None else pairs
+    measure = partial(_swaps_of, pairs=pairs, sites=sites, seed=seed)
     return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 
 
 def _swaps_of(
     model: TransformerBridge, pairs: Mapping[str, Pairs], sites: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """The swaps of one checkpoint, in biographies of every kind."""
     tables = [
-        swap_success(model, of_place, sites, seed).assign(sentences=sentences)
-        for sentences, of_place in pairs.items()
+        swap_success(model, some, sites, seed).assign(sentences=sentences)
+        for sentences, some in pairs.items()
     ]
     return pd.concat(tables, ignore_index=True)[["sentences", *SWAP_COLUMNS]]

@@ -2,11 +2,8 @@
 
 An MLP layer as a memory of keys and values: a neuron's input weights are a key that some people's
 residual streams match, its output weights the value that is written when they do. Read through the
-final norm and the unembedding, the value is a row of logits: the tokens that the neuron promotes.
-
-The final norm is taken as linear: centring and its weight belong to the path, its scale does not.
-The scale is one positive number per position, so that it changes neither the order of a neuron's
-tokens nor which of two values it promotes more.
+final norm and the unembedding, the value is a row of logits: the tokens that the neuron promotes. The
+norm is taken as linear, without its scale: one positive number per position, which changes no order.
 
 Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (values and their
 agreement with keys); Geva et al. 2022, "Transformer feed-forward layers build predictions by
@@ -25,7 +22,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, require_known
 from interp.memory.activations import POSITIONS, CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
@@ -52,18 +49,13 @@ def promoted_logits(
 
     The output weights are centred over d_model where the final norm is a LayerNorm (an RMSNorm does
     not centre), multiplied by its weight and by W_U, then centred over the vocabulary, as a constant
-    added to all logits changes no prediction. The norm's scale is left out: it differs from position
-    to position. To get the logits of a position, divide by the scale there (`ln_final.hook_scale`).
+    added to all logits changes no prediction. To get the logits of a position, divide by the norm's scale
+    there (`ln_final.hook_scale`).
 
-    On the path "attention" the output weights first go through every head of every later layer, as
-    they do at a position that attends to the neuron's with weight 1 in each of them: that layer's
-    first norm (as linear, its scale left out too), W_V and W_O, summed over heads and layers. Paths
-    through several layers' attention, or through later MLPs, are not counted.
-
-    Args:
-        model: Any TransformerLens model with norms whose weights it shows.
-        layer: The layer.
-        path: "direct" or "attention".
+    On the path "attention" (the other is "direct") the output weights first go through every head of
+    every later layer, as they do at a position that attends to the neuron's with weight 1 in each of
+    them: that layer's first norm (as linear, its scale left out too), W_V and W_O, summed over heads and
+    layers. Paths through several layers' attention, or through later MLPs, are not counted.
 
     Returns:
         Logits per unit of activation, times the scale of each norm on the path.
@@ -82,12 +74,7 @@ def promoted_logits(
 
 
 def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "neuron d_model"]:
-    """The output weights of a layer's neurons, in single precision.
-
-    Raises:
-        ArgumentError: a layer out of range, or a model that does not show the weights, or does not
-            compute with them (an adapter).
-    """
+    """The output weights of a layer's neurons, in single precision; errors as `promoted_logits`."""
     valid_indices([layer], model.cfg.n_layers, "layer")
     weights: Tensor = _weights(model, "W_out")[layer].detach().float()
     return weights
@@ -97,10 +84,7 @@ def _promoted(
     model: TransformerLensModel, written: Float[Tensor, "neuron d_model"], layer: int, path: str
 ) -> Float[Tensor, "neuron vocab"]:
     """The logits that any vectors written by a layer's MLP add, norms taken as linear."""
-    if path not in PATHS:
-        raise ArgumentError(
-            f"There is no path {path!r}.{suggest(path, PATHS)} Paths: {', '.join(PATHS)}."
-        )
+    require_known([path], PATHS, "path")
     parts = cast(Any, model)
     if path == "attention":
         later = range(layer + 1, model.cfg.n_layers)
@@ -156,18 +140,9 @@ def _through_norm(
 def top_tokens(
     promoted: Float[Tensor, "neuron vocab"], tokenizer: PreTrainedTokenizerFast, k: int = 10
 ) -> pd.DataFrame:
-    """The tokens that each neuron promotes most.
+    """The `k` tokens that each neuron promotes most, of what `promoted_logits` returned.
 
-    Args:
-        promoted: From `promoted_logits`.
-        tokenizer: What turns token ids into text.
-        k: Tokens per neuron.
-
-    Returns:
-        Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
-
-    Raises:
-        ArgumentError: `k` is not between 1 and the number of tokens.
+    Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
     """
     n_neurons, n_tokens = promoted.shape
     if not 1 <= k <= n_tokens:
@@ -204,11 +179,8 @@ def value_measures(
     `agreement` asks for single neurons that are memories of few people; `layer_agreement` also sees a
     memory spread over many neurons, each of which serves many people.
 
-    Args:
-        model: The model.
-        facts: Who has which values: the corpus, or labels of yours.
-        known: The neurons of every layer on people that training showed.
-        seed: Of the random directions and shuffles.
+    Read are the `known` neurons of every layer on people that training showed, whose values `facts` say
+    (a corpus, or labels of yours); `seed` is of the random directions and shuffles.
 
     Returns:
         Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
@@ -225,32 +197,29 @@ def value_measures(
         weights = output_weights(model, layer)
         random = torch.randn(weights.shape, generator=generator).to(weights.device)
         mean = neurons.mean(dim=2)  # over draws: [position attribute individual neuron]
-        of_path = {}
+        paths = {}
         for path in PATHS:
             if path == "attention" and layer == model.cfg.n_layers - 1:
                 continue
             promoted = promoted_logits(model, layer, path)
-            of_random = _value_shares(_promoted(model, random, layer, path), first)
-            of_path[path] = promoted, _value_shares(promoted, first), of_random
+            chance = _value_shares(_promoted(model, random, layer, path), first)
+            paths[path] = promoted, list(zip(_value_shares(promoted, first), chance, strict=True))
         for position, path in READINGS:
-            if path not in of_path or position not in known.positions:
+            if path not in paths or position not in known.positions:
                 continue
-            promoted, shares, of_random = of_path[path]
-            found: dict[str, tuple[list[float], list[float]]] = {"value_share": (shares, of_random)}
+            promoted, shares = paths[path]
             activations = mean[known.positions.index(position)]
             agreements = [
                 _agreement(activations[index], promoted, one, known.individuals, generator)
                 for index, one in enumerate(first.values())
             ]
-            for place, metric in enumerate(VALUE_METRICS[1:]):
-                values, controls = zip(*(pair[place] for pair in agreements), strict=True)
-                found[metric] = (
-                    [float(np.mean(values)), *values],
-                    [float(np.mean(controls)), *controls],
-                )
-            for metric, pair in found.items():
-                for line in zip(("all", *first), *pair, strict=True):
-                    rows.append((layer, position, path, metric, *line))
+            measures = {"value_share": shares}
+            for metric, pairs in zip(VALUE_METRICS[1:], zip(*agreements, strict=True), strict=True):
+                value, control = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+                measures[metric] = [(value, control), *pairs]
+            for metric, both in measures.items():
+                for attribute, pair in zip(("all", *first), both, strict=True):
+                    rows.append((layer, position, path, metric, attribute, *pair))
     columns = ["layer", "position", "path", "metric", "attribute", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -260,10 +229,8 @@ def _value_shares(
 ) -> list[float]:
     """The share of top tokens that are in a value of any attribute, then of each."""
     top = promoted.topk(min(_N_TOP_TOKENS, promoted.shape[1]), dim=-1).indices
-    of_each = [one.in_values.to(top.device) for one in first.values()]
-    return [
-        float(torch.isin(top, chosen).double().mean()) for chosen in (torch.cat(of_each), *of_each)
-    ]
+    tokens = [one.in_values.to(top.device) for one in first.values()]
+    return [float(torch.isin(top, some).double().mean()) for some in (torch.cat(tokens), *tokens)]
 
 
 def _agreement(
@@ -274,26 +241,25 @@ def _agreement(
     generator: torch.Generator,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(value, control) of `agreement` and of `layer_agreement` for one attribute."""
-    own = first.of_individual[individuals].to(promoted.device)
-    n_people = len(own)
+    values = first.of_individual[individuals].to(promoted.device)
     promoted = promoted[:, first.tokens.to(promoted.device)]
-    n_top = max(1, round(_TOP_SHARE * n_people))
+    n_top = max(1, round(_TOP_SHARE * len(values)))
     top = activations.topk(n_top, dim=0).indices.T  # [neuron top]
-    ranks = _ranks(promoted)
-    of_layer = _ranks((activations - activations.mean(dim=0)) @ promoted)
+    neuron_ranks = _ranks(promoted)
+    layer_ranks = _ranks((activations - activations.mean(dim=0)) @ promoted)
 
     def mean_ranks(values: Tensor) -> tuple[float, float]:
-        by_neuron = ranks.gather(1, values[top])
-        by_person = of_layer.gather(1, values[:, None])
+        by_neuron = neuron_ranks.gather(1, values[top])
+        by_person = layer_ranks.gather(1, values[:, None])
         return float(by_neuron.double().mean()), float(by_person.double().mean())
 
     shuffled = [
-        mean_ranks(own[torch.randperm(n_people, generator=generator).to(own.device)])
+        mean_ranks(values[torch.randperm(len(values), generator=generator).to(values.device)])
         for _ in range(_N_SHUFFLES)
     ]
-    of_neurons, of_the_layer = mean_ranks(own)
+    agreement, layer_agreement = mean_ranks(values)
     controls = np.mean(shuffled, axis=0)
-    return (of_neurons, float(controls[0])), (of_the_layer, float(controls[1]))
+    return (agreement, float(controls[0])), (layer_agreement, float(controls[1]))
 
 
 def _ranks(logits: Float[Tensor, "*more value"]) -> Float[Tensor, "*more value"]:

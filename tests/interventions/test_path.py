@@ -134,7 +134,7 @@ def test_a_model_from_elsewhere(pairs: Pairs, corpus: Corpus, tmp_path: Path) ->
     ("settings", "words"),
     [
         ({"senders": "z"}, "result"),
-        ({"receivers": ()}, "receivers"),
+        ({"receivers": ()}, "receiver"),
         ({"sender_layers": [1], "receiver_layers": [1]}, "later"),
         ({"receiver_heads": [7]}, "head"),
         ({"metrics": "loss"}, "metric"),
