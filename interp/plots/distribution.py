@@ -91,7 +91,8 @@ def compared_distributions(table: pd.DataFrame) -> go.Figure:
     uniform = found[found["distribution"] == next(iter(looks))]
     figure = bars(
         _long(found, *_MEASURES), place="distribution", group="distribution", facet="measure",
-        axis=_MEASURES, zero=False, place_axis="who is shown", looks=looks, places={name: plain(name) for name in looks},
+        axis=_MEASURES, zero=False, place_axis="who is shown", looks=looks,
+        places={name: plain(name) for name in looks},
         levels=[
             Level("mean of the uniform distribution", uniform[name].mean(), (name,), legend=False)
             for name in _MEASURES
