@@ -435,10 +435,10 @@ def run_stages(
     with folder_lock(run.path):
         chosen = [s for s in STAGES if s.name in names and not s.finished(run)]
         expected = {stage.name: stage.expected_seconds(run.config) for stage in chosen}
-        with Job(expected, progress) as job:
-            for stage in chosen:
-                with job.task(stage.name, partial(announce, stage.title)) as report:
-                    stage.execute(run, report)
+        job = Job(expected, progress)
+        for stage in chosen:
+            with job.task(stage.name, partial(announce, stage.title)) as report:
+                stage.execute(run, report)
 
 
 _REPORT_SECONDS = 5.0
@@ -473,30 +473,30 @@ def reproduce(
     expected |= {stage.name: stage.expected_seconds(config) for stage in STAGES}
     expected["report"] = _REPORT_SECONDS
     before = Run(Path(out))
-    with Job(expected, progress) as job:
-        if not overwrite:
-            for stage in STAGES:
-                if stage.finished(before):
-                    job.skip(stage.name)
-        title = f"[1/{n_stages}] Train the {config.preset} model"
-        with job.task("training", partial(announce, title)) as report:
-            if before.finished and not overwrite:
-                report(1.0, "done before")
-            run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
-        with folder_lock(run.path):
-            for number, stage in enumerate(STAGES, 2):
-                title = f"[{number}/{n_stages}] {stage.title}"
-                if stage.finished(run):
-                    announce(f"{title}: done before")
-                    continue
-                if not stage.fits(config):
-                    title += ": skipped, not for recurrent models"
-                with job.task(stage.name, partial(announce, title)) as report:
-                    stage.execute(run, report)
-            title = f"[{n_stages}/{n_stages}] Write the report"
-            with job.task("report", partial(announce, title)) as report:
-                write_json(run.path / "summary.json", summary(run))
-                write_report(run, sections=_reporting(SECTIONS, part(report, 0.0, 0.7)))
+    job = Job(expected, progress)
+    if not overwrite:
+        for stage in STAGES:
+            if stage.finished(before):
+                job.skip(stage.name)
+    title = f"[1/{n_stages}] Train the {config.preset} model"
+    with job.task("training", partial(announce, title)) as report:
+        if before.finished and not overwrite:
+            report(1.0, "done before")
+        run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
+    with folder_lock(run.path):
+        for number, stage in enumerate(STAGES, 2):
+            title = f"[{number}/{n_stages}] {stage.title}"
+            if stage.finished(run):
+                announce(f"{title}: done before")
+                continue
+            if not stage.fits(config):
+                title += ": skipped, not for recurrent models"
+            with job.task(stage.name, partial(announce, title)) as report:
+                stage.execute(run, report)
+        title = f"[{n_stages}/{n_stages}] Write the report"
+        with job.task("report", partial(announce, title)) as report:
+            write_json(run.path / "summary.json", summary(run))
+            write_report(run, sections=_reporting(SECTIONS, part(report, 0.0, 0.7)))
     return run
 
 

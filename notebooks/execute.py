@@ -80,7 +80,7 @@ def saved_outputs(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
         data = output.get("data", {})
         if PLOTLY in data:
             data["image/svg+xml"] = picture(data[PLOTLY])
-        if WIDGET not in data:
+        if WIDGET not in data and data != {"text/plain": ""}:  # what a progress bar leaves
             yield output
 
 

@@ -227,14 +227,15 @@ def saving() -> ModuleType:
     return module
 
 
-def test_saving_adds_pictures_and_drops_dead_widgets(
+def test_saving_adds_pictures_and_drops_widgets_and_progress(
     saving: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "picture", lambda figure: f"<svg>{json.dumps(figure)}</svg>")
     text = nbformat.v4.new_output("stream", name="stdout", text="0.5\n")
     figure = nbformat.v4.new_output("display_data", {PLOTLY: {"data": [], "layout": {}}})
     widget = nbformat.v4.new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "w"})
-    kept = list(saving.saved_outputs([text, figure, widget]))
+    bar = nbformat.v4.new_output("display_data", {"text/plain": ""})
+    kept = list(saving.saved_outputs([text, figure, widget, bar]))
     assert kept == [text, figure]
     assert kept[1].data[PICTURE].startswith("<svg>")
 

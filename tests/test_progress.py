@@ -8,9 +8,13 @@ import shutil
 import struct
 import sys
 import termios
+import threading
 import time
+from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,16 +27,13 @@ from interp.engine.kinds import share_done
 from interp.errors import ConfigError
 from interp.memory import ablations, measure_memory, recall_edges, swaps
 from interp.progress import (
-    Forecast,
     Job,
-    LiveLine,
-    LogLines,
     Progress,
     counted,
     in_words,
     part,
     parts,
-    screen_for,
+    screen,
     showing,
     silent,
 )
@@ -68,25 +69,6 @@ class Recorder:
         assert self.shares[-1] == pytest.approx(1), "it ends with everything"
 
 
-class Paper:
-    """A screen that keeps what is drawn."""
-
-    interval = 3600.0
-
-    def __init__(self) -> None:
-        self.drawn: list[tuple[float, str]] = []
-        self.closed = False
-
-    def draw(self, share: float | int, text: str) -> None:
-        self.drawn.append((share, text))
-
-    def clear(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def test_parts_of_a_whole() -> None:
     whole = Recorder()
     first, second = parts(whole, (1, 3))
@@ -105,74 +87,68 @@ def test_counted_reports_what_is_done_not_what_has_begun() -> None:
     assert told.notes[1:] == [f"letter {n} of 4" for n in (1, 2, 3, 4)]
 
 
-def test_forecast_before_anything_is_seen_is_what_was_expected() -> None:
-    forecast = Forecast([30, 60], Clock())
-    forecast.begin(0)
-    assert (forecast.left_of_task, forecast.left, forecast.share) == (30, 90, 0)
-
-
-def test_forecast_learns_how_slow_the_machine_is() -> None:
+def job_of(*expected: float) -> tuple[Job, Clock]:
+    """A job of tasks a, b, ... that nobody sees, and its clock."""
     clock = Clock()
-    forecast = Forecast([100, 100], clock)
-    forecast.begin(0)
-    forecast.reach(0)
-    for share in (0.25, 0.5, 0.75, 1.0):
-        clock.now += 75  # three times as slow as expected
-        forecast.reach(share)
-    assert forecast.left_of_task == 0
-    forecast.finish()
-    assert forecast.share == 0.5
-    forecast.begin(1)
-    assert 250 < forecast.left < 300, "nearly three times of what is expected"
-    clock.now += 150
-    forecast.reach(0.5)
-    assert 135 < forecast.left < 150
+    return Job(dict(zip("abc", map(float, expected), strict=False)), False, clock=clock), clock
 
 
-def test_forecast_by_a_task_whose_cost_was_misjudged() -> None:
-    clock = Clock()
-    forecast = Forecast([1000, 10], clock)
-    forecast.begin(0)
-    forecast.reach(0)
-    clock.now += 45
-    forecast.reach(0.9)
-    assert 5 <= forecast.left_of_task < 12, "its own pace counts more than the guess"
+def test_before_anything_is_seen_the_time_left_is_what_was_expected() -> None:
+    job, _ = job_of(30, 60)
+    with job.task("a"):
+        assert (job.left, job.share) == ((30, 90), 0)
 
 
-def test_forecast_counts_down_between_reports_and_never_below_nothing() -> None:
-    clock = Clock()
-    forecast = Forecast([100], clock)
-    forecast.begin(0)
-    forecast.reach(0)
-    clock.now += 50
-    forecast.reach(0.5)
-    first = forecast.left
-    clock.now += 10
-    assert forecast.left == pytest.approx(first - 10)
-    clock.now += 1000
-    assert forecast.left == 0
+def test_a_job_learns_how_slow_the_machine_is() -> None:
+    job, clock = job_of(100, 100)
+    with job.task("a") as report:
+        report(0)
+        for share in (0.25, 0.5, 0.75, 1.0):
+            clock.now += 75  # three times as slow as expected
+            report(share)
+        assert job.left[0] == 0
+    assert job.share == 0.5
+    with job.task("b") as report:
+        assert 250 < job.left[1] < 300, "nearly three times of what is expected"
+        clock.now += 150
+        report(0.5)
+        assert 135 < job.left[1] < 150
 
 
-def test_forecast_of_what_goes_on_after_a_kill() -> None:
-    clock = Clock()
-    forecast = Forecast([100, 50, 50], clock)
-    forecast.skip(1)
-    forecast.begin(0)
-    forecast.reach(0.8)
-    assert forecast.share == pytest.approx((80 + 50) / 200)
-    clock.now += 10
-    forecast.reach(0.9)
-    # The first 80 took no time here; ten more took 10 s.
-    assert forecast.left_of_task == pytest.approx(10)
-    assert forecast.left == pytest.approx(60)
+def test_a_task_whose_cost_was_misjudged() -> None:
+    job, clock = job_of(1000, 10)
+    with job.task("a") as report:
+        report(0)
+        clock.now += 45
+        report(0.9)
+        assert 5 <= job.left[0] < 12, "its own pace counts more than the guess"
 
 
-def test_forecast_never_goes_back() -> None:
-    forecast = Forecast([10], Clock())
-    forecast.begin(0)
-    forecast.reach(0.6)
-    forecast.reach(0.4)
-    assert forecast.share_of_task == 0.6
+def test_the_time_left_counts_down_between_reports_and_never_below_nothing() -> None:
+    job, clock = job_of(100)
+    with job.task("a") as report:
+        report(0)
+        clock.now += 50
+        report(0.5)
+        first = job.left[1]
+        clock.now += 10
+        assert job.left[1] == pytest.approx(first - 10)
+        clock.now += 1000
+        assert job.left == (0, 0)
+
+
+def test_the_time_left_of_what_goes_on_after_a_kill() -> None:
+    job, clock = job_of(100, 50, 50)
+    job.skip("b")
+    with job.task("a") as report:
+        report(0.8)
+        assert job.share == pytest.approx((80 + 50) / 200)
+        clock.now += 10
+        report(0.9)
+        # The first 80 took no time here; ten more took 10 s.
+        assert job.left == pytest.approx((10, 60))
+        report(0.4)
+        assert job.rows()[0][0] == 0.9, "it never goes back"
 
 
 @pytest.mark.parametrize(
@@ -191,78 +167,87 @@ def test_times_in_words(seconds: float, words: str) -> None:
 
 
 def test_a_job_shows_the_stage_and_the_whole() -> None:
-    clock, paper = Clock(), Paper()
-    with Job({"one": 100.0, "two": 300.0}, screen=paper, clock=clock) as job:
-        with job.task("one") as report:
-            report(0.0)
-            clock.now += 50
-            report(0.5, "step 5 of 10")
-            job.draw()
-        with job.task("two") as report:
-            job.draw()
-        job.draw()
-    assert paper.drawn[0] == (
-        0.5,
-        "about 50 s left | whole job 12%, about 6 min left | step 5 of 10",
-    )
-    assert paper.drawn[1][1].startswith("about 3 min left | whole job 25%")
-    assert len(paper.drawn) == 2, "between tasks there is nothing to show"
-    assert paper.closed
+    job, clock = job_of(100, 300)
+    with job.task("a") as report:
+        report(0.0)
+        clock.now += 50
+        report(0.5, "step 5 of 10")
+        assert job.rows() == [
+            (0.5, "about 50 s left, step 5 of 10"),
+            (0.125, "whole job, about 6 min left"),
+        ]
+    with job.task("b") as report:
+        assert job.rows()[1] == (0.25, "whole job, about 3 min left")
 
 
 def test_a_job_tells_its_share_of_the_whole_to_who_asks() -> None:
     told = Recorder()
-    with Job({"one": 1.0, "two": 3.0}, told) as job:
-        job.skip("one")
-        with job.task("two") as report:
-            report(0.5, "half")
+    job = Job({"one": 1.0, "two": 3.0}, told)
+    job.skip("one")
+    with job.task("two") as report:
+        report(0.5, "half")
     assert told.shares == [0.25 + 0.375, 1.0]
 
 
-def test_a_task_that_fails_closes_the_screen() -> None:
-    paper = Paper()
-    job = Job({"one": 1.0}, screen=paper)
-    with pytest.raises(ValueError, match="no"), job, job.task("one"):
+def test_a_task_that_fails_ends_the_drawing() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no"), Job({"one": 1.0}, stream=io.StringIO()).task("one"):
         raise ValueError("no")
-    assert paper.closed
+    assert threading.active_count() == before
 
 
-def test_a_title_is_said_with_the_line_out_of_the_way() -> None:
+def test_a_title_is_said_first() -> None:
     said = []
-    with Job({"one": 1.0}, False) as job, job.task("one", lambda: said.append("one")):
+    with Job({"one": 1.0}, False).task("one", lambda: said.append("one")):
         assert said == ["one"]
 
 
-def test_a_log_gets_lines_without_control_characters() -> None:
+def drawn_on(stream: Any) -> float:
+    """Draws two tasks twice; returns the seconds between two drawings."""
+    with screen(stream) as (draw, interval):
+        for share in (0.25, 0.5):
+            draw([(share, f"[at] {share}"), (share / 2, "whole job")])
+    return interval
+
+
+def test_a_log_gets_lines_without_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # of continuous integration
     log = io.StringIO()
-    screen = screen_for(log)
-    assert isinstance(screen, LogLines)
-    assert 10 <= screen.interval <= 30
-    with Job({"one": 100.0, "two": 1.0}, screen=screen) as job, job.task("one") as report:
-        report(0.25, "checkpoint 1 of 4")
-        job.draw()
-    line = log.getvalue()
-    assert re.fullmatch(
-        r"   25%  about \d+ s left \| whole job 25%, about \d+ s left \| checkpoint 1 of 4\n", line
+    assert 10 <= drawn_on(log) <= 30
+    assert (
+        log.getvalue()
+        == "   25%  [at] 0.25    12%  whole job\n   50%  [at] 0.5    25%  whole job\n"
     )
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", line)
 
 
-@pytest.mark.parametrize(("rows", "screen"), [(0, LogLines), (24, LiveLine)])
-def test_a_terminal_is_drawn_on_if_it_says_how_large_it_is(rows: int, screen: type) -> None:
+@pytest.mark.parametrize(("rows", "moves"), [(0, False), (24, True)])
+def test_a_terminal_is_drawn_on_if_it_says_how_large_it_is(
+    rows: int, moves: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     main, other = os.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
-    with os.fdopen(main), os.fdopen(other, "w") as terminal:
-        found = screen_for(terminal)
-        found.close()
-    assert isinstance(found, screen)
+    with os.fdopen(main, "rb", 0) as reader, os.fdopen(other, "w") as terminal:
+        assert (drawn_on(terminal) < 1) == moves
+        terminal.flush()
+        os.set_blocking(main, False)
+        shown = b"".join(iter(lambda: reader.read(4096), None)).decode()
+    assert ("\x1b[" in shown) == moves
+    assert shown.index("25%") < shown.index("50%")
+    assert "[at] 0.5" in shown
+    if moves:
+        last = shown[shown.rindex("[at] 0.5") :]
+        assert last.count("\x1b[2K") >= 2, "both bars are taken away"
+        assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is seen"
+    assert capsys.readouterr() == ("", "")
 
 
-def test_the_line_is_drawn_in_time_without_a_report() -> None:
+def test_the_line_is_drawn_in_time_without_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
-    screen = LogLines(log)
-    screen.interval = 0.01
-    with Job({"one": 100.0}, screen=screen) as job, job.task("one"):
+    quick = contextmanager(lambda stream: iter([(lambda rows: print(rows, file=stream), 0.01)]))
+    monkeypatch.setattr("interp.progress.screen", quick)
+    with Job({"one": 100.0}, stream=log).task("one"):
         for _ in range(500):
             if log.getvalue().count("\n") > 2:
                 break
@@ -270,16 +255,29 @@ def test_the_line_is_drawn_in_time_without_a_report() -> None:
     assert "left" in log.getvalue()
 
 
-def test_a_terminal_gets_one_line_that_moves() -> None:
-    terminal = io.StringIO()
-    with Job({"one": 10.0}, screen=LiveLine(terminal)) as job, job.task("one") as report:
-        for share in (0.25, 0.5):
-            report(share, f"at {share}")
-            job.draw()
-    shown = terminal.getvalue()
-    assert "\n" not in shown.rstrip("\n")
-    assert shown.index(" 25% |") < shown.index(" 50% |")
-    assert "at 0.5" in shown
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+def unreadable() -> Any:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w", closefd=False)
+
+
+@pytest.mark.parametrize("broken", [closed, unreadable, lambda: None])
+def test_a_broken_standard_error_breaks_no_work(
+    broken: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", broken())
+        with showing("x", 1.0, True) as report:
+            report(0.5, "half")
+            done.append(1)
+    assert done == [1]
 
 
 def test_showing_hands_on_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -409,13 +407,19 @@ def test_recorders_are_progress() -> None:
     assert isinstance(Recorder(), Progress)
 
 
-def test_a_notebook_is_drawn_in_and_a_mere_import_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shell:
-        kernel = object()
-
-    for shell, screen in ((Shell(), LiveLine), (object(), LogLines), (None, LogLines)):
-        ipython = ModuleType("IPython")
-        ipython.get_ipython = lambda shell=shell: shell  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "IPython", ipython)
-        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-        assert isinstance(screen_for(io.StringIO()), screen)
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_notebook_is_drawn_in_and_a_mere_import_is_none(
+    kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, str]] = []
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
+    display = SimpleNamespace(display=lambda data, raw, display_id: handle)
+    shell = SimpleNamespace(kernel=None) if kernel else None
+    ipython = SimpleNamespace(get_ipython=lambda: shell, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    log = io.StringIO()
+    drawn_on(log)
+    assert bool(log.getvalue()) != kernel
+    if kernel:
+        assert '<progress value="0.5"></progress> 50% [at] 0.5<br>' in shown[-2]["text/html"]
+        assert shown[-1] == {"text/plain": ""}, "it is emptied at the end"

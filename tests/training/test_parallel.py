@@ -228,7 +228,7 @@ def test_what_several_processes_cannot_train_is_refused_once(
 def test_other_commands_are_not_shared(
     first_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first_of_two.setattr(cli._OUT, "quiet", False)
+    first_of_two.setattr(cli.OUT, "quiet", False)
     for rank, said in (("0", "Only `interp train` can be shared"), ("1", "")):
         first_of_two.setenv("RANK", rank)
         with pytest.raises(SystemExit) as ended:

@@ -1,0 +1,117 @@
+"""The console script `interp`. Every setting of the config models is a flag.
+
+Errors about input or environment end with one message and a non-zero exit code, without a traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tyro
+
+from interp.cli import runs, studies
+from interp.cli.printing import ERR, OUT, complain
+from interp.errors import InterpError, suggest
+from interp.presets import PRESETS, preset
+
+_HELP = """\
+interp: watch a language model learn facts.
+
+  interp reproduce [PRESET] --out DIR   train, find the phases, measure, write DIR/report.html
+  interp train     [PRESET] --out DIR   train only
+  interp phases    RUN                  the three phases of a run, and how they move with delta
+  interp report    RUN                  write the run's report.html
+  interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
+  interp people    RUN                  who is in it, with their six facts: names to ask about
+  interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
+  interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
+  interp summary   RUN ... --csv FILE   one table of several finished runs
+  interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
+  interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
+  interp studies   [DIR]                the studies, and what of them is finished
+  interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
+
+PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
+"""
+
+
+_WITH_PRESET = {"train": runs.train, "reproduce": runs.reproduce}
+_ON_RUN: dict[str, Callable[..., None]] = {
+    "phases": runs.phases,
+    "report": runs.report,
+    "people": runs.people,
+    "locate": runs.locate,
+    "export": runs.export,
+    "train-patched": studies.train_patched,
+    "memory": studies.memory,
+    "summary": runs.summary,
+    "studies": studies.studies,
+    "batch": studies.batch,
+}
+_MOVED = {"trace": "locate", "patch": "train-patched"}
+"""Commands that have another name now."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 2 on bad input, 130 when interrupted."""
+    # A link to pydantic's manual helps nobody who mistyped a flag.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
+    # Threads that wait for each other spin for a while before they sleep. Where other programs want the
+    # cores too, long spinning makes everything stand still; this little costs a quiet machine nothing.
+    # It is read when torch is first imported, and changes no result.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if sys.stderr is None:  # closed by who started this: nobody listens, but the work can be done
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if os.environ.get("WORLD_SIZE", "") not in ("", "1"):
+            _one_of_several(words)
+        _dispatch(words)
+    except InterpError as error:
+        complain(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        ERR.print("interrupted", style="red")
+        sys.exit(130)
+
+
+def _one_of_several(words: list[str]) -> None:
+    """A launcher started this command several times: only training can be shared, and one speaks."""
+    first = os.environ.get("RANK", "0") == "0"
+    OUT.quiet = not first
+    if words[:1] != ["train"]:
+        if not first:
+            sys.exit(InterpError.exit_code)
+        raise InterpError(
+            "Only `interp train` can be shared by several processes. Train the run like that, then use "
+            "the other commands on its folder without the launcher (`interp reproduce` goes on from a "
+            "trained run)."
+        )
+
+
+def _dispatch(words: list[str]) -> None:
+    known = [*_WITH_PRESET, *_ON_RUN]
+    if not words or words[0] in ("-h", "--help", "help"):
+        OUT.print(_HELP.format(presets=", ".join(PRESETS)), highlight=False, markup=False)
+        return
+    if words[0] == "--version":
+        from interp import __version__
+
+        OUT.print(__version__, highlight=False)
+        return
+    command, *rest = words
+    if command in _WITH_PRESET:
+        name = rest.pop(0) if rest and not rest[0].startswith("-") else "tiny"
+        function = _WITH_PRESET[command](preset(name))
+    elif command in _ON_RUN:
+        function = _ON_RUN[command]
+    elif command in _MOVED:
+        raise InterpError(
+            f"`interp {command}` is now `interp {_MOVED[command]}`; what follows it is as before."
+        )
+    else:
+        raise InterpError(
+            f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
+        )
+    tyro.cli(function, prog=f"interp {command}", args=rest, use_underscores=False)

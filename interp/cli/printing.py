@@ -1,0 +1,59 @@
+"""What commands print: results to standard output, titles and errors to standard error."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class _StandardError(Console):
+    """Standard error, whose reader may go away: the work goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+OUT = Console()
+ERR = _StandardError(stderr=True)
+
+
+def say(text: object, *, highlight: bool = True) -> None:
+    """Prints a result, long lines whole."""
+    OUT.print(str(text), soft_wrap=True, markup=False, highlight=highlight)
+
+
+def announce(title: str) -> None:
+    """Says what begins."""
+    ERR.print(title, style="bold", highlight=False, markup=False)
+
+
+def complain(text: str) -> None:
+    """Says what went wrong."""
+    ERR.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """A table of texts: brackets in them are no markup."""
+    made = Table(title=title)
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    return made
+
+
+def numbers(frame: "DataFrame", title: str) -> Table:
+    """A table of numbers to three places."""
+    made = Table(title=title)
+    for name in frame.columns:
+        made.add_column(str(name), justify="right")
+    for row in frame.itertuples(index=False):
+        made.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    return made

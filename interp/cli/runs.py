@@ -1,0 +1,248 @@
+"""Commands that make a run, and those that look at one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from interp.cli.printing import OUT, announce, numbers, say
+from interp.config import Config, flatten
+from interp.errors import InterpError
+from interp.phases import DELTA
+
+_PIPE_WIDTH = 240
+
+Settings = Annotated[Config, tyro.conf.arg(name="")]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPaths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+
+
+def train(base: Config) -> Callable[..., None]:
+    """`interp train`, which starts from the settings of a preset."""
+
+    def train(
+        config: Settings = base, *, out: Path, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        """Train a model on synthetic biographies.
+
+        Example: interp train tiny --out runs/tiny --seed 1 --model.n-layers 4
+
+        Args:
+            config: The settings.
+            out: Folder of the run.
+            resume: Go on with the run in that folder; a finished one is kept as it is.
+            overwrite: Delete the run in that folder first.
+        """
+        from interp.training import train
+
+        run = train(config, out, resume=resume, overwrite=overwrite)
+        say(repr(run), highlight=False)
+
+    return train
+
+
+def reproduce(base: Config) -> Callable[..., None]:
+    """`interp reproduce`, which starts from the settings of a preset."""
+
+    def reproduce(config: Settings = base, *, out: Path, overwrite: bool = False) -> None:
+        """The main job: train the reference model, run every stage, write the report.
+
+        Stages that are finished are not run again, so the same command goes on after a kill.
+        Writes OUT/report.html and OUT/summary.json.
+
+        Example: interp reproduce tiny --out runs/tiny
+
+        Args:
+            config: The settings.
+            out: Folder of the run.
+            overwrite: Delete the run in that folder first.
+        """
+        from interp.stages import reproduce, summary
+
+        run = reproduce(config, out, overwrite=overwrite, announce=announce)
+        table = Table("quantity", title="Summary", show_header=False)
+        table.add_column("value", justify="right")
+        for name, value in flatten(summary(run)).items():
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        OUT.print(table)
+        say(f"report: {run.path / 'report.html'}")
+
+    return reproduce
+
+
+def phases(run: RunPath, *, delta: float = DELTA) -> None:
+    """The three phases of a run, and how they move with the tolerance delta.
+
+    Example: interp phases runs/tiny --delta 0.1
+
+    Args:
+        run: Folder of the run.
+        delta: The plateau ends where the loss stays below (1 - delta) times the baseline.
+    """
+    from interp.run import Run
+
+    opened = Run.load(run)
+    phases = opened.phases_at(delta)
+    last = int(opened.curve().index[-1])
+    ends = (phases.statistics_end, phases.plateau_end)
+    statistics, plateau = ("not reached" if end is None else f"step {end}" for end in ends)
+    OUT.print(
+        f"baseline of the drawn people {phases.baseline:.3f} nats, delta {delta:g}\n"
+        f"1. statistics end: {statistics}\n"
+        f"2. plateau ends:   {plateau}\n"
+        f"last measured:     step {last}, in the phase of {phases.at(last)}",
+        highlight=False,
+    )
+    OUT.print(numbers(opened.phase_sensitivity(), "Sensitivity to delta"))
+
+
+def report(runs: RunPaths, *, out: Path | None = None) -> None:
+    """Write a run's report.html, one page that compares several runs, or the page of a batch.
+
+    Every page is one file that opens with the network off. Compared can be seeds, patched runs, runs
+    of other sizes: what they have in common is put on one axis, what only some have is said.
+
+    Example: interp report runs/seed0 runs/seed1 runs/seed2 --out runs/seeds.html
+
+    Args:
+        runs: Folders of one run or more, each with measurements; training need not have ended. Or the
+            folder of a batch (--out of `interp batch`).
+        out: The file. Default: RUN/report.html; of several runs, comparison.html in the folder that
+            holds the first.
+    """
+    from interp.batch import report_batch
+    from interp.report import write_comparison, write_report
+    from interp.run import Run
+    from interp.studies.batch import BATCH_FILE
+
+    if not runs:
+        raise InterpError("No run is given; name the folder of at least one run.")
+    if len(runs) == 1 and (runs[0] / BATCH_FILE).exists():
+        say(report_batch(runs[0], out))
+        return
+    opened = [Run.load(path) for path in runs]
+    if len(opened) == 1:
+        page = write_report(opened[0], out)
+    else:
+        beside_first = opened[0].path.resolve().parent / "comparison.html"
+        page = write_comparison(opened, beside_first if out is None else out)
+    say(page)
+
+
+def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = False) -> None:
+    """A run's people with their six facts: whom `interp locate` can be asked about.
+
+    Example: interp people runs/tiny --search physics --limit 5
+
+    Args:
+        run: Folder of the run.
+        search: Show only people whose name or facts hold this text, in upper or lower case.
+        limit: Show at most so many; 0 for all.
+        held_out: Show only people who are never trained on.
+    """
+    from interp.biographies import ATTRIBUTES
+    from interp.run import Run
+
+    if limit < 0:
+        raise InterpError(f"--limit {limit}: give 0 for all, or how many people to show.")
+    everybody = Run.load(run).population.table()
+    shown = everybody[everybody["held_out"]] if held_out else everybody
+    words = shown[["name", *ATTRIBUTES]].agg("\n".join, axis=1).str.casefold()
+    found = shown[words.str.contains(search.casefold(), regex=False)]
+    listed = found.head(limit) if limit else found
+    n_held_out = int(everybody["held_out"].sum())
+    table = Table(
+        title=f"{len(listed):,} of {len(found):,} people found, of {len(everybody):,} in all "
+        f"({n_held_out:,} held out)"
+    )
+    table.add_column("index", justify="right")
+    for name in ("name", *ATTRIBUTES):
+        # A name is there to be copied: never cut off, and broken between its parts only.
+        longest = max((len(p) for n in listed["name"] for p in n.split()), default=0)
+        table.add_column(
+            name.replace("_", " "), overflow="fold", min_width=longest if name == "name" else None
+        )
+    for row in listed.itertuples(index=False):
+        index = f"{row.individual}{' (held out)' if row.held_out else ''}"
+        # Text, not strings: brackets in a name are no markup.
+        table.add_row(*(Text(str(cell)) for cell in (index, row.name, *row[3:])))
+    # Into a file or a pipe every person goes on one line.
+    (OUT if OUT.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
+
+
+def locate(
+    run: RunPath,
+    person: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PERSON")],
+    attribute: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ATTRIBUTE")],
+    *,
+    step: int | None = None,
+    wordings: Literal["evaluation", "train"] = "evaluation",
+    context: Literal["first", "biography"] = "first",
+    out: Path | None = None,
+) -> None:
+    """Where one fact of a person sits: which heads and MLPs bring it, and from which token.
+
+    Example: interp locate runs/tiny 12 university --step 300 --out fact.html
+
+    Args:
+        run: Folder of the run.
+        person: A full name, an index, or a part of a name that nobody else has (`interp people RUN`
+            lists them).
+        attribute: birth place, birth date, current location, university, major or company; words
+            joined by _ or -, or in quotation marks.
+        step: A step with a checkpoint; the last by default.
+        wordings: evaluation: a sentence never seen with this person; train: one seen in training.
+        context: first: the fact is told first; biography: after the sentences that come before it.
+        out: A file for the figure: .html (opens with the network off), .svg or .png.
+    """
+    from interp.memory.locate import locate_fact
+    from interp.report.one_fact import require_format, write_fact
+    from interp.run import Run
+
+    if out is not None:
+        require_format(out)  # before a model is read
+    found = locate_fact(Run.load(run), person, attribute, step, wordings, context=context)
+    say(repr(found), highlight=False)
+    if out is not None:
+        say(write_fact(found, out))
+
+
+def summary(runs: RunPaths, *, csv: Path) -> None:
+    """One table of the summaries of several finished runs, e.g. of several seeds.
+
+    Example: interp summary runs/seed0 runs/seed1 --csv seeds.csv
+
+    Args:
+        runs: Folders of runs that `interp reproduce` has finished.
+        csv: The table to write, a row a run.
+    """
+    from interp.files import write_text
+    from interp.stages import summary_table
+
+    table = summary_table(runs)
+    write_text(csv, table.to_csv(index=False))
+    OUT.print(numbers(table.set_index("seed").T.reset_index(), "Summaries, a column a seed"))
+    say(csv)
+
+
+def export(run: RunPath, *, out: Path, step: int | None = None) -> None:
+    """Export a checkpoint in the property format of TransformerLens 2 and 3.
+
+    Example: interp export runs/tiny --out exported --step 500
+
+    Args:
+        run: Folder of the run.
+        out: Folder to write.
+        step: A step with a checkpoint; the last by default.
+    """
+    from interp.model import export_model
+    from interp.run import Run
+
+    opened = Run.load(run)
+    model = opened.model(step)
+    description = f"seed {opened.config.seed}, step {opened.steps[-1] if step is None else step}"
+    say(export_model(model, out, description))
