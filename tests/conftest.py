@@ -28,6 +28,7 @@ from interp.config import Config
 from interp.run import Run
 from interp.stages import reproduce
 from interp.tables import Table
+from tests.helpers import Recorder
 
 PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -123,23 +124,6 @@ def smoke_run(smoke: Config, trained: Callable[[Config], Run]) -> Run:
 def short_run(short: Config, trained: Callable[[Config], Run]) -> Run:
     """The `short` run, never interrupted; read-only like `smoke_run`."""
     return trained(short)
-
-
-class Recorder:
-    """A progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.shares: list[float] = []
-        self.notes: list[str] = []
-
-    def __call__(self, share: float | int, note: str = "") -> None:
-        self.shares.append(share)
-        self.notes.append(note)
-
-    def require_whole(self) -> None:
-        assert self.shares[0] == 0, "it starts at nothing"
-        assert self.shares == sorted(self.shares), "it never goes back"
-        assert self.shares[-1] == pytest.approx(1), "it ends with everything"
 
 
 @dataclass

@@ -6,17 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interp.cli import main
 from interp.run import Run
-
-
-def run_cli(*arguments: object) -> int:
-    """Runs a command and returns its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+from tests.helpers import run_cli
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["train", "smoke", "--out", "x", "--model.n-ctx", "20"], "Set model.n_ctx to"),
         (["train", "smoke", "--out", "x", "--training.device", "abacus"], "cannot be used here"),
         (["phases", "nowhere"], "There is no folder nowhere"),
-        (["report"], "name the folder of at least one run"),
+        (["report"], "at least one run"),
         (["report", "nowhere", "elsewhere"], "There is no folder nowhere"),
         (["people", "nowhere"], "There is no folder nowhere"),
         (["locate", "nowhere", "Ann", "major"], "There is no folder nowhere"),
@@ -241,7 +232,7 @@ def test_trace(smoke_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["a", "major"], "people of this population have 'a' in their name"),
+        (["a", "major"], "'a' in their name"),
         (["Nobody At All", "major"], "Nobody in this population"),
         (["99", "major"], "There is no individual 99"),
         (["0", "birth-plac"], "Did you mean 'birth_place'"),
