@@ -1,8 +1,12 @@
 """What the tests share: a small trained run, its corpus, and child processes that may be killed."""
 
+import hashlib
 import multiprocessing
 import os
+import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -13,13 +17,18 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 import interp
 from interp.biographies import Batch, Corpus
 from interp.config import Config
 from interp.run import Run
+from interp.stages import reproduce
+from interp.tables import Table
+from tests.helpers import Recorder
 
 PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -30,6 +39,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden_losses.json anew instead of comparing with it",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A test process takes whole files, so that what a file's tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -65,15 +82,82 @@ def short(smoke: Config) -> Config:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(smoke: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A trained run; read it, and copy its folder before changing anything."""
-    return interp.train(smoke, tmp_path_factory.mktemp("runs") / "smoke", progress=False)
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder that one test process makes and all of them read: `made_once(name, make)`.
+
+    `make(folder)` is called with a path that does not exist yet.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / "made_once" / name, shared / "made_once" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
-def short_run(short: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(made_once: Callable[..., Path]) -> Callable[[Config], Run]:
+    """The trained run of a config, the same for all who ask; copy its folder before changing it."""
+
+    def of(config: Config) -> Run:
+        name = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:16]
+        return Run.load(made_once(name, lambda out: interp.train(config, out, progress=False)))
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def smoke_run(smoke: Config, trained: Callable[[Config], Run]) -> Run:
+    """A trained run; read it, and copy its folder before changing anything."""
+    return trained(smoke)
+
+
+@pytest.fixture(scope="session")
+def short_run(short: Config, trained: Callable[[Config], Run]) -> Run:
     """The `short` run, never interrupted; read-only like `smoke_run`."""
-    return interp.train(short, tmp_path_factory.mktemp("runs") / "short", progress=False)
+    return trained(short)
+
+
+@dataclass
+class MainJob:
+    """What `reproduce` did: its progress, the titles it announced, the tables it wrote, by name."""
+
+    told: Recorder = field(default_factory=Recorder)
+    titles: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def make(self, config: Config, folder: Path) -> None:
+        """Runs all stages, and writes itself beside the folder."""
+        write = Table.write
+
+        def recorded(table: Table, path: Path, frame: pd.DataFrame) -> None:
+            self.tables[table.name] = frame
+            write(table, path, frame)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Table, "write", recorded)
+            reproduce(config, folder, announce=self.titles.append, progress=self.told)
+        folder.with_suffix(".job").write_bytes(pickle.dumps(vars(self)))
+
+
+@pytest.fixture(scope="session")
+def finished(smoke: Config, made_once: Callable[..., Path]) -> Run:
+    """The smoke preset with all stages and its report; copy its folder before changing it."""
+    return Run.load(made_once("finished", partial(MainJob().make, smoke)))
+
+
+@pytest.fixture(scope="session")
+def main_job(finished: Run) -> MainJob:
+    """How `finished` was made."""
+    return MainJob(**pickle.loads(finished.path.with_suffix(".job").read_bytes()))
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interp.cli import main
-
-
-def run_cli(*arguments: object) -> int:
-    """Runs a command and returns its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+from interp.run import Run
+from tests.helpers import run_cli
 
 
 @pytest.fixture
@@ -36,7 +28,7 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["train", "smoke", "--out", "x", "--model.n-ctx", "20"], "Set model.n_ctx to"),
         (["train", "smoke", "--out", "x", "--training.device", "abacus"], "cannot be used here"),
         (["phases", "nowhere"], "There is no folder nowhere"),
-        (["report"], "name the folder of at least one run"),
+        (["report"], "at least one run"),
         (["report", "nowhere", "elsewhere"], "There is no folder nowhere"),
         (["people", "nowhere"], "There is no folder nowhere"),
         (["locate", "nowhere", "Ann", "major"], "There is no folder nowhere"),
@@ -130,39 +122,38 @@ def test_export_of_a_step_that_does_not_exist(
     assert not (tmp_path / "export").exists()
 
 
-def test_reproduce_runs_every_stage_once(
-    run_copy: Path, capsys: pytest.CaptureFixture[str]
+def test_reproduce_runs_what_is_missing_once(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["reproduce", "smoke", "--out", run_copy, "--training.precision", "fp32"]
+    run = Path(shutil.copytree(finished.path, tmp_path / "run"))
+    command = ["reproduce", "smoke", "--out", run, "--training.precision", "fp32"]
 
     def stamps() -> dict[str, int]:
-        files = [*run_copy.glob("checkpoints/*"), *run_copy.glob("results/*/summary.json")]
+        files = [*run.glob("checkpoints/*"), *run.glob("results/*/summary.json")]
         return {str(f): f.stat().st_mtime_ns for f in files}
 
-    assert run_cli(*command) == 0
     first = stamps()
-    summary = json.loads((run_copy / "summary.json").read_text())
+    (run / "results/knowledge/summary.json").unlink()
+    (run / "report.html").unlink()
+    assert run_cli(*command) == 0
+    second = stamps()
+    assert second.keys() == first.keys(), "a missing stage is run again"
+    changed = {Path(path).parent.name for path in first if first[path] != second[path]}
+    assert changed == {"knowledge"}, "a finished stage is not run again"
+    assert "done before" in capsys.readouterr().err
+    summary = json.loads((run / "summary.json").read_text())
     assert summary["knowledge"]["held_out"]["attribute_loss"] > 0
     assert summary["phases"]["baseline"] > 0
-    assert (run_copy / "report.html").read_text().lower().startswith("<!doctype html>")
-
-    assert run_cli(*command) == 0
-    assert "done before" in capsys.readouterr().err
-    assert stamps() == first, "a finished stage is not run again"
-
-    (run_copy / "results/knowledge/summary.json").unlink()
-    assert run_cli(*command) == 0
-    assert stamps().keys() == first.keys(), "a missing stage is run again"
+    assert (run / "report.html").read_text().lower().startswith("<!doctype html>")
 
 
 def test_summary_of_several_runs(
-    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_copy: Path, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "seeds.csv"
     assert run_cli("summary", run_copy, "--csv", table) == 2
     assert "Finish it with" in capsys.readouterr().err
-    assert run_cli("reproduce", "smoke", "--out", run_copy, "--training.precision", "fp32") == 0
-    assert run_cli("summary", run_copy, run_copy, "--csv", table) == 0
+    assert run_cli("summary", finished.path, finished.path, "--csv", table) == 0
     rows = table.read_text().splitlines()
     assert len(rows) == 3
     assert "knowledge.held_out.attribute_loss" in rows[0]
@@ -241,7 +232,7 @@ def test_trace(smoke_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["a", "major"], "people of this population have 'a' in their name"),
+        (["a", "major"], "'a' in their name"),
         (["Nobody At All", "major"], "Nobody in this population"),
         (["99", "major"], "There is no individual 99"),
         (["0", "birth-plac"], "Did you mean 'birth_place'"),

@@ -13,7 +13,7 @@ def test_every_public_name_exists(name: str) -> None:
 
 
 def test_unknown_attribute() -> None:
-    with pytest.raises(AttributeError, match="'interp' has no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="'trian'"):
         interp.trian  # noqa: B018
 
 

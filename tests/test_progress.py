@@ -40,6 +40,7 @@ from interp.progress import (
 from interp.run import Run
 from interp.stages import MEMORY_STAGES, STAGES, reproduce, run_stages
 from interp.studies import patching, run_grid
+from tests.conftest import MainJob, Recorder
 
 
 class Clock:
@@ -50,23 +51,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Recorder:
-    """A progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.shares: list[float] = []
-        self.notes: list[str] = []
-
-    def __call__(self, share: float | int, note: str = "") -> None:
-        self.shares.append(share)
-        self.notes.append(note)
-
-    def require_whole(self) -> None:
-        assert self.shares[0] == 0, "it starts at nothing"
-        assert self.shares == sorted(self.shares), "it never goes back"
-        assert self.shares[-1] == pytest.approx(1), "it ends with everything"
 
 
 def test_parts_of_a_whole() -> None:
@@ -375,23 +359,21 @@ def test_the_patching_study_reports_references_and_patched_runs(
 
 
 def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
-    smoke_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    finished: Run, main_job: MainJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told, titles = Recorder(), []
-    config = smoke_run.config.with_settings(seed=1)
-    run = reproduce(config, tmp_path / "run", announce=titles.append, progress=told)
-    told.require_whole()
-    assert len(np.unique(told.shares)) > 40
-    assert len(titles) == len(STAGES) + 2
+    main_job.told.require_whole()
+    assert len(np.unique(main_job.told.shares)) > 40
+    assert len(main_job.titles) == len(STAGES) + 2
 
+    run = Run.load(shutil.copytree(finished.path, tmp_path / "run"))
     shutil.rmtree(run.results_path / "knowledge")
     again = Recorder()
-    reproduce(config, run.path, progress=again)
+    reproduce(run.config, run.path, progress=again)
     assert again.shares[0] > 0.05, "what was finished before counts from the start"
     assert again.shares == sorted(again.shares)
     assert again.shares[-1] == pytest.approx(1)
 
-    reproduce(config, run.path, progress=False)
+    reproduce(run.config, run.path, progress=False)
     assert capfd.readouterr() == ("", ""), "nothing is printed"
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from interp.cli import main
-from interp.config import Config
 from interp.errors import ArgumentError, RunError
 from interp.run import Run, read_metrics
 from interp.run.tables import (
@@ -20,10 +19,11 @@ from interp.run.tables import (
     documentation,
     result_table,
 )
-from interp.stages import order_of_emergence, reproduce, summary
+from interp.stages import order_of_emergence, summary
 from interp.studies.found import read_tables
 from interp.studies.patching import comparison, write_study
 from interp.tables import Column, Table, read_undeclared
+from tests.conftest import MainJob
 
 SMALL = Table(
     "small",
@@ -82,30 +82,11 @@ DAMAGES = (
 THROUGH_COMMANDS = ("nothing", "cut in a row", "other columns", "binary")
 
 
-@pytest.fixture(scope="module")
-def finished(
-    short: Config, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Run, dict[str, pd.DataFrame]]:
-    """A run with every stage, read-only, and the frames that its tables were written from, by name."""
-    frames: dict[str, pd.DataFrame] = {}
-    write = Table.write
-
-    def recorded(table: Table, path: Path, frame: pd.DataFrame) -> None:
-        frames[table.name] = frame
-        write(table, path, frame)
-
-    config = short.with_settings(**{"training.checkpoint_every": 12})
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Table, "write", recorded)
-        run = reproduce(config, tmp_path_factory.mktemp("tables") / "run", progress=False)
-    return run, frames
-
-
 @pytest.fixture
-def run(finished: tuple[Run, object], tmp_path: Path) -> Run:
+def run(finished: Run, tmp_path: Path) -> Run:
     """A copy that a test may damage; the runs of the patching stage are left out."""
     skipped = shutil.ignore_patterns("runs", "checkpoints")
-    return Run.load(shutil.copytree(finished[0].path, tmp_path / "run", ignore=skipped))
+    return Run.load(shutil.copytree(finished.path, tmp_path / "run", ignore=skipped))
 
 
 def error_of(run: Run, capsys: pytest.CaptureFixture[str], command: str = "report") -> str:
@@ -136,12 +117,12 @@ def test_types_survive(tmp_path: Path) -> None:
         (lambda frame: frame[[*frame.columns[::-1]]], "in this order"),
         (lambda frame: frame.assign(more=1), "in this order"),
         (lambda frame: frame[:0], "without a row"),
-        (lambda frame: frame.assign(step=1.5), "'step'.*float64 is not a whole number"),
-        (lambda frame: frame.assign(value=1), "'value'.*int64 is not a number"),
+        (lambda frame: frame.assign(step=1.5), r"'step'.*float64.*whole"),
+        (lambda frame: frame.assign(value=1), r"'value'.*int64"),
         (lambda frame: frame.assign(value=[0.0, 0.0, np.nan]), r"'value'.*missing \(row 2\)"),
         (lambda frame: frame.assign(name=["a", "", "b"]), r"'name'.*missing \(row 1\)"),
         (lambda frame: frame.assign(name=0), "'name'.*int64 is not text"),
-        (lambda frame: frame.assign(known="True"), "'known'.*is not True or False"),
+        (lambda frame: frame.assign(known="True"), r"'known'.*True or False"),
     ],
 )
 def test_other_frames_are_not_written(
@@ -156,13 +137,13 @@ def test_other_frames_are_not_written(
     ("text", "says"),
     [
         ("step,layer\n", "without value"),
-        ("{header}\n1,2.5,0.5,,a,,True,,\n", "line 2, column 'layer' holds '2.5', not a whole"),
-        ("{header}\n1,,0.5,,a,,True,,\n2,,,,a,,True,,\n", "line 3, column 'value' is empty"),
-        ("{header}\n1,,nan,,a,,True,,\n", "'value' holds 'nan', not a number"),
-        ("{header}\n1,,much,,a,,True,,\n", "'value' holds 'much', not a number"),
+        ("{header}\n1,2.5,0.5,,a,,True,,\n", r"line 2.*'layer'.*'2.5'.*whole"),
+        ("{header}\n1,,0.5,,a,,True,,\n2,,,,a,,True,,\n", r"line 3.*'value' is empty"),
+        ("{header}\n1,,nan,,a,,True,,\n", r"'value'.*'nan'"),
+        ("{header}\n1,,much,,a,,True,,\n", r"'value'.*'much'"),
         ("{header}\n1,,0.5,,,,True,,\n", "'name' is empty"),
-        ("{header}\n1,,0.5,,a,,yes,,\n", "'known' holds 'yes', not True or False"),
-        ("{header}\n99999999999999999999,,0.5,,a,,True,,\n", "'step' holds '9+', not a whole"),
+        ("{header}\n1,,0.5,,a,,yes,,\n", r"'known'.*'yes'"),
+        ("{header}\n99999999999999999999,,0.5,,a,,True,,\n", r"'step'.*'9+'.*whole"),
         ("{header},step\n1,,0.5,,a,,True,,,1\n", "'step' twice"),
     ],
 )
@@ -185,10 +166,8 @@ def test_tables_of_other_versions(tmp_path: Path) -> None:
         SMALL.read(path)
 
 
-def test_every_table_of_a_run_is_read_as_it_was_made(
-    finished: tuple[Run, dict[str, pd.DataFrame]],
-) -> None:
-    run, frames = finished
+def test_every_table_of_a_run_is_read_as_it_was_made(finished: Run, main_job: MainJob) -> None:
+    run, frames = finished, main_job.tables
     assert {path.relative_to(run.results_path).with_suffix("").as_posix()
             for path in run.results_path.glob("*/*.csv")} == set(frames)  # fmt: skip
     assert set(frames) == {table.name for table in RESULT_TABLES.values()}
@@ -231,8 +210,8 @@ def test_a_damaged_table_ends_the_report_with_one_message(
     run.check_results()
 
 
-def test_the_tables_of_a_patching_study(finished: tuple[Run, object], tmp_path: Path) -> None:
-    run, _ = finished
+def test_the_tables_of_a_patching_study(finished: Run, tmp_path: Path) -> None:
+    run = finished
     (tmp_path / "runs").symlink_to((run.results_path / "patching" / "runs").resolve())
     table = write_study([run], tmp_path)
     for declared, made, name in (
@@ -289,7 +268,7 @@ def test_tables_of_a_study_are_whole(tmp_path: Path) -> None:
         (b"\xff\xfe\x00\n", "cannot be read"),
         (b"[1, 2]\n", "Line 1 .*no observation"),
         (b"step,value\n", "Line 1 .*damaged"),
-        (b'{"epoch": 1}\n', "no observation with the keys step, split"),
+        (b'{"epoch": 1}\n', "keys step, split"),
         (
             b'{"step": "a", "split": "train", "metric": "loss", "attribute": "all", "value": 1}\n',
             "no whole number",
@@ -315,8 +294,8 @@ def test_empty_metrics(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a"', b"\xff", b"[1]", b"3"])
-def test_a_damaged_summary(content: bytes, finished: tuple[Run, object], tmp_path: Path) -> None:
-    run = Run.load(shutil.copytree(finished[0].path, tmp_path / "run"))
+def test_a_damaged_summary(content: bytes, finished: Run, tmp_path: Path) -> None:
+    run = Run.load(shutil.copytree(finished.path, tmp_path / "run"))
     path = run.results_path / "attention" / "summary.json"
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"summary\.json is damaged.*interp reproduce --out"):

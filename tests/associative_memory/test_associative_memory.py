@@ -304,7 +304,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["thesis.tex"]
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "config.yaml").write_text("model: {n_layers: 2}")
-    with pytest.raises(RunError, match=r"not of an associative memory.*'model.n_layers'"):
+    with pytest.raises(RunError, match=r"associative memory.*n_layers"):
         train(BRIEF, tmp_path / "c", progress=False)
     with pytest.raises(RunError, match="holds no run"):
         AssociativeMemoryRun.load(tmp_path / "nowhere")
@@ -318,20 +318,20 @@ def test_folders_that_cannot_be_used(tmp_path):
 def test_damaged_files(tmp_path):
     done = train(BRIEF, tmp_path, progress=False)
     done.metrics_path.write_text("{broken")
-    with pytest.raises(RunError, match=r"metrics.jsonl cannot be read.*train the run again"):
+    with pytest.raises(RunError, match=r"metrics.jsonl.*train"):
         _ = done.metrics
     other = AssociativeMemory(SMALL.with_settings(**{"model.n_hidden": 8}).model)
     write_tensors(done.weights_path("finetuning"), dict(other.named_parameters()), {})
-    with pytest.raises(CheckpointError, match="not hold the weights of this run's model"):
+    with pytest.raises(CheckpointError, match="weights of this run"):
         done.model()
     done.weights_path("finetuning").write_bytes(b"no")
-    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+    with pytest.raises(CheckpointError, match="safetensors"):
         done.model()
 
 
 def test_a_diverging_run_says_so_and_is_not_finished(tmp_path):
     wild = BRIEF.with_settings(**{"pretraining.learning_rate": 1e30})
-    with pytest.raises(DivergedError, match=r"of pretraining.*pretraining.learning_rate"):
+    with pytest.raises(DivergedError, match=r"pretraining.learning_rate"):
         train(wild, tmp_path, progress=False)
     assert not AssociativeMemoryRun.load(tmp_path).finished
 
@@ -375,13 +375,13 @@ def test_settings_are_read_back_and_defaults_are_the_papers():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"finetuning.replay": 1}, "no setting 'finetuning.replay'. Did you mean 'finetuning.replay_w"),
-        ({"finetuning.replay_weight": 0}, r"finetuning.replay_weight: .*greater than 0 \(got 0\)"),
+        ({"finetuning.replay": 1}, r"finetuning.replay'.*'finetuning.replay_w"),
+        ({"finetuning.replay_weight": 0}, r"replay_weight.*greater than 0.*got 0"),
         ({"finetuning.replay_weight": math.inf}, r"finetuning.replay_weight: .*finite"),
-        ({"model.n_values": 1}, "model.n_values: .*greater than or equal to 2"),
+        ({"model.n_values": 1}, r"n_values.*equal to 2"),
         ({"pretraining.n_pairs": "many"}, "pretraining.n_pairs: .*integer"),
         ({"model": 3}, "model: Input should be"),
-        ({"seed": -1}, "seed: .*greater than or equal to 0"),
+        ({"seed": -1}, r"seed.*equal to 0"),
     ],
 )  # fmt: skip
 def test_bad_settings(settings, message):
@@ -392,7 +392,7 @@ def test_bad_settings(settings, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: {n_hiden: 3}", "no setting 'model.n_hiden'. Did you mean 'model.n_hidden'"),
+        ("model: {n_hiden: 3}", r"n_hiden'.*'model.n_hidden'"),
         ("a: [", "Not a YAML file"),
         ("- 1", "valid dictionary"),
     ],
@@ -541,7 +541,7 @@ def test_tables_hold_what_the_runs_measured(small_study):
         ({"replay_weights": (0.5, 2.0)}, r"replay_weights=\[0.5, 2.0\]: .*without replay"),
         ({"seeds": ()}, r"seeds=\[\]: name at least one"),
         ({"n_new": (8, 8)}, r"n_new=\[8, 8\]"),
-        ({"run": {"seed": 1}}, "run: seed is what the study varies"),
+        ({"run": {"seed": 1}}, r"seed.*varies"),
     ],
 )
 def test_bad_settings_of_the_study(settings, message):
@@ -550,9 +550,7 @@ def test_bad_settings_of_the_study(settings, message):
 
 
 def test_an_unknown_setting_of_all_runs():
-    with pytest.raises(
-        ConfigError, match=r"no setting 'model.hidden'. Did you mean 'model.n_hidden'"
-    ):
+    with pytest.raises(ConfigError, match=r"hidden'.*'model.n_hidden'"):
         study.STUDY.runs(study.AssociativeMemorySettings(run={"model.hidden": 3}))
 
 

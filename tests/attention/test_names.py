@@ -370,16 +370,16 @@ GOOD = {"sentences": [(1, 6), (6, 10)], "names": [(1, 3), (6, 7)], "values": [(4
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"names": [(1, 3), (6, 11)]}, "not a span of this sequence"),
-        ({"types": [(3, 3)]}, "not a span of this sequence"),
-        ({"sentences": [(1, 7), (6, 10)]}, "overlaps another one at token 6"),
-        ({"types": [(2, 4)]}, r"type word \(2, 4\) overlaps a name at token 2"),
-        ({"sentences": [(1, 2), (2, 6), (6, 10)]}, "does not lie within one sentence"),
-        ({"names": [(0, 3), (6, 7)]}, "does not lie within one sentence"),
+        ({"names": [(1, 3), (6, 11)]}, "not a span"),
+        ({"types": [(3, 3)]}, "not a span"),
+        ({"sentences": [(1, 7), (6, 10)]}, r"overlaps.*token 6"),
+        ({"types": [(2, 4)]}, r"\(2, 4\) overlaps.*token 2"),
+        ({"sentences": [(1, 2), (2, 6), (6, 10)]}, "one sentence"),
+        ({"names": [(0, 3), (6, 7)]}, "one sentence"),
         ({"names": [(1, 2), (2, 3), (6, 7)]}, "has another name"),
         ({"values": [(4, 5), (5, 6)]}, "has another value"),
-        ({"names": [(1, 3)]}, r"value \(8, 10\) has no name before it"),
-        ({"names": [(5, 6), (6, 7)]}, r"the name \(5, 6\) follows it"),
+        ({"names": [(1, 3)]}, r"\(8, 10\).*name before"),
+        ({"names": [(5, 6), (6, 7)]}, r"\(5, 6\) follows"),
     ],
 )
 def test_bad_spans_are_refused(changed: dict[str, list[tuple[int, int]]], message: str) -> None:

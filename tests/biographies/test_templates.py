@@ -72,7 +72,7 @@ def test_render() -> None:
     ("source", "complaint"),
     [
         ("{value} is where {name} was <born>.", "value before the name"),
-        ("{name}: {value} is the <birthplace>.", "value before the name or before the words"),
+        ("{name}: {value} is the <birthplace>.", "value before the name"),
         ("<Born in> {value} was {name}.", "value before the name"),
         ("{name} was born in {value}.", "angle brackets"),
         ("{name} was <born in> {value}, says {name}.", "{name} once"),

@@ -1,4 +1,4 @@
-"""A browser with the network cut, and a finished run to look at.
+"""A browser with the network cut, and the report of a finished run to look at.
 
 The browser is the system's chromium, never one that playwright downloads. Where it, or axe-core, is
 missing, the tests that need it are skipped, or fail if INTERP_REQUIRE_BROWSER=1 is set.
@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from interp.config import Config
 from interp.run import Run
-from interp.stages import STAGES, reproduce
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 _LOCAL = ("file:", "data:", "blob:")
@@ -97,21 +94,6 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert wrong == []
-
-
-@pytest.fixture(scope="session")
-def finished(smoke: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of the smoke preset with all stages and its report; the test processes share it."""
-    folder = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        folder = folder.parent
-    with FileLock(folder / "finished.lock"):
-        run = folder / "finished"
-        if not (run / "report.html").exists():
-            reproduce(smoke, run, progress=False)
-    opened = Run.load(run)
-    assert all(stage.finished(opened) for stage in STAGES)
-    return opened
 
 
 @pytest.fixture(scope="session")

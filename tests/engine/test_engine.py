@@ -17,7 +17,7 @@ from interp.engine import BatchError, EngineSettings, Job, Outcome, Store, kinds
 from interp.errors import ConfigError, InterruptedRunError, RunError, StorageError
 from interp.files import folder_lock
 from interp.run import Run
-from tests.test_progress import Recorder
+from tests.conftest import Recorder
 from tests.training.test_resuming import contents, wait_for
 
 TWO = EngineSettings(workers=2)
@@ -38,11 +38,13 @@ def twelve(smoke: Config) -> list[Config]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(twelve: list[Config], tmp_path_factory: pytest.TempPathFactory) -> Store:
+def undisturbed(twelve: list[Config], made_once: Callable[..., Path]) -> Store:
     """The twelve, one after the other."""
-    store = Store(tmp_path_factory.mktemp("engine") / "serial")
-    run_jobs([store.job(config) for config in twelve], progress=False).require_all()
-    return store
+
+    def train(folder: Path) -> None:
+        run_jobs([Store(folder).job(config) for config in twelve], progress=False).require_all()
+
+    return Store(made_once("undisturbed", train))
 
 
 def require_same(store: Store, undisturbed: Store, configs: Sequence[Config]) -> None:

@@ -12,8 +12,8 @@ from interp.config import Config
 from interp.engine import EngineSettings, Store, cluster, run_jobs
 from interp.engine.cluster import ClusterError, connected
 from interp.errors import ConfigError
+from tests.conftest import Recorder
 from tests.engine.test_engine import KillsWorker, require_same, twelve, undisturbed
-from tests.test_progress import Recorder
 
 __all__ = ["twelve", "undisturbed"]  # fixtures
 

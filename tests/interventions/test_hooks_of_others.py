@@ -148,9 +148,9 @@ def test_hooks_on_the_norm_that_heads_share_are_refused(
         model.add_hook("blocks.1.attn.hook_in", lambda value, hook: value * 0)
     else:
         model.blocks[1].ln1.register_forward_hook(lambda module, args, out: out * 1.4)
-    with pytest.raises(ConfigError, match="norm before attention of layer 1"):
+    with pytest.raises(ConfigError, match="attention of layer 1"):
         path_patch(model, pairs)
-    with pytest.raises(ConfigError, match="norm before attention of layer 1"):
+    with pytest.raises(ConfigError, match="attention of layer 1"):
         patch(model, pairs, Grid("v_input", "predicts value", layers=[1]))
     assert len(patch(model, pairs, Grid("v_input", "predicts value", layers=[0], heads="all"))) > 0
     assert len(patch(model, pairs, Grid("v", "predicts value", layers=[1], heads="all"))) > 0
@@ -209,7 +209,7 @@ def test_weights_beside_which_something_computes_are_refused(
     else:
         part = bridge if how == "hook" else bridge.original_component
         part.register_forward_hook(lambda module, args, out: out * 2)
-    with pytest.raises(ConfigError, match="does not compute with the weights"):
+    with pytest.raises(ConfigError, match=r"not compute.*weights"):
         promoted_logits(model, 0)
 
 

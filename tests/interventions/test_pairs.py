@@ -176,7 +176,7 @@ def test_nothing_tells_the_answer_before_it_is_asked(
 ) -> None:
     corpus: Corpus = request.getfixturevalue(kind)
     if (change, place) == ("swapped_attributes", "last"):
-        with pytest.raises(ConfigError, match="leaves no sentence for the other"):
+        with pytest.raises(ConfigError, match="no sentence"):
             swapped_attributes(corpus, n=6, place="last")
         return
     pairs = CHANGES[change](corpus, n=18, place=place)
@@ -352,14 +352,14 @@ def test_errors_of_pairs(corpus: Corpus, pairs: Pairs, monkeypatch: pytest.Monke
             changed(pairs, **parts)
     with pytest.raises(ConfigError, match="spans has the shape"):
         changed(pairs, spans=Spans(pairs.spans.kind[:2], pairs.spans.sentence[:2]))
-    with pytest.raises(ConfigError, match="correspond position by position have the same"):
+    with pytest.raises(ConfigError, match="position by position"):
         Pairs.of_tokens(pairs.base, pairs.base[:, 1:], pairs.spans, 3, 4, 5)
 
 
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ("swapped_people", {"attribute": "majr"}, "no attribute 'majr'.*Did you mean 'major'"),
+        ("swapped_people", {"attribute": "majr"}, r"'majr'.*'major'"),
         ("swapped_people", {"place": "middle"}, "There is no place 'middle'"),
         ("swapped_people", {"n": 0}, "at least one pair"),
         ("swapped_people", {"n": 3, "individuals": np.arange(4)}, "leave one of them out"),
@@ -389,5 +389,5 @@ def test_nobody_to_swap_with(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) ->
     values = corpus.population.values.copy()
     values[:, ATTRIBUTES.index("major")] = 0
     monkeypatch.setitem(corpus.population.__dict__, "values", values)
-    with pytest.raises(ConfigError, match="Nobody has another major than individual 0"):
+    with pytest.raises(ConfigError, match=r"another major.*individual 0"):
         swapped_people(corpus, n=1, attribute="major")

@@ -185,9 +185,7 @@ def test_checkpoints_that_fit_are_spread_and_hold_the_ends_of_phases(smoke_run: 
 
 
 def test_bad_input(smoke_run: Run) -> None:
-    with pytest.raises(
-        ConfigError, match="There is no individual 99; this population has individuals 0 to 31"
-    ):
+    with pytest.raises(ConfigError, match=r"individual 99.*0 to 31"):
         map_text(smoke_run, 99)
     with pytest.raises(ConfigError, match="wordings 'spoken'"):
         map_text(smoke_run, 0, "spoken")

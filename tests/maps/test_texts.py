@@ -232,9 +232,9 @@ def test_checkpoints_that_fit_are_counted_on_the_models(
 def test_bad_input_is_named(models: dict, texts: Texts, labelled: list[MapText]) -> None:
     with pytest.raises(ArgumentError, match="3 names for 5 texts"):
         label_texts(texts, WORDS, names=["a", "b", "c"])
-    with pytest.raises(ArgumentError, match="Text 0 has 2 values, but its relations are"):
+    with pytest.raises(ArgumentError, match="Text 0 has 2 values"):
         label_texts(texts, WORDS, relations=[["seat"]] * N_SUBJECTS)
-    with pytest.raises(ArgumentError, match=r"Token id 25 of text 0 has no word.* ids 0 to 24"):
+    with pytest.raises(ArgumentError, match=r"id 25 of text 0.*0 to 24"):
         label_texts(texts, WORDS[:25])
     with pytest.raises(ArgumentError, match="The vocabulary is one text"):
         label_texts(texts, "words")
@@ -254,7 +254,7 @@ def test_bad_input_is_named(models: dict, texts: Texts, labelled: list[MapText])
     with pytest.raises(ArgumentError, match=r"vocabulary has ids 0 to 63"):
         record_maps(models, [late])
     long = Spans.from_lists(40, sentences=[(0, 40)], names=[])
-    with pytest.raises(ArgumentError, match="40 tokens, but the model's context is 32"):
+    with pytest.raises(ArgumentError, match=r"40 tokens.*32"):
         record_maps(models, label_texts(Texts(torch.ones(1, 40).long(), long), WORDS))
     first, other = (record_maps(models, labelled[:1], [step])[0] for step in (0, 70))
     with pytest.raises(ArgumentError, match="different checkpoints"):
@@ -307,7 +307,7 @@ class TestExplore:
         listed = view.settings["texts"]
         assert [(one["person"], one["held_out"]) for one in listed] == [(0, True), (1, False)]
         twice = interp.explore(models, texts=[labelled[1]] * 2, vocabulary=WORDS)
-        with pytest.raises(ArgumentError, match=r"2 texts are called .* numbers 0, 1"):
+        with pytest.raises(ArgumentError, match=r"2 texts.*0, 1"):
             twice.show(labelled[1].name)
 
     def test_models_bring_their_tokenizer(self, smoke_run: Run) -> None:
@@ -353,13 +353,13 @@ class TestExplore:
         assert view.settings["steps"] == [0, 70]
 
     def test_bad_input_is_named(self, models: dict, texts: Texts, sent) -> None:
-        with pytest.raises(ArgumentError, match=r"no texts of its own. Give texts"):
+        with pytest.raises(ArgumentError, match=r"Give texts"):
             interp.explore(models, vocabulary=WORDS)
-        with pytest.raises(ArgumentError, match=r"no tokenizer.* Give vocabulary"):
+        with pytest.raises(ArgumentError, match=r"Give vocabulary"):
             interp.explore(models, texts=texts)
         with pytest.raises(ArgumentError, match="no text to browse"):
             interp.explore(models, texts=[], vocabulary=WORDS)
-        with pytest.raises(ArgumentError, match="draw=2 choose among a run's own"):
+        with pytest.raises(ArgumentError, match="draw=2"):
             interp.explore(models, texts=texts, vocabulary=WORDS, draw=2)
         with pytest.raises(ArgumentError, match=r"no text 5; .* 0 to 4"):
             interp.explore(models, 5, texts=texts, vocabulary=WORDS)

@@ -333,7 +333,7 @@ def test_people_by_name_by_number_and_held_out(smoke_run: Run) -> None:
         ({"person": 10_000}, ConfigError, "individuals 0 to"),
         ({"person": -1}, ConfigError, "no individual -1"),
         ({"person": "Nobody At All"}, RunError, "Nobody in this population"),
-        ({"person": "a"}, RunError, "people of this population have 'a' in their name"),
+        ({"person": "a"}, RunError, "'a' in their name"),
         ({"attribute": "birthplace"}, ConfigError, "Did you mean 'birth_place'"),
         ({"step": 41}, CheckpointError, "no checkpoint at step 41"),
         ({"wordings": "evaluating"}, ConfigError, "Did you mean 'evaluation'"),

@@ -249,7 +249,7 @@ def test_errors_of_promotion(layer_norm: TransformerBridge, corpus: Corpus) -> N
         promoted_logits(layer_norm, 0, "dirct")
     with pytest.raises(ConfigError, match="there is no layer 2"):
         promoted_logits(layer_norm, 2)
-    with pytest.raises(ConfigError, match="No attention reads what layer 1 writes"):
+    with pytest.raises(ConfigError, match="reads what layer 1"):
         promoted_logits(layer_norm, 1, "attention")
     with pytest.raises(ConfigError, match="k=0"):
         top_tokens(promoted_logits(layer_norm, 0), corpus.tokenizer, k=0)

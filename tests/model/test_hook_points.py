@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp import hooked_transformer, preset
+from interp import preset
 from interp.attention import cut_edges
 from interp.biographies import Corpus
 from interp.model import final_residual, has_fused_forward
+from tests.model.test_fused import make_model
 
 # TransformerLens warns where an edit or a gradient takes RMSNorm off PyTorch's own kernel.
 pytestmark = pytest.mark.filterwarnings("ignore:.*native-autograd path:UserWarning")
@@ -152,17 +153,6 @@ def forward(request):
     return request.param
 
 
-def make_model(corpus: Corpus, **settings):
-    """A model away from its symmetric start: biases, norms and attention that matter."""
-    model = hooked_transformer(preset("smoke", **settings), corpus.tokenizer)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = 0.1 if parameter.ndim == 1 else 0.2
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
     return Corpus.from_config(preset("smoke"))
@@ -180,12 +170,12 @@ def other_tokens(corpus: Corpus) -> Tensor:
 
 @pytest.fixture(scope="module")
 def models(corpus: Corpus) -> dict:
-    return {kind: make_model(corpus, **settings) for kind, settings in SETTINGS.items()}
+    return {kind: make_model(corpus, **settings).eval() for kind, settings in SETTINGS.items()}
 
 
 @pytest.fixture(scope="module")
 def recurrent(corpus: Corpus):
-    return make_model(corpus, **{"model.recurrence": "rg_lru"})
+    return make_model(corpus, **{"model.recurrence": "rg_lru"}).eval()
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +419,7 @@ def print_table() -> None:
     print("Against a forward pass by hand: the largest difference as a share of the largest value.")
     print(f"{'':9}{'hook point':33}{'value':>10}{'edit':>10}{'gradient':>10}{'edit moves by':>15}")
     for kind, settings in SETTINGS.items():
-        model = make_model(corpus, **settings)
+        model = make_model(corpus, **settings).eval()
         logits, values = by_hand(weights_of(model), model.cfg, tokens)
         for name in names_of(kind):
             value, _ = read(model, name, tokens)

@@ -40,6 +40,7 @@ from interp.run import Run
 from interp.stages import STAGES, reproduce, run_stages, summary
 from interp.studies import patching
 from interp.training.optimizer import adamw
+from tests.helpers import contents
 
 Array = Float[np.ndarray, "..."]
 
@@ -66,8 +67,8 @@ def model(recurrent: Config, corpus: Corpus) -> TransformerBridge:
 
 
 @pytest.fixture(scope="module")
-def run(short_recurrent: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return interp.train(short_recurrent, tmp_path_factory.mktemp("recurrent"), progress=False)
+def run(short_recurrent: Config, trained) -> Run:
+    return trained(short_recurrent)
 
 
 # The arithmetic.
@@ -382,11 +383,6 @@ def test_memory_measures_that_need_no_attention(model: TransformerBridge, corpus
 
 
 # Runs.
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

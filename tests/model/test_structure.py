@@ -431,7 +431,7 @@ def test_a_hook_point_that_is_away_is_neither_read_nor_edited(
     calls = reads_and_edits(model, tokens, pairs, draws)
     with spliced(parent, last, 1):
         for name in what:
-            with pytest.raises(ConfigError, match=r"hook_\w+' has been replaced by another module"):
+            with pytest.raises(ConfigError, match=r"hook_\w+' has been replaced"):
                 calls[name]()
 
 
@@ -473,7 +473,7 @@ def test_weights_of_a_model_from_elsewhere_with_an_adapter_are_refused(
     inside = model.blocks[1].mlp.out
     inside._modules["_original_component"] = wrapped = nn.Sequential(inside.original_component)
     wrapped.weight = inside.original_component[0].weight
-    with pytest.raises(ConfigError, match=r"weights of blocks.1.mlp.* are inside a Sequential"):
+    with pytest.raises(ConfigError, match=r"blocks.1.mlp.*Sequential"):
         promoted_logits(model, 0)
     inside._modules["_original_component"] = wrapped[0]
     assert torch.equal(promoted_logits(model, 0, path="attention"), before)

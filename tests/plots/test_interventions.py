@@ -82,7 +82,7 @@ def test_each_position_in_the_sentences_that_test_it(swaps):
     # A position that was not measured where it should be is shown where it was.
     late = swaps[(swaps["position"] != "last name") | (swaps["sentences"] == "any")]
     assert "last name" in set(plots.swap_rows(late)["position"])
-    with pytest.raises(InterpError, match="no rows of sentences 'second' to draw; it has"):
+    with pytest.raises(InterpError, match="sentences 'second'"):
         plots.swap_rows(swaps, "second")
 
 
@@ -179,7 +179,7 @@ def test_single_positions_stand_in_rows(stored):
 
 def test_grids_that_cannot_be_drawn():
     table = cells(["z"], ["last name"])
-    with pytest.raises(InterpError, match="cell z, 0, last name more than once"):
+    with pytest.raises(InterpError, match="z, 0, last name"):
         plots.patch_heatmap(pd.concat([table, table]))
     with pytest.raises(InterpError, match="no metric loudness; it has"):
         plots.patch_heatmap(table, "loudness")

@@ -338,7 +338,7 @@ def test_what_is_missing_is_named(keys, values, probes, emergence, strengths):
         plots.key_similarity(keys[keys["metric"] == "selectivity"], PHASES)
     with pytest.raises(InterpError, match="no attribute all; it has"):
         plots.promoted_values(values[values["attribute"] != "all"], PHASES)
-    with pytest.raises(InterpError, match="no row of probes at step 7; there is"):
+    with pytest.raises(InterpError, match="probes at step 7"):
         plots.probe_sites(probes, step=7)
     with pytest.raises(InterpError, match="no rows to draw"):
         plots.probe_sites(probes[:0])

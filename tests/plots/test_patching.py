@@ -64,7 +64,7 @@ def test_steps_at_which_runs_are_compared(table):
     assert plots.fixed_steps(table, Phases(200, None, 5.6, 0.05)) == [200, 600, 1500]
     assert plots.fixed_steps(table, Phases(None, 300, 5.6, 0.05)) == [300, 450, 600, 1500]
     assert plots.fixed_steps(table, PHASES, [600, 100]) == [100, 600]
-    with pytest.raises(InterpError, match=r"\[333\] are not measured in every run.*450"):
+    with pytest.raises(InterpError, match=r"333.*450"):
         plots.fixed_steps(table, PHASES, [333, 450])
     shorter = table[(table["reference_step"] != 400) | (table["step"] < 600)]
     assert plots.fixed_steps(shorter, PHASES)[-1] == 450

@@ -106,7 +106,7 @@ def test_model_of_a_step(smoke_run: Run) -> None:
 
 
 def test_a_missing_step_lists_steps(smoke_run: Run) -> None:
-    with pytest.raises(CheckpointError, match=r"step 7 in .* Steps: 0, 5, 10, 20, 30, 40\."):
+    with pytest.raises(CheckpointError, match=r"step 7.*0, 5, 10, 20, 30, 40"):
         smoke_run.model(7)
 
 
@@ -129,19 +129,19 @@ def test_a_truncated_checkpoint(copy: Run, kept: int) -> None:
 
 def test_a_foreign_safetensors_file(copy: Run) -> None:
     save_file({"weight": torch.zeros(2)}, checkpoint(copy, 20))
-    with pytest.raises(CheckpointError, match="not a checkpoint of this toolkit"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         copy.model(20)
 
 
 def test_a_checkpoint_of_another_run(copy: Run, short_run: Run) -> None:
     shutil.copy(checkpoint(short_run, 0), checkpoint(copy, 0))
-    with pytest.raises(CheckpointError, match="belongs to another run or step"):
+    with pytest.raises(CheckpointError, match="another run"):
         copy.model(0)
 
 
 def test_a_checkpoint_of_another_step(copy: Run) -> None:
     shutil.copy(checkpoint(copy, 5), checkpoint(copy, 10))
-    with pytest.raises(CheckpointError, match="belongs to another run or step: it says step 5"):
+    with pytest.raises(CheckpointError, match=r"another run.*step 5"):
         copy.model(10)
 
 
@@ -159,7 +159,7 @@ def test_another_population_is_refused(copy: Run) -> None:
     path = copy.path / "environment.json"
     environment = json.loads(path.read_text())
     path.write_text(json.dumps(environment | {"population": "0" * 64}))
-    with pytest.raises(RunError, match=r"population drawn now differs.*NumPy \d"):
+    with pytest.raises(RunError, match=r"population.*NumPy \d"):
         _ = copy.corpus
 
 

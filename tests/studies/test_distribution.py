@@ -1,6 +1,5 @@
 """Studies of the data distribution: shared runs, tables that survive CSV, figures, verdicts by rule."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import interp
 from interp.charts.style import caption
 from interp.config import SamplingConfig
 from interp.errors import ConfigError, InterpError
@@ -28,6 +26,7 @@ from interp.studies.distribution import (
 from interp.studies.power_law import PowerLawSettings
 from interp.studies.rules import differs
 from interp.studies.study import Tables
+from tests.helpers import read_back
 
 BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
 POWER_LAW = PowerLawSettings(**BRIEF, exponents=(0.0, 1.0), sizes=(16, 24))
@@ -40,15 +39,10 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Run]:
+def runs(trained) -> dict[str, Run]:
     """All runs of both studies, each trained once, by settings."""
-    folder = tmp_path_factory.mktemp("distribution")
-    trained: dict[str, Run] = {}
-    for one in (*power_law.planned(POWER_LAW), *celebrities.planned(CELEBRITIES)):
-        key = one.config.to_yaml()
-        if key not in trained:
-            trained[key] = interp.train(one.config, folder / str(len(trained)), progress=False)
-    return trained
+    planned = (*power_law.planned(POWER_LAW), *celebrities.planned(CELEBRITIES))
+    return {one.config.to_yaml(): trained(one.config) for one in planned}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +55,6 @@ def of_power_law(runs) -> Tables:
 def of_celebrities(runs) -> Tables:
     planned = [runs[one.config.to_yaml()] for one in celebrities.planned(CELEBRITIES)]
     return celebrities.tables(CELEBRITIES, planned[::-1])
-
-
-def read_back(tables: Tables) -> dict[str, pd.DataFrame]:
-    return {
-        name: pd.read_csv(io.StringIO(table.to_csv(index=False))) for name, table in tables.items()
-    }
 
 
 # Runs and tables

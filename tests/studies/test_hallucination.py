@@ -1,6 +1,5 @@
 """The study of hallucination: its runs, detector, claims and figures."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from interp.errors import ConfigError
 from interp.knowledge import METRICS, split_batch, value_table
 from interp.run import Run
 from interp.studies import hallucination as study
+from tests.helpers import read_back
 
 SETTINGS = study.HallucinationSettings(
     preset="smoke", seeds=(0, 1), run={"training.precision": "fp32", "training.n_steps": 20}
@@ -20,21 +20,13 @@ SETTINGS = study.HallucinationSettings(
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    folder = tmp_path_factory.mktemp("hallucination")
-    return [
-        interp.train(plan.config, folder / str(i), progress=False)
-        for i, plan in enumerate(study.planned(SETTINGS))
-    ]
+def runs(trained) -> list[Run]:
+    return [trained(plan.config) for plan in study.planned(SETTINGS)]
 
 
 @pytest.fixture(scope="module")
 def tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
     return study.tables(SETTINGS, runs[::-1])
-
-
-def read_back(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {n: pd.read_csv(io.StringIO(t.to_csv(index=False))) for n, t in tables.items()}
 
 
 def test_runs_are_the_preset_as_it_is() -> None:

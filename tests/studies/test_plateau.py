@@ -134,7 +134,7 @@ def test_the_committed_tables_can_be_read() -> None:
     pd.testing.assert_frame_equal(plateau_fits(tables["runs"]), tables["fits"])
 
 
-def test_tables_of_real_runs(tmp_path: Path) -> None:
+def test_tables_of_real_runs(trained) -> None:
     settings = PlateauSettings(
         preset="smoke",
         sizes=(12, 16, 20),
@@ -143,10 +143,7 @@ def test_tables_of_real_runs(tmp_path: Path) -> None:
         run={"training.precision": "fp32"},
     )
     planned = [planned.config for planned in STUDY.runs(settings)]
-    runs = [
-        interp.train(config, tmp_path / str(i), progress=False)
-        for i, config in enumerate(planned[:2])
-    ]
+    runs = [trained(config) for config in planned[:2]]
     tables = STUDY.tables(settings, runs[::-1])
     table = tables["runs"]
     assert list(table["n_individuals"].unique()) == [12, 16]

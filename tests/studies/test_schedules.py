@@ -1,6 +1,5 @@
 """The studies of schedules: warm-up and adaptive ones, and groups one after the other."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,9 @@ from interp.run import Run
 from interp.studies import sequential, warm_up
 from interp.studies.rules import Claim
 from interp.studies.study import Study
+from tests.helpers import read_back
 
 Tables = Mapping[str, pd.DataFrame]
-
-
-def read_back(tables: Tables) -> dict[str, pd.DataFrame]:
-    return {
-        name: pd.read_csv(io.StringIO(table.to_csv(index=False))) for name, table in tables.items()
-    }
 
 
 def verdicts(claims: list[Claim]) -> list[str]:

@@ -17,6 +17,7 @@ from interp.config import Config
 from interp.errors import ConfigError, InterpError
 from interp.run import Run
 from interp.training.parallel import Team, gather
+from tests.helpers import contents
 
 TOLERANCE = 1e-5
 """Relative, in single precision, whose rounding is 6e-8. Two processes add up the same gradients in
@@ -77,12 +78,6 @@ def pair(child) -> Callable[..., list[Any]]:
         return [(process.wait(120), process.error) for process in both]
 
     return start
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run; hidden ones are locks."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +198,11 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(
     ("settings", "environment", "complaint"),
     [
-        ({"training.batch_size": 1}, {}, r"batch_size=1 is less than the 2 processes"),
+        ({"training.batch_size": 1}, {}, r"batch_size=1.*2 processes"),
         ({"training.device": "cuda:1"}, {}, r"device='cuda:1'.*each has its own device"),
-        ({"training.device": "mps"}, {}, r"device='mps' cannot be used by 2 processes"),
+        ({"training.device": "mps"}, {}, r"device='mps'.*2 processes"),
         ({"training.device": "cuda"}, {"ACCELERATE_USE_CPU": "true"}, r"launched with --cpu"),
-        ({}, {"LOCAL_RANK": ""}, r"LOCAL_RANK='', which is no number"),
+        ({}, {"LOCAL_RANK": ""}, r"LOCAL_RANK=''"),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused_once(

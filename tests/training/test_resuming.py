@@ -3,8 +3,6 @@
 import importlib.util
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import folder_lock
 from interp.run import Run
 from interp.training import conditions
+from tests.helpers import contents, wait_for
 
 TRAIN = """
 import interp
@@ -48,21 +47,8 @@ MOMENTS = {
 }
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run; hidden ones are locks and what a kill left of a file."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def parts(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*.part")]
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)

@@ -1,0 +1,55 @@
+"""What several test files use: files of a run, a recording progress, the command line, tables from CSV."""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from interp.cli import main
+
+
+class Recorder:
+    """A progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+        self.notes: list[str] = []
+
+    def __call__(self, share: float | int, note: str = "") -> None:
+        self.shares.append(share)
+        self.notes.append(note)
+
+    def require_whole(self) -> None:
+        assert self.shares[0] == 0, "it starts at nothing"
+        assert self.shares == sorted(self.shares), "it never goes back"
+        assert self.shares[-1] == pytest.approx(1), "it ends with everything"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run; hidden ones are locks and what a kill left of a file."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        time.sleep(0.002)
+
+
+def run_cli(*arguments: object) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def read_back(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables after a way through CSV."""
+    return {n: pd.read_csv(io.StringIO(t.to_csv(index=False))) for n, t in tables.items()}
