@@ -266,8 +266,8 @@ def swaps(compared: Compared, swaps: pd.DataFrame) -> Section | LeftOut:
     )
     position, curves_there = next(iter(panels.items()))
     return Section(
-        sentence=f"Swapping the strongest output at {position} moves "
-        f"{spread(_ends(curves_there), '{:.1%}')} of predictions to the other person's value.",
+        sentence=f"The share of predictions that follow a swap of the strongest output at {position} "
+        f"ends at {spread(_ends(curves_there), '{:.1%}')}.",
         figures={"swap-curves": figure},
         tables=[
             _by_run(
