@@ -34,8 +34,7 @@ from interp.memory import (
 )
 from interp.model import NO_ATTENTION, parameter_counts
 from interp.progress import Job, Progress, counted, part, parts, silent
-from interp.report import SECTIONS, write_report
-from interp.report.sections import Section, SectionBuilder
+from interp.report import write_report
 from interp.run import Run, resolve_device
 from interp.run.tables import result_table
 from interp.series import nearest_step, steps_around_plateau
@@ -496,21 +495,8 @@ def reproduce(
         title = f"[{n_stages}/{n_stages}] Write the report"
         with job.task("report", partial(announce, title)) as report:
             write_json(run.path / "summary.json", summary(run))
-            write_report(run, sections=_reporting(SECTIONS, part(report, 0.0, 0.7)))
+            write_report(run, progress=part(report, 0.0, 0.7))
     return run
-
-
-def _reporting(sections: Sequence[SectionBuilder], progress: Progress) -> list[SectionBuilder]:
-    """The same sections, which report as they are built."""
-
-    def reporting(count: int, build: SectionBuilder) -> SectionBuilder:
-        def built(run: Run) -> Section | None:
-            progress(count / len(sections), f"section {count + 1} of {len(sections)}")
-            return build(run)
-
-        return built
-
-    return [reporting(count, build) for count, build in enumerate(sections)]
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from interp import plots
-from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots import SCORE_NAMES
 from interp.report.elements import Section, Table
+from interp.report.overview import attention_sentence, knockout_sentence, patching_sentence
+from interp.report.run_tables import of_run
 from interp.run import Run
 from interp.series import nearest_step
 
@@ -20,23 +21,20 @@ _KEY_SCORES = (
 )
 
 
-def attention_section(run: Run) -> Section | None:
-    """Attention to names and the roles of heads; None if the stage has not run."""
-    scores, roles = run.result("attention", "scores"), run.result("attention", "roles")
-    if scores is None:
-        return None
+@of_run("Attention", "attention", ["attention/scores"], ["attention/roles"])
+def attention_section(run: Run, scores: pd.DataFrame, roles: pd.DataFrame | None) -> Section:
+    """Attention to names and the roles of heads."""
     figures = {
         "attention-to-names": plots.attention_to_names(scores, run.phases),
         "attention-by-head": plots.attention_by_head(scores, run.phases),
         "attention-sharpness": plots.sharpness(scores, run.phases),
     }
     tables = [_score_table(scores, run.phases)]
-    if roles is not None and not roles.empty:
+    if roles is not None:
         figures["head-roles"] = plots.head_roles(roles, run.phases)
         tables.append(_role_table(roles))
     return Section(
-        "Attention",
-        "attention",
+        sentence=attention_sentence(scores),
         text=[
             "At every checkpoint, on evaluation biographies: the share of attention that goes from "
             "the last token of a name to the rest of that name, and from the position that predicts "
@@ -47,11 +45,9 @@ def attention_section(run: Run) -> Section | None:
     )
 
 
-def knockout_section(run: Run) -> Section | None:
-    """What cutting attention costs; None if the stage has not run."""
-    costs = run.result("knockout", "costs")
-    if costs is None:
-        return None
+@of_run("Attention knockout", "knockout", ["knockout/costs"], folded=True)
+def knockout_section(run: Run, costs: pd.DataFrame) -> Section:
+    """What cutting attention costs."""
     costs = plots.knockout_rows(costs)
     whole, single = costs["head"].isna(), costs["head"].notna() & costs["layer"].notna()
     figures = {}
@@ -60,8 +56,7 @@ def knockout_section(run: Run) -> Section | None:
     if single.any():
         figures["knockout-by-head"] = plots.knockout_by_head(costs)
     return Section(
-        "Attention knockout",
-        "knockout",
+        sentence=knockout_sentence(costs),
         text=[
             "At several checkpoints, attention from some positions to others is cut in the trained "
             "model, which is not trained further. The cost is the rise of the attribute loss; "
@@ -72,21 +67,18 @@ def knockout_section(run: Run) -> Section | None:
     )
 
 
-def patching_section(run: Run) -> Section | None:
-    """What attention of reference checkpoints does to learning; None if the stage has not run."""
-    table = run.result("patching", "curves")
-    if table is None:
-        return None
+@of_run("Attention patching", "patching", ["patching/curves"], folded=True)
+def patching_section(run: Run, curves: pd.DataFrame) -> Section:
+    """What attention of reference checkpoints does to learning."""
     return Section(
-        "Attention patching",
-        "patching",
+        sentence=patching_sentence(curves, run.phases),
         text=[
             "The run is trained again from the same initial weights on the same samples, but with "
             "the attention patterns of one of its own checkpoints, the reference, in place of the "
             "model's. Whatever such a run learns faster or more slowly is due to those patterns."
         ],
-        figures=plots.patching_figures(table, run.phases),
-        tables=[reference_table(table, run.phases)],
+        figures=plots.patching_figures(curves, run.phases),
+        tables=[reference_table(curves, run.phases)],
     )
 
 
@@ -132,37 +124,6 @@ def reference_table(
         ("reference", "its phase", *(f"at step {step:,}" for step in at)),
         rows,
     )
-
-
-def reference_changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame, int]:
-    """Loss minus the unpatched loss of the same seed (seeds by references), and the step of that.
-
-    Counted are runs patched from step 0 in all layers and heads. The step is the measured one nearest
-    to 1.5 times the end of the plateau; the last common one if the plateau does not end.
-
-    Raises:
-        InterpError: no seed has an unpatched run and one that is patched throughout.
-    """
-    steps = plots.fixed_steps(table, phases)
-    end = phases.plateau_end
-    step = steps[-1] if end is None else nearest_step(steps, 1.5 * end)
-    rows = plots.patching_rows(table)
-    rows = rows[rows["step"] == step]
-    unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
-    throughout = rows[
-        rows["reference_step"].notna()
-        & (rows["start"] == 0)
-        & (rows["layers"] == "all")
-        & (rows["heads"] == "all")
-    ]
-    losses = throughout.pivot_table("value", "seed", "reference_step")
-    changes = losses.sub(unpatched, axis=0).dropna(how="all")
-    if changes.empty:
-        raise InterpError(
-            "The study needs, for at least one seed, the unpatched run and a run patched from "
-            "step 0 in all layers and heads; the table has no such pair."
-        )
-    return changes, step
 
 
 def _score_table(scores: pd.DataFrame, phases: Phases) -> Table:

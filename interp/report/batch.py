@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from interp.files import write_text
-from interp.report.elements import Listing, Section, Table
+from interp.report.elements import LeftOut, Listing, Section, Table
 from interp.report.html import render
 from interp.studies.found import Found
 from interp.studies.rules import VERDICTS, Claim
@@ -88,20 +89,23 @@ def _section(found: Found) -> Section:
     anchor = found.label.replace("_", "-").lower()
     figures = found.study.figures(found.tables) if found.tables else {}
     settings = yaml.safe_dump(found.settings.model_dump(mode="json"), sort_keys=False)
-    text = [found.study.question, *(verdict_sentence(claim) for claim in found.claims)]
+    lacks = []
     if found.error:
-        text.append(f"Its tables could not be made: {found.error}")
+        lacks.append(LeftOut(f"its tables could not be made: {found.error}"))
     elif not found.tables:
-        text.append("No run of this study is finished, so there is nothing to show yet.")
+        lacks.append(LeftOut("no run of this study is finished, so there is nothing to show yet"))
+    title = found.study.title
+    title = title if found.label == found.study.name else f"{title}: {found.label}"
     return Section(
-        found.study.title
-        if found.label == found.study.name
-        else f"{found.study.title}: {found.label}",
+        title,
         anchor,
-        text=text,
+        sentence=" ".join(verdict_sentence(claim) for claim in found.claims),
+        text=[found.study.question],
         figures={f"{anchor}-{name}": figure for name, figure in figures.items()},
         tables=[claims_section_table(found.claims)] if found.claims else [],
+        downloads={f"{anchor}-{name}": table for name, table in found.tables.items()},
         listings=[Listing("Settings of the study", settings)],
+        lacks=[replace(one, title=title) for one in lacks],
     )
 
 

@@ -1,17 +1,26 @@
-"""What a report is made of: sections with findings, texts, figures, tables, views and listings."""
+"""What a page is made of: sections, each made by one contract from the data that it needs.
+
+A builder states its title, its anchor and its tables (`section`); it is called with these and gives the
+sentence that says what was found, figures, tables and texts. Where data is missing it gives a `LeftOut`,
+and the page says so in one place.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, TypeVar
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from interp.run import Run
 
+_Source = TypeVar("_Source")
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """A table of a page.
 
     Attributes:
         caption: What it shows, with units.
@@ -64,53 +73,110 @@ class Embed:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One result in one sentence, with the figure that supports it.
+class LeftOut:
+    """What a page does not show, for want of data.
 
     Attributes:
-        title: Its heading.
-        sentence: What was found, with units; for a stage that has not run, that it has not.
-        anchor: The anchor of the section that tells more; None if there is none.
-        figure: The anchor of one of that section's figures; None if there is none.
-        command: What to type to have the result, where it is missing.
+        why: What is missing.
+        commands: What to type to have it; none if nothing would make it.
+        title: Of the section; a builder made by `section` fills it in.
     """
 
-    title: str
-    sentence: str
-    anchor: str | None = None
-    figure: str | None = None
-    command: str | None = None
+    why: str
+    commands: Sequence[str] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a report, shown in the order of its attributes. All text is plain text.
+    """A section of a page. All text is plain text.
+
+    The first figure is the main one; of a section without figures and views, the first table is. The
+    main one stands open unless the section is `folded`, all others fold away until they are opened.
 
     Attributes:
         title: Its heading, and its entry in the navigation.
         anchor: Its id in the page: letters, digits and hyphens.
-        text: Paragraphs.
+        sentence: What was found, with units; the page begins with the sentences of all its sections.
+        text: Paragraphs on what was done; they fold away where there is a sentence.
         results: Results to show large: name, value with unit, remark.
-        findings: Results in a sentence each, with figures that other sections show too.
         figures: Figures by their anchor. Title and caption are the figure's own
             (see `interp.plots.describe`).
         embeds: Interactive views.
         tables: Tables.
+        downloads: The measured tables behind the figures, which the page offers as CSV, by file name
+            without its ending.
         listings: Texts to fold away.
         terms: Terms with their definitions.
+        folded: Whether the main figure is folded away too.
+        lacks: What it shows less than it could.
     """
 
-    title: str
-    anchor: str
+    title: str = ""
+    anchor: str = ""
+    sentence: str = ""
     text: Sequence[str] = ()
     results: Sequence[tuple[str, str, str]] = ()
-    findings: Sequence[Finding] = ()
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     embeds: Sequence[Embed] = ()
     tables: Sequence[Table] = ()
+    downloads: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     listings: Sequence[Listing] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
+    lacks: Sequence[LeftOut] = ()
 
 
-SectionBuilder = Callable[[Run], Section | None]
-"""Builds a section of a run; None if the run has nothing to show there."""
+SectionBuilder = Callable[[Run], Section | LeftOut]
+"""Builds a section of a run's report, or says why it cannot."""
+
+
+def section(
+    find: Callable[[_Source, str], pd.DataFrame | LeftOut],
+    title: str,
+    anchor: str,
+    needs: Sequence[str] = (),
+    uses: Sequence[str] = (),
+    *,
+    folded: bool = False,
+) -> Callable[[Callable[..., Section | LeftOut]], Callable[[_Source], Section | LeftOut]]:
+    """Makes a builder of a function that takes a source (such as a run) and its tables.
+
+    Args:
+        find: Looks a table up by its name in a source, or says why it is not there.
+        title: Of the section.
+        anchor: Of the section.
+        needs: Names of the tables without which the section is left out.
+        uses: Of those that it shows where they are there; the function is given None for others. A
+            section that needs none is left out where there is none that it uses.
+        folded: See `Section`.
+
+    Returns:
+        A decorator. The section offers its tables as downloads, unless the function names others.
+    """
+
+    def decorate(
+        build: Callable[..., Section | LeftOut],
+    ) -> Callable[[_Source], Section | LeftOut]:
+        @wraps(build)
+        def built(source: _Source) -> Section | LeftOut:
+            found = {name: find(source, name) for name in (*needs, *uses)}
+            absent = {name: one for name, one in found.items() if isinstance(one, LeftOut)}
+            if any(name in absent for name in needs) or (found and len(absent) == len(found)):
+                return replace(next(iter(absent.values())), title=title)
+            tables = {n: one for n, one in found.items() if isinstance(one, pd.DataFrame)}
+            made = build(source, *(tables.get(name) for name in found))
+            if isinstance(made, LeftOut):
+                return replace(made, title=title)
+            downloads = {name.replace("/", "-"): table for name, table in tables.items()}
+            return replace(
+                made,
+                title=title,
+                anchor=anchor,
+                folded=folded,
+                downloads=made.downloads or downloads,
+            )
+
+        return built
+
+    return decorate

@@ -11,7 +11,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,47 +24,34 @@ from markupsafe import Markup
 from interp.errors import InterpError
 from interp.files import write_text
 from interp.plots import TEMPLATE, caption, title
-from interp.report.elements import Section, SectionBuilder
-from interp.report.overview import overview
+from interp.progress import Progress, silent
+from interp.report.elements import LeftOut, Section, SectionBuilder
 from interp.report.sections import SECTIONS
 from interp.report.summary import headline, page_title
 from interp.run import Run
 
+_OVERVIEW = "overview"
+"""The anchor of the list of findings."""
 _TITLE_SPACE = 40
 """Pixels that the title of a figure takes at its top."""
 _HEIGHT = 450
 """Pixels of a figure that names no height: plotly's own default."""
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A place where a figure is drawn.
-
-    Attributes:
-        anchor: Its id in the page.
-        title: Its heading.
-        caption: What to look for.
-        data: The id of the figure's JSON.
-        height: In pixels.
-    """
-
-    anchor: str
-    title: str
-    caption: str
-    data: str
-    height: int
-
-
 def write_report(
-    run: Run, path: Path | str | None = None, sections: Sequence[SectionBuilder] = SECTIONS
+    run: Run,
+    path: Path | str | None = None,
+    sections: Sequence[SectionBuilder] = SECTIONS,
+    *,
+    progress: Progress = silent,
 ) -> Path:
     """Writes the report of a run.
 
     Args:
         run: A run with metrics; training need not have ended.
         path: The file, `report.html` in the run's folder by default.
-        sections: What the report holds after the overview, in order; a builder may return None to
-            leave itself out.
+        sections: What the report holds, in order; the page names those that leave themselves out.
+        progress: Is told the share of sections that are built.
 
     Returns:
         The path of the file.
@@ -76,36 +62,40 @@ def write_report(
     """
     run.check_results()  # before the sections, which take longer and read only some of them
     target = run.path / "report.html" if path is None else Path(path)
-    built = [section for build in sections if (section := build(run)) is not None]
-    built = [overview(run, built), *built]
+    built = []
+    for count, build in enumerate(sections):
+        progress(count / len(sections), f"section {count + 1} of {len(sections)}")
+        built.append(build(run))
     write_text(target, render(page_title(run), headline(run), built))
     return target
 
 
-def render(title: str, headline: str, sections: Sequence[Section]) -> str:
+def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> str:
     """The page's HTML.
+
+    It begins with the sentences of all sections, each a link to its section, and what is left out.
 
     Args:
         title: The page's title and first heading; files that the page offers are named after it.
         headline: One sentence below it.
-        sections: The sections, in order; their anchors and those of their figures and views must
-            differ.
+        sections: The sections, in order, and what is left out; anchors of sections, figures and views
+            must differ.
 
     Raises:
-        InterpError: two sections, figures or views have the same anchor, or a finding points to a
-            figure or a section that is not in the page.
+        InterpError: two sections, figures or views have the same anchor, or two measured tables the
+            same name.
     """
-    _check_anchors(sections)
-    figures = {anchor: figure for s in sections for anchor, figure in s.figures.items()}
-    embeds = [embed for section in sections for embed in section.embeds]
-    shown = {anchor: _place(anchor, anchor, figure) for anchor, figure in figures.items()}
-    for section in sections:
-        for finding in section.findings:
-            if finding.figure is not None:
-                anchor = f"{section.anchor}-{finding.figure}"
-                shown[anchor] = _place(anchor, finding.figure, figures[finding.figure])
-    # A page without figures goes without plotly.js, one without anything to save without scripts.
-    alive = figures or embeds or any(section.tables for section in sections)
+    shown = [section for section in sections if isinstance(section, Section)]
+    left_out = [one for one in sections if isinstance(one, LeftOut)]
+    left_out += [one for section in shown for one in section.lacks]
+    _check_anchors(shown)
+    figures = {anchor: figure for section in shown for anchor, figure in section.figures.items()}
+    embeds = [embed for section in shown for embed in section.embeds]
+    # A page without figures goes without plotly.js, one of plain text without scripts.
+    alive = any(
+        s.figures or s.embeds or s.tables or s.downloads or s.sentence or s.listings or s.terms
+        for s in shown
+    )
     scripts = [_asset("report.js")] if alive else []
     scripts += dict.fromkeys(_script(embed.script) for embed in embeds)
     allowed = [*scripts, _plotly_js()] if figures else scripts
@@ -118,13 +108,13 @@ def render(title: str, headline: str, sections: Sequence[Section]) -> str:
         .render(
             title=title,
             headline=headline,
-            sections=sections,
-            titles={section.anchor: section.title for section in sections},
-            places=shown,
+            sections=shown,
+            found=[section for section in shown if section.sentence],
+            left_out=_grouped(left_out),
             style=Markup(_asset("report.css")),
             styles=[Markup(_style(s)) for s in dict.fromkeys(e.style for e in embeds) if s],
             scripts=[Markup(script) for script in scripts],
-            packed=packed,
+            packed=packed | _packed_tables(shown),
             template=_json(TEMPLATE.to_plotly_json()) if figures else None,
             policy=content_security_policy(allowed),
         )
@@ -161,25 +151,34 @@ def pack(data: bytes) -> str:
 
 
 def _check_anchors(sections: Sequence[Section]) -> None:
-    anchors = [s.anchor for s in sections]
-    anchors += [anchor for s in sections for anchor in s.figures]
-    anchors += [embed.anchor for s in sections for embed in s.embeds]
+    anchors = [_OVERVIEW, *(section.anchor for section in sections)]
+    anchors += [anchor for section in sections for anchor in section.figures]
+    anchors += [embed.anchor for section in sections for embed in section.embeds]
     twice = sorted({anchor for anchor in anchors if anchors.count(anchor) > 1})
     if twice:
         raise InterpError(f"Anchors of a report must differ; given more than once: {twice}.")
-    known = {None, *anchors}
-    for finding in (finding for section in sections for finding in section.findings):
-        for anchor in (finding.anchor, finding.figure):
-            if anchor not in known:
-                raise InterpError(
-                    f"The finding {finding.title!r} points to {anchor!r}, which is not in the page. "
-                    f"Anchors: {', '.join(anchors)}."
-                )
 
 
-def _place(anchor: str, data: str, figure: go.Figure) -> _Place:
-    height = int(figure.layout.height or _HEIGHT)
-    return _Place(anchor, title(figure), caption(figure), f"{data}-data", height)
+def _grouped(left_out: Sequence[LeftOut]) -> list[tuple[str, str, str]]:
+    """What is left out for the same reason, together: titles, reason, commands."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in left_out:
+        groups.setdefault((one.why, "\n".join(one.commands)), []).append(one.title)
+    return [(", ".join(dict.fromkeys(titles)), *reason) for reason, titles in groups.items()]
+
+
+def _packed_tables(sections: Sequence[Section]) -> dict[str, str]:
+    """The measured tables as CSV, by their ids in the page; sections may share one."""
+    packed: dict[str, str] = {}
+    for name, table in (pair for section in sections for pair in section.downloads.items()):
+        content = pack(table.to_csv(index=False, lineterminator="\n").encode())
+        if packed.setdefault(f"{name}-csv", content) != content:
+            raise InterpError(f"Two different tables of a page are called {name!r}.")
+    return packed
+
+
+def _height(figure: go.Figure) -> int:
+    return int(figure.layout.height or _HEIGHT)
 
 
 def _json(content: Mapping[str, Any]) -> Markup:
@@ -214,7 +213,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure_json": figure_json, "json": _json}
+    environment.filters |= {
+        "figure_json": figure_json,
+        "json": _json,
+        "figure_title": title,
+        "figure_caption": caption,
+        "figure_height": _height,
+    }
     return environment
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from interp.errors import RunError
 from interp.memory.locate import locate_facts
 from interp.memory.located_fact import NAME_TOKENS, VALUE, LocatedFact
 from interp.plots.fact import located_fact
-from interp.report.elements import Section, Table
+from interp.report.elements import LeftOut, Section, Table
+from interp.report.overview import fact_sentence
+from interp.report.run_tables import of_run
 from interp.run import Run
 from interp.series import nearest_step
 
@@ -17,29 +21,35 @@ _N_HISTORY = (
 )
 
 
-def located_facts_section(run: Run) -> Section | None:
-    """Where a few facts of the first person sit, phase by phase; None if memory was not measured.
+@of_run("Single facts", "single-facts", ["memory/probes"], folded=True)
+def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
+    """Where a few facts of the first person sit, phase by phase.
 
-    None also where the run was trained with the attention of a reference that is no longer where it
-    was: it cannot be read with the attention it was trained with.
+    Left out where the run was trained with the attention of a reference that is no longer where it was:
+    it cannot be read with the attention it was trained with.
     """
-    if run.result("memory", "probes") is None or not run.steps or run.metrics.empty:
-        return None
+    if not run.steps or run.metrics.empty:
+        return LeftOut("the run has no checkpoint")
     try:
         _ = run.reference
     except RunError:
-        return None
+        return LeftOut("the reference whose attention the run was trained with is not where it was")
     moments = _moments(run)
     every = run.steps
     spread = every[:: -(-len(every) // _N_HISTORY)]
     facts = [(_INDIVIDUAL, attribute) for attribute in _ATTRIBUTES]
     found = locate_facts(run, facts, list(moments), history=[*spread, every[-1]])
+    # First the fact that the sentence is about, as it is in the end.
+    shown = [t for t in found if t.step == every[-1]]
     plateau_end = [step for step, name in moments.items() if name == "end of plateau"]
-    shown = [t for t in found if t.attribute == _ATTRIBUTES[0] and t.step in plateau_end]
-    shown += [t for t in found if t.step == every[-1] and t not in shown]
+    shown += [
+        t
+        for t in found
+        if t.attribute == _ATTRIBUTES[0] and t.step in plateau_end and t not in shown
+    ]
+    table = _fact_table(found, moments)
     return Section(
-        "Single facts",
-        "single-facts",
+        sentence=fact_sentence(table),
         text=[
             "Where a few facts of one person sit: which heads look at the name where the value is "
             "predicted, what they carry over from there and who had written it, and what the MLPs "
@@ -49,7 +59,16 @@ def located_facts_section(run: Run) -> Section | None:
             "person shows how facts can be stored, not how they are stored on average."
         ],
         figures={f"fact-{t.attribute.replace('_', '-')}-{t.step}": located_fact(t) for t in shown},
-        tables=[_fact_table(found, moments)],
+        tables=[table],
+        downloads={
+            "located-facts": pd.concat(
+                [
+                    t.components.assign(attribute=t.attribute, value=t.value, step=t.step)
+                    for t in found
+                ],
+                ignore_index=True,
+            )
+        },
     )
 
 

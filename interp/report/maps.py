@@ -14,7 +14,9 @@ from interp.maps import (
     view_settings,
     words_of,
 )
-from interp.report.elements import Embed, Section
+from interp.model import NO_ATTENTION
+from interp.report.elements import Embed, LeftOut, Section
+from interp.report.run_tables import of_run
 from interp.run import Run
 
 _N_KNOWN, _N_HELD_OUT = 3, 1
@@ -29,10 +31,11 @@ _CAPTION = (
 )
 
 
-def maps_section(run: Run) -> Section | None:
-    """Attention maps of a few people; None if the run has none (see `has_maps`)."""
-    if not has_maps(run):
-        return None
+@of_run("Attention maps", "maps")
+def maps_section(run: Run) -> Section | LeftOut:
+    """Attention maps of a few people."""
+    if why := no_maps(run):
+        return LeftOut(why)
     individuals = [*measured_individuals(run.corpus, "evaluation", _N_KNOWN)]
     if run.config.population.n_held_out:
         individuals += [*measured_individuals(run.corpus, "held_out", _N_HELD_OUT)]
@@ -41,8 +44,6 @@ def maps_section(run: Run) -> Section | None:
     n_shown, n_all = len(view.settings["steps"]), len(run.steps)
     every = f"all {n_all}" if n_shown == n_all else f"{n_shown} of {n_all}"
     return Section(
-        "Attention maps",
-        "maps",
         text=[
             "What every head looks at in biographies in wordings that were never seen with these "
             f"people, at {every} checkpoints. Move through training with the slider (arrow keys move "
@@ -53,20 +54,18 @@ def maps_section(run: Run) -> Section | None:
     )
 
 
-def has_maps(run: Run) -> bool:
-    """Whether a run's attention can be shown.
-
-    It cannot of a recurrent model, without a checkpoint, or where the run was trained with the attention
-    of a reference that is no longer where it was, or damaged.
-    """
+def no_maps(run: Run) -> str:
+    """Why a run's attention cannot be shown; empty where it can."""
     if run.config.model.recurrence is not None:
-        return False
+        return NO_ATTENTION
     try:
         if run.reference is not None:
             _ = run.reference.model(run.config.patching.reference_step)
     except (RunError, ConfigError, CheckpointError):
-        return False
-    return bool(run.steps)
+        return (
+            "the reference whose attention the run was trained with is damaged or not where it was"
+        )
+    return "" if run.steps else "the run has no checkpoint"
 
 
 def maps_embed(
@@ -75,7 +74,7 @@ def maps_embed(
     """The view of some people's attention maps.
 
     Args:
-        run: A run for which `has_maps`.
+        run: A run that has maps (see `no_maps`).
         individuals: Whose biographies it offers.
         anchor: Its anchor in the page, and the beginning of links to its states.
         title: Its heading.

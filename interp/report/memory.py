@@ -1,6 +1,6 @@
 """The sections about the memory of the MLPs: what is stored, whether it is used, when it forms."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from interp import plots
 from interp.phases import Phases
 from interp.report.elements import Section, Table
+from interp.report.overview import dated, emergence_sentence, memory_sentence, swap_sentence
+from interp.report.run_tables import of_run
 from interp.run import Run
 from interp.series import nearest_step
 
@@ -24,36 +26,33 @@ _Point = tuple[str, int]
 """A turning point of training: its title, its step."""
 
 
-def memory_section(run: Run) -> Section | None:
-    """Keys, values and probes; None if the stage has not run."""
-    keys, values, probes = (run.result("memory", name) for name in ("keys", "values", "probes"))
-    figures: dict[str, go.Figure] = {}
-    found = [table for table in (keys, values, probes) if table is not None]
-    if not found:
-        return None
-    points = turning_points(pd.concat([table["step"] for table in found]), run.phases)
+_Tables = Mapping[str, pd.DataFrame | None]
+
+
+@of_run(
+    "MLPs as a memory",
+    "memory",
+    uses=["memory/keys", "memory/values", "memory/probes"],
+    folded=True,
+)
+def memory_section(
+    run: Run, keys: pd.DataFrame | None, values: pd.DataFrame | None, probes: pd.DataFrame | None
+) -> Section:
+    """Keys, values and probes."""
+    tables = {"keys": keys, "values": values, "probes": probes}
+    steps = pd.concat([table["step"] for table in tables.values() if table is not None])
+    points = turning_points(steps, run.phases)
     rows: list[Sequence[str]] = []
-    if keys is not None:
-        figures["key-selectivity"] = plots.key_selectivity(keys, run.phases)
-        figures["key-similarity"] = plots.key_similarity(keys, run.phases)
-        rows += _key_rows(keys, points)
-    if values is not None:
-        figures["promoted-values"] = plots.promoted_values(values, run.phases)
-        figures["key-value-agreement"] = plots.key_value_agreement(values, run.phases)
-        rows += _value_rows(values, points)
-    if probes is not None:
-        figures["probe-curves"] = plots.probe_curves(probes, run.phases)
-        figures["probe-sites"] = plots.probe_sites(probes)
-        rows += _probe_rows(probes, points)
+    for table, rows_of in ((keys, _key_rows), (values, _value_rows), (probes, _probe_rows)):
+        rows += [] if table is None else rows_of(table, points)
     return Section(
-        "MLPs as a memory",
-        "memory",
+        sentence="" if values is None else memory_sentence(values),
         text=[
             "At every checkpoint: which neurons of an MLP people fire at their name (keys), what "
             "the output of those neurons promotes (values), whether the two agree, and from where "
             "on a linear probe reads a person's facts. Each is held against a control."
         ],
-        figures=figures,
+        figures=memory_figures(tables, run.phases),
         tables=[
             Table(
                 "Keys, values and probes over training, in brackets their control. Share of "
@@ -68,50 +67,80 @@ def memory_section(run: Run) -> Section | None:
     )
 
 
-def swap_section(run: Run) -> Section | None:
-    """Swapped activations and ablated MLPs; None if the stage has not run."""
-    swaps, ablations, edges = (
-        run.result("interventions", name) for name in ("swaps", "ablations", "edges")
-    )
-    if swaps is None and ablations is None:
-        return None
-    figures, tables = {}, []
-    if swaps is not None:
-        figures["swap-success"] = plots.swap_success(swaps, run.phases)
-        figures["swap-sites"] = plots.swap_sites(swaps)
-        tables.append(swap_table(swaps, run.phases))
-    if ablations is not None:
-        figures["mlp-ablation"] = plots.mlp_ablation(ablations, run.phases)
-        tables.append(_ablation_table(ablations, run.phases))
-    if edges is not None:
-        figures["recall-edges"] = plots.recall_edges(edges, run.phases)
-    grid = run.result("interventions", "attribution")
-    if grid is not None:
-        figures["attribution-error"] = plots.attribution_error(grid)
+def memory_figures(tables: _Tables, phases: Phases) -> dict[str, go.Figure]:
+    """The figures of keys, values and probes, of those tables that are there."""
+    keys, values, probes = (tables.get(name) for name in ("keys", "values", "probes"))
+    figures = {}
+    if values is not None:
+        figures["key-value-agreement"] = plots.key_value_agreement(values, phases)
+        figures["promoted-values"] = plots.promoted_values(values, phases)
+    if keys is not None:
+        figures["key-selectivity"] = plots.key_selectivity(keys, phases)
+        figures["key-similarity"] = plots.key_similarity(keys, phases)
+    if probes is not None:
+        figures["probe-curves"] = plots.probe_curves(probes, phases)
+        figures["probe-sites"] = plots.probe_sites(probes)
+    return figures
+
+
+@of_run(
+    "Interventions",
+    "interventions",
+    uses=[f"interventions/{name}" for name in ("swaps", "ablations", "edges", "attribution")],
+    folded=True,
+)
+def swap_section(
+    run: Run,
+    swaps: pd.DataFrame | None,
+    ablations: pd.DataFrame | None,
+    edges: pd.DataFrame | None,
+    attribution: pd.DataFrame | None,
+) -> Section:
+    """Swapped activations and ablated MLPs."""
+    found = {"swaps": swaps, "ablations": ablations, "edges": edges, "attribution": attribution}
+    tables = [] if swaps is None else [swap_table(swaps, run.phases)]
+    tables += [] if ablations is None else [_ablation_table(ablations, run.phases)]
     return Section(
-        "Interventions",
-        "interventions",
+        sentence="" if swaps is None else swap_sentence(swaps),
         text=[
             "What is stored need not be used. So activations are swapped between two people in the "
             "same sentences, and the predictions that follow to the other person's value are "
             "counted; and outputs of MLPs are replaced with their mean."
         ],
-        figures=figures,
+        figures=intervention_figures(found, run.phases),
         tables=tables,
     )
 
 
-def emergence_section(run: Run) -> Section | None:
-    """The order in which mechanisms emerge; None if the stage has not run."""
-    steps, strengths = run.result("emergence", "steps"), run.result("emergence", "strengths")
-    if steps is None or steps.empty:
-        return None
+def intervention_figures(tables: _Tables, phases: Phases) -> dict[str, go.Figure]:
+    """The figures of interventions, of those tables that are there."""
+    figures = {}
+    if (swaps := tables.get("swaps")) is not None:
+        figures["swap-success"] = plots.swap_success(swaps, phases)
+        figures["swap-sites"] = plots.swap_sites(swaps)
+    if (edges := tables.get("edges")) is not None:
+        figures["recall-edges"] = plots.recall_edges(edges, phases)
+    if (ablations := tables.get("ablations")) is not None:
+        figures["mlp-ablation"] = plots.mlp_ablation(ablations, phases)
+    if (attribution := tables.get("attribution")) is not None:
+        figures["attribution-error"] = plots.attribution_error(attribution)
+    return figures
+
+
+@of_run(
+    "The order of emergence",
+    "emergence",
+    ["emergence/steps"],
+    ["emergence/strengths"],
+    folded=True,
+)
+def emergence_section(run: Run, steps: pd.DataFrame, strengths: pd.DataFrame | None) -> Section:
+    """The order in which mechanisms emerge."""
     figures = {"emergence-order": plots.emergence(steps, strengths, run.phases)}
     if strengths is not None:
         figures["strength-curves"] = plots.strength_curves(strengths, run.phases)
     return Section(
-        "The order of emergence",
-        "emergence",
+        sentence=emergence_sentence(steps),
         text=[
             "Does the attention that recalls a person form before the memory it reads? Each "
             "mechanism is dated by the step at which it reaches half of its final strength, and "
@@ -281,15 +310,6 @@ def emergence_table(steps: pd.DataFrame, strengths: pd.DataFrame | None, phases:
         ("mechanism", "emerges at", "phase", *(title for title, _ in points)),
         rows,
     )
-
-
-def dated(steps: pd.DataFrame, mechanism: str) -> tuple[str, str]:
-    """When a mechanism emerges and in which phase, in words; of several seeds the mean."""
-    own = steps[(steps["mechanism"] == mechanism) & steps["step"].notna()]
-    if own.empty:
-        return "absent", ""
-    phases = dict.fromkeys(str(phase) for phase in own["phase"].dropna())
-    return f"step {own['step'].mean():,.0f}", " or ".join(phases)
 
 
 def _where(table: pd.DataFrame, **wanted: str | int) -> pd.DataFrame:

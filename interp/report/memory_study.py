@@ -1,6 +1,8 @@
 """The page of the memory study over several seeds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,9 +10,29 @@ import pandas as pd
 from interp import plots
 from interp.files import write_text
 from interp.phases import Phases
-from interp.report.elements import Section
+from interp.report.elements import LeftOut, Section, section
 from interp.report.html import render
-from interp.report.memory import HEADLINE, dated, emergence_table, swap_table
+from interp.report.memory import (
+    HEADLINE,
+    emergence_table,
+    intervention_figures,
+    memory_figures,
+    swap_table,
+)
+from interp.report.overview import dated
+
+
+@dataclass(frozen=True)
+class _Study:
+    tables: Mapping[str, pd.DataFrame]
+    phases: Sequence[Phases]
+
+
+def _find(study: _Study, name: str) -> pd.DataFrame | LeftOut:
+    return study.tables.get(name, LeftOut("not measured", ["interp memory RUN RUN --out DIR"]))
+
+
+_of_study = partial(section, _find)
 
 
 def write_memory_report(
@@ -30,53 +52,49 @@ def write_memory_report(
         InterpError: a table lacks what a figure needs.
         StorageError: the file cannot be written.
     """
-    emergence, strengths = tables["emergence"], tables["strengths"]
+    emergence = tables["emergence"]
     n_seeds = emergence["seed"].nunique()
-    order = Section(
-        "The order of emergence",
-        "emergence",
+    seeds = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    headline = "; ".join(f"{mechanism}: {dated(emergence, mechanism)[0]}" for mechanism in HEADLINE)
+    study = _Study(tables, phases)
+    page = render(
+        f"MLP memory: {seeds}",
+        f"Half of its final strength (mean of {seeds}) is reached by {headline}.",
+        [_order(study), _causal(study), _stored(study)],
+    )
+    target = Path(path)
+    write_text(target, page)
+    return target
+
+
+@_of_study("The order of emergence", "emergence", ["emergence", "strengths"])
+def _order(study: _Study, emergence: pd.DataFrame, strengths: pd.DataFrame) -> Section:
+    return Section(
         text=[
             "Does the attention that recalls a person form before the memory it reads? Each "
             "mechanism is dated, in every seed, by the step at which it reaches half of its final "
             "strength."
         ],
         figures={
-            "emergence-order": plots.emergence(emergence, strengths, phases),
-            "strength-curves": plots.strength_curves(strengths, phases[0]),
+            "emergence-order": plots.emergence(emergence, strengths, study.phases),
+            "strength-curves": plots.strength_curves(strengths, study.phases[0]),
         },
-        tables=[emergence_table(emergence, strengths, phases[0])],
+        tables=[emergence_table(emergence, strengths, study.phases[0])],
     )
-    causal = Section(
-        "Interventions",
-        "interventions",
+
+
+@_of_study("Interventions", "interventions", ["swaps", "edges", "ablations"])
+def _causal(study: _Study, swaps: pd.DataFrame, *_: pd.DataFrame) -> Section:
+    return Section(
         text=["Swaps between two people and ablated MLPs, mean of the seeds."],
-        figures={
-            "swap-success": plots.swap_success(tables["swaps"], phases[0]),
-            "swap-sites": plots.swap_sites(tables["swaps"]),
-            "recall-edges": plots.recall_edges(tables["edges"], phases[0]),
-            "mlp-ablation": plots.mlp_ablation(tables["ablations"], phases[0]),
-        },
-        tables=[swap_table(tables["swaps"], phases[0])],
+        figures=intervention_figures(study.tables, study.phases[0]),
+        tables=[swap_table(swaps, study.phases[0])],
     )
-    stored = Section(
-        "MLPs as a memory",
-        "memory",
+
+
+@_of_study("MLPs as a memory", "memory", ["keys", "values", "probes"])
+def _stored(study: _Study, *_: pd.DataFrame) -> Section:
+    return Section(
         text=["Keys, values and probes, mean of the seeds."],
-        figures={
-            "key-selectivity": plots.key_selectivity(tables["keys"], phases[0]),
-            "promoted-values": plots.promoted_values(tables["values"], phases[0]),
-            "key-value-agreement": plots.key_value_agreement(tables["values"], phases[0]),
-            "probe-curves": plots.probe_curves(tables["probes"], phases[0]),
-            "probe-sites": plots.probe_sites(tables["probes"]),
-        },
+        figures=memory_figures(study.tables, study.phases[0]),
     )
-    seeds = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
-    headline = "; ".join(f"{mechanism}: {dated(emergence, mechanism)[0]}" for mechanism in HEADLINE)
-    page = render(
-        f"MLP memory: {seeds}",
-        f"Half of its final strength (mean of {seeds}) is reached by {headline}.",
-        [order, causal, stored],
-    )
-    target = Path(path)
-    write_text(target, page)
-    return target

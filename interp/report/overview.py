@@ -1,63 +1,25 @@
-"""What a reader should see first: what was trained, the phases, and every stage in one sentence.
+"""The sentences that a report begins with: each stage's result, by a stated rule.
 
 Each sentence follows the rule that its function states, from the tables of the stage alone; it says
 what this run shows, also where that is not what the paper found. Sources of what is expected:
 Zucchet et al. 2025, arXiv:2503.21676, sections 3 and 4.
 """
 
-from collections.abc import Callable, Sequence
-
 import pandas as pd
 
 from interp import plots
 from interp.errors import InterpError
-from interp.memory import MECHANISMS
-from interp.model import NO_ATTENTION
 from interp.phases import Phases
 from interp.plots import SCORE_NAMES, site_name
-from interp.report.attention import reference_changes
-from interp.report.elements import Finding, Section, Table
-from interp.report.memory import dated
-from interp.report.summary import (
-    final,
-    key_results,
-    meaning_of_held_out,
-    measured_splits,
-    phase_rows,
-)
+from interp.report.elements import Table
+from interp.report.summary import final, meaning_of_held_out, measured_splits
 from interp.run import Run
+from interp.series import nearest_step
 
 _SMALL = 0.01
 """Changes of a share of attention that count as none."""
 _MEMORY_AT_NAMES = ("MLP share at names", "key-value agreement at names", "MLP swap at names")
 """The mechanisms that say that MLPs hold people at their names."""
-
-
-def overview(run: Run, sections: Sequence[Section]) -> Section:
-    """The results in brief, each with the figure that supports it.
-
-    Args:
-        run: The run.
-        sections: The other sections of the page; sentences link to them and show their figures.
-    """
-    return Section(
-        "Overview",
-        "overview",
-        text=[
-            "Each sentence below is made from this run's tables by a fixed rule: it says what this "
-            "run shows, whether or not the paper found the same. One run has no error bars."
-        ],
-        results=key_results(run),
-        findings=_findings(run, {section.anchor: section for section in sections}),
-        tables=[
-            Table(
-                f"The phases of this run, with δ = {run.phases.delta} around the baseline of the "
-                f"drawn people ({run.phases.baseline:.2f} nats).",
-                ("phase", "steps", "what happens"),
-                phase_rows(run),
-            )
-        ],
-    )
 
 
 def phases_sentence(phases: Phases, last: int) -> str:
@@ -205,7 +167,9 @@ def emergence_sentence(steps: pd.DataFrame) -> str:
     half = "half of its final strength"
     attention = "extraction attention"
     date, _ = dated(steps, attention)
-    memory = {name: dated(steps, name)[0] for name in _MEMORY_AT_NAMES if name in _names(steps)}
+    memory = {
+        name: dated(steps, name)[0] for name in _MEMORY_AT_NAMES if name in set(steps["mechanism"])
+    }
     listed = ", ".join(f"{name}: {when}" for name, when in memory.items())
     if date == "absent":
         return f"Attention from the value to names stays faint in this run ({listed})."
@@ -254,120 +218,45 @@ def fact_sentence(table: Table) -> str:
     )
 
 
-def _findings(run: Run, sections: dict[str, Section]) -> list[Finding]:
-    found = [
-        _shown(
-            "Three phases",
-            phases_sentence(run.phases, _last(run)),
-            sections,
-            "learning",
-            "learning-curves",
-        ),
-        _shown(
-            "Knowledge and hallucination",
-            knowledge_sentence(run),
-            sections,
-            "held-out" if "held-out" in sections else "attributes",
-            "known-and-held-out" if "held-out" in sections else "attribute-curves",
-        ),
+def dated(steps: pd.DataFrame, mechanism: str) -> tuple[str, str]:
+    """When a mechanism emerges and in which phase, in words; of several seeds the mean."""
+    own = steps[(steps["mechanism"] == mechanism) & steps["step"].notna()]
+    if own.empty:
+        return "absent", ""
+    phases = dict.fromkeys(str(phase) for phase in own["phase"].dropna())
+    return f"step {own['step'].mean():,.0f}", " or ".join(phases)
+
+
+def reference_changes(table: pd.DataFrame, phases: Phases) -> tuple[pd.DataFrame, int]:
+    """Loss minus the unpatched loss of the same seed (seeds by references), and the step of that.
+
+    Counted are runs patched from step 0 in all layers and heads. The step is the measured one nearest
+    to 1.5 times the end of the plateau; the last common one if the plateau does not end.
+
+    Raises:
+        InterpError: no seed has an unpatched run and one that is patched throughout.
+    """
+    steps = plots.fixed_steps(table, phases)
+    end = phases.plateau_end
+    step = steps[-1] if end is None else nearest_step(steps, 1.5 * end)
+    rows = plots.patching_rows(table)
+    rows = rows[rows["step"] == step]
+    unpatched = rows[rows["reference_step"].isna()].groupby("seed")["value"].mean()
+    throughout = rows[
+        rows["reference_step"].notna()
+        & (rows["start"] == 0)
+        & (rows["layers"] == "all")
+        & (rows["heads"] == "all")
     ]
-    stages: list[tuple[str, tuple[str, str], Callable[[pd.DataFrame], str], str, str]] = [
-        (
-            "Attention to names",
-            ("attention", "scores"),
-            attention_sentence,
-            "attention",
-            "attention-to-names",
-        ),
-        (
-            "Cutting attention",
-            ("knockout", "costs"),
-            lambda costs: knockout_sentence(plots.knockout_rows(costs)),
-            "knockout",
-            "knockout-costs",
-        ),
-        (
-            "What the MLPs write",
-            ("memory", "values"),
-            memory_sentence,
-            "memory",
-            "key-value-agreement",
-        ),
-        (
-            "Swapping memories",
-            ("interventions", "swaps"),
-            swap_sentence,
-            "interventions",
-            "swap-success",
-        ),
-        (
-            "The order of emergence",
-            ("emergence", "steps"),
-            emergence_sentence,
-            "emergence",
-            "emergence-order",
-        ),
-        (
-            "Attention patching",
-            ("patching", "curves"),
-            lambda curves: patching_sentence(curves, run.phases),
-            "patching",
-            "patching-curves",
-        ),
-    ]
-    for title, (stage, name), sentence, anchor, figure in stages:
-        table = run.result(stage, name)
-        if table is not None and not table.empty:
-            found.append(_shown(title, sentence(table), sections, anchor, figure))
-        elif (
-            run.config.model.recurrence is None
-            and (run.results_path / stage / "summary.json").exists()
-        ):
-            found.append(Finding(title, "The stage has run and has nothing to show for this run."))
-        else:
-            found.append(_missing(run, title, stage))
-    facts = sections.get("single-facts")
-    if facts is None:
-        found.append(_missing(run, "One fact, located", "memory"))
-    else:
-        figure = list(facts.figures)[-1] if len(facts.figures) < 2 else list(facts.figures)[1]
-        found.append(
-            _shown(
-                "One fact, located",
-                fact_sentence(facts.tables[0]),
-                sections,
-                facts.anchor,
-                figure,
-            )
+    losses = throughout.pivot_table("value", "seed", "reference_step")
+    changes = losses.sub(unpatched, axis=0).dropna(how="all")
+    if changes.empty:
+        raise InterpError(
+            "The study needs, for at least one seed, the unpatched run and a run patched from "
+            "step 0 in all layers and heads; the table has no such pair."
         )
-    return found
-
-
-def _shown(
-    title: str, sentence: str, sections: dict[str, Section], anchor: str, figure: str
-) -> Finding:
-    """A finding with what the page has of its section and figure."""
-    section = sections.get(anchor)
-    if section is None:
-        return Finding(title, sentence)
-    return Finding(title, sentence, anchor, figure if figure in section.figures else None)
-
-
-def _missing(run: Run, title: str, stage: str) -> Finding:
-    """The command runs a stage on its own where there is one."""
-    if run.config.model.recurrence is not None:
-        return Finding(title, f"Not for this run: {NO_ATTENTION}.")
-    if not run.finished:
-        return Finding(title, "Not measured yet: training has not ended.")
-    own = stage in ("attention", "memory", "interventions", "emergence")
-    command = "interp memory RUN" if own else "interp reproduce PRESET --out RUN"
-    how = "" if own else ", with the settings that RUN was trained with,"
-    return Finding(title, f"Not measured yet; this command{how} does it:", command=command)
+    return changes, step
 
 
 def _last(run: Run) -> int:
     return int(run.curve().index[-1])
-
-
-def _names(steps: pd.DataFrame) -> set[str]:
-    return set(steps["mechanism"]) & set(MECHANISMS)

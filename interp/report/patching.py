@@ -7,9 +7,10 @@ import pandas as pd
 from interp import plots
 from interp.files import write_text
 from interp.phases import NAMES, Phases
-from interp.report.attention import reference_changes, reference_table
+from interp.report.attention import reference_table
 from interp.report.elements import Section, Table
 from interp.report.html import render
+from interp.report.overview import reference_changes
 
 _RULE = (
     "The first sentence follows a rule: runs patched from step 0 in all layers and heads are held "
@@ -42,6 +43,7 @@ def write_patching_report(table: pd.DataFrame, phases: Phases, path: Path | str)
         text=[_RULE],
         figures=plots.patching_figures(table, phases),
         tables=[reference_table(table, phases), _agreement(change, phases, step)],
+        downloads={"patching-curves": table},
     )
     headline = _headline(change, phases, step)
     page = render("Learning with the attention of a reference checkpoint", headline, [section])

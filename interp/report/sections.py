@@ -1,6 +1,6 @@
-"""The sections of a report, each built from a run by a function of its own.
+"""The sections of a run's report, each built by a function of its own.
 
-A new section is a function `(Run) -> Section | None`, added to `SECTIONS`.
+A new section is a function with the decorator `of_run`, added to `SECTIONS`.
 """
 
 import yaml
@@ -8,44 +8,55 @@ import yaml
 from interp import plots
 from interp.biographies import ATTRIBUTES
 from interp.report.attention import attention_section, knockout_section, patching_section
-from interp.report.elements import Listing, Section, SectionBuilder, Table
+from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
 from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
-from interp.report.summary import final, measured_on, measured_splits
+from interp.report.overview import knowledge_sentence, phases_sentence
+from interp.report.run_tables import of_run
+from interp.report.summary import final, key_results, measured_on, measured_splits, phase_rows
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
 
 
+@of_run("Learning", "learning")
 def learning(run: Run) -> Section:
     """The curves over training, and how firm the phases are."""
+    phases = run.phases
     return Section(
-        "Learning",
-        "learning",
+        sentence=phases_sentence(phases, int(run.curve().index[-1])),
+        results=key_results(run),
         figures={
             "learning-curves": plots.learning_curves(run),
             "phase-sensitivity": plots.phase_sensitivity(run),
         },
+        tables=[
+            Table(
+                f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "
+                f"({phases.baseline:.2f} nats).",
+                ("phase", "steps", "what happens"),
+                phase_rows(run),
+            )
+        ],
+        downloads={"metrics": run.metrics},
     )
 
 
-def hallucination(run: Run) -> Section | None:
-    """Known against held-out people; None if the latter were not measured."""
+@of_run("Knowledge and hallucination", "held-out", folded=True)
+def hallucination(run: Run) -> Section | LeftOut:
+    """Known against held-out people."""
     if "held_out" not in measured_splits(run, while_training=True):
-        return None
-    return Section(
-        "Held-out people",
-        "held-out",
-        figures={"known-and-held-out": plots.known_and_held_out(run)},
-    )
+        return LeftOut("held-out people were not measured while training")
+    figures = {"known-and-held-out": plots.known_and_held_out(run)}
+    return Section(sentence=knowledge_sentence(run), figures=figures)
 
 
+@of_run("Attributes", "attributes", folded=True)
 def attributes(run: Run) -> Section:
     """Each attribute by itself: curves and final numbers."""
-    baselines = run.baselines
-    splits = measured_splits(run)
+    baselines, splits = run.baselines, measured_splits(run)
     rows = []
     for name in ("all", *ATTRIBUTES):
         level = run.phase_baseline if name == "all" else baselines.statistics[name]
@@ -66,23 +77,27 @@ def attributes(run: Run) -> Section:
         ),
         rows,
     )
+    everybody = run.result("knowledge", "final")
     return Section(
-        "Attributes",
-        "attributes",
+        # Where the section on held-out people says it, it is not said again.
+        sentence=""
+        if "held_out" in measured_splits(run, while_training=True)
+        else knowledge_sentence(run),
+        text=["Each attribute by itself, against the loss of a model that knows no individual."],
         figures={"attribute-curves": plots.attribute_curves(run)},
         tables=[table],
+        downloads={} if everybody is None else {"knowledge-final": everybody},
     )
 
 
+@of_run("Configuration and environment", "configuration")
 def configuration(run: Run) -> Section:
     """The settings and the environment, enough to train the run again."""
     environment = yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True)
     return Section(
-        "Configuration and environment",
-        "configuration",
         text=[
             "The same settings on the same machine, with the same package versions and number of "
-            "threads, give the same run to the byte."
+            "threads, give the same run to the byte. One run has no error bars: that takes several seeds."
         ],
         listings=[
             Listing("Configuration (config.yaml)", run.config.to_yaml()),
@@ -94,14 +109,15 @@ def configuration(run: Run) -> Section:
     )
 
 
+@of_run("Glossary", "glossary")
 def glossary(run: Run) -> Section:
     """The terms of the report."""
-    return Section("Glossary", "glossary", terms=GLOSSARY)
+    return Section(terms=GLOSSARY)
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (
-    maps_section,
     learning,
+    maps_section,
     hallucination,
     attributes,
     attention_section,
@@ -114,4 +130,4 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     configuration,
     glossary,
 )
-"""The sections of a run's report after the overview, in order."""
+"""The sections of a run's report, in order."""

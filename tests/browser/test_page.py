@@ -9,13 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from playwright.sync_api import Page, expect
 
 from interp import plots
-from interp.report import Embed, Finding, Listing, Section, Table, render
-from interp.report.overview import overview
+from interp.report import Embed, LeftOut, Listing, Section, Table, render
 from tests.browser.conftest import scroll_through
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
@@ -39,47 +39,109 @@ def small_page(tmp_path: Path, title: str = "A page", **embed) -> Path:
         "echo", HOSTILE, HOSTILE, "echo", {"word": HOSTILE}, {"numbers": bytes([7, 0, 255])}, VIEW,
         ".view { min-height: 2rem; }", HOSTILE,
     )  # fmt: skip
-    first = Section(
-        HOSTILE, "first", text=[HOSTILE], results=[(HOSTILE,) * 3],
-        findings=[Finding(HOSTILE, HOSTILE, "second", "figure"), Finding("b", "c", command=HOSTILE)],
-    )  # fmt: skip
+    first = Section(HOSTILE, "first", HOSTILE, text=[HOSTILE], results=[(HOSTILE,) * 3])
+    absent = LeftOut(HOSTILE, [HOSTILE], HOSTILE)
     second = Section(
-        "Second", "second", figures={"figure": figure}, embeds=[view],
+        "Second", "second", figures={"figure": figure}, embeds=[view], folded=True,
         tables=[Table(HOSTILE, [HOSTILE, "b\nc"], [["x", HOSTILE], ["1,5", 'say "so"']])],
         listings=[Listing(HOSTILE, HOSTILE)], terms={HOSTILE: HOSTILE},
     )  # fmt: skip
     path = tmp_path / "page.html"
-    path.write_text(render(title, HOSTILE, [first, second]), encoding="utf-8")
+    path.write_text(render(title, HOSTILE, [first, second, absent]), encoding="utf-8")
     return path
 
 
-def test_every_figure_is_drawn(open_page, report, finished):
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+
+
+def test_every_figure_is_drawn(open_page, report):
     page = open_page(report)
     places = page.locator(".plot").count()
+    unfold(page)
     scroll_through(page)
-    assert len(page.evaluate(DRAWN)) == places
+    assert len(page.evaluate(DRAWN)) == places > 20
     assert page.locator(".notice").count() == 0
-    assert page.locator("#overview-learning-curves-plot .main-svg").count() > 0
-    # The overview shows figures of other sections: the page holds each only once.
-    assert page.locator("[data-figure='learning-curves-data']").count() == 2
-    assert page.locator("#learning-curves-data").count() == 1
-    sentences = [finding.sentence for finding in overview(finished, []).findings]
-    shown = page.locator(".sentence").all_text_contents()
-    assert len(shown) == len(sentences) == 9
-    assert [one for one in shown[:-1] if one not in sentences] == []
+    sections = page.locator("main > section:has(> .sentence)")
+    assert page.locator(".findings li").count() == sections.count() == 9
+    said = page.locator(".sentence").all_text_contents()
+    listed = page.locator(".findings li").all_text_contents()
+    assert all(item.endswith(sentence) for item, sentence in zip(listed, said, strict=True))
+
+
+def test_the_page_is_short_and_begins_with_its_findings(open_page, report):
+    page = open_page(report, 1280, 800)
+    for link in page.locator(".findings a").all():
+        box = link.bounding_box()
+        assert box["y"] + box["height"] <= 800
+    scroll_through_open(page)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 12 * 800
+
+
+def scroll_through_open(page: Page) -> None:
+    """Draws what stands open; what is folded stays so."""
+    for plot in page.locator(".plot:visible").all():
+        plot.scroll_into_view_if_needed()
+        expect(plot.locator(".main-svg").first).to_be_attached(timeout=60_000)
 
 
 def test_figures_are_drawn_as_they_come_near(open_page, report):
     page = open_page(report)
-    page.wait_for_selector("#overview-learning-curves-plot .main-svg")
+    page.wait_for_selector("#learning-curves-plot .main-svg")
     drawn = page.evaluate(DRAWN)
     assert len(drawn) < page.locator(".plot").count() / 2
-    assert "emergence-order-plot" not in drawn
+    assert "attention-to-names-plot" not in drawn
     before = page.evaluate("document.documentElement.scrollHeight")
-    page.locator("#emergence-order-plot").scroll_into_view_if_needed()
-    page.wait_for_selector("#emergence-order-plot .main-svg")
+    page.locator("#attention-to-names-plot").scroll_into_view_if_needed()
+    page.wait_for_selector("#attention-to-names-plot .main-svg")
     # Figures had their room before they were drawn.
     assert page.evaluate("document.documentElement.scrollHeight") == before
+
+
+def test_a_link_opens_what_is_folded(open_page, report):
+    page = open_page(report)
+    fold = page.locator("details:has(#known-and-held-out)")
+    assert not fold.evaluate("fold => fold.open")
+    page.locator(".findings a[href='#held-out']").click()
+    assert fold.evaluate("fold => fold.open")
+    drawing = page.locator("#known-and-held-out-plot .main-svg").first
+    expect(drawing).to_be_in_viewport()
+    assert (
+        drawing.bounding_box()["width"]
+        == page.locator("#known-and-held-out-plot").bounding_box()["width"]
+        > 500
+    )
+    # The same link again, after the reader has closed it; and an anchor inside of a fold.
+    fold.locator("summary").click()
+    assert not fold.evaluate("fold => fold.open")
+    page.locator(".findings a[href='#held-out']").click()
+    assert fold.evaluate("fold => fold.open")
+    page.evaluate("location.hash = '#attention-table-1'")
+    expect(page.locator("#attention-table-1")).to_be_in_viewport()
+
+
+def test_a_folded_figure_follows_the_window(open_page, report):
+    page = open_page(report, at="#phase-sensitivity")
+    plot = page.locator("#phase-sensitivity-plot")
+    expect(plot.locator(".main-svg").first).to_be_visible()
+    fold = page.locator("details:has(#phase-sensitivity)")
+    fold.evaluate("fold => { fold.open = false; }")
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_timeout(300)
+    fold.evaluate("fold => { fold.open = true; }")
+    page.wait_for_timeout(500)
+    assert plot.locator(".main-svg").first.bounding_box()["width"] <= plot.bounding_box()["width"]
+
+
+def test_measured_values_are_saved(open_page, report, finished):
+    page = open_page(report)
+    with page.expect_download() as download:
+        page.locator("#attention ~ .save [data-csv='attention-scores']").click()
+    assert download.value.suggested_filename == "run-of-preset-smoke-seed-0-attention-scores.csv"
+    saved = pd.read_csv(download.value.path())
+    pd.testing.assert_frame_equal(
+        saved, pd.read_csv(finished.results_path / "attention" / "scores.csv"), check_dtype=False
+    )
 
 
 @pytest.mark.parametrize("width", [375, 1280])
@@ -94,14 +156,12 @@ def test_a_link_to_a_section_stays_there(open_page, report, width):
 @pytest.mark.parametrize("dark", [False, True])
 def test_figures_are_saved(open_page, report, dark):
     page = open_page(report, dark=dark)
-    figure = page.locator("figure", has=page.locator("#overview-learning-curves"))
-    title = figure.locator("h4").text_content()
+    figure = page.locator("figure", has=page.locator("#learning-curves"))
+    title = figure.locator("h3").text_content()
     button = figure.get_by_role("button", name=f"PNG of the figure {title}")
     with page.expect_download() as download:
         button.click()
-    assert download.value.suggested_filename == (
-        "run-of-preset-smoke-seed-0-overview-learning-curves.png"
-    )
+    assert download.value.suggested_filename == ("run-of-preset-smoke-seed-0-learning-curves.png")
     image = Path(download.value.path()).read_bytes()
     assert image[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", image[16:24]) == (2000, 1280)
@@ -112,7 +172,7 @@ def test_figures_are_saved(open_page, report, dark):
 
     with page.expect_download() as download:
         figure.get_by_role("button", name=f"SVG of the figure {title}").click()
-    assert download.value.suggested_filename.endswith("-overview-learning-curves.svg")
+    assert download.value.suggested_filename.endswith("-learning-curves.svg")
     drawing = Path(download.value.path()).read_text(encoding="utf-8")
     root = ElementTree.fromstring(drawing)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -125,7 +185,8 @@ def test_figures_are_saved(open_page, report, dark):
 def test_tables_are_saved(open_page, report, tmp_path):
     for path in (report, small_page(tmp_path)):
         page = open_page(path)
-        tables = page.locator("table")
+        unfold(page)
+        tables = page.locator(".scroll table")
         buttons = page.locator("[data-table]")
         assert tables.count() == buttons.count() > 0
         for i in range(tables.count()):
@@ -151,12 +212,17 @@ def test_printing_draws_everything(open_page, report, tmp_path):
     assert page.pdf(path=tmp_path / "page.pdf")[:5] == b"%PDF-"
     assert len(page.evaluate(DRAWN)) == page.locator(".plot").count()
     page.emulate_media(media="print")
+    folded = page.evaluate("""[...document.querySelectorAll("main details > :nth-child(2)")]
+        .filter((content) => !content.checkVisibility({ contentVisibilityAuto: true }))
+        .map((content) => content.outerHTML.slice(0, 100))""")
+    assert folded == [], "also where no script has opened them"
     for selector in ("nav", ".save", ".skip"):
         assert not page.locator(selector).first.is_visible()
 
 
 def test_hostile_text_stays_text(open_page, tmp_path):
     page = open_page(small_page(tmp_path, HOSTILE))
+    unfold(page)
     scroll_through(page)
     expect(page.locator(".view")).to_have_text(f"{HOSTILE}: 7 0 255")
     assert page.locator("img").count() == 0
@@ -165,7 +231,7 @@ def test_hostile_text_stays_text(open_page, tmp_path):
     with page.expect_download() as download:
         page.locator("[data-save=svg]").first.click()
     assert download.value.suggested_filename == (
-        "img-src-x-onerror-alert-1-script-script-alert-2-script-first-figure.svg"
+        "img-src-x-onerror-alert-1-script-script-alert-2-script-figure.svg"
     )
     drawing = ElementTree.parse(download.value.path())
     assert not [e for e in drawing.iter() if e.tag.endswith("}img") or e.tag.endswith("}script")]
@@ -198,7 +264,7 @@ def test_a_failing_view_says_so(open_page, tmp_path):
 
 def test_an_old_browser_is_told(open_page, report):
     page = open_page(report, script="delete globalThis.DecompressionStream;")
-    page.wait_for_selector("#overview-learning-curves-plot .notice")
+    page.wait_for_selector("#learning-curves-plot .notice")
     assert "DecompressionStream" in page.get_by_role("alert").first.text_content()
     assert page.locator("table").count() > 0
 
@@ -206,7 +272,8 @@ def test_an_old_browser_is_told(open_page, report):
 def test_without_javascript_the_tables_are_there(open_page, report):
     page = open_page(report, 375, javascript=False)
     assert "need JavaScript" in page.locator("main > noscript").inner_text()
-    assert page.locator("#overview-table-1").is_visible()
+    page.locator("summary", has_text="Each attribute at step").click()
+    assert page.locator("#attributes-table-1").is_visible()
     assert page.locator("nav a").first.is_visible()
     assert not page.locator(".save").first.is_visible()
 
@@ -214,6 +281,7 @@ def test_without_javascript_the_tables_are_there(open_page, report):
 @pytest.mark.parametrize("width", [360, 800])
 def test_only_tables_scroll_sideways(open_page, report, width):
     page = open_page(report, width)
+    unfold(page)
     scroll_through(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     wide = page.evaluate("""() => [...document.querySelectorAll("main *")]
@@ -245,9 +313,9 @@ def test_keyboard(open_page, report):
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
-    assert _focused(page) == "Attention maps"
+    assert _focused(page) == "Learning"
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#maps"
+    assert page.evaluate("location.hash") == "#learning"
     assert not first.is_visible()
 
 
@@ -265,6 +333,7 @@ def _focused(page: Page) -> str:
 @pytest.mark.parametrize("width", [375, 1280])
 def test_accessible(open_page, report, axe, width, dark):
     page = open_page(report, width, dark=dark)
+    unfold(page)
     scroll_through(page)
     violations = axe(page)
     assert violations == [], json.dumps(violations, indent=2)

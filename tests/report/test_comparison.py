@@ -17,6 +17,7 @@ from interp.config import Config
 from interp.errors import ConfigError, InterpError, RunError
 from interp.phases import Phases
 from interp.report.comparison import SECTIONS, attention_maps, compare, write_comparison
+from interp.report.elements import LeftOut, Section
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 from interp.training import train
@@ -35,7 +36,8 @@ def make(short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     """
     own = short_run.config.identity()
     monkeypatch.setattr(
-        "interp.report.comparison.has_maps", lambda run: run.config.identity() == own
+        "interp.report.compared_sections.no_maps",
+        lambda run: "" if run.config.identity() == own else "its weights are another run's",
     )
 
     def copy(name: str, **settings: object) -> Run:
@@ -109,7 +111,12 @@ def fill(run: Run, add: float = 0.0, steps: tuple[int, ...] = (0, 6, 12)) -> Non
 
 def sections(*runs: Run) -> dict[str, object]:
     compared = compare(runs)
-    return {s.anchor: s for build in SECTIONS if (s := build(compared)) is not None}
+    return {s.anchor: s for build in SECTIONS if isinstance(s := build(compared), Section)}
+
+
+def left_out(*runs: Run) -> dict[str, LeftOut]:
+    compared = compare(runs)
+    return {s.title: s for build in SECTIONS if isinstance(s := build(compared), LeftOut)}
 
 
 def table(section, start: str) -> dict[str, dict[str, str]]:
@@ -214,9 +221,9 @@ def test_numbers_are_the_runs_own(make: MakeRun) -> None:
     shifted = [json.dumps({**row, "value": row["value"] + 0.25}) for row in map(json.loads, lines)]
     b.metrics_path.write_text("\n".join(shifted) + "\n")
     found = sections(a, b)
-    assert list(found) == ["overview", "learning", "held-out", "maps", "not-compared"]
-    final = table(found["overview"], "What each run knows")
-    phases = table(found["overview"], "Phases of each run")
+    assert list(found) == ["compared", "learning", "held-out", "maps"]
+    final = table(found["compared"], "What each run knows")
+    phases = table(found["compared"], "Phases of each run")
     losses = table(found["learning"], "Attribute loss at steps")
     for label, run in (("seed 0", a), ("seed 1", b)):
         loss = run.curve()
@@ -233,7 +240,7 @@ def test_numbers_are_the_runs_own(make: MakeRun) -> None:
     assert losses["mean (range)"]["step 12"] == (
         f"{sum(both) / 2:.3f} ({min(both):.3f} to {max(both):.3f})"
     )
-    assert [name for name, *_ in found["overview"].results] == [
+    assert [name for name, *_ in found["compared"].results] == [
         "Attribute accuracy", "Attribute loss", "Held-out attribute loss",
     ]  # fmt: skip
     drawn = found["learning"].figures["curves"]
@@ -249,9 +256,9 @@ def test_every_stage_of_two_runs(make: MakeRun) -> None:
     fill(b, 0.125, steps=(0, 6))
     found = sections(a, b)
     assert list(found) == [
-        "overview", "learning", "held-out", "attention", "maps", "knockout", "emergence", "swaps", "patching",
+        "compared", "learning", "held-out", "attention", "maps", "knockout", "emergence", "swaps", "patching",
     ]  # fmt: skip
-    assert found["overview"].results == [], "no mean over different configurations"
+    assert found["compared"].results == [], "no mean over different configurations"
     roles = table(found["attention"], "The role of every head")
     assert roles["1.0"] == {"n_layers 2 (step 12)": "■ extraction", "n_layers 1 (step 6)": ""}
     costs = table(found["knockout"], "Cost of cutting")
@@ -275,38 +282,41 @@ def test_seeds_share_the_figure_of_emergence(make: MakeRun) -> None:
     assert "2 seeds" in plots.caption(figure)
 
 
-def test_a_missing_stage_is_said_with_its_command(make: MakeRun) -> None:
-    stages = {
-        "attention": ("attention", "interp memory"),
-        "knockout": ("knockout", "interp reproduce smoke --out"),
-        "emergence": ("emergence", "interp memory"),
-        "interventions": ("swaps", "interp memory"),
-        "patching": ("patching", "interp reproduce smoke --out"),
-    }
+@pytest.mark.parametrize(
+    ("stage", "anchor", "command"),
+    [
+        ("attention", "attention", "interp memory"),
+        ("knockout", "knockout", "interp reproduce smoke --out"),
+        ("emergence", "emergence", "interp memory"),
+        ("interventions", "swaps", "interp memory"),
+        ("patching", "patching", "interp reproduce smoke --out"),
+    ],
+)
+def test_a_missing_stage_is_said_with_its_command(
+    make: MakeRun, stage: str, anchor: str, command: str
+) -> None:
     runs = [make(f"r{seed}", seed=seed) for seed in (0, 1, 2)]
     for run in runs:
         fill(run)
-    shutil.rmtree(runs[2].results_path)
+    shutil.rmtree(runs[2].results_path / stage)
     two = sections(*runs)
-    for anchor, command in stages.values():
-        assert "Not measured in seed 2" in two[anchor].text[0]
-        assert two[anchor].listings[0].text.startswith(command)
-        assert str(runs[2].path) in two[anchor].listings[0].text
-    assert "not-compared" not in two
-    for stage in stages:
-        shutil.rmtree(runs[1].results_path / stage)
-    one = sections(*runs)
-    assert not one.keys() & {anchor for anchor, _ in stages.values()}
-    left = one["not-compared"]
-    assert len(left.text) == len(left.listings) == len(stages)
-    assert all("only seed 0 has been measured" in text for text in left.text)
-    assert all(len(listing.text.split("\n")) == 2 for listing in left.listings)
+    title = two[anchor].title
+    lacks = two[anchor].lacks[-1]
+    assert lacks.title == f"{title} of seed 2"
+    assert lacks.commands[0].startswith(command)
+    assert str(runs[2].path) in lacks.commands[0]
+    assert left_out(*runs) == {}
+    shutil.rmtree(runs[1].results_path / stage)
+    assert anchor not in sections(*runs)
+    one = left_out(*runs)[title]
+    assert "only seed 0 has been measured" in one.why
+    assert len(one.commands) == 2
 
 
 def test_the_command_gives_the_run_back(make: MakeRun) -> None:
     run = make("a", seed=4, **{"training.stop_at": 12})
-    text = sections(run, make("b"))["not-compared"].listings[1].text
-    command = next(line for line in text.split("\n") if str(run.path) in line)
+    commands = left_out(run, make("b"))["Attention knockout"].commands
+    command = next(line for line in commands if str(run.path) in line)
     assert "--seed 4" in command
     assert "--training.stop-at 12" in command
     assert "--training.n-steps 12" in command
@@ -324,7 +334,7 @@ def test_patched_runs(short_run: Run, tmp_path: Path) -> None:
     )
     patched = train(config, tmp_path / "patched", progress=False)
     found = sections(short_run, patched)
-    settings = table(found["overview"], "The settings")
+    settings = table(found["compared"], "The settings")
     assert settings["patching.reference_step"] == {
         "unpatched": "not set", "attention of step 8": "8",
     }  # fmt: skip
@@ -333,7 +343,7 @@ def test_patched_runs(short_run: Run, tmp_path: Path) -> None:
     assert list(table(found["learning"], "Attribute loss at steps")["unpatched"])[-1] == "step 8"
     page = write_comparison([short_run, patched], tmp_path / "a.html").read_text(encoding="utf-8")
     assert "Accuracy at step 8, the last that all of them have, is" in page
-    assert "Attention patching: a patched run has none" in found["not-compared"].text[-1]
+    assert "a patched run has none" in left_out(short_run, patched)["Attention patching"].why
 
 
 def test_baselines_that_differ_give_shares(make: MakeRun) -> None:
@@ -344,7 +354,7 @@ def test_baselines_that_differ_give_shares(make: MakeRun) -> None:
     drawn = section.figures["curves"]
     shares = [t for t in drawn.data if t.name == "cities 3" and t.yaxis == "y2"]
     assert list(shares[0].y) == pytest.approx(list(b.curve() / b.phase_baseline))
-    final = table(sections(a, b)["overview"], "What each run knows")
+    final = table(sections(a, b)["compared"], "What each run knows")
     assert final["cities 3"]["parameters"] == "not recorded"
 
 
@@ -352,10 +362,9 @@ def test_no_common_step(make: MakeRun) -> None:
     a, b = make("a"), make("b", seed=1)
     fill(a)
     fill(b, steps=(1, 5))
-    found = sections(a, b)
-    for anchor, words in (("knockout", "no common axis"), ("patching", "no common axis")):
-        assert words in found[anchor].text[-1]
-        assert not found[anchor].figures
+    found = left_out(a, b)
+    for title in ("Attention knockout", "Attention patching"):
+        assert "no common axis" in found[title].why
 
 
 def test_the_page(make: MakeRun, tmp_path: Path) -> None:
@@ -428,17 +437,16 @@ def test_a_dozen_runs_look_different() -> None:
 def test_attention_maps_of_runs_that_have_checkpoints(make: MakeRun) -> None:
     runs = [make("a"), make("b"), make("without", seed=7)]
     section = attention_maps(compare(runs))
-    assert section is not None
+    assert isinstance(section, Section)
     assert [view.anchor for view in section.embeds] == ["attention-maps-1", "attention-maps-2"]
     assert section.embeds[0].settings["fragment"] == "attention-maps-1"
     assert section.embeds[0].packed == section.embeds[1].packed  # the same weights
-    assert "Not shown" in section.text[-1]
-    assert attention_maps(compare([*runs[2:], make("too", seed=8)])) is None
+    assert len(section.lacks) == 1
+    assert isinstance(attention_maps(compare([*runs[2:], make("too", seed=8)])), LeftOut)
 
 
 def test_the_maps_of_many_runs_share_the_room(make: MakeRun) -> None:
     section = attention_maps(compare([make(f"r{number}") for number in range(8)]))
-    assert section is not None
+    assert isinstance(section, Section)
     assert len(section.embeds) == 6
-    assert "r6" in section.text[-1]
-    assert "r7" in section.text[-1]
+    assert [one.title.split()[-1] for one in section.lacks] == ["r6", "r7"]

@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 
 from interp.phases import Phases
-from interp.report import SECTIONS, Finding, Table
+from interp.report import Table, write_report
+from interp.report.attention import knockout_section, patching_section
+from interp.report.memory import memory_section
 from interp.report.overview import (
     attention_sentence,
     emergence_sentence,
     fact_sentence,
     knockout_sentence,
     memory_sentence,
-    overview,
     patching_sentence,
     phases_sentence,
     swap_sentence,
@@ -162,25 +163,30 @@ def run(short_run, tmp_path) -> Run:
     return Run.load(tmp_path / "run")
 
 
-def test_missing_stages_are_listed_with_their_command(run):
-    section = overview(run, [build(run) for build in SECTIONS[:3]])
-    found = {finding.title: finding for finding in section.findings}
-    assert len(found) == 9
-    assert found["Three phases"].figure == "learning-curves"
-    assert found["Knowledge and hallucination"].anchor == "held-out"
-    assert found["Attention to names"].command == "interp memory RUN"
-    assert found["Attention patching"].command == "interp reproduce PRESET --out RUN"
+def test_missing_stages_are_left_out_with_their_command(run):
+    built = [build(run) for build in (knockout_section, memory_section, patching_section)]
+    assert [one.title for one in built] == [
+        "Attention knockout", "MLPs as a memory", "Attention patching"
+    ]  # fmt: skip
+    assert [one.commands for one in built] == [
+        ["interp reproduce PRESET --out RUN"], ["interp memory RUN"], ["interp reproduce PRESET --out RUN"]
+    ]  # fmt: skip
     (run.results_path / "patching").mkdir(parents=True)
     (run.results_path / "patching" / "summary.json").write_text("{}")
-    again = {finding.title: finding for finding in overview(run, []).findings}
-    assert again["Attention patching"] == Finding(
-        "Attention patching", "The stage has run and has nothing to show for this run."
-    )
-    assert again["Three phases"].figure is None  # whose section is not in the page
+    again = patching_section(run)
+    assert "nothing to show" in again.why
+    assert not again.commands
+
+
+def test_the_page_says_in_one_place_what_is_left_out(run, tmp_path):
+    page = write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("Left out: ") == 1
+    for title in ("Attention knockout", "MLPs as a memory", "Single facts"):
+        assert title in page.split("Left out: ")[1].split("</details>")[0]
 
 
 def test_a_run_in_training_names_no_command(run):
     run.finished_path.unlink()
-    section = overview(run, [])
-    assert not [finding for finding in section.findings if finding.command]
-    assert "training has not ended" in section.findings[2].sentence
+    found = memory_section(run)
+    assert not found.commands
+    assert "training has not ended" in found.why

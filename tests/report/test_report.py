@@ -3,19 +3,21 @@
 import base64
 import hashlib
 import html
+import io
 import json
 import re
 import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
 import interp
 from interp import plots
 from interp.errors import InterpError, RunError
-from interp.report import SECTIONS, Embed, Finding, Section, Table, render, write_report
+from interp.report import SECTIONS, Embed, LeftOut, Section, Table, render, write_report
 from interp.run import Run
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
@@ -198,18 +200,15 @@ def test_figures_are_in_the_page_with_their_captions(run, page):
     data = {name: json.loads(text) for name, text in page.data().items()}
     places = {a["id"]: a["data-figure"] for a in page.all("div") if "data-figure" in a}
     assert set(places.values()) == {name for name in data if name.endswith("-data")}
-    own = {place: name for place, name in places.items() if not place.startswith("overview-")}
-    assert own == {name.replace("-data", "-plot"): name for name in own.values()}
-    assert list(own.values()) == [
+    assert places == {name.replace("-data", "-plot"): name for name in places.values()}
+    assert list(places.values()) == [
         "learning-curves-data",
         "phase-sensitivity-data",
         "known-and-held-out-data",
         "attribute-curves-data",
     ]
-    # The overview draws figures of other sections from the same data.
-    assert places["overview-learning-curves-plot"] == "learning-curves-data"
-    # So do all figures with the template of the house style.
-    assert not [name for name in own.values() if "template" in data[name]["layout"]]
+    # All figures share the template of the house style.
+    assert not [name for name in places.values() if "template" in data[name]["layout"]]
     assert data["figure-template"] == plots.TEMPLATE.to_plotly_json()
     figure = plots.learning_curves(run)
     assert len(data["learning-curves-data"]["data"]) == len(figure.data)
@@ -236,7 +235,7 @@ def test_structure_for_assistive_technology(page):
             assert link["href"][1:] in ids
     assert all(attrs.get("scope") in ("row", "col") for attrs in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
-    assert len(page.all("figure")) == len(page.all("figcaption")) >= 6
+    assert len(page.all("figure")) == len(page.all("figcaption")) >= 4
 
 
 def test_numbers_of_the_run(run, page):
@@ -255,11 +254,16 @@ def test_sections_can_be_added_and_left_out(run, tmp_path):
     def more(run: Run) -> Section:
         return Section("Attention to names", "names", text=[f"Seed {run.config.seed}."])
 
-    path = write_report(run, tmp_path / "r.html", [SECTIONS[-1], lambda run: None, more])
+    def never(run: Run) -> LeftOut:
+        return LeftOut("no data", ["interp memory RUN"], "Something")
+
+    path = write_report(run, tmp_path / "r.html", [SECTIONS[-1], never, more])
     page = Page(path.read_text(encoding="utf-8"))
     assert [a["href"] for a in page.all("a")][1:4] == ["#overview", "#glossary", "#names"]
     assert len(page.code()) == 1  # without figures, no plotly.js
     assert page.data("application/octet-stream") == {}
+    assert "Left out: Something" in page.text
+    assert "interp memory RUN" in page.text
 
 
 def test_a_page_of_text_has_no_scripts():
@@ -268,10 +272,28 @@ def test_a_page_of_text_has_no_scripts():
     assert "script-src 'none'" in page.all("meta")[1]["content"]
 
 
-def test_findings_point_into_the_page():
-    for finding in (Finding("t", "s", "nowhere"), Finding("t", "s", "a", "no-figure")):
-        with pytest.raises(InterpError, match="not in the page"):
-            render("t", "h", [Section("A", "a", findings=[finding])])
+def test_the_page_begins_with_its_findings():
+    found = [Section(HOSTILE, "a", HOSTILE), Section("B", "b", "What b found.", folded=True)]
+    page = Page(render("t", "h", [*found, Section("C", "c")]))
+    links = [a["href"] for a in page.all("a")]
+    assert links[1:7] == ["#overview", "#a", "#b", "#c", "#a", "#b"]
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert page.text.count("What b found.") == 2
+
+
+def test_measured_tables_are_in_the_page():
+    table = pd.DataFrame({"step": [0, 5], "name": [HOSTILE, "b"]})
+    sections = [
+        Section("A", "a", downloads={"t": table}),
+        Section("B", "b", downloads={"t": table}),
+    ]
+    page = Page(render("t", "h", sections))
+    packed = zlib.decompress(base64.b64decode(page.data("application/octet-stream")["t-csv"]))
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(packed)), table)
+    assert [a["data-csv"] for a in page.all("button") if "data-csv" in a] == ["t", "t"]
+    other = Section("C", "c", downloads={"t": table[:1]})
+    with pytest.raises(InterpError, match="different"):
+        render("t", "h", [*sections, other])
 
 
 def test_anchors_must_differ():

@@ -111,16 +111,35 @@ globalThis.interpPage = (() => {
     },
     { rootMargin: "600px 0px" },
   );
-  const startAtHash = () => {
+  // ---- What is folded away
+
+  /** Opens what an address points to: folds around it, and of a section the fold of its main part. */
+  function reveal(hash) {
     // A view may keep its state behind its anchor: #anchor?state.
-    const [anchor] = location.hash.slice(1).split("?");
+    const [anchor] = decodeURIComponent(hash.slice(1)).split("?");
+    const target = document.getElementById(anchor);
+    if (target === null) return;
+    const main = target.matches("h2") && target.parentElement.querySelector("[data-main]");
+    if (main) main.open = true;
+    for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    if (location.hash === hash) target.scrollIntoView();
     for (const view of views) if (view.dataset.anchor === anchor) start(view);
-  };
+  }
   addEventListener("DOMContentLoaded", () => {
     for (const element of [...plots, ...views]) near.observe(element);
-    startAtHash();
+    reveal(location.hash);
   });
-  addEventListener("hashchange", startAtHash);
+  addEventListener("hashchange", () => reveal(location.hash));
+  // The same address twice is no change.
+  addEventListener("click", ({ target }) => {
+    const link = target.closest?.('a[href^="#"]');
+    if (link) reveal(link.hash);
+  });
+  // A window may have become wider while a figure was folded away.
+  const resize = (fold) => {
+    for (const plot of all(".plot[data-drawn]", fold)) if (fold.open) Plotly.Plots.resize(plot);
+  };
+  document.addEventListener("toggle", ({ target }) => resize(target), true);
 
   // ---- Printing: everything is drawn, folded texts are open, figures have the paper's width
 
@@ -202,6 +221,15 @@ globalThis.interpPage = (() => {
     const id = button.dataset.table;
     button.addEventListener("click", () =>
       download(`${id}.csv`, new Blob([csv(document.getElementById(id))], { type: "text/csv" })),
+    );
+  }
+
+  for (const button of all("[data-csv]")) {
+    const name = button.dataset.csv;
+    button.addEventListener("click", () =>
+      unpack(`${name}-csv`)
+        .then((bytes) => download(`${name}.csv`, new Blob([bytes], { type: "text/csv" })))
+        .catch((error) => show(button.parentElement, error)),
     );
   }
 
