@@ -15,12 +15,7 @@ import torch
 
 from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory, recall_logits, recall_loss
-from interp.associative_memory.pairs import (
-    BLOCK,
-    Pairs,
-    finetuning_samples,
-    pretraining_samples,
-)
+from interp.associative_memory.pairs import BLOCK, Pairs, finetuning_samples, pretraining_samples
 from interp.associative_memory.run import PHASES, AssociativeMemoryRun
 from interp.config import differences
 from interp.errors import DivergedError, RunError

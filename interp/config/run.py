@@ -9,12 +9,7 @@ from interp.config.base import RunConfig, flatten
 from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, PatchingConfig
-from interp.config.training import (
-    EvaluationConfig,
-    LoggingConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
+from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 from interp.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ COLUMNS = ("step", "split", "metric", "attribute", "value")
 
 
 def observation(step: int, split: str, metric: str, value: float) -> dict[str, Any]:
-    """One observation that is about no attribute in particular, by column."""
+    """One observation that is about no attribute in particular."""
     return {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
 
 
@@ -64,11 +64,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of the file and what they hold, but for a last one that was cut off.
-
-    Raises:
-        RunError: a line in the middle is damaged, or the file holds something else.
-    """
+    """The lines of the file and what they hold, but for a last one that was cut off."""
     if not path.exists():
         return []
     try:
@@ -90,11 +86,6 @@ def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _observation(line: str) -> dict[str, Any]:
-    """What a line holds.
-
-    Raises:
-        ValueError: it is no JSON, or not an observation.
-    """
     row = json.loads(line)
     if not isinstance(row, dict) or not set(COLUMNS) <= set(row):
         raise ValueError(f"it is no observation with the keys {', '.join(COLUMNS)}")

@@ -223,8 +223,7 @@ def _accelerator(config: Config) -> "Accelerator":
     handlers = [
         InitProcessGroupKwargs(backend="gloo" if cpu else None, timeout=_PATIENCE),
         DistributedDataParallelKwargs(
-            find_unused_parameters=some_unused,
-            gradient_as_bucket_view=True,
+            find_unused_parameters=some_unused, gradient_as_bucket_view=True
         ),
     ]
     with warnings.catch_warnings(), _connected():

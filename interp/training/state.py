@@ -16,11 +16,7 @@ _WEIGHTS = "weights."
 
 
 def write_state(
-    path: Path,
-    config: Config,
-    step: int,
-    model: TransformerBridge,
-    optimizer: torch.optim.AdamW,
+    path: Path, config: Config, step: int, model: TransformerBridge, optimizer: torch.optim.AdamW
 ) -> None:
     """Writes weights, optimizer moments and the step as one file, atomically."""
     tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
