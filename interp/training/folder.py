@@ -15,13 +15,7 @@ _OURS = {
 
 
 def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run:
-    """Makes a folder ready for training with these settings.
-
-    Args:
-        config: The run that is asked for.
-        out: The folder; made if needed.
-        resume: Go on with the run that is there, if it is the same.
-        overwrite: Delete the run that is there.
+    """Makes a folder ready for training with these settings: see `train` for the arguments.
 
     Raises:
         RunError: the folder holds a different run, or the same one and neither `resume` nor
@@ -38,14 +32,14 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
                 "it is), --overwrite to delete it and train again, or another --out."
             )
         else:
-            changed = differences(config, Run.load(out).config)
-            if changed:
+            run = Run.load(out)
+            if changed := differences(config, run.config):
                 raise RunError(
                     f"{out} holds a run with other settings:\n  "
                     + "\n  ".join(changed)
                     + "\nUse those settings to resume it, --overwrite to delete it, or another --out."
                 )
-            return Run.load(out)
+            return run
     write_text(out / "config.yaml", config.to_yaml())
     return Run.load(out)
 
