@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, remove_parts, write_json, write_text
+from interp.files import folder_lock, refuse_foreign, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -51,7 +51,7 @@ from interp.run import (
 from interp.run.base import load_base
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
-from interp.training.folder import clear_results, open_folder, refuse_foreign
+from interp.training.folder import RUN_FILES, clear_results, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
 from interp.training.parallel import Ranks, Status, gather
@@ -137,7 +137,7 @@ def _resolved(
 @contextmanager
 def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterator[Run]:
     """The run in a folder that is locked for this process."""
-    refuse_foreign(out)  # before a lock is put into it
+    refuse_foreign(out, RUN_FILES)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
         remove_parts(out)
