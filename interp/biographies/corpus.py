@@ -64,7 +64,7 @@ class Batch:
 
     Attributes:
         individuals: Who each biography is about.
-        tokens: The token ids.
+        tokens: Token ids.
         kind: A `TokenKind` per token.
         attribute: Which attribute the token's sentence is about (index in `ATTRIBUTES`), -1
             outside of sentences.
@@ -167,11 +167,7 @@ class Corpus:
         return corpus
 
     def require_context(self, n_ctx: int) -> None:
-        """Checks that every biography that can be drawn fits into a context.
-
-        Raises:
-            ConfigError: the longest does not.
-        """
+        """Refuses (ConfigError) a context that is shorter than the longest biography."""
         if self.longest > n_ctx:
             raise ConfigError(
                 f"The longest biography of this population has {self.longest} tokens, but the "
@@ -233,12 +229,7 @@ class Corpus:
         return [self._tokens[start : start + length].tolist() for start, length in slices]
 
     def batch(self, step: int, size: int) -> Batch:
-        """The training batch of a step: a pure function of the corpus and `step`.
-
-        Args:
-            step: The training step, from 0.
-            size: Number of biographies.
-        """
+        """The `size` biographies of a training step: a pure function of the corpus and `step`."""
         generator = np.random.default_rng([_TRAINING_STREAM, self.seed, step])
         individuals = self.sampler.draw(generator, step, size)
         return self._draw(generator, individuals, "train")

@@ -135,12 +135,7 @@ def finetuned_individuals(config: Config) -> Individuals:
 
 
 def sampler(config: Config, stages: Sequence[tuple[int, int]] = ()) -> Sampler:
-    """The sampler of a run.
-
-    Args:
-        config: The run's settings.
-        stages: Of an adaptive schedule, the steps at which it showed more people, and how many.
-    """
+    """The sampler of a run; `stages`: when an adaptive schedule showed more people, and how many."""
     n = config.population.n_individuals
     if config.finetuning.on:
         people = finetuned_individuals(config)

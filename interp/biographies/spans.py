@@ -185,7 +185,6 @@ class Spans:
         return F.pad(self.sentence[:, 1:].long(), (0, 1), value=-1)
 
     def _outermost(self, kind: TokenKind, *, last: bool) -> Int64[Tensor, "batch sentence"]:
-        """Position of the first or last token of a kind in each sentence, -1 where there is none."""
         n_sentences = int(self.sentence.max()) + 1 if self.sentence.numel() else 0
         width = self.kind.shape[1]
         chosen = self.is_kind(kind) & (self.sentence >= 0)

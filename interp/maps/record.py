@@ -116,12 +116,9 @@ def record_maps(
 
     Args:
         series: A run, models by step, or another series (see `interp.series`).
-        texts: The texts.
+        texts: The texts; there is a record of each, in their order.
         steps: The checkpoints; all by default.
         device: Where to compute; where the models are by default, those of a run on the CPU.
-
-    Returns:
-        One record a text, in their order.
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
@@ -221,7 +218,6 @@ def _phase_ends(phases: Phases | None, steps: Sequence[int]) -> list[int]:
 
 
 def _require_fit(model: TransformerBridge, texts: Sequence[MapText]) -> None:
-    """Checks that a model has positions and embeddings for all tokens of some texts."""
     n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
     for text in texts:
         if len(text) > n_ctx:

@@ -118,5 +118,4 @@ def _phases(phases: Phases | None, steps: Sequence[int]) -> list[dict[str, Any]]
 
 
 def _at_steps(curve: Mapping[int, float], steps: Sequence[int]) -> list[float | None]:
-    """A curve at the checkpoints; None where nothing was measured."""
     return [round(float(curve[step]), 4) if step in curve else None for step in steps]

@@ -36,7 +36,7 @@ def dead_hooks(
 
     Args:
         model: Any TransformerLens model; it is left as it was.
-        names: Names of hook points.
+        names: Hook points.
         tokens: Something to read.
         gradient: Only a gradient counts.
     """
@@ -93,13 +93,11 @@ def require_live(
     *,
     gradient: bool = False,
 ) -> None:
-    """Checks that edits at some hook points have an effect.
-
-    Models of ours need no check: all of their hook points are live.
+    """Checks that edits at some hook points have an effect; those of our own models all have.
 
     Args:
         model: Any TransformerLens model.
-        names: Names of hook points.
+        names: Hook points.
         tokens: Something to read; a few token ids by default.
         gradient: Check that the logits have a gradient there.
 

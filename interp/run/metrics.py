@@ -32,11 +32,7 @@ class MetricsWriter:
             self._lines.append(json.dumps({name: row[name] for name in COLUMNS}) + "\n")
 
     def flush(self) -> None:
-        """Appends what was added to the file.
-
-        Raises:
-            StorageError: the disk is full; a line that got there in part is dropped on resuming.
-        """
+        """Appends what was added to the file; a line cut off by a full disk is dropped on resuming."""
         if self._lines:
             with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(self._lines))
@@ -44,12 +40,7 @@ class MetricsWriter:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drops what a killed process wrote after the state that training resumes from.
-
-    Args:
-        path: The metrics file.
-        step: The step of that state, which was saved after its measurement.
-    """
+    """Drops what a killed process wrote after the state, at `step`, that training resumes from."""
     kept = []
     for line, row in _observations(path):
         # The training loss of a step comes from the update that leaves it, so after its state.

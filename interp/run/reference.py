@@ -47,11 +47,7 @@ def resolve_reference(config: Config, reference: "Run | None") -> Config:
 
 
 def reference_patch(config: Config, reference: "Run", device: torch.device) -> AttentionPatch:
-    """The patch that a run with these settings is trained with.
-
-    Raises:
-        CheckpointError: the reference has no checkpoint at the step.
-    """
+    """The patch that a run with these settings is trained with; raises as `Run.model`."""
     patching = config.patching
     model = reference.model(patching.reference_step, device)
     return AttentionPatch(model.requires_grad_(False), patching.layers, patching.heads)

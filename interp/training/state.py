@@ -27,11 +27,7 @@ def write_state(
 def load_state(
     path: Path, config: Config, model: TransformerBridge, optimizer: torch.optim.AdamW
 ) -> int:
-    """Loads what `write_state` wrote into a model and its optimizer, and returns the step.
-
-    Raises:
-        CheckpointError: the file is damaged, or the state of another run.
-    """
+    """Loads what `write_state` wrote and returns the step; a CheckpointError if damaged or foreign."""
     remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
     try:
         tensors, metadata = read_tensors(path)
