@@ -6,7 +6,7 @@ Weights go through safetensors and everything else through text formats: nothing
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,18 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
             "another program. Choose another checkpoint, or make the file again (a run: train it with "
             "--overwrite)."
         ) from error
+
+
+def refuse_foreign(out: Path, ours: Collection[str] = ()) -> set[str]:
+    """The names in a folder for a run; refuses one with files that are no run's (`ours` may be there)."""
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    foreign = [n for n in present - set(ours) if not n.endswith(_PART) and not n.startswith(".")]
+    if "config.yaml" not in present and foreign:
+        raise RunError(
+            f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
+            "folder with --out."
+        )
+    return present
 
 
 @contextmanager

@@ -24,12 +24,7 @@ from interp.associative_memory.config import (
 from interp.associative_memory.model import AssociativeMemory, recall_logits, recall_loss
 from interp.associative_memory.pairs import Pairs, finetuning_samples, pretraining_samples
 from interp.associative_memory.run import AssociativeMemoryRun
-from interp.associative_memory.training import (
-    changed_settings,
-    expected_seconds,
-    measure,
-    train,
-)
+from interp.associative_memory.training import changed_settings, expected_seconds, measure, train
 
 __all__ = [
     "AssociativeMemory",

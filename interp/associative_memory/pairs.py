@@ -61,12 +61,7 @@ class Pairs:
 def pretraining_samples(
     config: AssociativeMemoryConfig, block: int
 ) -> Int[np.ndarray, "step sample"]:
-    """Which pairs are shown in a block of pre-training steps: old ones, uniformly.
-
-    Args:
-        config: The run.
-        block: Which block of `BLOCK` steps, from 0.
-    """
+    """Which pairs are shown in a block of `BLOCK` pre-training steps: old ones, uniformly."""
     generator = np.random.default_rng([config.seed, _PRETRAINING, block])
     return generator.integers(config.pretraining.n_pairs, size=(BLOCK, config.optimizer.batch_size))
 
@@ -74,14 +69,10 @@ def pretraining_samples(
 def finetuning_samples(
     config: AssociativeMemoryConfig, block: int
 ) -> Int[np.ndarray, "step sample"]:
-    """Which pairs are shown in a block of fine-tuning steps.
+    """Which pairs are shown in a block of `BLOCK` fine-tuning steps.
 
     Each sample by itself is an old pair with probability w n_pairs / (w n_pairs + n_new), where w is
     the replay weight, and else a new one; within either every pair is equally likely.
-
-    Args:
-        config: The run.
-        block: Which block of `BLOCK` steps, from 0.
     """
     generator = np.random.default_rng([config.seed, _FINETUNING, block])
     n_old, n_new = config.pretraining.n_pairs, config.finetuning.n_new
@@ -95,7 +86,6 @@ def finetuning_samples(
 def _on_sphere(
     generator: np.random.Generator, count: int, width: int
 ) -> Float[np.ndarray, "point d_model"]:
-    """Points drawn uniformly on the unit sphere, in single precision."""
     points = generator.standard_normal((count, width))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     return points.astype(np.float32)

@@ -29,14 +29,13 @@ _WEIGHTS = {"pretraining": "pretrained.safetensors", "finetuning": "finetuned.sa
 
 
 class AssociativeMemoryRun:
-    """A run's settings, measurements and weights.
-
-    Args:
-        path: Its folder.
-    """
+    """A run's settings, measurements and weights in the folder `path`."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.finished_path = self.path / "finished.json"
 
     @classmethod
     def load(cls, path: Path | str) -> "AssociativeMemoryRun":
@@ -54,21 +53,6 @@ class AssociativeMemoryRun:
         _ = run.config
         return run
 
-    @property
-    def config_path(self) -> Path:
-        """The settings' file."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        """The metrics' file."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def finished_path(self) -> Path:
-        """Present once training has ended."""
-        return self.path / "finished.json"
-
     def weights_path(self, phase: str) -> Path:
         """The file of the weights at the end of a phase, "pretraining" or "finetuning"."""
         return self.path / _WEIGHTS[phase]
@@ -81,11 +65,7 @@ class AssociativeMemoryRun:
 
     @cached_property
     def config(self) -> AssociativeMemoryConfig:
-        """The run's settings.
-
-        Raises:
-            RunError: they are not those of an associative memory.
-        """
+        """The run's settings."""
         try:
             return AssociativeMemoryConfig.from_yaml(self.config_path.read_text(encoding="utf-8"))
         except (ConfigError, UnicodeDecodeError) as error:
@@ -99,10 +79,7 @@ class AssociativeMemoryRun:
 
         `phase` is "pretraining" or "finetuning", and `step` counts from the beginning of the phase;
         `split` is "old" or "new" pairs; `metric` is "accuracy" (share of keys whose value has the
-        highest logit) or "loss" (nats).
-
-        Raises:
-            RunError: the file is missing or damaged.
+        highest logit) or "loss" (nats). A RunError if the file is missing or damaged.
         """
         try:
             lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
@@ -146,12 +123,9 @@ class AssociativeMemoryRun:
             norm of the change as a share of the norm before.
         """
         before, after = self.model("pretraining"), self.model("finetuning")
-        rows = []
+        tables = []
         for part in ("key", "value"):
             old, new = getattr(before, f"{part}s"), getattr(after, f"{part}s")
             moved = ((new - old).norm(dim=1) / old.norm(dim=1)).tolist()
-            rows += [
-                {"neuron": neuron, "part": part, "value": value}
-                for neuron, value in enumerate(moved)
-            ]
-        return pd.DataFrame(rows)
+            tables.append(pd.DataFrame({"neuron": range(len(moved)), "part": part, "value": moved}))
+        return pd.concat(tables, ignore_index=True)

@@ -8,24 +8,26 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory, recall_logits, recall_loss
-from interp.associative_memory.pairs import (
-    BLOCK,
-    Pairs,
-    finetuning_samples,
-    pretraining_samples,
-)
-from interp.associative_memory.run import PHASES, AssociativeMemoryRun
+from interp.associative_memory.pairs import BLOCK, Pairs, finetuning_samples, pretraining_samples
+from interp.associative_memory.run import AssociativeMemoryRun
 from interp.config import differences
 from interp.errors import DivergedError, RunError
-from interp.files import folder_lock, remove_parts, write_json, write_tensors, write_text
-from interp.progress import Progress, parts, showing, silent
+from interp.files import (
+    folder_lock,
+    refuse_foreign,
+    remove_parts,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from interp.progress import Progress, parts, showing
 from interp.threads import using_threads
 
 
@@ -52,7 +54,7 @@ def train(
         StorageError: a file could not be written.
     """
     out = Path(out)
-    _refuse_foreign(out)  # before a lock is put into it
+    refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = AssociativeMemoryRun(out)
         if run.config_path.exists():
@@ -79,35 +81,21 @@ def expected_seconds(config: AssociativeMemoryConfig) -> float:
 
 
 def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]:
-    """In what the run in a folder differs from these settings, one line each.
-
-    Raises:
-        RunError: the folder holds no run of an associative memory.
-    """
+    """In what the run in a folder differs from these settings, one line each."""
     return differences(config, AssociativeMemoryRun.load(folder).config)
 
 
 def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], float]:
     """Accuracy (share) and loss (nats) on all old and on all new pairs, by (split, metric)."""
-    found = {}
+    measured = {}
     with torch.no_grad():
         logits = recall_logits(model, pairs.keys, pairs.values)
         losses = torch.nn.functional.cross_entropy(logits, pairs.answers, reduction="none")
         right = (logits.argmax(dim=1) == pairs.answers).double()
         for split in ("old", "new"):
-            found[split, "accuracy"] = right[pairs.split(split)].mean().item()
-            found[split, "loss"] = losses[pairs.split(split)].double().mean().item()
-    return found
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Refuses a folder with files that are no run's."""
-    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    foreign = sorted(name for name in present if not name.startswith("."))
-    if foreign and "config.yaml" not in present:
-        raise RunError(
-            f"{out} holds files but no run ({', '.join(foreign[:4])}). Choose an empty or new folder."
-        )
+            measured[split, "accuracy"] = right[pairs.split(split)].mean().item()
+            measured[split, "loss"] = losses[pairs.split(split)].double().mean().item()
+    return measured
 
 
 def _require_same(config: AssociativeMemoryConfig, out: Path, resume: bool) -> None:
@@ -130,66 +118,55 @@ def _train(config: AssociativeMemoryConfig, run: AssociativeMemoryRun, progress:
     pre, fine = config.pretraining, config.finetuning
     rows: list[dict[str, Any]] = []
     progress(0.0)
-    of_phases = parts(progress, [pre.n_steps, fine.n_steps])
+    first, second = parts(progress, [pre.n_steps, fine.n_steps])
 
     def cosine(step: int) -> float:
         return pre.learning_rate * 0.5 * (1 + math.cos(math.pi * step / pre.n_steps))
 
+    _train_phase("pretraining", model, pairs, config, cosine, pretraining_samples, rows, first, run)
     _train_phase(
-        "pretraining", model, pairs, config, pre.n_steps, cosine,
-        lambda block: pretraining_samples(config, block), pre.measured_steps(), rows, of_phases[0],
+        "finetuning", model, pairs, config, lambda step: fine.learning_rate, finetuning_samples, rows,
+        second, run,
     )  # fmt: skip
-    _write_weights(run, "pretraining", model)
-    _train_phase(
-        "finetuning", model, pairs, config, fine.n_steps, lambda step: fine.learning_rate,
-        lambda block: finetuning_samples(config, block), fine.measured_steps(), rows, of_phases[1],
-    )  # fmt: skip
-    _write_weights(run, "finetuning", model)
     write_text(run.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
     write_json(
         run.finished_path, {"pretraining_steps": pre.n_steps, "finetuning_steps": fine.n_steps}
     )
 
 
-def _write_weights(run: AssociativeMemoryRun, phase: str, model: AssociativeMemory) -> None:
-    note = {"format": "interp associative memory 1", "phase": phase}
-    write_tensors(run.weights_path(phase), dict(model.named_parameters()), note)
-
-
 def _train_phase(
-    phase: str,
+    phase: Literal["pretraining", "finetuning"],
     model: AssociativeMemory,
     pairs: Pairs,
     config: AssociativeMemoryConfig,
-    n_steps: int,
     learning_rate: Callable[[int], float],
-    samples: Callable[[int], np.ndarray],
-    measured: list[int],
+    samples: Callable[[AssociativeMemoryConfig, int], np.ndarray],
     rows: list[dict[str, Any]],
-    progress: Progress = silent,
+    progress: Progress,
+    run: AssociativeMemoryRun,
 ) -> None:
     """One phase, with an optimizer of its own; what is measured is added to `rows`."""
-    assert phase in PHASES
     optimizer = _adamw(model, config)
-    due = set(measured)
+    settings = config.pretraining if phase == "pretraining" else config.finetuning
+    n_steps, due = settings.n_steps, set(settings.measured_steps())
     shown = torch.empty(0, dtype=torch.int64)
     for step in range(n_steps + 1):
         if step in due:
-            found = measure(model, pairs)
-            if not all(math.isfinite(value) for value in found.values()):
+            measured = measure(model, pairs)
+            if not all(math.isfinite(value) for value in measured.values()):
                 raise DivergedError(
                     f"The loss became NaN or infinite before step {step} of {phase}; use a lower "
                     f"learning rate ({phase}.learning_rate)."
                 )
             rows += [
                 {"phase": phase, "step": step, "split": split, "metric": metric, "value": value}
-                for (split, metric), value in found.items()
+                for (split, metric), value in measured.items()
             ]
             progress(step / n_steps, f"{phase}, step {step:,} of {n_steps:,}")
         if step == n_steps:
             break
         if step % BLOCK == 0:
-            shown = torch.from_numpy(samples(step // BLOCK))
+            shown = torch.from_numpy(samples(config, step // BLOCK))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         chosen = shown[step % BLOCK]
@@ -197,17 +174,13 @@ def _train_phase(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    note = {"format": "interp associative memory 1", "phase": phase}
+    write_tensors(run.weights_path(phase), dict(model.named_parameters()), note)
 
 
 def _adamw(model: AssociativeMemory, config: AssociativeMemoryConfig) -> torch.optim.AdamW:
     """AdamW; only weights decay, not biases."""
     settings = config.optimizer
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim == 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], betas=betas, fused=True
-    )
+    decay = {2: settings.weight_decay, 1: 0.0}  # by the number of axes
+    groups = [{"params": [p], "weight_decay": decay[p.ndim]} for p in model.parameters()]
+    return torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True)

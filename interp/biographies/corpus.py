@@ -64,7 +64,7 @@ class Batch:
 
     Attributes:
         individuals: Who each biography is about.
-        tokens: The token ids.
+        tokens: Token ids.
         kind: A `TokenKind` per token.
         attribute: Which attribute the token's sentence is about (index in `ATTRIBUTES`), -1
             outside of sentences.
@@ -167,11 +167,7 @@ class Corpus:
         return corpus
 
     def require_context(self, n_ctx: int) -> None:
-        """Checks that every biography that can be drawn fits into a context.
-
-        Raises:
-            ConfigError: the longest does not.
-        """
+        """Refuses (ConfigError) a context that is shorter than the longest biography."""
         if self.longest > n_ctx:
             raise ConfigError(
                 f"The longest biography of this population has {self.longest} tokens, but the "
@@ -233,12 +229,7 @@ class Corpus:
         return [self._tokens[start : start + length].tolist() for start, length in slices]
 
     def batch(self, step: int, size: int) -> Batch:
-        """The training batch of a step: a pure function of the corpus and `step`.
-
-        Args:
-            step: The training step, from 0.
-            size: Number of biographies.
-        """
+        """The `size` biographies of a training step: a pure function of the corpus and `step`."""
         generator = np.random.default_rng([_TRAINING_STREAM, self.seed, step])
         individuals = self.sampler.draw(generator, step, size)
         return self._draw(generator, individuals, "train")
@@ -315,44 +306,39 @@ class Corpus:
         row_starts = np.arange(size) * width - (np.cumsum(row_lengths) - row_lengths)
         target = np.arange(total) + np.repeat(row_starts, row_lengths)
 
+        in_name = range(len(NAME_PARTS))
         sentence = np.repeat(np.arange(_N_ATTRIBUTES), _N_SLICES)
-        slice_sentence = np.concatenate([[-1], sentence]).astype(np.int8)
-        slice_sentence = np.broadcast_to(slice_sentence, lengths.shape)
-        told = np.repeat(order, _N_SLICES, axis=1)
-        slice_attribute = np.concatenate([np.full((size, 1), -1), told], axis=1).astype(np.int8)
-        slice_part = np.full(1 + _N_ATTRIBUTES * _N_SLICES, -1, dtype=np.int8)
-        in_name = np.arange(len(NAME_PARTS))
-        for index in range(_N_ATTRIBUTES):
-            slice_part[1 + index * _N_SLICES + _FIRST_NAME + in_name] = in_name
-            slice_part[1 + index * _N_SLICES + _VALUE] = 0
-        is_value = np.zeros(len(slice_part), dtype=bool)
-        is_value[1 + _VALUE :: _N_SLICES] = True
-        flat_part = np.repeat(np.broadcast_to(slice_part, lengths.shape).ravel(), flat_lengths)
-        in_value = np.repeat(np.broadcast_to(is_value, lengths.shape).ravel(), flat_lengths)
-        flat_part = np.where(in_value, within, flat_part).astype(np.int8)
+        parts = np.tile([-1, *in_name, -1, -1, -1], _N_ATTRIBUTES)
+        value = np.tile(np.arange(_N_SLICES) == _VALUE, _N_ATTRIBUTES).astype(int)
+
+        def per_slice(values: np.ndarray) -> np.ndarray:
+            """A number of every slice, at every token of it; `<bos>` has -1."""
+            rows = np.broadcast_to(values, (size, _N_ATTRIBUTES * _N_SLICES))
+            with_bos = np.concatenate([np.full((size, 1), -1), rows], axis=1).astype(np.int8)
+            return np.repeat(with_bos.ravel(), flat_lengths)
 
         def padded(values: np.ndarray, fill: int) -> Tensor:
             out = np.full(size * width, fill, dtype=values.dtype)
             out[target] = values
             return torch.from_numpy(out.reshape(size, width))
 
-        def of_attribute(values: Integer[np.ndarray, "batch slice"], place: int) -> Tensor:
+        def by_attribute(values: Integer[np.ndarray, "batch slice"], place: int) -> Tensor:
             by_sentence = values[:, 1:].reshape(size, _N_ATTRIBUTES, _N_SLICES)[..., place]
             return torch.from_numpy(np.take_along_axis(by_sentence, place_of, axis=1))
 
-        name_length = sum(
-            of_attribute(lengths, _FIRST_NAME + part) for part in range(len(NAME_PARTS))
-        )
+        name_length = sum(by_attribute(lengths, _FIRST_NAME + part) for part in in_name)
         return Batch(
             individuals=torch.from_numpy(np.asarray(individuals, dtype=np.int64)),
             tokens=padded(self._tokens[source], self.tokenizer.pad_token_id),
             kind=padded(self._kinds[source], TokenKind.PADDING),
-            attribute=padded(np.repeat(slice_attribute.ravel(), flat_lengths), -1),
-            sentence=padded(np.repeat(slice_sentence.ravel(), flat_lengths), -1),
-            part=padded(flat_part, -1),
+            attribute=padded(per_slice(np.repeat(order, _N_SLICES, axis=1)), -1),
+            sentence=padded(per_slice(sentence), -1),
+            part=padded(
+                np.where(per_slice(value) == 1, within, per_slice(parts)).astype(np.int8), -1
+            ),
             templates=torch.from_numpy(wordings.astype(np.int64)),
-            name_start=of_attribute(columns, _FIRST_NAME),
+            name_start=by_attribute(columns, _FIRST_NAME),
             name_length=torch.as_tensor(name_length),
-            value_start=of_attribute(columns, _VALUE),
-            value_length=of_attribute(lengths, _VALUE),
+            value_start=by_attribute(columns, _VALUE),
+            value_length=by_attribute(lengths, _VALUE),
         )

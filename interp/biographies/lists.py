@@ -5,14 +5,7 @@ from importlib.resources import files
 
 from interp.config import PopulationConfig
 
-ATTRIBUTES = (
-    "birth_place",
-    "birth_date",
-    "current_location",
-    "university",
-    "major",
-    "company",
-)
+ATTRIBUTES = ("birth_place", "birth_date", "current_location", "university", "major", "company")
 """The six attributes, in the order used for every axis named `attribute`."""
 
 NAME_PARTS = ("first", "middle", "last")

@@ -140,14 +140,15 @@ class Population:
             lambda other: _in_order(wanted, other.split()),
             lambda other: text in other,
         ):
-            found = [individual for individual, other in enumerate(lowered) if fits(other)]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                listed = "; ".join(f"{everybody[i]} ({i})" for i in found[:_N_LISTED])
-                more = f"; and {len(found) - _N_LISTED:,} more" if len(found) > _N_LISTED else ""
+            matches = [individual for individual, other in enumerate(lowered) if fits(other)]
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                listed = "; ".join(f"{everybody[i]} ({i})" for i in matches[:_N_LISTED])
+                n_more = len(matches) - _N_LISTED
+                more = f"; and {n_more:,} more" if n_more > 0 else ""
                 raise RunError(
-                    f"{len(found):,} people of this population have {name!r} in their name: "
+                    f"{len(matches):,} people of this population have {name!r} in their name: "
                     f"{listed}{more}. Give more of the name, or the index in brackets."
                 )
         raise RunError(

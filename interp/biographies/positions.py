@@ -10,6 +10,7 @@ that is read is in a set. Without such a position, every sentence is its own.
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
@@ -50,13 +51,10 @@ class _View:
     def ends(self, *, last: bool) -> PositionMask:
         """The first or last token of every name."""
         name = self.kind(TokenKind.NAME)
-        neighbour = torch.zeros_like(name)
         same = self.spans.sentence[:, 1:] == self.spans.sentence[:, :-1]
         if last:
-            neighbour[:, :-1] = self.spans.is_kind(TokenKind.NAME)[:, 1:] & same
-        else:
-            neighbour[:, 1:] = name[:, :-1] & same
-        return name & ~neighbour
+            return name & ~F.pad(self.spans.is_kind(TokenKind.NAME)[:, 1:] & same, (0, 1))
+        return name & ~F.pad(name[:, :-1] & same, (1, 0))
 
     def inner(self) -> PositionMask:
         """Name tokens that are neither the first nor the last of their name."""

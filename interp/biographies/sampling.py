@@ -8,7 +8,7 @@ the run: its `Stages` are written down in the run's metrics, and read from there
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -16,15 +16,14 @@ from jaxtyping import Float, Integer
 from interp.config import Config
 
 Individuals = Integer[np.ndarray, " individual"]
+Drawn = Integer[np.ndarray, " {size}"]
 
 
 @runtime_checkable
 class Sampler(Protocol):
     """Draws the individuals of a batch."""
 
-    def draw(
-        self, generator: np.random.Generator, step: int, size: int
-    ) -> Integer[np.ndarray, " {size}"]:
+    def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """The `size` individuals of training step `step`, from this generator's stream only."""
 
 
@@ -35,9 +34,7 @@ class Uniform:
         self.n = n
         self.start = start
 
-    def draw(
-        self, generator: np.random.Generator, step: int, size: int
-    ) -> Integer[np.ndarray, " {size}"]:
+    def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """See `Sampler.draw`."""
         return generator.integers(self.start, self.start + self.n, size=size)
 
@@ -50,9 +47,7 @@ class Weighted:
         self._cumulative = np.cumsum(self.probabilities)
         self._cumulative[-1] = 1.0
 
-    def draw(
-        self, generator: np.random.Generator, step: int, size: int
-    ) -> Integer[np.ndarray, " {size}"]:
+    def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """See `Sampler.draw`."""
         return np.searchsorted(self._cumulative, generator.random(size), side="right")
 
@@ -70,29 +65,16 @@ def celebrities(n: int, n_celebrities: int, weight: float) -> Weighted:
 
 
 class Replay:
-    """Fine-tuning on some people while others are shown again.
+    """Fine-tuning on some people (weight 1 each) while others are replayed (`weight` each, if any)."""
 
-    Args:
-        people: Those whom fine-tuning is on, with weight 1 each.
-        others: Those who are replayed.
-        weight: The weight of each of these; None: they are not replayed.
-    """
-
-    def __init__(
-        self,
-        people: Integer[np.ndarray, " people"],
-        others: Integer[np.ndarray, " others"],
-        weight: float | None,
-    ) -> None:
+    def __init__(self, people: Individuals, others: Individuals, weight: float | None) -> None:
         self.people = people
         self.others = others
         replayed = (weight or 0.0) * len(others)
         self.share = replayed / (replayed + len(people))
         """Of the biographies, how many are about others."""
 
-    def draw(
-        self, generator: np.random.Generator, step: int, size: int
-    ) -> Integer[np.ndarray, " {size}"]:
+    def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """See `Sampler.draw`."""
         replayed = generator.random(size) < self.share
         place = generator.random(size)
@@ -104,12 +86,7 @@ class Replay:
 
 
 class Stages:
-    """A schedule: one sampler from each of some steps on, until the next begins.
-
-    Args:
-        steps: Where each stage begins; the first is 0.
-        samplers: The sampler of each.
-    """
+    """A schedule: one sampler from each of some steps on (the first is 0), until the next begins."""
 
     def __init__(self, steps: Sequence[int], samplers: Sequence[Sampler]) -> None:
         if not steps or steps[0] != 0 or len(steps) != len(samplers):
@@ -126,9 +103,7 @@ class Stages:
         self.steps.append(step)
         self.samplers.append(sampler)
 
-    def draw(
-        self, generator: np.random.Generator, step: int, size: int
-    ) -> Integer[np.ndarray, " {size}"]:
+    def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """See `Sampler.draw`."""
         return self.at(step).draw(generator, step, size)
 
@@ -160,42 +135,27 @@ def finetuned_individuals(config: Config) -> Individuals:
 
 
 def sampler(config: Config, stages: Sequence[tuple[int, int]] = ()) -> Sampler:
-    """The sampler of a run.
-
-    Args:
-        config: The run's settings.
-        stages: Of an adaptive schedule, the steps at which it showed more people, and how many.
-    """
+    """The sampler of a run; `stages`: when an adaptive schedule showed more people, and how many."""
     n = config.population.n_individuals
     if config.finetuning.on:
         people = finetuned_individuals(config)
         others = np.setdiff1d(np.arange(n), people)
         return Replay(people, others, config.finetuning.replay_weight)
-    sampling = config.sampling
+    sampling: Any = config.sampling  # each kind has the settings that it needs
     match sampling.kind:
         case "power_law":
-            assert sampling.exponent is not None  # the settings see to that, here and below
             return power_law(n, sampling.exponent)
         case "celebrities":
-            assert sampling.n_celebrities is not None
-            assert sampling.weight_celebrities is not None
             return celebrities(n, sampling.n_celebrities, sampling.weight_celebrities)
         case "warm_up":
-            assert sampling.indiv_warmup is not None
-            assert sampling.epochs_warmup is not None
             until = round(sampling.epochs_warmup * n / config.training.batch_size)
-            everybody = Uniform(n)
             if until == 0:
-                return everybody
-            return Stages([0, until], [Uniform(sampling.indiv_warmup), everybody])
+                return Uniform(n)
+            return Stages([0, until], [Uniform(sampling.indiv_warmup), Uniform(n)])
         case "sequential":
-            assert sampling.n_groups is not None
-            assert sampling.n_repeats is not None
             n_steps = config.training.n_steps
             return sequential(n, sampling.n_groups, sampling.n_repeats, n_steps)
         case "adaptive":
-            assert sampling.indiv_warmup is not None
             begun = [(0, sampling.indiv_warmup), *stages]
             return Stages([step for step, _ in begun], [Uniform(count) for _, count in begun])
-        case "uniform":
-            return Uniform(n)
+    return Uniform(n)

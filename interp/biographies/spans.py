@@ -134,11 +134,7 @@ class Spans:
 
     @classmethod
     def stack(cls, parts: "Sequence[Spans]") -> "Spans":
-        """Several spans as one batch, padded on the right to the longest.
-
-        Raises:
-            ArgumentError: there are none.
-        """
+        """Several spans (at least one) as one batch, padded on the right to the longest."""
         if not parts:
             raise ArgumentError("There are no spans to put together; give at least one.")
         width = max(part.kind.shape[1] for part in parts)
@@ -155,10 +151,7 @@ class Spans:
 
     def is_kind(self, *kinds: TokenKind) -> Bool[Tensor, "batch position"]:
         """Which tokens are of one of these kinds."""
-        found = torch.zeros_like(self.kind, dtype=torch.bool)
-        for kind in kinds:
-            found |= self.kind == kind
-        return found
+        return torch.isin(self.kind, torch.tensor(kinds, dtype=torch.uint8).to(self.kind))
 
     @property
     def name_start(self) -> Int64[Tensor, "batch sentence"]:
@@ -192,7 +185,6 @@ class Spans:
         return F.pad(self.sentence[:, 1:].long(), (0, 1), value=-1)
 
     def _outermost(self, kind: TokenKind, *, last: bool) -> Int64[Tensor, "batch sentence"]:
-        """Position of the first or last token of a kind in each sentence, -1 where there is none."""
         n_sentences = int(self.sentence.max()) + 1 if self.sentence.numel() else 0
         width = self.kind.shape[1]
         chosen = self.is_kind(kind) & (self.sentence >= 0)

@@ -56,12 +56,7 @@ def vocabulary(config: PopulationConfig) -> list[str]:
 def build_tokenizer(
     population: PopulationConfig, config: TokenizerConfig
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer of a population; it puts `<bos>` in front of every text.
-
-    Args:
-        population: Which names and values need tokens.
-        config: Words, or subwords learned from those same words ("bpe").
-    """
+    """The tokenizer of a population's names and values; it puts `<bos>` in front of every text."""
     if config.kind == "word":
         words_by_id = vocabulary(population)
         model = models.WordLevel({word: i for i, word in enumerate(words_by_id)}, unk_token=UNK)
@@ -112,11 +107,7 @@ def _adds_bos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes a tokenizer's files into a folder, each atomically, `tokenizer.json` last.
-
-    Raises:
-        StorageError: a file could not be written.
-    """
+    """Writes a tokenizer's files into a folder, each atomically, `tokenizer.json` last."""
     with storage_errors(folder), tempfile.TemporaryDirectory() as elsewhere:
         tokenizer.save_pretrained(elsewhere)
         for path in sorted(Path(elsewhere).iterdir(), key=lambda p: p.name == "tokenizer.json"):

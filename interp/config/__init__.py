@@ -15,12 +15,7 @@ from interp.config.data import (
 from interp.config.model import ModelConfig
 from interp.config.other_runs import OWN_PATTERNS, FinetuningConfig, PatchingConfig
 from interp.config.run import Config
-from interp.config.training import (
-    EvaluationConfig,
-    LoggingConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
+from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
     "LIST_SIZES",

@@ -30,15 +30,12 @@ class RunConfig(Settings):
     """Base of the settings of one run, whole: read from YAML, written as such, changed by dotted name."""
 
     def with_settings(self: AnyConfig, **settings: Any) -> AnyConfig:
-        """A copy with settings replaced, each by its dotted name.
+        """A copy with settings replaced, each by its dotted name; a ConfigError as in `parse`.
 
         Example:
             >>> from interp import Config
             >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
             4
-
-        Raises:
-            ConfigError: a name is unknown, or a value cannot work.
         """
         values = self.model_dump(mode="json")
         known = set(flatten(values))
@@ -82,11 +79,7 @@ class RunConfig(Settings):
 
     @classmethod
     def from_yaml(cls: type[AnyConfig], text: str) -> AnyConfig:
-        """The inverse of `to_yaml`.
-
-        Raises:
-            ConfigError: not YAML, an unknown setting, or a value that cannot work.
-        """
+        """The inverse of `to_yaml`; a ConfigError for text that is no YAML, and as in `parse`."""
         try:
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -98,10 +91,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, keyed by dotted names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        name = f"{prefix}{name}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
 
 
@@ -116,18 +107,13 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
 
 
 def describe(model: type[Settings], error: ValidationError) -> str:
-    """A pydantic error in one line a setting.
-
-    Args:
-        model: What was to be read; its default values name the settings that there are.
-        error: What pydantic says.
-    """
+    """A pydantic error about `model` in one line a setting."""
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = flatten(model().model_dump(mode="json"))
             lines.append(f"There is no setting {name!r}.{suggest(name, known)}")
-            continue
-        lines.append(f"{name}: {item['msg']} (got {item['input']!r}).")
+        else:
+            lines.append(f"{name}: {item['msg']} (got {item['input']!r}).")
     return "\n".join(lines)

@@ -94,23 +94,17 @@ class SamplingConfig(Settings):
     def _settings_of_kind(self) -> "SamplingConfig":
         wanted = SAMPLING_SETTINGS[self.kind]
         given = {n for n in type(self).model_fields if n != "kind" and getattr(self, n) is not None}
-        if foreign := sorted(given - set(wanted)):
-            kinds = {
-                n: [k for k, names in SAMPLING_SETTINGS.items() if n in names] for n in foreign
-            }
+        wrong = []
+        for name in sorted(given - set(wanted)):
+            kinds = " and ".join(k for k, names in SAMPLING_SETTINGS.items() if name in names)
+            wrong.append(f"{name}={getattr(self, name)}, which belongs to {kinds} only")
+        if wrong:
             raise ConfigError(
-                f"sampling: kind={self.kind!r} with "
-                + "; ".join(
-                    f"{n}={getattr(self, n)}, which belongs to {' and '.join(kinds[n])} only"
-                    for n in foreign
-                )
-                + f". {self.kind!r} has {', '.join(wanted) or 'no settings'}."
+                f"sampling: kind={self.kind!r} with {'; '.join(wrong)}. {self.kind!r} has "
+                f"{', '.join(wanted) or 'no settings'}."
             )
-        if missing := [n for n in wanted if n not in given]:
-            raise ConfigError(
-                f"sampling: kind={self.kind!r} needs {', '.join(f'sampling.{n}' for n in missing)}; "
-                "set it."
-            )
+        if missing := [f"sampling.{n}" for n in wanted if n not in given]:
+            raise ConfigError(f"sampling: kind={self.kind!r} needs {', '.join(missing)}; set it.")
         return self
 
 

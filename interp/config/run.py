@@ -9,12 +9,7 @@ from interp.config.base import RunConfig, flatten
 from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, PatchingConfig
-from interp.config.training import (
-    EvaluationConfig,
-    LoggingConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
+from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 from interp.errors import ConfigError
 
 
@@ -111,12 +106,8 @@ class Config(RunConfig):
 
     def seed_of(self, part: Literal["population", "model", "training"]) -> int:
         """The seed of one part: its own where it has one, else the run's."""
-        own = {
-            "population": self.population.seed,
-            "model": self.model.seed,
-            "training": self.training.seed,
-        }[part]
-        return self.seed if own is None else own
+        seed: int | None = getattr(self, part).seed
+        return self.seed if seed is None else seed
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all but logging.

@@ -29,9 +29,8 @@ def map_text(
     Args:
         people: A corpus, or what has one: a run.
         individual: Whom it is about; held-out people are allowed.
-        wordings: "evaluation" for sentences from templates never seen with this person, "train" for
-            those of training.
-        draw: Another number gives other sentences in another order.
+        wordings: As in `Corpus.biographies`.
+        draw: As there.
 
     Raises:
         ArgumentError: no such individual or wordings, or a draw below 0.
@@ -46,14 +45,14 @@ def map_text(
     batch = corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
     values = population.facts(individual)
     starts, lengths = batch.value_start[0].tolist(), batch.value_length[0].tolist()
-    parts = zip(batch.kind[0].tolist(), batch.part[0].tolist(), strict=True)
+    marks = zip(batch.kind[0].tolist(), batch.part[0].tolist(), strict=True)
     return MapText(
         individual,
         population.name(individual),
         batch.tokens[0],
         Spans.of(batch),
         tuple(words_by_id(corpus.tokenizer, batch.tokens[0].tolist())),
-        tuple(_part(kind, part) for kind, part in parts),
+        tuple(_part(kind, part) for kind, part in marks),
         tuple(
             Fact(name.replace("_", " "), values[name], start - 1, length)
             for start, length, name in sorted(zip(starts, lengths, ATTRIBUTES, strict=True))

@@ -9,11 +9,11 @@ differences of nearly zero take little room once compressed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8, UInt16
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
@@ -37,7 +37,7 @@ class MapRecord:
         text: The text.
         steps: The checkpoints, increasing.
         patterns: Attention weights in one byte each (see the module): differences from the checkpoint
-            before, by checkpoint, layer, head and place in the lower triangle, row by row.
+            before; the lower triangle is stored row by row.
         own: Probability of the token that comes next, in steps of 1/255, at every position; 0 at the
             last, which nothing follows.
         top: The token that is predicted to come next at every position, as its id.
@@ -64,9 +64,8 @@ class MapRecord:
         """
         place = {token: index for index, token in enumerate(words)}
         top = np.vectorize(place.__getitem__, otypes=[np.uint16])(self.top)
-        parts = []
-        for own, probability, word in zip(self.own, self.top_probability, top, strict=True):
-            parts += [own.tobytes(), probability.tobytes(), _low_byte_first(word)]
+        rows = zip(self.own, self.top_probability, top.astype("<u2"), strict=True)
+        parts = [part.tobytes() for row in rows for part in row]
         return {"patterns": self.patterns.tobytes(), "predictions": b"".join(parts)}
 
 
@@ -82,8 +81,8 @@ def map_steps(
         series: A run, models by step, or another series (see `interp.series`). Layers and heads are
             counted on its first model.
         texts: The texts that are to be recorded.
-        budget: Bytes that all maps together may take, before compression. At least those checkpoints
-            that are always kept are returned, even if they take more.
+        budget: Bytes that all maps together may take, before compression. The checkpoints that are
+            always kept may take more.
         device: Where the first model goes; see `models_at`.
 
     Raises:
@@ -117,12 +116,9 @@ def record_maps(
 
     Args:
         series: A run, models by step, or another series (see `interp.series`).
-        texts: The texts.
+        texts: The texts; there is a record of each, in their order.
         steps: The checkpoints; all by default.
         device: Where to compute; where the models are by default, those of a run on the CPU.
-
-    Returns:
-        One record a text, in their order.
 
     Raises:
         CheckpointError: there is no checkpoint at a step.
@@ -133,7 +129,7 @@ def record_maps(
     if not texts:
         raise ArgumentError("There is no text to read attention on; give at least one.")
     chosen: list[int] = []
-    readings: list[list[_Reading]] = [[] for _ in texts]
+    readings: list[list[_Reading]] = []
     # Padding on the right, whatever it is, is seen by no token of the text.
     tokens = pad_sequence([text.ids for text in texts], batch_first=True)
     lengths = [len(text) for text in texts]
@@ -142,20 +138,13 @@ def record_maps(
         tokens = tokens.to(next(cast(nn.Module, model).parameters()).device)
         chosen.append(step)
         with evaluating(model):
-            read = _read(model, tokens, lengths)
-        for found, reading in zip(readings, read, strict=True):
-            found.append(reading)
-    return [
-        MapRecord(
-            text,
-            tuple(chosen),
-            _differences(np.stack([one.pattern for one in found])),
-            np.stack([one.own for one in found]),
-            np.stack([one.top for one in found]),
-            np.stack([one.top_probability for one in found]),
-        )
-        for text, found in zip(texts, readings, strict=True)
-    ]
+            readings.append(_read(model, tokens, lengths))
+    records = []
+    for text, of_text in zip(texts, zip(*readings, strict=True), strict=True):
+        levels, *predictions = (np.stack(parts) for parts in zip(*of_text, strict=True))
+        levels[1:] -= levels[:-1].copy()  # modulo 256
+        records.append(MapRecord(text, tuple(chosen), levels, *predictions))
+    return records
 
 
 def unpack_maps(record: MapRecord) -> Float[np.ndarray, "step layer head query key"]:
@@ -173,8 +162,7 @@ def unpack_maps(record: MapRecord) -> Float[np.ndarray, "step layer head query k
     return maps
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(NamedTuple):
     """What one model does with one text."""
 
     pattern: UInt8[np.ndarray, "layer head triangle"]
@@ -224,25 +212,12 @@ def _levels(shares: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     return rounded
 
 
-def _differences(levels: UInt8[np.ndarray, "step *more"]) -> UInt8[np.ndarray, "step *more"]:
-    """The first, then every one's difference from the one before, modulo 256."""
-    found = levels.copy()
-    found[1:] -= levels[:-1]
-    return found
-
-
-def _low_byte_first(words: UInt16[np.ndarray, " position"]) -> bytes:
-    return words.astype("<u2").tobytes()
-
-
 def _phase_ends(phases: Phases | None, steps: Sequence[int]) -> list[int]:
-    """The checkpoints nearest to where the phases meet; none if nobody knows."""
     ends = [phases.statistics_end, phases.plateau_end] if phases else []
     return [nearest_step(steps, end) for end in ends if end is not None]
 
 
 def _require_fit(model: TransformerBridge, texts: Sequence[MapText]) -> None:
-    """Checks that a model has positions and embeddings for all tokens of some texts."""
     n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
     for text in texts:
         if len(text) > n_ctx:

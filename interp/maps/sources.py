@@ -12,20 +12,14 @@ from interp.maps.texts import MapText
 
 @dataclass(frozen=True)
 class People:
-    """One biography of everybody in a population.
-
-    Attributes:
-        corpus: Draws them.
-        wordings: "evaluation" or "train".
-        draw: Which sentences, in which order.
-    """
+    """One biography of everybody in a population, in some wordings and draw (see `map_text`)."""
 
     corpus: Corpus
     wordings: str
     draw: int
 
     def number(self, which: SupportsIndex | str) -> int:
-        """The individual that is meant, by number or by name."""
+        """The individual, by number or by name."""
         return self.corpus.population.individual(which)
 
     def text(self, number: int) -> MapText:

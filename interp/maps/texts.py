@@ -126,20 +126,15 @@ def label_texts(
         name = names[number] if names else _first_name(own, tokens) or f"text {number}"
         facts = _facts(own, tokens, number, None if relations is None else relations[number])
         labelled.append(MapText(number, name, ids, own, tokens, _parts(own), facts))
-    return labelled if names is not None else _told_apart(labelled)
+    return labelled if names is not None else _distinct(labelled)
 
 
 def words_by_id(vocabulary: Vocabulary, ids: Sequence[int]) -> list[str]:
     """Token ids as words; "#17" for an id that has no word, as models with a padded vocabulary have."""
-    words: list[str | None]
-    if isinstance(vocabulary, PreTrainedTokenizerBase):
-        words = [
-            None if token is None else _readable(vocabulary, token, index)
-            for index, token in zip(ids, vocabulary.convert_ids_to_tokens(list(ids)), strict=True)
-        ]
-    else:
-        words = [vocabulary[index] if index < len(vocabulary) else None for index in ids]
-    return [f"#{index}" if word is None else word for index, word in zip(ids, words, strict=True)]
+    if not isinstance(vocabulary, PreTrainedTokenizerBase):
+        return [vocabulary[i] if i < len(vocabulary) else f"#{i}" for i in ids]
+    tokens = zip(vocabulary.convert_ids_to_tokens(list(ids)), ids, strict=True)
+    return [f"#{i}" if token is None else _readable(vocabulary, token, i) for token, i in tokens]
 
 
 def _readable(tokenizer: PreTrainedTokenizerBase, token: str, index: int) -> str:
@@ -175,24 +170,19 @@ def _require_one_each(what: str, given: Sequence[object] | None, n_texts: int) -
         )
 
 
-def _places(spans: Spans, kind: TokenKind, sentence: int) -> list[int]:
-    chosen = (spans.kind[0] == kind) & (spans.sentence[0] == sentence)
-    return [int(place) for place in torch.nonzero(chosen)[:, 0]]
-
-
-def _n_sentences(spans: Spans) -> int:
-    return int(spans.sentence.max()) + 1 if spans.sentence.numel() else 0
+def _places(spans: Spans, kind: TokenKind) -> list[list[int]]:
+    """The tokens of a kind, sentence by sentence."""
+    of_kind, sentence = spans.kind[0] == kind, spans.sentence[0]
+    n = int(sentence.max()) + 1 if sentence.numel() else 0
+    return [torch.nonzero(of_kind & (sentence == index))[:, 0].tolist() for index in range(n)]
 
 
 def _first_name(spans: Spans, tokens: Sequence[str]) -> str:
-    for sentence in range(_n_sentences(spans)):
-        places = _places(spans, TokenKind.NAME, sentence)
-        if places:
-            return _joined(tokens, places)
-    return ""
+    names = filter(None, _places(spans, TokenKind.NAME))
+    return _joined(tokens, next(names, []))
 
 
-def _told_apart(texts: list[MapText]) -> list[MapText]:
+def _distinct(texts: list[MapText]) -> list[MapText]:
     """Texts about the same subject get their number behind the name."""
     count = Counter(text.name for text in texts)
     return [
@@ -205,31 +195,31 @@ def _facts(
     spans: Spans, tokens: Sequence[str], number: int, relations: Sequence[str] | None
 ) -> tuple[Fact, ...]:
     """The values of a text, in their order. A value that begins a text is predicted nowhere."""
-    sentences = range(_n_sentences(spans))
-    values = [(_places(spans, TokenKind.VALUE, sentence), sentence) for sentence in sentences]
-    told = sorted((places, sentence) for places, sentence in values if places and places[0] > 0)
-    if relations is not None and (isinstance(relations, str) or len(relations) != len(told)):
+    sentences = zip(_places(spans, TokenKind.VALUE), _places(spans, TokenKind.TYPE), strict=True)
+    predicted = sorted(pair for pair in sentences if pair[0] and pair[0][0] > 0)
+    if relations is None:
+        relations = [
+            _joined(tokens, types) if types else f"value {index}"
+            for index, (_, types) in enumerate(predicted, 1)
+        ]
+    if isinstance(relations, str) or len(relations) != len(predicted):
         raise ArgumentError(
-            f"Text {number} has {len(told)} values, but its relations are {relations!r}; give a list with "
-            "one relation per value, in the order of the text."
+            f"Text {number} has {len(predicted)} values, but its relations are {relations!r}; give a list "
+            "with one relation per value, in the order of the text."
         )
-    facts = []
-    for index, (places, sentence) in enumerate(told):
-        types = _places(spans, TokenKind.TYPE, sentence)
-        relation = _joined(tokens, types) if types else f"value {index + 1}"
-        if relations is not None:
-            relation = relations[index]
-        facts.append(Fact(relation, _joined(tokens, places), places[0] - 1, len(places)))
-    return tuple(facts)
+    return tuple(
+        Fact(relation, _joined(tokens, places), places[0] - 1, len(places))
+        for relation, (places, _) in zip(relations, predicted, strict=True)
+    )
 
 
 def _parts(spans: Spans) -> tuple[str, ...]:
     parts = [""] * spans.kind.shape[1]
-    for sentence in range(_n_sentences(spans)):
-        name = _places(spans, TokenKind.NAME, sentence)
+    for name in _places(spans, TokenKind.NAME):
         for index, place in enumerate(name if len(name) > 1 else []):
             parts[place] = f"name, token {index + 1} of {len(name)}"
-        for index, place in enumerate(_places(spans, TokenKind.VALUE, sentence)):
+    for value in _places(spans, TokenKind.VALUE):
+        for index, place in enumerate(value):
             parts[place] = value_part(index)
     return tuple(parts)
 

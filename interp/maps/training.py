@@ -65,13 +65,13 @@ class TrainingInfo:
 
 
 def _curves(table: pd.DataFrame) -> dict[str, dict[str, dict[int, float]]]:
-    curves: dict[str, dict[str, dict[int, float]]] = {split: {} for split in _SPLITS}
-    for split in _SPLITS:
-        for name in _CURVES:
-            chosen = (table["metric"] == f"attribute_{name}") & (table["split"] == split)
-            curve = table[chosen & (table["attribute"] == "all")]
-            curves[split][name] = dict(zip(curve["step"], curve["value"], strict=True))
-    return curves
+    def curve(split: str, metric: str) -> dict[int, float]:
+        chosen = table.query("metric == @metric and split == @split and attribute == 'all'")
+        return dict(zip(chosen["step"], chosen["value"], strict=True))
+
+    return {
+        split: {name: curve(split, f"attribute_{name}") for name in _CURVES} for split in _SPLITS
+    }
 
 
 def _roles(table: pd.DataFrame | None) -> dict[tuple[int, int, int], str] | None:

@@ -12,15 +12,6 @@ from interp.maps.texts import MapText, Vocabulary, words_by_id
 from interp.maps.training import TrainingInfo
 from interp.phases import Phases, phase_bands
 
-_MARKS = {
-    TokenKind.SPECIAL: "special",
-    TokenKind.NAME: "name",
-    TokenKind.VALUE: "value",
-    TokenKind.TEXT: "text",
-    TokenKind.TYPE: "type",
-    TokenKind.PUNCTUATION: "punctuation",
-}
-
 
 def view_settings(
     records: Sequence[MapRecord],
@@ -95,16 +86,11 @@ def view_text(text: MapText) -> dict[str, Any]:
         "held_out": text.held_out,
         "wordings": text.wordings,
         "tokens": list(text.tokens),
-        "marks": [_MARKS[TokenKind(kind)] for kind in text.spans.kind[0].tolist()],
+        "marks": [TokenKind(kind).name.lower() for kind in text.spans.kind[0].tolist()],
         "parts": list(text.parts),
         "facts": [
-            {
-                "attribute": fact.relation,
-                "value": fact.value,
-                "position": fact.position,
-                "length": fact.length,
-            }
-            for fact in text.facts
+            {"attribute": f.relation, "value": f.value, "position": f.position, "length": f.length}
+            for f in text.facts
         ],
     }
 
@@ -132,5 +118,4 @@ def _phases(phases: Phases | None, steps: Sequence[int]) -> list[dict[str, Any]]
 
 
 def _at_steps(curve: Mapping[int, float], steps: Sequence[int]) -> list[float | None]:
-    """A curve at the checkpoints; None where nothing was measured."""
     return [round(float(curve[step]), 4) if step in curve else None for step in steps]

@@ -103,20 +103,16 @@ class AttentionBrowser(anywidget.AnyWidget):
         for name, value in (("step", step), ("token", token), ("compare", compare)):
             if isinstance(value, int) and value < 0:
                 raise ArgumentError(f"{name}={value}: {name}s are numbered from 0.")
-        change: dict[str, Any] = {
-            "person": None if person is None else self._source.number(person),
-            "step": step,
-            "head": None if head is None else self._require_head(head),
-            "token": token,
-            "compare": compare,
-        }
-        given = {name: value for name, value in change.items() if value is not None}
-        kept = dict(self.state)
+        state = dict(self.state)
         if person is not None:
-            kept.pop("token", None)
-        if compare == "off":
-            given["compare"] = None
-        self.state = kept | given
+            state["person"] = self._source.number(person)
+            state.pop("token", None)
+        if head is not None:
+            state["head"] = self._require_head(head)
+        state |= {n: v for n, v in (("step", step), ("token", token)) if v is not None}
+        if compare is not None:
+            state["compare"] = None if compare == "off" else compare
+        self.state = state
 
     def _record(self, number: int) -> MapRecord:
         if number not in self._records:
@@ -181,19 +177,15 @@ def explore(
     Args:
         series: A run, models by step (`{0: model, 100: model}`), or another series (see
             `interp.series`).
-        person: Whom to begin with: a number or a full name; held-out people are allowed. Of texts that
-            are given: the number (place) or name of one.
+        person: Whom to begin with, as in `AttentionBrowser.show`; held-out people are allowed.
         step: The checkpoint to begin with; the last by default.
         head: "LAYER.HEAD" or "LAYER.mean"; by default the head of the last layer that at the last
             checkpoint looks most at names, where the first token is chosen.
-        token: Position of the token to begin with; by default the one that predicts the university, or
-            else the first value of the text.
+        token: Position of the token to begin with, as in `AttentionBrowser.show`.
         compare: A second checkpoint to show beside the first.
         steps: The checkpoints on the slider; by default all, or as many as fit (see `map_steps`).
-        wordings: Of a run's biographies: "evaluation" for sentences never seen with a person, "train"
-            for those of training.
-        draw: Of a run's biographies: another number gives other sentences in another order, the same
-            order for everybody.
+        wordings: Of a run's biographies, as in `Corpus.biographies`.
+        draw: The same; everybody's sentences come in the same order.
         device: Where to compute; where the models are by default, those of a run on the CPU.
         texts: Texts to browse in place of a run's biographies: token ids with their spans, or such texts
             with names and relations of yours (`interp.maps.label_texts`).
@@ -247,13 +239,13 @@ def _source(
 
 def _vocabulary(series: Series) -> Vocabulary:
     """The tokenizer of a run, or of the first model."""
-    own: Vocabulary | None = getattr(series, "tokenizer", None)
-    if own is None:
+    tokenizer: Vocabulary | None = getattr(series, "tokenizer", None)
+    if tokenizer is None:
         for _, model in models_at(series, steps_of(series)[:1]):
-            own = getattr(model, "tokenizer", None)
-    if own is None:
+            tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
         raise ArgumentError(
             "The models have no tokenizer, so their token ids have no words. Give vocabulary: a tokenizer, "
             "or a list of words in the order of their ids."
         )
-    return own
+    return tokenizer

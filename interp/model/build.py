@@ -12,12 +12,7 @@ from interp.model.components import native_model
 
 
 def bridge_config(config: Config, d_vocab: int) -> TransformerBridgeConfig:
-    """The TransformerLens configuration of a run's model.
-
-    Args:
-        config: The run's settings.
-        d_vocab: Number of tokens of its tokenizer.
-    """
+    """The TransformerLens configuration of a run's model, with `d_vocab` tokens."""
     model = config.model
     return TransformerBridgeConfig(
         n_layers=model.n_layers,

@@ -131,11 +131,7 @@ class HookedAttention(NativeAttention):
         return combined
 
     def _by_head(self, z: Tensor, result: Seam) -> Float[Tensor, "batch position d_model"]:
-        """The output, its summands by head passed through a seam.
-
-        What a seam changes is added to the output as it is, so that one that changes nothing gives the
-        same bits as no seam.
-        """
+        """The output, its summands by head passed through a seam; the same bits if that changes nothing."""
         return _call(self.o, lambda z, linear: self._summed_by_head(z, linear, result), z)
 
     def _summed_by_head(self, z: Tensor, linear: Any, result: Seam) -> Tensor:
@@ -217,7 +213,6 @@ class HookedModel(NativeModel):
         return apply_softcap(self.head(self.ln_out(stream)), self.output_logits_soft_cap)
 
     def _limits(self) -> tuple[int | None, int | None]:
-        """Where this pass starts and stops, as the bridge has noted it on its blocks."""
         noted = [getattr(self.layers[0], f"_{end}_at_layer_idx", None) for end in ("start", "stop")]
         return noted[0], noted[1]
 
@@ -247,10 +242,7 @@ class HookedAttentionBridge(AttentionBridge):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output, hooked, and what else the module inside returns.
 
-        Args:
-            args: The normed stream, unless it is given as `hidden_states`.
-            kwargs: `attention_mask` and `position_ids`; where `reads_stream`, also `stream`, the
-                stream before the norm, and `norm`, the norm.
+        Where `reads_stream`, it is also given `stream`, the stream before the norm, and `norm`.
         """
         stream, norm = kwargs.pop("stream", None), kwargs.pop("norm", None)
         x = self.hook_in(args[0] if args else kwargs.pop("hidden_states"))
@@ -341,16 +333,12 @@ def native_model(
     tokenizer: PreTrainedTokenizerFast | None = None,
     device: torch.device | str | None = None,
 ) -> TransformerBridge:
-    """A native model with random weights and live hook points, as `boot_native` builds one.
+    """A native model with the weights and values of `boot_native`'s, and `HookedTransformer`'s hook points.
 
     Args:
         config: What to build; `init_mode`, `initializer_range` and `seed` determine the weights.
         tokenizer: What `to_tokens` uses.
         device: Where the weights are.
-
-    Returns:
-        A `TransformerBridge` with the weights and values of `boot_native`'s, and all hook points of
-        `HookedTransformer`.
 
     Raises:
         NotImplementedError, ValueError: TransformerLens cannot build such a model.
@@ -389,7 +377,6 @@ def softmax(scores: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows key"]:
 
 
 def _use_hooked_components(adapter: ArchitectureAdapter) -> None:
-    """Puts our bridge components in the place of TransformerLens' own."""
     mapping = adapter.component_mapping
     assert mapping is not None
     parts = dict(mapping["blocks"].submodules)
@@ -400,13 +387,7 @@ def _use_hooked_components(adapter: ArchitectureAdapter) -> None:
 
 
 def _call(module: Any, compute: Callable[[Tensor, Any], Tensor], x: Tensor) -> Tensor:
-    """Calls a projection, its hooks included, with another computation in place of its linear map.
-
-    Args:
-        module: A linear map, its bridge, or what has been put in their place.
-        compute: From the input and what is linear, the output.
-        x: The input.
-    """
+    """Calls a projection, its hooks included, with another computation in place of its linear map."""
     if type(module) is not LinearBridge or "forward" in module.__dict__:
         return compute(x, module)
 
@@ -423,7 +404,6 @@ def _call(module: Any, compute: Callable[[Tensor, Any], Tensor], x: Tensor) -> T
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module computes x Wᵀ + b and nothing else."""
     watched = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
     return type(module) is nn.Linear and not watched
 

@@ -41,7 +41,7 @@ class WholePattern:
     """A hook that gives a layer another attention pattern and does not look at the layer's own.
 
     Where it is the first hook on a pattern, and nothing else looks at queries, keys and scores, the
-    quick forward pass does not compute them.
+    fused forward pass does not compute them.
     """
 
     def __init__(self, pattern: Callable[[], Tensor]) -> None:
@@ -178,7 +178,6 @@ def _twins(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _norm(bridge: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """LayerNorm by the fused kernel; the hooks on its scale and result are served when present."""
     layer = bridge.original_component
     if not isinstance(layer, nn.LayerNorm):
         normed: Tensor = bridge(x)
@@ -214,7 +213,6 @@ def _linear(bridge: Any, x: Tensor) -> Tensor:
 
 
 def _attention(bridge: Any, x: Tensor) -> Tensor:
-    """Attention with scores and pattern passing their hook points, as in the bridge."""
     attention = bridge.original_component
     n_heads, d_head = attention.n_heads, attention.d_head
     x = _fire(bridge.hook_in, x)

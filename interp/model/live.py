@@ -36,12 +36,13 @@ def dead_hooks(
 
     Args:
         model: Any TransformerLens model; it is left as it was.
-        names: Names of hook points.
+        names: Hook points.
         tokens: Something to read.
         gradient: Only a gradient counts.
     """
+    names = list(dict.fromkeys(names))
     differentiable = _differentiable(model, names, tokens)
-    suspects = [name for name in dict.fromkeys(names) if name not in differentiable]
+    suspects = [name for name in names if name not in differentiable]
     if not gradient and suspects:
         with evaluating(model):
             logits = cast(nn.Module, model)(tokens)
@@ -52,14 +53,13 @@ def dead_hooks(
 def _differentiable(
     model: TransformerLensModel, names: Sequence[str], tokens: Int[Tensor, "batch position"]
 ) -> set[str]:
-    """The hook points at which the logits have a gradient."""
     zeros: dict[str, Tensor] = {}
 
     def add_zero(value: Tensor, hook: Any, name: str) -> Tensor:
         zeros[name] = torch.zeros_like(value, requires_grad=True)
         return value + zeros[name]
 
-    hooks = [(name, partial(add_zero, name=name)) for name in dict.fromkeys(names)]
+    hooks = [(name, partial(add_zero, name=name)) for name in names]
     weights = list(cast(nn.Module, model).parameters())
     if any(weight.is_inference() for weight in weights):
         return set()  # made in inference mode: no gradient at all
@@ -68,16 +68,13 @@ def _differentiable(
             logits: Tensor = cast(nn.Module, model)(tokens.clone())
         if not zeros or not logits.requires_grad:
             return set()
-        points = list(zeros)
-        found = torch.autograd.grad(logits.sum(), [zeros[n] for n in points], allow_unused=True)
-    return {name for name, slope in zip(points, found, strict=True) if slope is not None}
+        slopes = torch.autograd.grad(logits.sum(), list(zeros.values()), allow_unused=True)
+    return {name for name, slope in zip(zeros, slopes, strict=True) if slope is not None}
 
 
 def _matters(
     model: TransformerLensModel, name: str, tokens: Int[Tensor, "batch position"], logits: Tensor
 ) -> bool:
-    """Whether noise at a hook point changes the logits."""
-
     def disturb(value: Tensor, hook: Any) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(value.shape, generator=generator).to(value)
@@ -96,13 +93,11 @@ def require_live(
     *,
     gradient: bool = False,
 ) -> None:
-    """Checks that edits at some hook points have an effect.
-
-    Models of ours need no check: all of their hook points are live.
+    """Checks that edits at some hook points have an effect; those of our own models all have.
 
     Args:
         model: Any TransformerLens model.
-        names: Names of hook points.
+        names: Hook points.
         tokens: Something to read; a few token ids by default.
         gradient: Check that the logits have a gradient there.
 

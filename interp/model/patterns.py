@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
@@ -144,11 +144,9 @@ class AttentionPatch:
         hooks: list[tuple[str, Callable[..., Any]]] = [(TOKENS_HOOK, self._read_reference)]
         whole = len(self.heads) == self.reference.cfg.n_heads and not self.keep_gradient
         for layer in self.layers:
-            replace: Callable[..., Any] = (
-                WholePattern(partial(self._patterns.pop, layer))
-                if whole
-                else partial(self._replace_heads, layer=layer)
-            )
+            replace: Callable[..., Any] = partial(self._replace_heads, layer=layer)
+            if whole:
+                replace = WholePattern(partial(self._patterns.pop, layer))
             hooks.append((pattern_hook(layer), replace))
         return hooks
 
@@ -159,11 +157,11 @@ class AttentionPatch:
             ArgumentError: they differ in layers, heads, vocabulary, context or hook points.
         """
         names = ("n_layers", "n_heads", "d_vocab", "n_ctx")
+        values = [(getattr(self.reference.cfg, n), getattr(model.cfg, n)) for n in names]
         differing = [
-            f"{name} is {getattr(self.reference.cfg, name)} in the reference and "
-            f"{getattr(model.cfg, name)} in the model"
-            for name in names
-            if getattr(self.reference.cfg, name) != getattr(model.cfg, name)
+            f"{name} is {theirs} in the reference and {ours} in the model"
+            for name, (theirs, ours) in zip(names, values, strict=True)
+            if theirs != ours
         ]
         if differing:
             raise ArgumentError(
@@ -184,12 +182,9 @@ class AttentionPatch:
         given = self._patterns.pop(layer).to(own.dtype)
         if self.keep_gradient:
             given = own + (given - own).detach()
-        return torch.where(self._chosen_heads(own), given, own)
-
-    def _chosen_heads(self, pattern: Tensor) -> Bool[Tensor, "1 head 1 1"]:
-        chosen = torch.zeros(pattern.shape[1], dtype=torch.bool, device=pattern.device)
+        chosen = torch.zeros(own.shape[1], dtype=torch.bool, device=own.device)
         chosen[list(self.heads)] = True
-        return chosen[None, :, None, None]
+        return torch.where(chosen[:, None, None], given, own)
 
 
 def valid_indices(chosen: Sequence[int] | None, count: int, what: str) -> tuple[int, ...]:
@@ -253,7 +248,6 @@ def is_recurrent(model: TransformerLensModel) -> bool:
 
 
 def _product_dtype(model: TransformerBridge, device: torch.device) -> torch.dtype:
-    """What matrix products are computed in: autocast's type where it is on, else the weights'."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return model.W_E.dtype

@@ -73,22 +73,19 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
     norms = ["ln_final"]
     for layer in range(cfg.n_layers):
         block = f"blocks.{layer}"
+        attn = f"{block}.attn"
         norms += [f"{block}.ln1", f"{block}.ln2"]
-        for head_weight in ("q", "k", "v"):
-            name = f"{block}.attn.{head_weight}"
-            split = "(head d_head) d_model -> head d_model d_head"
-            theirs[f"{block}.attn.W_{head_weight.upper()}"] = rearrange(
-                ours[f"{name}.weight"], split, head=cfg.n_heads
+        for side in ("q", "k", "v"):
+            theirs[f"{attn}.W_{side.upper()}"] = rearrange(
+                ours[f"{attn}.{side}.weight"], "(h d_head) m -> h m d_head", h=cfg.n_heads
             )
-            theirs[f"{block}.attn.b_{head_weight.upper()}"] = rearrange(
-                ours[f"{name}.bias"], "(head d_head) -> head d_head", head=cfg.n_heads
+            theirs[f"{attn}.b_{side.upper()}"] = rearrange(
+                ours[f"{attn}.{side}.bias"], "(h d_head) -> h d_head", h=cfg.n_heads
             )
-        theirs[f"{block}.attn.W_O"] = rearrange(
-            ours[f"{block}.attn.o.weight"],
-            "d_model (head d_head) -> head d_head d_model",
-            head=cfg.n_heads,
+        theirs[f"{attn}.W_O"] = rearrange(
+            ours[f"{attn}.o.weight"], "m (h d_head) -> h d_head m", h=cfg.n_heads
         )
-        theirs[f"{block}.attn.b_O"] = ours[f"{block}.attn.o.bias"]
+        theirs[f"{attn}.b_O"] = ours[f"{attn}.o.bias"]
         for side in ("in", "out"):
             theirs[f"{block}.mlp.W_{side}"] = ours[f"{block}.mlp.{side}.weight"].T
             theirs[f"{block}.mlp.b_{side}"] = ours[f"{block}.mlp.{side}.bias"]
@@ -144,9 +141,8 @@ def import_model(folder: Path | str) -> TransformerBridge:
             f"({error!r}). Expected a folder written by `interp export`."
         ) from error
     weights, _ = read_tensors(folder / "model.safetensors")
-    tokenizer = None
-    if (folder / "tokenizer").is_dir():
-        tokenizer = load_tokenizer(folder / "tokenizer")
+    saved = folder / "tokenizer"
+    tokenizer = load_tokenizer(saved) if saved.is_dir() else None
     try:
         model = native_model(cfg, tokenizer)
         model.load_state_dict(convert_tl_checkpoint(weights, cfg), strict=True)

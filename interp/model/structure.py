@@ -12,15 +12,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL = tuple(
-    getattr(torch.nn.modules.module, name)
-    for name in (
-        "_global_forward_hooks",
-        "_global_forward_pre_hooks",
-        "_global_backward_hooks",
-        "_global_backward_pre_hooks",
-    )
-)
+_GLOBAL = tuple(getattr(torch.nn.modules.module, f"_global{kind}") for kind in _HOOKS)
 
 
 def carries_hooks(*modules: nn.Module) -> bool:

@@ -19,16 +19,11 @@ _OF_WEIGHTS = (LinearBridge, EmbeddingBridge, UnembeddingBridge)
 
 
 def require_own_weights(model: object) -> None:
-    """Checks that `W_Q`, `W_out` and the others are what a model computes with.
-
-    An adapter around a linear map, or another module in its place, changes what a model computes and
-    leaves these matrices as they were.
-
-    Args:
-        model: Any TransformerLens model.
+    """Checks that `W_Q`, `W_out` and the others are what a TransformerLens model computes with.
 
     Raises:
-        ArgumentError: a module that holds weights is wrapped or replaced.
+        ArgumentError: a module that holds weights is wrapped or replaced (by an adapter, say), which
+            changes what the model computes and leaves these matrices as they were.
     """
     if not isinstance(model, nn.Module):
         return

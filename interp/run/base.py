@@ -7,7 +7,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.config import Config
 from interp.errors import RunError
 from interp.run.checkpoints import fingerprint, load_checkpoint
-from interp.run.other_run import misfits, other_people, refuse_misfit, require_unchanged
+from interp.run.other_run import require_fit, with_fingerprint
 
 if TYPE_CHECKING:
     from interp.run.run import Run
@@ -30,13 +30,12 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
         raise RunError(
             f"The base {base.path} has not been trained to its end; `interp train --resume` does."
         )
-    differing = misfits(config, base)
-    if others := other_people(config, base):
-        differing.append(f"{others}; new people are those that its population holds out")
-    refuse_misfit(
-        differing,
-        f"The weights of {base.path}",
+    require_fit(
+        config,
+        base,
+        "The weights",
         "Start from the base's own settings (`interp.finetuned(run.config, ...)` does).",
+        "; new people are those that its population holds out",
     )
     step = config.finetuning.base_step
     if step is not None and step not in base.steps:
@@ -44,9 +43,7 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
             f"The base {base.path} has no checkpoint at step {step}; it has {base.steps}. Choose one "
             "of them as finetuning.base_step."
         )
-    known = config.finetuning.base_run
-    found = require_unchanged(base, known, "base", "trained from", "fine-tuned")
-    return config.with_settings(**{"finetuning.base_run": found})
+    return with_fingerprint(config, "base", base)
 
 
 def base_step(config: Config, base: "Run") -> int:
@@ -56,11 +53,7 @@ def base_step(config: Config, base: "Run") -> int:
 
 
 def load_base(config: Config, base: "Run", model: TransformerBridge) -> None:
-    """Gives a model the weights that fine-tuning starts from.
-
-    Raises:
-        CheckpointError: the checkpoint is missing or damaged.
-    """
+    """Gives a model the weights that fine-tuning starts from; raises as `load_checkpoint`."""
     load_checkpoint(base.path, base_step(config, base), model, base.config)
 
 

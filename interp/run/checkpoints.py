@@ -41,8 +41,8 @@ def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: C
     """Loads the checkpoint of a step into a model.
 
     Raises:
-        CheckpointError: there is none at that step, or the file is truncated, from another run, or
-            of another model. The model is unchanged then.
+        CheckpointError: there is none at that step, or the file is truncated, of another run or of
+            another model. The model is unchanged then.
     """
     path = checkpoint_path(folder, step)
     if not path.exists():

@@ -16,7 +16,7 @@ def resolve_device(wanted: str) -> torch.device:
     """The device to compute on; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises:
-        ConfigError: no such device, or not on this machine.
+        ConfigError: this machine has no such device.
     """
     if wanted == "auto":
         if torch.cuda.is_available():

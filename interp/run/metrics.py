@@ -15,7 +15,7 @@ COLUMNS = ("step", "split", "metric", "attribute", "value")
 
 
 def observation(step: int, split: str, metric: str, value: float) -> dict[str, Any]:
-    """One observation that is about no attribute in particular, by column."""
+    """One observation that is about no attribute in particular."""
     return {"step": step, "split": split, "metric": metric, "attribute": "all", "value": value}
 
 
@@ -32,11 +32,7 @@ class MetricsWriter:
             self._lines.append(json.dumps({name: row[name] for name in COLUMNS}) + "\n")
 
     def flush(self) -> None:
-        """Appends what was added to the file.
-
-        Raises:
-            StorageError: the disk is full; a line that got there in part is dropped on resuming.
-        """
+        """Appends what was added to the file; a line cut off by a full disk is dropped on resuming."""
         if self._lines:
             with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(self._lines))
@@ -44,12 +40,7 @@ class MetricsWriter:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drops what a killed process wrote after the state that training resumes from.
-
-    Args:
-        path: The metrics file.
-        step: The step of that state, which was saved after its measurement.
-    """
+    """Drops what a killed process wrote after the state, at `step`, that training resumes from."""
     kept = []
     for line, row in _observations(path):
         # The training loss of a step comes from the update that leaves it, so after its state.
@@ -64,11 +55,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of the file and what they hold, but for a last one that was cut off.
-
-    Raises:
-        RunError: a line in the middle is damaged, or the file holds something else.
-    """
+    """The lines of the file and what they hold, but for a last one that was cut off."""
     if not path.exists():
         return []
     try:
@@ -90,11 +77,6 @@ def _observations(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _observation(line: str) -> dict[str, Any]:
-    """What a line holds.
-
-    Raises:
-        ValueError: it is no JSON, or not an observation.
-    """
     row = json.loads(line)
     if not isinstance(row, dict) or not set(COLUMNS) <= set(row):
         raise ValueError(f"it is no observation with the keys {', '.join(COLUMNS)}")

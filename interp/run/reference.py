@@ -8,7 +8,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.config import Config
 from interp.errors import RunError
 from interp.model import AttentionPatch, hooked_transformer
-from interp.run.other_run import misfits, other_people, refuse_misfit, require_unchanged
+from interp.run.other_run import require_fit, with_fingerprint
 
 if TYPE_CHECKING:
     from interp.run.run import Run
@@ -28,44 +28,26 @@ def resolve_reference(config: Config, reference: "Run | None") -> Config:
     """
     if reference is None:
         return config
-    require_fit(config, reference)
-    step = config.patching.reference_step
-    assert step is not None
-    reference.model(step)  # raises where it is missing or damaged
-    known = config.patching.reference_run
-    found = require_unchanged(reference, known, "reference", "trained with", "patched")
-    return config.with_settings(**{"patching.reference_run": found})
-
-
-def require_fit(config: Config, reference: "Run") -> None:
-    """Checks that a reference's attention patterns can be used by a run with these settings.
-
-    Raises:
-        RunError: naming everything in which the two differ.
-    """
-    theirs = reference.config
-    if theirs.patching.on:
+    theirs = reference.config.patching
+    if theirs.on:
         raise RunError(
             f"The reference {reference.path} is itself a run with patched attention (its patterns are "
-            f"those of {theirs.patching.reference}). Use an unpatched run."
+            f"those of {theirs.reference}). Use an unpatched run."
         )
-    differing = misfits(config, reference)
-    others = other_people(config, reference)
-    if others and not config.patching.other_people:
-        differing.append(f"{others}. If that is meant, set patching.other_people")
-    refuse_misfit(
-        differing,
-        f"The attention patterns of {reference.path}",
+    require_fit(
+        config,
+        reference,
+        "The attention patterns",
         "Use a reference of the same shape, vocabulary and population.",
+        None if config.patching.other_people else ". If that is meant, set patching.other_people",
     )
+    assert config.patching.reference_step is not None
+    reference.model(config.patching.reference_step)  # raises where it is missing or damaged
+    return with_fingerprint(config, "reference", reference)
 
 
 def reference_patch(config: Config, reference: "Run", device: torch.device) -> AttentionPatch:
-    """The patch that a run with these settings is trained with.
-
-    Raises:
-        CheckpointError: the reference has no checkpoint at the step.
-    """
+    """The patch that a run with these settings is trained with; raises as `Run.model`."""
     patching = config.patching
     model = reference.model(patching.reference_step, device)
     return AttentionPatch(model.requires_grad_(False), patching.layers, patching.heads)
@@ -76,7 +58,5 @@ def own_patch(config: Config, model: TransformerBridge) -> AttentionPatch:
     twin = hooked_transformer(config, model.tokenizer, next(model.parameters()).device)
     for theirs, ours in zip(twin.parameters(), model.parameters(), strict=True):
         theirs.data = ours.data
-    patching = config.patching
-    return AttentionPatch(
-        twin.requires_grad_(False), patching.layers, patching.heads, keep_gradient=True
-    )
+    layers, heads = config.patching.layers, config.patching.heads
+    return AttentionPatch(twin.requires_grad_(False), layers, heads, keep_gradient=True)

@@ -40,6 +40,9 @@ from interp.run.tables import RESULT_TABLES, result_table
 class Run:
     """A training run: where every analysis starts.
 
+    Attributes:
+        path: Its folder; the other paths are those of what lies in it (see the module).
+
     Example:
         ```python
         run = interp.Run.load("runs/tiny")
@@ -53,6 +56,12 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.tokenizer_path = self.path / "tokenizer"
+        self.state_path = self.path / "training_state.safetensors"
+        self.finished_path = self.path / "finished.json"
+        self.results_path = self.path / "results"
 
     @classmethod
     def load(cls, path: Path | str) -> "Run":
@@ -74,36 +83,6 @@ class Run:
             )
         _ = run.config
         return run
-
-    @property
-    def config_path(self) -> Path:
-        """The settings' file."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        """The metrics' file."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def tokenizer_path(self) -> Path:
-        """The tokenizer's folder."""
-        return self.path / "tokenizer"
-
-    @property
-    def state_path(self) -> Path:
-        """What an unfinished run resumes from."""
-        return self.path / "training_state.safetensors"
-
-    @property
-    def finished_path(self) -> Path:
-        """Present once training has ended."""
-        return self.path / "finished.json"
-
-    @property
-    def results_path(self) -> Path:
-        """The results of stages."""
-        return self.path / "results"
 
     @cached_property
     def config(self) -> Config:
@@ -148,8 +127,7 @@ class Run:
         """Of an adaptive schedule, the steps at which more people were shown, and how many from then."""
         if self.config.sampling.kind != "adaptive" or not self.metrics_path.exists():
             return []
-        table = self.metrics
-        shown = table[(table["split"] == "shown") & (table["metric"] == "individuals")]
+        shown = self.metrics.query("split == 'shown' and metric == 'individuals'")
         count = shown["value"].astype(int)
         changed = count != count.shift(fill_value=self.config.sampling.indiv_warmup)
         return [
@@ -165,16 +143,15 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, device, precision and threads of the training; empty if not recorded."""
         path = self.path / "environment.json"
-        found: dict[str, Any] = {}
-        if path.exists():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise RunError(
-                    f"{path} is damaged ({error}). Delete it: the run works without, but cannot check "
-                    "that its population is still the same."
-                ) from error
-        return found
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise RunError(
+                f"{path} is damaged ({error}). Delete it: the run works without, but cannot check "
+                "that its population is still the same."
+            ) from error
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -194,17 +171,14 @@ class Run:
             RunError: nothing of that kind was measured.
         """
         table = self.metrics
-        chosen = table[
-            (table["metric"] == metric)
-            & (table["split"] == split)
-            & (table["attribute"] == attribute)
-        ]
+        chosen = table.query("metric == @metric and split == @split and attribute == @attribute")
         if chosen.empty:
+            known = {
+                name: sorted(table[name].unique()) for name in ("metric", "split", "attribute")
+            }
             raise RunError(
-                f"{self.path} has no metric {metric!r} of split {split!r} and attribute "
-                f"{attribute!r}. Metrics: {sorted(table['metric'].unique())}; splits: "
-                f"{sorted(table['split'].unique())}; attributes: "
-                f"{sorted(table['attribute'].unique())}."
+                f"{self.path} has no metric {metric!r} of split {split!r} and attribute {attribute!r}. "
+                f"Metrics: {known['metric']}; splits: {known['split']}; attributes: {known['attribute']}."
             )
         return chosen.set_index("step")["value"].rename(metric)
 
@@ -220,11 +194,7 @@ class Run:
 
     @property
     def phases(self) -> Phases:
-        """The three phases: `statistics_end` and `plateau_end` in steps, None where not reached.
-
-        They are held against `phase_baseline`, the level of the drawn people's frequencies, and not
-        against the theoretical `baseline`.
-        """
+        """The three phases by `phase_baseline`: `statistics_end` and `plateau_end` in steps, or None."""
         return self.phases_at(DELTA)
 
     @property
@@ -274,7 +244,8 @@ class Run:
             device: Where the weights go.
 
         Raises:
-            CheckpointError: no checkpoint at that step, or a file that is damaged or foreign.
+            RunError: no checkpoint at all.
+            CheckpointError: none at that step, or a file that is damaged or foreign.
         """
         if step is None and not self.steps:
             raise RunError(f"{self.path} has no checkpoint yet; train it with --resume.")
@@ -287,14 +258,11 @@ class Run:
     ) -> Iterator[tuple[int, TransformerBridge]]:
         """The models at some checkpoints, one at a time: built once, then only its weights change.
 
-        Each attends as it did in training (see `patched`).
+        Each attends as it did in training (see `patched`). Raises as `model`.
 
         Args:
             steps: Steps with a checkpoint.
             device: Where the weights go; the CPU by default.
-
-        Raises:
-            CheckpointError: no checkpoint at a step, or a file that is damaged or foreign.
         """
         model: TransformerBridge | None = None
         for step in steps:
@@ -311,11 +279,7 @@ class Run:
 
     @cached_property
     def reference(self) -> "Run | None":
-        """The run whose attention patterns this one was trained with; None if with its own.
-
-        Raises:
-            RunError: it is not where it was.
-        """
+        """The run whose attention patterns this one was trained with; None if with its own."""
         folder = self.config.patching.reference
         return None if folder is None or self.config.patching.own else Run.load(folder)
 
@@ -372,45 +336,32 @@ class Run:
         return declared.read(path)
 
     def check_results(self) -> None:
-        """Reads every table of the stages that have finished.
-
-        Raises:
-            RunError: one of them is damaged, or holds another table.
-        """
+        """Reads every table of the stages that have finished; raises as `result`."""
         for stage, table in RESULT_TABLES:
             self.result(stage, table)
 
     def __repr__(self) -> str:
-        config = self.config
+        config, steps = self.config, self.steps
+        model, people = config.model, config.population
         lines = [
             f"Run({str(self.path)!r})",
-            f"  preset {config.preset}, seed {config.seed}, "
-            f"{config.population.n_individuals:,} individuals "
-            f"+ {config.population.n_held_out:,} held out",
-            f"  {config.model.n_layers} layers, d_model {config.model.d_model}, "
-            f"{config.model.n_heads} heads, d_mlp {config.model.d_mlp}",
+            f"  preset {config.preset}, seed {config.seed}, {people.n_individuals:,} individuals "
+            f"+ {people.n_held_out:,} held out",
+            f"  {model.n_layers} layers, d_model {model.d_model}, {model.n_heads} heads, "
+            f"d_mlp {model.d_mlp}",
         ]
         patching = config.patching
         if patching.on:
             lines.insert(2, f"  attention of {patching.reference}, step {patching.reference_step}")
-        counts = self.environment.get("parameters")
-        if counts:
-            lines[-1] += (
-                f": {counts['non_embedding']:,} parameters + {counts['embedding']:,} of embeddings"
-            )
-        steps = self.steps
-        state = (
-            "finished"
-            if self.finished
-            else f"not finished ({config.training.last_step} steps asked)"
-        )
+        if n := self.environment.get("parameters"):
+            lines[-1] += f": {n['non_embedding']:,} parameters + {n['embedding']:,} of embeddings"
+        unfinished = f"not finished ({config.training.last_step} steps asked)"
         lines.append(
-            f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, {state}"
+            f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, "
+            + ("finished" if self.finished else unfinished)
         )
-        table = self.metrics
-        if not table.empty:
-            phases = self.phases
-            accuracy = self.curve("attribute_accuracy")
+        if not self.metrics.empty:
+            phases, accuracy = self.phases, self.curve("attribute_accuracy")
             lines.append(
                 f"  statistics end {_step(phases.statistics_end)}, "
                 f"plateau ends {_step(phases.plateau_end)}, "

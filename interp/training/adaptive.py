@@ -38,24 +38,15 @@ class AdaptiveSchedule:
         self._config = config
         self._corpus = corpus
         self._stages: Stages = corpus.sampler
+        self.everybody = config.population.n_individuals
         self.shown: int = config.sampling.indiv_warmup
         self._below = False  # whether the last measurement was below the threshold
         for step, count in run.stages:
             self._show(step, count)
         self._remember(run)
 
-    @property
-    def everybody(self) -> int:
-        """How many people there are."""
-        return self._config.population.n_individuals
-
     def measured(self, model: TransformerBridge, step: int) -> list[dict[str, Any]]:
-        """Looks at the people shown, decides, and returns what goes into the metrics.
-
-        Args:
-            model: The model at the step; it is left as it was.
-            step: Steps that are no multiple of `evaluation.every` decide nothing.
-        """
+        """Measures the people shown, decides (at multiples of `evaluation.every`), returns metrics."""
         if step % self._config.evaluation.every:
             return []
         rows = []
@@ -91,8 +82,7 @@ class AdaptiveSchedule:
         """Whether the last measurement before an interruption was below the threshold."""
         if not run.metrics_path.exists():
             return
-        table = run.metrics
-        losses = table[(table["split"] == SPLIT) & (table["metric"] == "attribute_loss")]
+        losses = run.metrics.query("split == @SPLIT and metric == 'attribute_loss'")
         grew_at = [step for step, _ in run.stages]
         if len(losses) and int(losses["step"].iloc[-1]) not in grew_at:
             self._below = float(losses["value"].iloc[-1]) < self._threshold()

@@ -39,13 +39,7 @@ def describe_conditions(
 ) -> dict[str, Any]:
     """What `environment.json` records of a training before it begins.
 
-    Args:
-        config: The run's settings.
-        device: Where it is trained.
-        precision: In which precision, bf16 or fp32.
-        n_processes: How many processes train it together.
-        reference: The run that its settings take attention patterns from, if they do.
-        base: The run whose weights training starts from, if it is a fine-tuning.
+    `reference` and `base` are the runs that the settings take attention patterns and weights from.
     """
     environment = describe_environment(device, precision)
     if n_processes > 1:
@@ -59,12 +53,7 @@ def describe_conditions(
 
 
 def warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
-    """Says when a resumed run goes on under conditions that change its bytes.
-
-    Args:
-        now: The conditions, as `describe_conditions` returns them.
-        before: Those that the run's `environment.json` records.
-    """
+    """Warns where a resumed run goes on under other conditions (see `describe_conditions`) than before."""
     names = ("device", "precision", "threads", "packages")
     changed = [
         f"{n}: {before.get(n)} before, {now[n]} now" for n in names if before.get(n) != now[n]

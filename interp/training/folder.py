@@ -5,29 +5,23 @@ from shutil import rmtree
 
 from interp.config import Config, differences
 from interp.errors import ConfigError, RunError
-from interp.files import storage_errors, write_text
+from interp.files import refuse_foreign, storage_errors, write_text
 from interp.run import Run
 
-_OURS = {
+RUN_FILES = {
     "config.yaml", "environment.json", "tokenizer", "metrics.jsonl", "checkpoints", "results",
     "training_state.safetensors", "finished.json", "report.html", "summary.json", ".lock", "wandb",
 }  # fmt: skip
 
 
 def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run:
-    """Makes a folder ready for training with these settings.
-
-    Args:
-        config: The run that is asked for.
-        out: The folder; made if needed.
-        resume: Go on with the run that is there, if it is the same.
-        overwrite: Delete the run that is there.
+    """Makes a folder ready for training with these settings: see `train` for the arguments.
 
     Raises:
         RunError: the folder holds a different run, or the same one and neither `resume` nor
             `overwrite` was asked for, or files that are no run.
     """
-    present = refuse_foreign(out)
+    present = refuse_foreign(out, RUN_FILES)
     if "config.yaml" in present:
         if overwrite:
             _require_ours(out)
@@ -38,28 +32,16 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
                 "it is), --overwrite to delete it and train again, or another --out."
             )
         else:
-            changed = differences(config, Run.load(out).config)
-            if changed:
+            run = Run.load(out)
+            if changed := differences(config, run.config):
                 raise RunError(
                     f"{out} holds a run with other settings:\n  "
                     + "\n  ".join(changed)
                     + "\nUse those settings to resume it, --overwrite to delete it, or another --out."
                 )
-            return Run.load(out)
+            return run
     write_text(out / "config.yaml", config.to_yaml())
     return Run.load(out)
-
-
-def refuse_foreign(out: Path) -> set[str]:
-    """The names in a folder; refuses one with files that are no run's."""
-    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    foreign = {n for n in present - _OURS if not n.endswith(".part") and not n.startswith(".")}
-    if "config.yaml" not in present and foreign:
-        raise RunError(
-            f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
-            "folder with --out."
-        )
-    return present
 
 
 def _require_ours(out: Path) -> None:
@@ -82,7 +64,7 @@ def clear_results(out: Path) -> None:
 def _clear(out: Path) -> None:
     """Deletes a run's files and nothing else; config.yaml last, so that a kill leaves a run."""
     clear_results(out)
-    for name in [*sorted(_OURS - {".lock", "config.yaml"}), "config.yaml"]:
+    for name in [*sorted(RUN_FILES - {".lock", "config.yaml"}), "config.yaml"]:
         _delete(out / name)
 
 

@@ -8,13 +8,13 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody asked training to stop."""
+    """The signal handler that notes whether somebody asked training to stop."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler; a second Ctrl-C interrupts at once."""
+        """Notes the request; a second Ctrl-C interrupts at once."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -6,7 +6,7 @@ nothing else is random, so weights, optimizer moments and the step are the whole
 killed and resumed gives the same bytes.
 
 Several processes can train one run together (see `parallel`). Then all of them make the updates, and
-the one that leads does everything else.
+the main one does everything else.
 """
 
 import math
@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, remove_parts, write_json, write_text
+from interp.files import folder_lock, refuse_foreign, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -52,10 +51,10 @@ from interp.run import (
 from interp.run.base import load_base
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
-from interp.training.folder import clear_results, open_folder, refuse_foreign
+from interp.training.folder import RUN_FILES, clear_results, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
-from interp.training.parallel import Team, Word, gather
+from interp.training.parallel import Ranks, Status, gather
 from interp.training.state import load_state, write_state
 from interp.training.wandb import MetricsLog, wandb_log
 
@@ -91,18 +90,20 @@ def train(
         SystemExit: another of several processes raised one of the above, and shows it.
     """
     out = Path(out)
-    team = gather(config)
-    config, corpus, reference, base = team.first(lambda: _resolved(config, out, resume, overwrite))
+    ranks = gather(config)
+    config, corpus, reference, base = ranks.main_first(
+        lambda: _resolved(config, out, resume, overwrite)
+    )
     with ExitStack() as stack:
         opened = _opened(config, out, resume, overwrite)
-        run = team.lead(lambda: stack.enter_context(opened)) or Run.load(out)
+        run = ranks.on_main(lambda: stack.enter_context(opened)) or Run.load(out)
         if not run.finished:
             name = f"{config.preset} seed {config.seed}"
-            shown = progress if team.leads else False
+            shown = progress if ranks.is_main else False
             with showing(name, expected_seconds(config), shown) as report:
-                trainer = team.first(lambda: Trainer(run, corpus, reference, base, team))
+                trainer = ranks.main_first(lambda: Trainer(run, corpus, reference, base, ranks))
                 trainer.run_to_end(report)
-        team.lead(lambda: run.state_path.unlink(missing_ok=True))
+        ranks.on_main(lambda: run.state_path.unlink(missing_ok=True))
         return Run.load(out)
 
 
@@ -136,7 +137,7 @@ def _resolved(
 @contextmanager
 def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterator[Run]:
     """The run in a folder that is locked for this process."""
-    refuse_foreign(out)  # before a lock is put into it
+    refuse_foreign(out, RUN_FILES)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
         remove_parts(out)
@@ -164,19 +165,19 @@ class Trainer:
     Args:
         run: The run.
         corpus: What it is trained on.
-        reference: The run that its settings take attention patterns from, if they do.
-        base: The run whose weights training starts from, if it is a fine-tuning.
-        team: The processes that train it, of which only the leader writes and measures.
+        reference: The run that attention patterns come from, if any.
+        base: The run whose weights a fine-tuning starts from.
+        ranks: The processes that train it, of which only the main one writes and measures.
     """
 
     def __init__(
-        self, run: Run, corpus: Corpus, reference: Run | None, base: Run | None, team: Team
+        self, run: Run, corpus: Corpus, reference: Run | None, base: Run | None, ranks: Ranks
     ) -> None:
         self.run = run
         self.corpus = corpus
         self.config = run.config
-        self.team = team
-        self.device = team.device
+        self.ranks = ranks
+        self.device = ranks.device
         self.precision = resolve_precision(self.config.training, self.device)
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
@@ -184,7 +185,7 @@ class Trainer:
         self.patch = self._patch(reference)
         if base is not None:
             load_base(self.config, base, self.model)
-        if team.leads:
+        if ranks.is_main:
             self._prepare_folder(reference, base)
         self.optimizer = adamw(self.model, self.config.optimizer)
         self.metrics = MetricsWriter(run.metrics_path)
@@ -199,7 +200,7 @@ class Trainer:
         self.schedule: AdaptiveSchedule | None = None
         if self.config.sampling.kind == "adaptive":
             self.schedule = AdaptiveSchedule(self.config, corpus, run)
-        self._batches = self._measured_batches() if team.leads else {}
+        self._batches = self._measured_batches() if ranks.is_main else {}
 
     def _measured_batches(self) -> dict[Split, Batch]:
         people = self.config.evaluation.n_individuals
@@ -210,12 +211,12 @@ class Trainer:
         }
 
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
-        """Writes what is there from the start, and says under what conditions training goes on."""
+        """Writes what is there from the start; warns where training goes on under other conditions."""
         run = self.run
         if not (run.tokenizer_path / "tokenizer.json").exists():
             save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
         environment = describe_conditions(
-            self.config, self.device, self.precision, self.team.count, reference, base
+            self.config, self.device, self.precision, self.ranks.count, reference, base
         )
         if run.environment and run.state_path.exists():
             warn_of_changes(environment, run.environment)
@@ -241,33 +242,33 @@ class Trainer:
 
     def run_to_end(self, progress: Progress = silent) -> None:
         """Trains until the last step, or until the settings say to stop."""
-        team = self.team
+        ranks = self.ranks
         with ExitStack() as stack:
             stack.enter_context(deterministic(self.device))
             request = stack.enter_context(stop_request())
             logging = wandb_log(self.config, self.run.path)
-            log = team.lead(lambda: stack.enter_context(logging)) or _no_log
-            self.backward = team.share(self.model, self._loss)
+            log = ranks.on_main(lambda: stack.enter_context(logging)) or _no_log
+            self.backward = ranks.share(self.model, self._loss)
             while True:
-                word = team.agree(partial(self._look, progress, log, request))
-                if word.end:
+                status = ranks.all_reduce(partial(self._look, progress, log, request))
+                if status.end:
                     break
-                if word.asked:
-                    team.lead(self._interrupted)
+                if status.asked:
+                    ranks.on_main(self._interrupted)
                 if self.schedule is not None:
-                    self.schedule.follow(self.step, word.shown)
+                    self.schedule.follow(self.step, status.shown)
                 self._update(log)
-            team.lead(self._finish)
+            ranks.on_main(self._finish)
 
-    def _look(self, progress: Progress, log: MetricsLog, request: StopRequest) -> Word:
-        """What this process has to say at a state; the leader measures and saves it first."""
-        if not self.team.leads:
-            return Word(asked=request.asked)
+    def _look(self, progress: Progress, log: MetricsLog, request: StopRequest) -> Status:
+        """This process's status at a state; the main one measures and saves it first."""
+        if not self.ranks.is_main:
+            return Status(asked=request.asked)
         last_step = self.config.training.last_step
         progress(self.step / last_step, self._note())
         if not self.measured:
             self._measure_and_save(log)
-        return Word(
+        return Status(
             end=self.step == last_step or self._low_enough(),
             shown=self.schedule.shown if self.schedule is not None else 0,
             asked=request.asked,
@@ -285,12 +286,10 @@ class Trainer:
         write_json(self.run.finished_path, {"step": self.step, "reason": reason})
 
     def _note(self) -> str:
-        """Where training is, in a few words."""
         done = f"step {self.step:,} of {self.config.training.last_step:,}"
         return f"{done}, {self.measurement}" if self.measurement else done
 
     def _update(self, log: MetricsLog) -> None:
-        """One optimizer step."""
         step = self.step
         config = self.config
         rate = learning_rate(config.optimizer, step, config.training.n_steps)
@@ -303,7 +302,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if step % config.evaluation.log_every == 0:
-            self.team.lead(partial(self._record, log, step, loss.item(), rate))
+            self.ranks.on_main(partial(self._record, log, step, loss.item(), rate))
         self.step, self.measured = step + 1, False
 
     def _loss(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, ""]:
@@ -330,7 +329,8 @@ class Trainer:
                 self._diverged(f"the attribute loss is {loss} at step {step}")
             for split, table in tables.items():
                 summary = summarise(table, split).assign(step=step)
-                self.metrics.add(records(summary))
+                rows = summary.itertuples(index=False)
+                self.metrics.add(dict(zip(summary.columns, row, strict=True)) for row in rows)
                 overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]
                 log({f"{split}/{name}": value for name, value in overall.items()}, step)
                 if split == "evaluation":
@@ -354,10 +354,10 @@ class Trainer:
         write_state(self.run.state_path, self.config, self.step, self.model, self.optimizer)
 
     def _resume(self) -> None:
-        """Loads the saved state; the leader drops what was recorded after it."""
+        """Loads the saved state; the main process drops what was recorded after it."""
         self.step = load_state(self.run.state_path, self.config, self.model, self.optimizer)
         self.measured = True
-        if not self.team.leads:
+        if not self.ranks.is_main:
             return
         keep_until(self.run.metrics_path, self.step)
         curve = self.run.curve()
@@ -370,13 +370,13 @@ class Trainer:
     def _diverged(self, what: str) -> NoReturn:
         self.metrics.flush()
         steps = self.run.steps
-        kept = (
-            f"The last good checkpoint is step {steps[-1]}."
+        last = (
+            f"The last good checkpoint is step {steps[-1]}"
             if steps
-            else "No checkpoint was written."
+            else "No checkpoint was written"
         )
         raise DivergedError(
-            f"Training of {self.run.path} diverged: {what}. {kept} Try a lower "
+            f"Training of {self.run.path} diverged: {what}. {last}. Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
             "training.precision fp32, in a new folder or with --overwrite."
         )
@@ -389,11 +389,5 @@ class Trainer:
         )
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, by column name."""
-    names = [str(name) for name in table.columns]
-    return [dict(zip(names, row, strict=True)) for row in table.itertuples(index=False)]
-
-
 def _no_log(values: Mapping[str, float], step: int) -> None:
-    """What a process that does not lead logs."""
+    pass

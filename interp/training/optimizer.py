@@ -21,22 +21,19 @@ def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
 
 def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over a model's parameters; only matrices decay, not biases and norms."""
-    parameters = list(model.parameters())
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        # The biases of a recurrent model's gates have two axes, one for the block of the gate.
-        matrix = parameter.ndim >= 2 and not name.endswith("bias")
-        (matrices if matrix else others).append(parameter)
+    parameters = dict(model.named_parameters())
+    # The biases of a recurrent model's gates have two axes, one for the block of the gate.
+    matrices = {n: p for n, p in parameters.items() if p.ndim >= 2 and not n.endswith("bias")}
+    others = [p for n, p in parameters.items() if n not in matrices]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": list(matrices.values()), "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
-        fused=parameters[0].device.type in ("cpu", "cuda"),
+        fused=next(model.parameters()).device.type in ("cpu", "cuda"),
     )
 
 
@@ -53,11 +50,7 @@ def optimizer_tensors(model: TransformerBridge, optimizer: torch.optim.AdamW) ->
 def load_optimizer_tensors(
     model: TransformerBridge, optimizer: torch.optim.AdamW, tensors: dict[str, Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`.
-
-    Raises:
-        CheckpointError: the tensors are not those of this model.
-    """
+    """The inverse of `optimizer_tensors`; a CheckpointError if the tensors are of another model."""
     fused = bool(optimizer.defaults["fused"])  # only then do step counts live on the device
     for name, parameter in model.named_parameters():
         state = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}

@@ -6,9 +6,9 @@ its own biographies, the gradients are added up while the backward pass runs, an
 the same update. So the batch size, the losses and the weights are those of one process, within
 rounding: sums of the same numbers in another order.
 
-One process leads. It alone locks the folder, writes, measures, and shows progress; before each update
-the others wait to hear from it. What ends one process ends all: the loop's work is done inside
-`Team.agree`, which hands on that it failed. A single process is a team as well, with nobody to talk to.
+The main process alone locks the folder, writes, measures and shows progress; before each update the
+others wait for its status. What ends one process ends all: the loop's work is done inside
+`Ranks.all_reduce`, which tells the others that it failed. With one process nothing is exchanged.
 """
 
 import atexit
@@ -41,12 +41,12 @@ Loss = Callable[[Int[Tensor, "batch position"]], Float[Tensor, ""]]
 Backward = Callable[[Batch], Float[Tensor, ""]]
 """Adds the gradient of a whole batch's mean loss to the parameters, and returns that loss."""
 
-_PATIENCE = timedelta(hours=2)  # measuring a large population takes the leader minutes
+_PATIENCE = timedelta(hours=2)  # measuring a large population takes minutes
 
 
 @dataclass(frozen=True)
-class Word:
-    """What a process has to say before an update, and what it hears from all of them.
+class Status:
+    """Status flags that each rank reports before an update.
 
     Attributes:
         end: Training ends at this step.
@@ -59,42 +59,40 @@ class Word:
     asked: bool = False
 
 
-class Team:
-    """A single process that trains a run: it leads, and waits for nobody."""
+class Ranks:
+    """The ranks of a training with one process.
+
+    Attributes:
+        count: How many processes there are.
+        is_main: Whether this is the main one, which writes and decides.
+    """
 
     count = 1
-    """How many processes there are."""
-    leads = True
-    """Whether this is the process that writes and decides."""
+    is_main = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def agree(self, work: Callable[[], Word]) -> Word:
-        """Every process does its work and says a word; all hear the sum of what was said.
+    def all_reduce(self, work: Callable[[], Status]) -> Status:
+        """Every process does its work and reports a status; returns the maximum of each flag.
 
         Raises:
             SystemExit: the work failed in another process, which shows the error. The exit code is
                 the same.
-            LostProcessError: another process ended without a word.
+            LostProcessError: another process ended without a report.
         """
         return work()
 
-    def lead(self, work: Callable[[], T]) -> T | None:
-        """The leader does some work while the others wait. Returns None to these. Raises as `agree`."""
+    def on_main(self, work: Callable[[], T]) -> T | None:
+        """The main process does some work while the others wait, which get None. Raises as `all_reduce`."""
         return work()
 
-    def first(self, work: Callable[[], T]) -> T:
-        """The leader does some work, and then the others do the same. Raises as `agree`."""
+    def main_first(self, work: Callable[[], T]) -> T:
+        """The main process does some work, and then the others do the same. Raises as `all_reduce`."""
         return work()
 
     def share(self, model: nn.Module, loss: Loss) -> Backward:
-        """The backward pass of a batch that all processes share.
-
-        Args:
-            model: The model, with the same weights in all processes.
-            loss: Its loss on some tokens, on `device`.
-        """
+        """The backward pass of a batch that all processes share; all have the same weights."""
 
         def backward(batch: Batch) -> Float[Tensor, ""]:
             value = loss(batch.tokens.to(self.device))
@@ -104,15 +102,15 @@ class Team:
         return backward
 
 
-def gather(config: Config) -> Team:
+def gather(config: Config) -> Ranks:
     """The processes that a launcher started to train together; without a launcher, this one alone.
 
     Raises:
         ConfigError: an unusable device; fewer biographies in a batch than processes; an environment
-            that no launcher makes. Where the leader raises it the others end with SystemExit.
+            that no launcher makes. Where the main process raises it the others end with SystemExit.
     """
     if os.environ.get("WORLD_SIZE", "") in ("", "1"):
-        return Team(resolve_device(config.training.device))
+        return Ranks(resolve_device(config.training.device))
     try:
         return _Several(config)
     except ConfigError as error:
@@ -121,50 +119,44 @@ def gather(config: Config) -> Team:
         raise SystemExit(error.exit_code) from None  # all have the same settings: said once
 
 
-class _Several(Team):
-    """One of several processes."""
-
+class _Several(Ranks):
     def __init__(self, config: Config) -> None:
         self._accelerator = _accelerator(config)
         self._line = _line()
         self.count = self._accelerator.num_processes
-        self.leads = self._accelerator.is_main_process
+        self.is_main = self._accelerator.is_main_process
         super().__init__(self._accelerator.device)
 
-    def agree(self, work: Callable[[], Word]) -> Word:
+    def all_reduce(self, work: Callable[[], Status]) -> Status:
         try:
-            said = work()
+            status = work()
         except BaseException as error:
             with suppress(LostProcessError):
-                self._exchange(Word(), _exit_code(error))
+                self._exchange(Status(), _exit_code(error))
             raise
-        failure, heard = self._exchange(said)
+        failure, reduced = self._exchange(status)
         if failure:
             raise SystemExit(failure)
-        return heard
+        return reduced
 
-    def lead(self, work: Callable[[], T]) -> T | None:
-        done: list[T] = []
+    def on_main(self, work: Callable[[], T]) -> T | None:
+        results: list[T] = []
+        self._work_if(self.is_main, work, results)
+        return results[0] if results else None
 
-        def if_leading() -> Word:
-            if self.leads:
-                done.append(work())
-            return Word()
+    def main_first(self, work: Callable[[], T]) -> T:
+        results: list[T] = []
+        self._work_if(self.is_main, work, results)
+        self._work_if(not self.is_main, work, results)
+        return results[0]
 
-        self.agree(if_leading)
-        return done[0] if done else None
+    def _work_if(self, chosen: bool, work: Callable[[], T], results: list[T]) -> None:
+        def working() -> Status:
+            if chosen:
+                results.append(work())
+            return Status()
 
-    def first(self, work: Callable[[], T]) -> T:
-        done: list[T] = []
-
-        def in_turn(leaders: bool) -> Word:
-            if self.leads is leaders:
-                done.append(work())
-            return Word()
-
-        self.agree(lambda: in_turn(True))
-        self.agree(lambda: in_turn(False))
-        return done[0]
+        self.all_reduce(working)
 
     def share(self, model: nn.Module, loss: Loss) -> Backward:
         with _connected():
@@ -185,13 +177,13 @@ class _Several(Team):
 
         return backward
 
-    def _exchange(self, said: Word, failure: int = 0) -> tuple[int, Word]:
-        """The largest exit code of those that failed (0: none), and all words in one."""
-        numbers = torch.tensor([failure, said.end, said.shown, said.asked])
+    def _exchange(self, status: Status, failure: int = 0) -> tuple[int, Status]:
+        """The largest exit code of those that failed (0: none), and the maximum of each flag."""
+        numbers = torch.tensor([failure, status.end, status.shown, status.asked])
         with _connected():
             dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._line)
         code, end, shown, asked = numbers.tolist()
-        return code, Word(bool(end), shown, bool(asked))
+        return code, Status(bool(end), shown, bool(asked))
 
 
 class _WithLoss(nn.Module):
@@ -208,11 +200,6 @@ class _WithLoss(nn.Module):
 
 
 def _accelerator(config: Config) -> "Accelerator":
-    """Joins the other processes, on this one's device.
-
-    Raises:
-        ConfigError: see `gather`.
-    """
     # Only here: one process needs none of it, and the import takes a while.
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
@@ -223,8 +210,7 @@ def _accelerator(config: Config) -> "Accelerator":
     handlers = [
         InitProcessGroupKwargs(backend="gloo" if cpu else None, timeout=_PATIENCE),
         DistributedDataParallelKwargs(
-            find_unused_parameters=some_unused,
-            gradient_as_bucket_view=True,
+            find_unused_parameters=some_unused, gradient_as_bucket_view=True
         ),
     ]
     with warnings.catch_warnings(), _connected():
@@ -259,16 +245,16 @@ def _on_cpu(config: Config) -> bool:
             f"training.batch_size={size} is less than the {count} processes that were launched: every "
             "process needs a biography of each batch. Launch fewer processes, or set a larger batch."
         )
-    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    if wanted not in ("auto", "cpu", "cuda") or (wanted == "cuda" and told):
+    cpu_launch = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if wanted not in ("auto", "cpu", "cuda") or (wanted == "cuda" and cpu_launch):
         raise ConfigError(
             f"training.device={wanted!r} cannot be used by {count} processes"
-            f"{' that were launched with --cpu' if told else ': each has its own device'}. Use auto, "
+            f"{' that were launched with --cpu' if cpu_launch else ': each has its own device'}. Use auto, "
             "cpu or cuda, of which each process takes its own."
         )
     if wanted == "cuda":
         resolve_device(wanted)
-    cpu = wanted == "cpu" or told or not torch.cuda.is_available()
+    cpu = wanted == "cpu" or cpu_launch or not torch.cuda.is_available()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if not cpu and here > torch.cuda.device_count():
         raise ConfigError(
@@ -287,7 +273,7 @@ def _leave(accelerator: "Accelerator") -> None:
 
 @cache
 def _line() -> "dist.ProcessGroup":
-    """Where processes talk: in main memory, so that a word waits for no GPU."""
+    """The group in main memory, so that an exchange of status waits for no GPU."""
     with _connected():
         group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return group

@@ -16,11 +16,7 @@ _WEIGHTS = "weights."
 
 
 def write_state(
-    path: Path,
-    config: Config,
-    step: int,
-    model: TransformerBridge,
-    optimizer: torch.optim.AdamW,
+    path: Path, config: Config, step: int, model: TransformerBridge, optimizer: torch.optim.AdamW
 ) -> None:
     """Writes weights, optimizer moments and the step as one file, atomically."""
     tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
@@ -31,11 +27,7 @@ def write_state(
 def load_state(
     path: Path, config: Config, model: TransformerBridge, optimizer: torch.optim.AdamW
 ) -> int:
-    """Loads what `write_state` wrote into a model and its optimizer, and returns the step.
-
-    Raises:
-        CheckpointError: the file is damaged, or the state of another run.
-    """
+    """Loads what `write_state` wrote and returns the step; a CheckpointError if damaged or foreign."""
     remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
     try:
         tensors, metadata = read_tensors(path)

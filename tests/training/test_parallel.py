@@ -16,7 +16,7 @@ from interp import cli
 from interp.config import Config
 from interp.errors import ConfigError, InterpError
 from interp.run import Run
-from interp.training.parallel import Team, gather
+from interp.training.parallel import Ranks, gather
 from tests.helpers import contents
 
 TOLERANCE = 1e-5
@@ -238,4 +238,4 @@ def test_one_process_is_a_team_of_its_own(
     count: str, short: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", count)
-    assert type(gather(short)) is Team
+    assert type(gather(short)) is Ranks
