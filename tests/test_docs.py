@@ -1,4 +1,4 @@
-"""Examples in docstrings and the README run as they stand."""
+"""Examples in docstrings, the README and the tour run as they stand."""
 
 import doctest
 import importlib
@@ -11,6 +11,7 @@ import pytest
 import interp
 
 README = Path(__file__).parents[1] / "README.md"
+TOUR = README.with_name("docs") / "tour.md"
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages(interp.__path__, "interp.")
@@ -32,9 +33,27 @@ def test_there_are_examples() -> None:
     assert len(found) >= 5
 
 
-def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 2
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_relative_links_lead_somewhere() -> None:
+    pages = [README, *TOUR.parent.glob("*.md"), README.with_name("CONTRIBUTING.md")]
+    broken = [
+        (page.name, target)
+        for page in pages
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not broken
+
+
+def test_the_python_of_the_readme_and_the_tour_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = README.read_text(encoding="utf-8") + TOUR.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 4
     code = "\n".join(blocks)
     for tiny, smoke in {
         '"tiny"': '"smoke"',

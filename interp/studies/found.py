@@ -110,7 +110,7 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def markdown(claims: Mapping[str, Sequence[Claim]]) -> str:
-    """Claims of several studies, by their titles, as one Markdown table: the README's summary."""
+    """Claims of several studies, by their titles, as one Markdown table."""
     lines = ["| study | claim | paper | measured here | verdict |", "|---|---|---|---|---|"]
     for title, of_study in claims.items():
         for claim in of_study:

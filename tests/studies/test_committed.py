@@ -1,4 +1,4 @@
-"""The studies whose tables are committed: verdicts follow from the tables, and the README says them."""
+"""The studies whose tables are committed: verdicts follow from the tables, and the findings say them."""
 
 import re
 from pathlib import Path
@@ -52,12 +52,12 @@ def test_the_summary_says_what_the_tables_say() -> None:
     assert (COMMITTED / "README.md").read_text(encoding="utf-8").endswith(markdown(claims))
 
 
-def test_the_readme_says_the_verdicts_of_the_tables() -> None:
-    """A row of the README's summary: study, claim (word by word), paper, measured, verdict."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_findings_say_the_verdicts_of_the_tables() -> None:
+    """A row of the findings: study, claim (word by word), paper, measured, verdict."""
+    findings = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| \[`(\w+)`\]\([^)]*\) \| ([^|]+) \| [^|]+ \| [^|]+ \| \*\*([a-z ]+)\*\* \|$",
-        readme,
+        findings,
         re.MULTILINE,
     )
     assert {name for name, _, _ in rows} == set(STUDIES)
