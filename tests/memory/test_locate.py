@@ -29,6 +29,7 @@ from interp.memory.located_fact import (
 from interp.model import evaluating
 from interp.phases import Phases
 from interp.plots.fact import located_fact
+from interp.report.elements import LeftOut, Section
 from interp.report.located_facts import located_facts_section
 from interp.run import Run
 from interp.run.checkpoints import write_checkpoint
@@ -390,7 +391,7 @@ def test_a_patched_run_is_read_with_the_attention_it_was_given(
     total = one.components.loc[one.components["at"] == VALUE, "contribution"].sum()
     assert total == pytest.approx(one.logit_difference, abs=1e-4)
     assert one.logit_difference != pytest.approx(reference.logit_difference, abs=1e-3)
-    assert located_facts_section(measured(patched, tmp_path / "copy")) is not None
+    assert isinstance(located_facts_section(measured(patched, tmp_path / "copy")), Section)
 
 
 def test_a_value_told_earlier_is_flagged(smoke_run: Run) -> None:
@@ -510,22 +511,22 @@ def measured(run: Run, to: Path) -> Run:
 
 
 def test_section(smoke_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert located_facts_section(smoke_run) is None, "its memory was not measured"
+    assert isinstance(located_facts_section(smoke_run), LeftOut), "its memory was not measured"
     smoke_run = measured(smoke_run, tmp_path / "copy")
     phases = Phases(10, 20, 5.0, 0.05)
     monkeypatch.setattr(Run, "phases", phases)
     section = located_facts_section(smoke_run)
-    assert section is not None
+    assert isinstance(section, Section)
     assert list(section.figures) == [
-        "fact-birth-place-20", "fact-birth-place-40", "fact-university-40",
-        "fact-birth-date-40",
+        "fact-birth-place-40", "fact-university-40", "fact-birth-date-40",
+        "fact-birth-place-20",
     ]  # fmt: skip
     (table,) = section.tables
     assert len(table.rows) == 9
     assert {len(row) for row in table.rows} == {len(table.header)}
     assert smoke_run.population.name(0) in table.caption
     again = located_facts_section(smoke_run)
-    assert again is not None
+    assert isinstance(again, Section)
     assert again.tables == section.tables
 
 
@@ -534,7 +535,7 @@ def test_no_section_without_checkpoints(
 ) -> None:
     smoke_run = measured(smoke_run, tmp_path / "copy")
     monkeypatch.setattr(Run, "steps", [])
-    assert located_facts_section(smoke_run) is None
+    assert isinstance(located_facts_section(smoke_run), LeftOut)
     with pytest.raises(RunError, match="no checkpoint yet"):
         locate_fact(smoke_run, 0, "major")
 
