@@ -38,7 +38,8 @@ from interp.report import write_report
 from interp.run import Run, resolve_device
 from interp.run.tables import result_table
 from interp.series import nearest_step, steps_around_plateau
-from interp.studies.patching import comparison, default_reference_steps, default_until, patching
+from interp.studies.cells import default_reference_steps, default_until
+from interp.studies.patching import comparison, patching
 from interp.training import train
 from interp.training.loop import expected_seconds
 

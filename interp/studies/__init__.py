@@ -1,11 +1,12 @@
 """Studies: grids of runs, and what they show."""
 
+from interp.plateau import fit_of
 from interp.studies.batch import Batch
+from interp.studies.cells import default_reference_steps
 from interp.studies.collect import collect
 from interp.studies.grid import run_grid
 from interp.studies.memory import memory_tables, require_comparable, write_memory_study
-from interp.studies.patching import comparison, default_reference_steps, patching, write_study
-from interp.studies.plateau import fit_of
+from interp.studies.patching import comparison, patching, write_study
 from interp.studies.registry import STUDIES
 from interp.studies.rules import Claim, Rule, Statement, verdict
 from interp.studies.study import Planned, Study, StudySettings, Tables

@@ -6,8 +6,7 @@
         seeds: [0, 1, 2]
       - study: warm_up
 
-A run that two studies need is trained once, and a finished one never again. What the studies find is
-written to a folder for each: its tables, `claims.csv`, and the settings it was asked for.
+A run that two studies need is trained once, and a finished one never again.
 """
 
 from pathlib import Path
@@ -45,10 +44,10 @@ class Entry(Settings):
     @model_validator(mode="after")
     def _can_be_read(self) -> "Entry":
         if self.seeds is not None and "seeds" in self.settings:
-            raise ConfigError(
-                f"{self.study}: seeds are given twice, as {list(self.seeds)} and in its settings; give "
-                "them once."
+            twice = (
+                f"seeds are given twice, as {list(self.seeds)} and in its settings; give them once."
             )
+            raise ConfigError(f"{self.study}: {twice}")
         self.study_settings()  # raises where they cannot work
         return self
 
@@ -64,9 +63,7 @@ class Entry(Settings):
             ConfigError: it has no such setting, or not of such a value.
         """
         model = study_named(self.study).settings
-        given = dict(self.settings)
-        if self.seeds is not None:
-            given["seeds"] = self.seeds
+        given = self.settings if self.seeds is None else self.settings | {"seeds": self.seeds}
         try:
             return model.model_validate(given)
         except ValidationError as error:
@@ -114,8 +111,7 @@ class Batch(Settings):
     def parse(cls, values: Any, folder: Path | None = None) -> "Batch":
         """A batch from plain values, with a readable error.
 
-        Paths of studies' files are made absolute, and their studies' names are written down: a folder
-        that describes the batch is still understood when a file has gone.
+        Paths of studies' files are made absolute and their names kept, for when a file has gone.
 
         Raises:
             ConfigError: an unknown study or setting, or a value that cannot work.
@@ -160,12 +156,9 @@ def _described(owner: str, model: type[Settings], error: ValidationError) -> str
         place = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             leaf = str(item["loc"][-1])
-            nested = Entry if model is Batch and len(item["loc"]) > 1 else model
-            known = nested.model_fields
-            lines.append(
-                f"{owner}: there is no setting {place!r}.{suggest(leaf, known)} Settings: "
-                f"{', '.join(known)}."
-            )
+            known = (Entry if model is Batch and len(item["loc"]) > 1 else model).model_fields
+            names = f"{suggest(leaf, known)} Settings: {', '.join(known)}."
+            lines.append(f"{owner}: there is no setting {place!r}.{names}")
         elif item["type"] == "missing":
             lines.append(f"{owner}: {place} is missing; set it.")
         else:
@@ -194,14 +187,10 @@ def with_others(batch: Batch, out: Path) -> Batch:
     path = out / BATCH_FILE
     before = _read_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
     new = {entry.label for entry in batch.studies}
-    others = [
-        entry
-        for entry in before.get("studies", ())
-        if (entry.get("name") or entry["study"]) not in new
-    ]
-    if not others:
+    kept = [e for e in before.get("studies", ()) if (e.get("name") or e["study"]) not in new]
+    if not kept:
         return batch
-    return Batch(studies=(*Batch.parse({"studies": others}, out).studies, *batch.studies))
+    return Batch(studies=(*Batch.parse({"studies": kept}, out).studies, *batch.studies))
 
 
 def batch_in(folder: Path) -> Batch | None:
@@ -227,13 +216,5 @@ def state(batch: Batch, folder: Path | None = None) -> pd.DataFrame:
         jobs = {job.folder: job for p in planned_runs(entry) for job in jobs_of(p, store)}
         done = sum(store.finished(job.config) for job in jobs.values()) if folder else 0
         title = study_named(entry.study).title
-        rows.append(
-            {
-                "label": entry.label,
-                "study": entry.study,
-                "title": title,
-                "runs": len(jobs),
-                "finished": done,
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((entry.label, entry.study, title, len(jobs), done))
+    return pd.DataFrame(rows, columns=["label", "study", "title", "runs", "finished"])

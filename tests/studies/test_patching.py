@@ -11,7 +11,7 @@ from interp.errors import CheckpointError, ConfigError, RunError
 from interp.phases import Phases
 from interp.run import Run
 from interp.studies import comparison, default_reference_steps, patching, write_study
-from interp.studies.patching import SAME, Cell, default_until, grid
+from interp.studies.cells import SAME, Cell, default_until, grid
 
 
 class Checkpointed(Run):

@@ -9,8 +9,10 @@ import pytest
 import interp
 from interp.errors import ConfigError, InterpError
 from interp.phases import DELTA
+from interp.plateau import fit_of, plateau_fits
 from interp.plots import caption
-from interp.studies.plateau import STUDY, PlateauSettings, fit_of, plateau_fits, plateau_table
+from interp.studies.plateau import STUDY
+from interp.studies.sizes import PlateauSettings, plateau_table
 
 GALLERY = Path(__file__).parents[2] / "artifacts" / "gallery"
 

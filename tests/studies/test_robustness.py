@@ -8,17 +8,10 @@ import pytest
 
 import interp
 from interp.errors import ConfigError
+from interp.plateau import plateau_facts
 from interp.plots import caption
-from interp.studies.robustness import (
-    DEFAULT,
-    FAMILIES,
-    RECURRENT,
-    STUDY,
-    RobustnessSettings,
-    plateau_facts,
-    shows_phases,
-    variants,
-)
+from interp.studies.robustness import PHASES, STUDY, shows_phases
+from interp.studies.variants import DEFAULT, FAMILIES, RECURRENT, RobustnessSettings, variants
 
 SMALL = {
     "preset": "smoke",
@@ -115,11 +108,11 @@ def test_settings_that_are_varied_cannot_be_fixed() -> None:
 def test_a_plateau_is_told_from_a_steady_fall() -> None:
     facts = plateau_facts(curve(), batch_size=32)
     assert facts["biographies"] == 32 * facts["plateau_end"]
-    assert shows_phases(facts) is True
+    assert shows_phases(facts, **PHASES) is True
     steady = plateau_facts(curve(plateau=False), batch_size=32)
     assert steady["plateau_length"] >= 10, "it crosses the band, too"
     assert steady["speed_before"] == pytest.approx(steady["speed_after"])
-    assert shows_phases(steady) is False
+    assert shows_phases(steady, **PHASES) is False
 
 
 @pytest.mark.parametrize(
@@ -127,16 +120,16 @@ def test_a_plateau_is_told_from_a_steady_fall() -> None:
     [("measured", 2), ("within", 0.89), ("accuracy", 0.1), ("speed_before", None)],
 )
 def test_each_condition_counts(name: str, value: float | None) -> None:
-    assert shows_phases(plateau_facts(curve(), 32) | {name: value}) is False
+    assert shows_phases(plateau_facts(curve(), 32) | {name: value}, **PHASES) is False
 
 
 def test_a_run_that_ends_on_its_plateau_cannot_tell() -> None:
     short = plateau_facts(curve(last=250), 32)
     assert short["statistics_end"] is not None
     assert short["plateau_end"] is None
-    assert shows_phases(short) is None
+    assert shows_phases(short, **PHASES) is None
     end = plateau_facts(curve(), 32)["plateau_end"]
-    assert shows_phases(plateau_facts(curve(last=end), 32)) is None
+    assert shows_phases(plateau_facts(curve(last=end), 32), **PHASES) is None
 
 
 def test_all_verdicts_can_be_reached() -> None:

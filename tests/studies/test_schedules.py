@@ -16,6 +16,7 @@ from interp.run import Run
 from interp.studies import sequential, warm_up
 from interp.studies.rules import Claim
 from interp.studies.study import Study
+from interp.turns import turns
 from tests.helpers import read_back
 
 Tables = Mapping[str, pd.DataFrame]
@@ -279,7 +280,7 @@ def test_speeds_are_read_from_curves() -> None:
     first = [0.0, 0.4, 0.8, 0.8, 0.6, 0.2, 0.2, 0.5, 0.8, 0.8]
     second = [0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.4, 0.4, 0.5]
     curves = pd.DataFrame({1: first, 2: second}, index=steps)
-    found = sequential.turns(curves, n_repeats=2, n_steps=400)
+    found = turns(curves, n_repeats=2, n_steps=400)
     assert found["begin"].tolist() == [0, 100, 200, 300]
     assert found["group"].tolist() == [1, 2, 1, 2]
     one, two, three, four = (row for _, row in found.iterrows())
