@@ -211,7 +211,6 @@ class Trainer:
         }
 
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
-        """Writes what is there from the start; warns where training goes on under other conditions."""
         run = self.run
         if not (run.tokenizer_path / "tokenizer.json").exists():
             save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
