@@ -20,11 +20,11 @@ BLOCK = 1000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Keys, each with one of the values.
+    """Keys, each with one of the values; both are points on the unit sphere.
 
     Attributes:
-        keys: Points on the unit sphere.
-        values: Points on the unit sphere.
+        keys: The keys.
+        values: The values.
         answers: Which value belongs to each key.
         n_old: So many pairs are old, the first ones; the others are new.
     """

@@ -67,7 +67,12 @@ def celebrities(n: int, n_celebrities: int, weight: float) -> Weighted:
 class Replay:
     """Fine-tuning on some people (weight 1 each) while others are replayed (`weight` each, if any)."""
 
-    def __init__(self, people: Individuals, others: Individuals, weight: float | None) -> None:
+    def __init__(
+        self,
+        people: Individuals,
+        others: Integer[np.ndarray, " others"],
+        weight: float | None,
+    ) -> None:
         self.people = people
         self.others = others
         replayed = (weight or 0.0) * len(others)

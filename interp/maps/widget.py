@@ -89,7 +89,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         """Moves the view; what is not given stays as it is.
 
         Args:
-            person: A number or a full name; of texts that were given, a number or a name.
+            person: A number or a name; of texts that were given, their number is their place.
             step: A checkpoint; the nearest one is shown.
             head: "LAYER.HEAD", e.g. "1.2", or "LAYER.mean".
             token: Position of the token to choose; for another text, by default the one that predicts
@@ -169,10 +169,9 @@ def explore(
 ) -> AttentionBrowser:
     """A widget to browse attention by text, checkpoint, layer and head.
 
-    The same view as in the report: choose or look up a text, move through training (slider, arrow
-    keys, play), choose a head, hover over a token to see what it attends to and what attends to it,
-    compare two checkpoints. Of a run alone it shows a biography of everybody in the population; of any
-    series, the texts that are given.
+    The same view as in the report: choose or look up a text, move through training (slider, arrow keys,
+    play), choose a head, hover over a token to see what it attends to and what attends to it, compare
+    two checkpoints. A run alone shows a biography of everybody in the population.
 
     Args:
         series: A run, models by step (`{0: model, 100: model}`), or another series (see

@@ -128,8 +128,7 @@ class AttentionPatch:
         """While this lasts, every forward pass of the model uses the reference's patterns.
 
         Raises:
-            ArgumentError: the model differs from the reference in layers, heads, vocabulary or hook
-                points.
+            ArgumentError: the model does not fit (see `require_fit`).
         """
         self.require_fit(model)
         require_live(model, [pattern_hook(layer) for layer in self.layers])
@@ -151,11 +150,7 @@ class AttentionPatch:
         return hooks
 
     def require_fit(self, model: TransformerBridge) -> None:
-        """Checks that a model can take the reference's patterns.
-
-        Raises:
-            ArgumentError: they differ in layers, heads, vocabulary, context or hook points.
-        """
+        """Refuses a model that differs in layers, heads, vocabulary, context or hook points."""
         names = ("n_layers", "n_heads", "d_vocab", "n_ctx")
         values = [(getattr(self.reference.cfg, n), getattr(model.cfg, n)) for n in names]
         differing = [

@@ -51,11 +51,6 @@ def recurrent_transformer(
     RMSNorm, and there are no position embeddings. As in RecurrentGemma, token embeddings are
     multiplied by sqrt(d_model) and logits are capped at ±30 by a tanh; the unembedding is not tied.
 
-    Args:
-        config: The run's settings, with `config.model.recurrence` "rg_lru".
-        tokenizer: The population's tokenizer.
-        device: Where the weights are.
-
     Returns:
         A `TransformerBridge` in train mode, with hooks on the residual stream
         (`blocks.0.hook_resid_pre`, `hook_resid_mid`, `hook_resid_post`), the recurrence

@@ -21,17 +21,13 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
         RunError: the folder holds a different run, or the same one and neither `resume` nor
             `overwrite` was asked for, or files that are no run.
     """
-    present = refuse_foreign(out, RUN_FILES)
-    if "config.yaml" in present:
-        if overwrite:
-            _require_ours(out)
-            _clear(out)
-        elif not resume:
+    if "config.yaml" in refuse_foreign(out, RUN_FILES):
+        if not (overwrite or resume):
             raise RunError(
                 f"{out} already holds a run. Use --resume to go on with it (a finished one is kept as "
                 "it is), --overwrite to delete it and train again, or another --out."
             )
-        else:
+        if not overwrite:
             run = Run.load(out)
             if changed := differences(config, run.config):
                 raise RunError(
@@ -40,6 +36,8 @@ def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> 
                     + "\nUse those settings to resume it, --overwrite to delete it, or another --out."
                 )
             return run
+        _require_ours(out)
+        _clear(out)
     write_text(out / "config.yaml", config.to_yaml())
     return Run.load(out)
 

@@ -211,7 +211,6 @@ class Trainer:
         }
 
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
-        """Writes what is there from the start; warns where training goes on under other conditions."""
         run = self.run
         if not (run.tokenizer_path / "tokenizer.json").exists():
             save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
@@ -275,11 +274,9 @@ class Trainer:
         )
 
     def _finish(self) -> None:
-        """Writes the last checkpoint, and that training has ended."""
         config = self.config.training
         if self.step not in self.checkpoint_steps:
-            self._require_finite_weights()
-            write_checkpoint(self.run.path, self.step, self.model, self.config)
+            self._write_checkpoint()
         self.metrics.flush()
         planned = "n_steps" if config.last_step == config.n_steps else "stop_at"
         reason = "stop_below" if self._low_enough() else planned
@@ -340,8 +337,7 @@ class Trainer:
             self.metrics.flush()
         self.measured = True
         if checkpoint:
-            self._require_finite_weights()
-            write_checkpoint(self.run.path, step, self.model, self.config)
+            self._write_checkpoint()
             self._save_state()
 
     def _low_enough(self) -> bool:
@@ -349,7 +345,7 @@ class Trainer:
         return share is not None and self.losses.get(self.step, math.inf) < share * self.baseline
 
     def _save_state(self) -> None:
-        """Everything needed to go on, in one file; always after the measurement of its step."""
+        """Everything needed to go on, after the measurement of its step."""
         self.metrics.flush()
         write_state(self.run.state_path, self.config, self.step, self.model, self.optimizer)
 
@@ -363,9 +359,10 @@ class Trainer:
         curve = self.run.curve()
         self.losses = dict(zip(map(int, curve.index), map(float, curve), strict=True))
 
-    def _require_finite_weights(self) -> None:
+    def _write_checkpoint(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._diverged(f"weights are not finite at step {self.step}")
+        write_checkpoint(self.run.path, self.step, self.model, self.config)
 
     def _diverged(self, what: str) -> NoReturn:
         self.metrics.flush()
