@@ -4,7 +4,7 @@ Does showing some people more often than others shorten the plateau and give mor
 number of steps, and how uneven is best for how many people (paper, section 4, Fig. 4, G)?
 
 Command: interp batch power_law --out artifacts/studies --workers 2
-Duration: 54 runs of 1,000 steps, DUR
+Duration: 54 runs of 1,000 steps; about a minute each on one core
 
 Individual i is shown with a probability proportional to i^-α, for several α and several numbers of people
 N; α = 0 is the uniform distribution. Source: paper, Fig. 4 and G.

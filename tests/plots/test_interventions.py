@@ -142,7 +142,10 @@ def test_patched_cells_against_the_unpatched_model(stored):
     assert (first.yaxis, second.yaxis) == ("y", "y2")
     assert (list(second.y), list(second.x)) == (["0", "1"], ["last name", "type word"])
     np.testing.assert_allclose(second.z, [[0, 0.01], [1, 1.01]], atol=1e-12)
-    assert second.zmin == -second.zmax == pytest.approx(-1.01)
+    scale = figure.layout.coloraxis
+    assert scale.cmin == -scale.cmax == pytest.approx(-1.01)
+    assert "logits" in scale.colorbar.title.text
+    assert figure.layout.yaxis.autorange is True, "layers go upward"
     assert "Change of the logit difference" in plots.caption(figure)
     following = plots.patch_heatmap(table, "follows")
     np.testing.assert_allclose(following.data[0].z, [[7, 7.01], [8, 8.01]])
@@ -167,19 +170,21 @@ def test_patched_heads_and_neurons(stored):
     assert list(plots.patch_heatmap(both).data[0].y) == ["0.both", "1.both"]
 
 
-def test_single_positions_stand_in_rows(stored):
+def test_layers_are_rows_and_positions_end_with_the_one_that_is_read(stored):
     words = [f"{i} word · text" for i in range(20)]
-    figure = plots.patch_heatmap(stored(cells(["resid_pre", "mlp_out"], words)))
-    first, second = figure.data
-    assert (first.xaxis, second.xaxis) == ("x", "x2")
-    assert list(second.y) == words
-    np.testing.assert_allclose(second.z[7], [0.07, 1.07])
-    assert "mlp_out: MLP output" in plots.caption(figure)
+    table = cells(["resid_pre", "mlp_out"], words)
+    behind = table["position"].isin(words[16:])
+    table.loc[behind, "value"] = table.loc[behind, "unpatched"]
+    figure = plots.patch_heatmap(stored(table))
+    for drawn in figure.data:
+        assert (list(drawn.y), list(drawn.x)) == (["0", "1"], words[:16])
+    np.testing.assert_allclose(np.array(figure.data[1].z)[:, 7], [0.07, 1.07])
+    assert "up to the one that is read" in plots.caption(figure)
 
 
 def test_grids_that_cannot_be_drawn():
     table = cells(["z"], ["last name"])
-    with pytest.raises(InterpError, match="z, 0, last name"):
+    with pytest.raises(InterpError, match="0, last name more than once"):
         plots.patch_heatmap(pd.concat([table, table]))
     with pytest.raises(InterpError, match="no metric loudness; it has"):
         plots.patch_heatmap(table, "loudness")
@@ -199,7 +204,7 @@ def test_approximation_against_the_exact_result(stored):
     np.testing.assert_allclose(heads.x, [-2, -1.99, -1, -0.99])
     np.testing.assert_allclose(heads.y, [-3.5, -3.48, -1.5, -1.48])
     assert stream.name == "residual stream before the layer"
-    assert stream.customdata[2] == "1, last name"
+    assert stream.text[2] == "1, last name"
     assert "correlation is 1.000; the mean absolute error is 0.995" in plots.caption(figure)
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
     with pytest.raises(InterpError, match="no cell to draw"):
