@@ -6,27 +6,15 @@ from an analysis or back from CSV. The x axes go with the square root of steps, 
 phases are short. Source: Geva et al. 2021 and 2023.
 """
 
-from collections.abc import Callable
-from math import sqrt
+from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import describe
+from interp.charts import ROOT_AXIS, ROOT_STEPS, chosen, curves, describe, looks_of, rows
+from interp.charts.looks import COLOURS, Look
+from interp.charts.tidy import in_order
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    ROOT_AXIS,
-    Line,
-    Panel,
-    by_step,
-    chosen,
-    in_order,
-    legend_key,
-    over_steps,
-    rows,
-    whole_numbers,
-)
 
 _KEYS = ("step", "layer", "position", "split", "metric", "value", "control")
 _VALUES = ("step", "layer", "position", "path", "metric", "attribute", "value", "control")
@@ -62,16 +50,11 @@ def key_selectivity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
         InterpError: a column is missing, or both metrics.
     """
     found = chosen(rows(keys, _KEYS, "keys"), "keys", metric=tuple(_SELECTIVITIES))
-    positions = {position: position for position in in_order(found["position"])}
-    figure = _by_layer_and(
-        "metric",
-        {m: words for m, words in _SELECTIVITIES.items() if m in set(found["metric"])},
-        found,
-        lambda panel: _crossed(panel, "position", positions, "split", _SPLITS),
-        phases,
-        "selectivity",
-    )
-    _explain(figure, positions, found["split"], _SPLITS)
+    figure = curves(
+        found, line="position", looks=_colours(_positions(found)), dash="split", dashes=_SPLITS,
+        facet="layer", column="metric", titles=_SELECTIVITIES, level="control", axis="selectivity",
+        x_axis=ROOT_STEPS, phases=phases,
+    )  # fmt: skip
     return describe(
         figure,
         "Keys: how selective neurons are for people",
@@ -100,18 +83,13 @@ def key_similarity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
     Raises:
         InterpError: a column is missing, or every one of the metrics.
     """
-    found = chosen(rows(keys, _KEYS, "keys"), "keys", metric=tuple(_SIMILARITIES))
     # Different people are the control of the other two: a line of their own.
-    found = found.assign(control=float("nan"))
-    figure = _by_layer_and(
-        "position",
-        {position: position for position in in_order(found["position"])},
-        found,
-        lambda panel: _crossed(panel, "metric", _SIMILARITIES, "split", _SPLITS),
-        phases,
-        "similarity",
-    )
-    _explain(figure, _SIMILARITIES, found["split"], _SPLITS)
+    found = chosen(rows(keys, _KEYS, "keys"), "keys", metric=tuple(_SIMILARITIES))
+    figure = curves(
+        found, line="metric", looks=_colours(_SIMILARITIES), dash="split", dashes=_SPLITS,
+        facet="layer", column="position", titles=_positions(found), axis="similarity",
+        x_axis=ROOT_STEPS, phases=phases,
+    )  # fmt: skip
     return describe(
         figure,
         "Keys: how alike those of people are",
@@ -139,15 +117,15 @@ def promoted_values(values: pd.DataFrame, phases: Phases) -> go.Figure:
     """
     table = rows(values, _VALUES, "values")
     found = chosen(table, "values", metric="value_share", attribute="all")
-    panels = []
-    for layer in whole_numbers(found["layer"]):
-        of_layer = found[found["layer"] == layer]
-        lines = []
-        for i, (path, (words, dash)) in enumerate(_PATHS.items()):
-            line = _line(words, of_layer[of_layer["path"] == path], COLOURS[i], dash, path)
-            lines += [line] if len(line.values) else []
-        panels.append(Panel(f"layer {layer}", lines))
-    figure = over_steps(panels, phases, "share of tokens", place=sqrt, level="random directions")
+    looks = {
+        path: Look(colour, dash, name=name)
+        for (path, (name, dash)), colour in zip(_PATHS.items(), COLOURS, strict=False)
+    }
+    figure = curves(
+        found.rename(columns={"control": "random directions"}), line="path", looks=looks,
+        facet="layer", level="random directions", axis="share of tokens", x_axis=ROOT_STEPS,
+        phases=phases,
+    )  # fmt: skip
     return describe(
         figure,
         "Values: neurons that promote attribute values",
@@ -176,15 +154,11 @@ def key_value_agreement(values: pd.DataFrame, phases: Phases) -> go.Figure:
     """
     table = rows(values, _VALUES, "values")
     found = chosen(table, "values", metric=tuple(_AGREEMENTS), attribute="all")
-    figure = _by_layer_and(
-        "position",
-        {position: position for position in in_order(found["position"])},
-        found,
-        lambda panel: _crossed(panel, "metric", _AGREEMENTS, "path", _PATHS),
-        phases,
-        "rank (0 to 1)",
-    )
-    _explain(figure, _AGREEMENTS, found["path"], _PATHS)
+    figure = curves(
+        found, line="metric", looks=_colours(_AGREEMENTS), dash="path", dashes=_PATHS,
+        facet="layer", column="position", titles=_positions(found), level="control",
+        axis="rank (0 to 1)", x_axis=ROOT_STEPS, phases=phases,
+    )  # fmt: skip
     return describe(
         figure,
         "Agreement of keys and values",
@@ -199,69 +173,10 @@ def key_value_agreement(values: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def _by_layer_and(
-    column: str,
-    titles: dict[str, str],
-    table: pd.DataFrame,
-    lines: Callable[[pd.DataFrame], list[Line]],
-    phases: Phases,
-    axis: str,
-) -> go.Figure:
-    """A panel for each layer (row) and value of a column (column)."""
-    panels = [
-        Panel(
-            f"layer {layer}<br>{words}",
-            lines(table[(table["layer"] == layer) & (table[column] == value)]),
-        )
-        for layer in whole_numbers(table["layer"])
-        for value, words in titles.items()
-    ]
-    columns = len(titles)
-    return over_steps(panels, phases, axis, n_columns=columns, place=sqrt, level="control")
+def _positions(table: pd.DataFrame) -> dict[str, str]:
+    return {position: position for position in in_order(table["position"])}
 
 
-def _crossed(
-    table: pd.DataFrame,
-    by_colour: str,
-    colours: dict[str, str],
-    by_dash: str,
-    dashes: dict[str, tuple[str, str]],
-) -> list[Line]:
-    """Lines whose colour tells one column and whose dash another; the legend names the colours."""
-    lines = []
-    for i, (value, words) in enumerate(colours.items()):
-        for other, (more, dash) in dashes.items():
-            cells = table[(table[by_colour] == value) & (table[by_dash] == other)]
-            line = _line(words, cells, COLOURS[i], dash, value, more)
-            lines += [line] if len(line.values) else []
-    return lines
-
-
-def _line(
-    words: str, table: pd.DataFrame, colour: str, dash: str, group: str, more: str = ""
-) -> Line:
-    return Line(
-        f"{words}, {more}" if more else words,
-        by_step(table),
-        {"color": colour, "dash": dash, "width": 2},
-        level=by_step(table, "control"),
-        group=group,
-        legend=not more,
-    )
-
-
-def _explain(
-    figure: go.Figure,
-    colours: dict[str, str],
-    values: pd.Series,
-    dashes: dict[str, tuple[str, str]],
-) -> None:
-    """Entries of the legend for colours, and for the dashes of the values that occur."""
-    drawn = {trace.legendgroup for trace in figure.data}
-    for i, (value, words) in enumerate(colours.items()):
-        if value in drawn:
-            legend_key(figure, words, value, color=COLOURS[i])
-    occurring = set(values)
-    for value, (words, dash) in dashes.items():
-        if value in occurring and len(occurring) > 1:
-            legend_key(figure, words, dash=dash)
+def _colours(names: Mapping[str, str]) -> dict[str, Look]:
+    """Looks that differ in colour alone: dashes tell another column."""
+    return {value: Look(look.colour, name=names[value]) for value, look in looks_of(names).items()}
