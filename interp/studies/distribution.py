@@ -1,33 +1,36 @@
 """What the studies of the data distribution share: one length of training, one way of measuring.
 
 Runs are as long and measured at the same steps in all of them, so that those with uniform sampling are
-trained once for all. Distributions are compared seed by seed, by one rule (`rules.differs`).
+trained once for all.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import model_validator
 
-from interp.config import Config, SamplingConfig
+from interp.config import Config
 from interp.run import Run
-from interp.studies.rules import Verdict, differs
-from interp.studies.study import StudySettings
+from interp.studies.collect import collect
+from interp.studies.study import Planned, StudySettings, each_once
 
-NOTHING = "nothing to compare"
 UNIFORM: dict[str, Any] = {"kind": "uniform"}
-MIN_SEEDS = 3
-"""Seeds below which distributions are not compared."""
 EARLIER = 25
 """By how many steps a plateau has to end earlier, on average: runs are measured that often."""
-HIGHER = 0.02
+PLATEAU = {"earlier": EARLIER}
+ACCURACY = {"higher": 0.02}
 """By how much a final accuracy has to be higher, on average: more than the standard error of a share of
 the 1,536 values (256 people) that are measured, 0.013 at most."""
-_WHOLE = ("n_celebrities", "indiv_warmup", "n_groups", "n_repeats", "statistics_end", "plateau_end")
-_RUN = (
-    "seed", "n_individuals", "n_steps", *SamplingConfig.model_fields, "statistics_end", "plateau_end",
-    "attribute_loss", "attribute_accuracy",
+NEVER_ENDED = (
+    "A plateau that did not end counts as ending {earlier} steps after the last step of the run. "
+)
+"""What the template of a rule says of `comparable`."""
+OUTCOME = (
+    "n_steps", "statistics_end", "plateau_end", "attribute_loss", "attribute_accuracy",
 )  # fmt: skip
+CURVE = ("step", "metric", "value")
+_WHOLE = ("n_celebrities", "indiv_warmup", "n_groups", "n_repeats", "statistics_end", "plateau_end")
 
 
 class DistributionSettings(StudySettings):
@@ -36,6 +39,18 @@ class DistributionSettings(StudySettings):
     n_steps: int = 1000
     """Steps of each run."""
     varies: ClassVar[frozenset[str]] = frozenset({"sampling", "population.n_individuals"})
+    once: ClassVar[tuple[str, ...]] = ()
+    """Settings of several values: there has to be at least one, and none twice."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "DistributionSettings":
+        for name in self.once:
+            each_once(name, getattr(self, name))
+        return self
+
+    def compared(self) -> Sequence[tuple[int, dict[str, Any]]]:
+        """What is compared: numbers of people, each with a sampling distribution."""
+        return ()
 
     def distribution(self, seed: int, n_individuals: int, sampling: dict[str, Any]) -> Config:
         """The settings of a run with some people and a sampling distribution.
@@ -56,68 +71,86 @@ class DistributionSettings(StudySettings):
         )
 
 
-def learned(runs: Sequence[Run]) -> pd.DataFrame:
-    """What each run came to, a row a run.
+def planned(settings: DistributionSettings) -> list[Planned]:
+    """The runs that settings ask for: what is compared, for each seed."""
+    return [
+        Planned(settings.distribution(seed, n_individuals, sampling))
+        for seed in settings.seeds
+        for n_individuals, sampling in settings.compared()
+    ]
+
+
+def learned(run: Run) -> pd.DataFrame:
+    """What a run came to, in one row.
 
     Returns:
         Columns `seed`, `n_individuals`, `n_steps`, `kind` and the settings of the sampling
         distributions (NA where a kind has none), `statistics_end` and `plateau_end` (steps; NA where
         not reached), `attribute_loss` (nats) and `attribute_accuracy` (a share) at the last step.
     """
-    rows = []
-    for run in runs:
-        config, phases = run.config, run.phases
-        rows.append(
-            {
-                "seed": config.seed,
-                "n_individuals": config.population.n_individuals,
-                "n_steps": config.training.last_step,
-                **config.sampling.model_dump(),
-                "statistics_end": phases.statistics_end,
-                "plateau_end": phases.plateau_end,
-                "attribute_loss": round(float(run.curve().iloc[-1]), 5),
-                "attribute_accuracy": round(float(run.curve("attribute_accuracy").iloc[-1]), 5),
-            }
-        )
-    return pd.DataFrame(rows, columns=list(_RUN)).astype(dict.fromkeys(_WHOLE, "Int64"))
+    config, phases = run.config, run.phases
+    row = {
+        "seed": config.seed,
+        "n_individuals": config.population.n_individuals,
+        "n_steps": config.training.last_step,
+        **config.sampling.model_dump(),
+        "statistics_end": phases.statistics_end,
+        "plateau_end": phases.plateau_end,
+        "attribute_loss": round(float(run.curve().iloc[-1]), 5),
+        "attribute_accuracy": round(float(run.curve("attribute_accuracy").iloc[-1]), 5),
+    }
+    return pd.DataFrame([row]).astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
-def learning_curves(runs: Sequence[Run], every: int = 1) -> pd.DataFrame:
-    """The curves of the runs: the columns of `learned` that tell runs apart, `step`, `metric`, `value`.
-
-    Metrics are `attribute_loss` (nats) and `attribute_accuracy` (a share) on evaluation biographies.
+def learning_curves(run: Run, every: int = 2) -> pd.DataFrame:
+    """The curves of a run on evaluation biographies.
 
     Args:
-        runs: Finished runs.
+        run: A finished run.
         every: Keep one of so many measurements, the first of all among them, and the last.
+
+    Returns:
+        Columns `seed`, `n_individuals`, `step`, `metric` ("attribute_loss" in nats, or
+        "attribute_accuracy", a share) and `value`.
     """
-    parts = [pd.DataFrame(columns=["seed", "n_individuals", "kind", "step", "metric", "value"])]
-    for run in runs:
-        config = run.config
-        for metric in ("attribute_loss", "attribute_accuracy"):
-            curve = run.curve(metric)
-            kept = [i % every == 0 or i == len(curve) - 1 for i in range(len(curve))]
-            curve = curve[kept]
-            part = pd.DataFrame(
-                {
-                    "step": curve.index.astype(int),
-                    "metric": metric,
-                    "value": curve.to_numpy().round(5),
-                }
-            )
-            own = {
-                "seed": config.seed,
-                "n_individuals": config.population.n_individuals,
-                **config.sampling.model_dump(exclude_none=True),
-            }
-            for place, (name, value) in enumerate(own.items()):
-                part.insert(place, name, value)
-            parts.append(part)
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    curves: dict[str, pd.Series] = {}
+    for metric in ("attribute_loss", "attribute_accuracy"):
+        curve = run.curve(metric)
+        curves[metric] = curve[
+            [i % every == 0 or i == len(curve) - 1 for i in range(len(curve))]
+        ].round(5)
+    table: pd.DataFrame = (
+        pd.concat(curves, names=["metric", "step"]).to_frame("value").reset_index()
+    )
+    return table.assign(seed=run.config.seed, n_individuals=run.config.population.n_individuals)
+
+
+def measured(
+    runs: Iterable[Run],
+    apart: Callable[[Run], Mapping[str, Any]],
+    of_runs: Sequence[str],
+    of_curves: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """The tables of several runs.
+
+    Args:
+        runs: Finished runs, in the order of the rows.
+        apart: What tells a run apart in its study, a value a column.
+        of_runs: Columns that are to be before `OUTCOME` in the table of runs.
+        of_curves: Columns that are to be before `CURVE` in the table of curves.
+
+    Returns:
+        "runs" with a row a run (`learned`), and "curves" (`learning_curves`).
+    """
+    return collect(
+        runs,
+        lambda run: (apart(run), {"runs": learned(run), "curves": learning_curves(run)}),
+        {"runs": (*of_runs, *OUTCOME), "curves": (*of_curves, *CURVE)},
+    )
 
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of `learned`, as made or read back from CSV, with numbers that can be compared.
+    """The rows of `learned`, as made or read back from CSV, with numbers that can be compared.
 
     A plateau that has not ended counts as ending `EARLIER` steps after the last, as if the run had just
     missed it; the column `ended` says whether it has.
@@ -133,74 +166,3 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
         ended=ends.notna(),
         plateau_end=ends.fillna(numbers("n_steps") + EARLIER),
     )
-
-
-def by_seed(table: pd.DataFrame, distribution: str, measure: str) -> pd.DataFrame:
-    """A measure of runs on equally many people: a row a seed, a column a distribution.
-
-    Args:
-        table: As `comparable` returns it.
-        distribution: The column that tells distributions apart.
-        measure: A column, e.g. "plateau_end".
-
-    Returns:
-        Only seeds of which all distributions of the table are there.
-    """
-    return table.pivot_table(measure, "seed", distribution).dropna()
-
-
-def gains(values: pd.DataFrame, uniform: Hashable, sign: int) -> pd.DataFrame:
-    """What every other distribution gains over the uniform one, a row a seed.
-
-    Args:
-        values: As `by_seed` returns it.
-        uniform: The column of the uniform distribution; without it there are no gains.
-        sign: 1 where more is better, -1 where less is.
-    """
-    if uniform not in values:
-        return pd.DataFrame()
-    difference = values.drop(columns=uniform).sub(values[uniform], axis=0)
-    return difference * sign + 0.0  # no negative zero, which would be written as one
-
-
-def some_gain(gained: pd.DataFrame, margin: float | int) -> Verdict:
-    """Whether some distribution is better than the uniform one.
-
-    Args:
-        gained: As `gains` returns it.
-        margin: See `rules.differs`.
-
-    Returns:
-        "agree" where one is, consistently; "disagree" where none is better even on average; else, or
-        with fewer than `MIN_SEEDS` seeds, "cannot tell".
-    """
-    if gained.empty or len(gained) < MIN_SEEDS:
-        return "cannot tell"
-    if any(differs(gained[name], margin) for name in gained):
-        return "agree"
-    return "disagree" if (gained.mean() <= 0).all() else "cannot tell"
-
-
-def scale(table: pd.DataFrame) -> str:
-    """Length and number of runs, to stand behind what was measured; empty where nothing was.
-
-    Args:
-        table: As `comparable` returns it.
-    """
-    if table.empty:
-        return ""
-    n_seeds = table["seed"].nunique()
-    return f" ({int(table['n_steps'].max()):,} steps, {n_seeds} seed{'s' if n_seeds > 1 else ''})"
-
-
-CONSISTENT = "on average over seeds, and in no seed the other way round"
-"""What the template of a rule says of `rules.differs`, after the margin."""
-SEEDS_COUNT = "Only seeds count of which every run is there; fewer than {min_seeds} decide nothing."
-"""What the template of a rule says of `by_seed`."""
-NEVER_ENDED = (
-    "A plateau that did not end counts as ending {earlier} steps after the last step of the run."
-)
-"""What the template of a rule says of `comparable`."""
-SEEDS = {"min_seeds": MIN_SEEDS}
-PLATEAU = {"earlier": EARLIER, "min_seeds": MIN_SEEDS}
-"""The numbers of these templates."""

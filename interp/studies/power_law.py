@@ -6,64 +6,41 @@ number of steps, and how uneven is best for how many people (paper, section 4, F
 Command: interp batch power_law --out artifacts/studies --workers 2
 Duration: 54 runs of 1,000 steps; about a minute each on one core
 
-Individual i is shown with a probability proportional to i^-α, for several α and several numbers of people
-N; α = 0 is the uniform distribution. Source: paper, Fig. 4 and G.
-
-In the paper 16,000 steps of 128 biographies show each of 64k people 32 times; in the defaults here 1,000
-steps of 32 show each of 1,024 people 31 times. Everybody is asked about equally often, so that what is
-learned of frequent people only does not count for more than it is.
+Individual i is shown with a probability proportional to i^-α; α = 0 is the uniform distribution. In the
+paper 16,000 steps of 128 biographies show each of 64k people 32 times; in the defaults here 1,000 steps
+of 32 show each of 1,024 people 31 times. Everybody is asked about equally often, so that what is learned
+of frequent people only does not count for more than it is.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import model_validator
 
-from interp.plots.distribution import (
-    distribution_curves,
-    final_against_exponent,
-    plateau_against_exponent,
-)
+from interp.plots import distribution as plots
 from interp.run import Run
 from interp.seeds import spread
-from interp.studies.collect import collect
+from interp.studies import paired
 from interp.studies.distribution import (
-    CONSISTENT,
-    HIGHER,
-    MIN_SEEDS,
+    ACCURACY,
     NEVER_ENDED,
-    NOTHING,
     PLATEAU,
-    SEEDS_COUNT,
     UNIFORM,
     DistributionSettings,
-    by_seed,
     comparable,
-    gains,
-    learned,
-    learning_curves,
-    scale,
-    some_gain,
+    measured,
+    planned,
 )
-from interp.studies.rules import Claim, Rule, Statement, Verdict, differs, verdict
-from interp.studies.study import Planned, Study, Tables, each_once
+from interp.studies.rules import Claim, Rule, Statement, Verdict
+from interp.studies.study import Study, Tables
 
-LOW, HIGH = 0.6, 0.8
+BETWEEN = {"low": 0.6, "high": 0.8}
 """The exponents from and to which the paper finds the shortest plateau."""
-MIN_SIZES = 2
+SIZES = {"min_sizes": 2}
 """Numbers of people below which nothing is said about every N, or about how something grows with N."""
-_COLUMNS = {
-    "runs": (
-        "seed", "n_individuals", "exponent", "n_steps", "statistics_end", "plateau_end",
-        "attribute_loss", "attribute_accuracy",
-    ),
-    "curves": ("seed", "n_individuals", "exponent", "step", "metric", "value"),
-}  # fmt: skip
-BySize = dict[int, pd.DataFrame]
-"""A measure for each number of people: a row a seed, a column an exponent."""
+_APART = ("seed", "n_individuals", "exponent")
 
 
 class PowerLawSettings(DistributionSettings):
@@ -73,12 +50,11 @@ class PowerLawSettings(DistributionSettings):
     """The exponents α; 0 is uniform sampling, which the others are compared with."""
     sizes: tuple[int, ...] = (256, 512, 1024)
     """Numbers of people N."""
+    once: ClassVar[tuple[str, ...]] = ("exponents", "sizes")
 
-    @model_validator(mode="after")
-    def _each_once(self) -> "PowerLawSettings":
-        each_once("exponents", self.exponents)
-        each_once("sizes", self.sizes)
-        return self
+    def compared(self) -> list[tuple[int, dict[str, Any]]]:
+        """Every exponent, for every number of people."""
+        return [(n, power_law(exponent)) for n in self.sizes for exponent in self.exponents]
 
 
 def power_law(exponent: float) -> dict[str, Any]:
@@ -86,214 +62,127 @@ def power_law(exponent: float) -> dict[str, Any]:
     return {"kind": "power_law", "exponent": exponent} if exponent else UNIFORM
 
 
-def planned(settings: PowerLawSettings) -> list[Planned]:
-    """The runs that settings ask for."""
-    return [
-        Planned(settings.distribution(seed, n, power_law(exponent)))
-        for seed in settings.seeds
-        for n in settings.sizes
-        for exponent in settings.exponents
-    ]
-
-
 def tables(settings: PowerLawSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """What the finished runs came to.
-
-    Returns:
-        "runs": a row a run, some columns of `distribution.learned`; `exponent` is 0 for uniform sampling.
-        "curves": columns `seed`, `n_individuals`, `exponent`, `step`, `metric`, `value` of every second
-        measurement.
-    """
-
-    def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-        measured = {"runs": learned([run]), "curves": learning_curves([run], every=2)}
-        return {"exponent": _exponent(run)}, measured
-
-    def order(run: Run) -> tuple[int, int, float]:
-        return run.config.seed, run.config.population.n_individuals, _exponent(run)
-
-    return collect(sorted(runs, key=order), of_run, _COLUMNS)
-
-
-def _exponent(run: Run) -> float:
-    return run.config.sampling.exponent or 0.0
+    """`distribution.measured` of the finished runs; `exponent` is 0 for uniform sampling."""
+    found = measured(
+        runs, lambda run: {"exponent": run.config.sampling.exponent or 0.0}, _APART, _APART
+    )
+    return {
+        name: table.sort_values(list(_APART), kind="stable", ignore_index=True)
+        for name, table in found.items()
+    }
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor; none where nothing was measured."""
-    runs, curves = comparable(tables["runs"]), tables["curves"]
+    runs = comparable(tables["runs"])
     if runs.empty:
         return {}
-    curves = curves.sort_values(["exponent", "seed", "step"])
-    named = [f"α = {exponent:g}" for exponent in curves["exponent"]]
+    curves = tables["curves"].sort_values(["exponent", "seed", "step"])
+    named = curves["exponent"].map("α = {:g}".format)
     return {
-        "power-law-plateau": plateau_against_exponent(runs),
-        "power-law-final": final_against_exponent(runs),
-        "power-law-curves": distribution_curves(curves.assign(distribution=named)),
+        "power-law-plateau": plots.plateau_against_exponent(runs),
+        "power-law-final": plots.final_against_exponent(runs),
+        "power-law-curves": plots.distribution_curves(curves.assign(distribution=named)),
     }
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """What the claims are held against: measures by number of people, and the scale in words."""
+class _Size:
+    """What was measured with some number of people: tables with a row a seed, a column an exponent."""
 
-    ends: BySize
-    losses: BySize
-    accuracies: BySize
-    complete: set[int]
-    scale: str
+    n: int
+    ends: pd.DataFrame
+    losses: pd.DataFrame
+    accuracies: pd.DataFrame
 
 
-def _by_size(shown: Callable[..., bool | None], whole: bool = False) -> Callable[..., Verdict]:
-    """A decision about every N: one counterexample is enough to disagree.
+Measured = Sequence[_Size]
 
-    Args:
-        shown: From the plateau's ends at one N, and the numbers of the rule.
-        whole: Whether only an N counts of which all runs are there.
-    """
 
-    def decide(of: _Measured, min_sizes: int, min_seeds: int, **numbers: float | int) -> Verdict:
-        outcomes = [
-            None if whole and n not in of.complete else shown(ends, **numbers)
-            for n, ends in of.ends.items()
-        ]
-        if len(outcomes) < min_sizes:
-            return "cannot tell"
-        if any(outcome is False for outcome in outcomes):
-            return "disagree"
-        return "agree" if all(outcomes) else "cannot tell"
+def _at_every_size(holds: Callable[..., bool | None]) -> Callable[..., Verdict]:
+    """A decision about the plateau's ends at every N."""
+
+    def decide(
+        of: Measured, low: float, high: float, earlier: int, min_seeds: int, min_sizes: int
+    ) -> Verdict:
+        outcomes = [holds(size.ends, low, high, earlier, min_seeds) for size in of]
+        return paired.everywhere(outcomes, min_sizes)
 
     return decide
 
 
-def _inside(ends: pd.DataFrame, low: float, high: float) -> list[float]:
-    return [exponent for exponent in map(float, ends.columns) if low <= exponent <= high]
+def _each_size(what: str, words: Callable[[_Size], str]) -> Callable[[Measured], str]:
+    """What was measured at every N; nothing where there are no words for any."""
+
+    def say(of: Measured) -> str:
+        parts = [f"N = {at.n:,}: {said}" for at in of if len(at.ends) and (said := words(at))]
+        return f"{what} {'; '.join(parts)}" if parts else ""
+
+    return say
 
 
-def _shortens(ends: pd.DataFrame, low: float, high: float, earlier: float | int) -> bool | None:
-    inside = _inside(ends, low, high)
-    if 0.0 not in ends or not inside:
-        return None
-    return differs(ends[0.0] - ends[inside].mean(axis=1), earlier)
+def _say_shorter(of: _Size) -> str:
+    inside = paired.within(of.ends, **BETWEEN)
+    if 0.0 not in of.ends or not inside:
+        return ""
+    uniform, uneven = spread(of.ends[0.0], ".0f"), spread(of.ends[inside].mean(axis=1), ".0f")
+    named = " and ".join(f"{exponent:g}" for exponent in inside)
+    return f"step {uniform} uniform, {uneven} at α {named}"
 
 
-def _shortest_there(
-    ends: pd.DataFrame, low: float, high: float, earlier: float | int
-) -> bool | None:
-    inside = _inside(ends, low, high)
-    outside = [exponent for exponent in map(float, ends.columns) if exponent not in inside]
-    if not inside or not outside or not min(outside) < low < high < max(outside):
-        return None
-
-    def sooner(one: float, other: float) -> bool | None:
-        return differs(ends[other] - ends[one], earlier)
-
-    if any(all(sooner(one, other) for other in outside) for one in inside):
-        return True
-    return False if any(all(sooner(one, other) for other in inside) for one in outside) else None
+def _say_ends(of: _Size) -> str:
+    return ", ".join(f"{mean:.0f} ({exponent:g})" for exponent, mean in of.ends.mean().items())
 
 
-def _best_exponents(losses: BySize) -> pd.DataFrame:
-    """The α with the lowest loss: a row a seed that all N have, a column an N."""
-    return pd.DataFrame({n: of_size.idxmin(axis=1) for n, of_size in losses.items()}).dropna()
+def _say_best(of: _Size) -> str:
+    exponents = ", ".join(f"{exponent:g}" for exponent in of.losses.idxmin(axis=1))
+    return f"{exponents} (best mean loss {of.losses.mean().min():.2f} nats)"
 
 
-def _best_grows(of: _Measured, min_sizes: int, min_seeds: int) -> Verdict:
-    if len(of.losses) < min_sizes or of.complete != set(of.losses):
-        return "cannot tell"
-    best = _best_exponents(of.losses)
-    holds: list[bool | None] = []
-    for _, row in best.iterrows():
-        first, last = row.iloc[0], row.iloc[-1]
-        grows = last > first and row.is_monotonic_increasing
-        holds.append(False if last < first else True if grows else None)
-    return verdict(holds, max(min_seeds, len(holds)))
-
-
-def _some_accuracy_higher(of: _Measured, higher: float, min_seeds: int) -> Verdict:
-    if not of.accuracies:
-        return "cannot tell"
-    return some_gain(gains(of.accuracies[max(of.accuracies)], 0.0, 1), higher)
-
-
-def _measured_shorter(of: _Measured) -> str:
-    parts = []
-    for n, ends in of.ends.items():
-        inside = _inside(ends, LOW, HIGH)
-        if 0.0 in ends and inside and len(ends):
-            parts.append(
-                f"N = {n:,}: step {spread(ends[0.0], '.0f')} uniform, "
-                f"{spread(ends[inside].mean(axis=1), '.0f')} at α {' and '.join(f'{a:g}' for a in inside)}"
-            )
-    return f"the plateau ends at {'; '.join(parts)}{of.scale}" if parts else NOTHING + of.scale
-
-
-def _measured_ends(of: _Measured) -> str:
-    parts = [
-        f"N = {n:,}: {', '.join(f'{mean:.0f} ({a:g})' for a, mean in ends.mean().items())}"
-        for n, ends in of.ends.items()
-        if len(ends)
-    ]
-    means = f"mean plateau end in steps, by α: {'; '.join(parts)}" if parts else NOTHING
-    return means + of.scale
-
-
-def _measured_best(of: _Measured) -> str:
-    best = _best_exponents(of.losses) if of.losses else pd.DataFrame()
-    parts = [
-        f"N = {n:,}: {', '.join(f'{a:g}' for a in best[n])} (best mean loss {losses.mean().min():.2f} nats)"
-        for n, losses in of.losses.items()
-        if not best.empty
-    ]
-    return (f"best α of each seed: {'; '.join(parts)}" if parts else NOTHING) + of.scale
-
-
-def _measured_accuracy(of: _Measured) -> str:
-    n = max(of.accuracies, default=0)
-    accuracy = of.accuracies.get(n, pd.DataFrame())
-    uneven = accuracy.drop(columns=0.0, errors="ignore").mean()
-    if 0.0 not in accuracy or uneven.empty or accuracy.empty:
-        return NOTHING + of.scale
-    best = uneven.idxmax()
-    return (
-        f"N = {n:,}: final accuracy {spread(accuracy[0.0], '.3f')} uniform, "
-        f"{spread(accuracy[best], '.3f')} at α = {best:g}, the best mean{of.scale}"
-    )
+def _say_accuracy(of: Measured) -> str:
+    accuracies = of[-1].accuracies if of else pd.DataFrame()
+    alpha = paired.best(accuracies.drop(columns=0.0, errors="ignore"))
+    if 0.0 not in accuracies or alpha is None:
+        return ""
+    uniform, uneven = spread(accuracies[0.0], ".3f"), spread(accuracies[alpha], ".3f")
+    said = f"{uniform} uniform, {uneven} at α = {alpha:g}, the best mean"
+    return f"N = {of[-1].n:,}: final accuracy {said}"
 
 
 _EVERY_N = (
-    f" {NEVER_ENDED} {SEEDS_COUNT} Agree: so at every N; disagree: the other way round at some N; else, "
-    "or with fewer than {min_sizes} N: cannot tell."
+    f" {NEVER_ENDED}{paired.SEEDS_COUNT} Agree: so at every N; disagree: the other way round at some N; "
+    "else, or with fewer than {min_sizes} N: cannot tell."
 )
-_NUMBERS = {"low": LOW, "high": HIGH, "min_sizes": MIN_SIZES, **PLATEAU}
+_NUMBERS = {**BETWEEN, **SIZES, **PLATEAU, **paired.SEEDS}
 STATEMENTS = (
-    Statement[_Measured](
+    Statement[Measured](
         "An uneven distribution shortens the plateau, for every N",
         "the plateau is shorter with a power law of α 0.6 to 0.8 than with uniform sampling, for every N "
         "(Fig. 4, G; 16,000 steps of 128)",
         Rule(
             "The mean plateau end of the runs with α from {low:g} to {high:g} is earlier than that of "
             "uniform sampling with the same seed: at least {earlier} steps earlier "
-            f"{CONSISTENT}.{_EVERY_N}",
-            _by_size(_shortens),
+            f"{paired.CONSISTENT}.{_EVERY_N}",
+            _at_every_size(paired.lower_within),
             _NUMBERS,
         ),
-        _measured_shorter,
+        _each_size("the plateau ends at", _say_shorter),
     ),
-    Statement[_Measured](
+    Statement[Measured](
         "The plateau is shortest at α of 0.6 to 0.8, for every N",
         "shortest at α of 0.6 to 0.8 for every N (Fig. 4, G; 16,000 steps of 128)",
         Rule(
             "With some α from {low:g} to {high:g} it ends earlier than with each α below and above; the "
             "other way round: with some α below or above it ends earlier than with each of {low:g} to "
             "{high:g}. Earlier means at least {earlier} steps earlier "
-            f"{CONSISTENT}. Ties are no evidence.{_EVERY_N}",
-            _by_size(_shortest_there, whole=True),
+            f"{paired.CONSISTENT}. Ties are no evidence.{_EVERY_N}",
+            _at_every_size(paired.lowest_within),
             _NUMBERS,
         ),
-        _measured_ends,
+        _each_size("mean plateau end in steps, by α:", _say_ends),
     ),
-    Statement[_Measured](
+    Statement[Measured](
         "The α with the best final loss grows with N",
         "grows with N, and with shorter training, which is not measured here (Fig. 4, G; 16,000 steps of "
         "128)",
@@ -303,22 +192,21 @@ STATEMENTS = (
             "is smaller at the largest N than at the smallest (disagree in every seed). Else, also where "
             "it is the same, or with fewer than {min_seeds} seeds or {min_sizes} N, or where a run is "
             "missing: cannot tell.",
-            _best_grows,
-            {"min_sizes": MIN_SIZES, "min_seeds": MIN_SEEDS},
+            lambda of, **numbers: paired.lowest_grows([size.losses for size in of], **numbers),
+            {**SIZES, **paired.SEEDS},
         ),
-        _measured_best,
+        _each_size("best α of each seed:", _say_best),
     ),
-    Statement[_Measured](
+    Statement[Measured](
         "Some α above 0 gives a better final accuracy than uniform sampling, at the largest N",
         "not stated as such: that the best α grows with N says so (Fig. 4, G; 16,000 steps of 128)",
-        Rule(
-            "Agree: with some α above 0 the final accuracy is at least {higher:g} higher "
-            f"{CONSISTENT}. Disagree: with no α above 0 it is higher on average. Else: cannot tell. "
-            f"{SEEDS_COUNT}",
-            _some_accuracy_higher,
-            {"higher": HIGHER, "min_seeds": MIN_SEEDS},
+        paired.some_better(
+            "some α above 0 the final accuracy is at least {higher:g} higher",
+            "no α above 0 it is higher",
+            lambda of: paired.gains(of[-1].accuracies, 0.0, 1) if of else pd.DataFrame(),
+            ACCURACY,
         ),
-        _measured_accuracy,
+        _say_accuracy,
     ),
 )
 
@@ -326,15 +214,15 @@ STATEMENTS = (
 def claims(tables: Tables) -> list[Claim]:
     """The paper's claims about power laws, held against "runs", as made or read back from CSV."""
     runs = comparable(tables["runs"])
-    sizes = sorted(int(n) for n in runs["n_individuals"].unique())
-    ends, losses, accuracies = (
-        {n: by_seed(runs[runs["n_individuals"] == n], "exponent", measure) for n in sizes}
-        for measure in ("plateau_end", "attribute_loss", "attribute_accuracy")
-    )
-    exponents = sorted(float(exponent) for exponent in runs["exponent"].unique())
-    complete = {n for n in sizes if list(ends[n]) == exponents and len(ends[n]) >= MIN_SEEDS}
-    measured = _Measured(ends, losses, accuracies, complete, scale(runs))
-    return [statement.against(measured) for statement in STATEMENTS]
+    exponents = sorted(runs["exponent"].unique())
+
+    measures = ("plateau_end", "attribute_loss", "attribute_accuracy")
+    sizes = [
+        _Size(n, *(paired.by_seed(of_size, "exponent", one, exponents) for one in measures))
+        for n in sorted(map(int, runs["n_individuals"].unique()))
+        for of_size in [runs[runs["n_individuals"] == n]]
+    ]
+    return [paired.to_scale(statement.against(sizes), runs) for statement in STATEMENTS]
 
 
 STUDY = Study("power_law", __doc__, PowerLawSettings, planned, tables, figures, claims)

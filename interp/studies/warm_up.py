@@ -15,8 +15,9 @@ The paper has 128k people, warm-ups of 2k to 32k of them for 1 to 8 of 16 epochs
 defaults has 31 epochs of 1,024 people, and warm-ups last for 4 to 12.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -29,30 +30,35 @@ from interp.errors import ConfigError
 from interp.plots.warm_up import final_values, schedule_curves, shown_people
 from interp.run import Run
 from interp.seeds import spread
+from interp.studies import paired
+from interp.studies.collect import collect
 from interp.studies.distribution import (
+    CURVE,
+    OUTCOME,
     UNIFORM,
     DistributionSettings,
     learned,
     learning_curves,
+    planned,
 )
-from interp.studies.rules import Claim, verdict
-from interp.studies.study import Planned, Study, Tables, each_once
+from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
+from interp.studies.study import Study, Tables
 
-MARGIN = 0.02
+MARGIN = {"margin": 0.02}
 """Differences of final accuracy that count: larger than the standard error of a share of the 1,536
 values (256 people) that are measured, 0.013 at most."""
-LEARNED = 0.1
+LEARNED = {"learned": 0.1}
 """Where neither of two schedules ends with more accuracy than this, neither is as good as the other."""
+_APART = ("schedule", "family", "seed")
 _COLUMNS = {
     "learned": (
-        "schedule", "family", "seed", "n_individuals", "n_everybody", "n_steps", "kind", "exponent",
-        "indiv_warmup", "epochs_warmup", "growth", "statistics_end", "plateau_end", "attribute_loss",
-        "attribute_accuracy", "accuracy_of_everybody",
+        *_APART, "n_individuals", "n_everybody", "n_steps", "kind", "exponent", "indiv_warmup",
+        "epochs_warmup", "growth", *OUTCOME[1:], "accuracy_of_everybody",
     ),
-    "curves": ("schedule", "family", "seed", "step", "metric", "value"),
-    "stages": ("schedule", "family", "seed", "step", "people"),
+    "curves": (*_APART, *CURVE),
+    "stages": (*_APART, "step", "people"),
 }  # fmt: skip
-"""Of each table."""
+_FAMILIES = ("uniform", "power law", "warm-up", "adaptive")
 
 
 class WarmUpSettings(DistributionSettings):
@@ -73,10 +79,12 @@ class WarmUpSettings(DistributionSettings):
     n_fewer: int = 664
     """The control: so many people only, uniformly, throughout (the paper: 83k of 128k)."""
 
+    once: ClassVar[tuple[str, ...]] = (
+        "indiv_warmup", "epochs_warmup", "indiv_adaptive", "growth", "exponents",
+    )  # fmt: skip
+
     @model_validator(mode="after")
-    def _can_be_compared(self) -> "WarmUpSettings":
-        for name in ("indiv_warmup", "epochs_warmup", "indiv_adaptive", "growth", "exponents"):
-            each_once(name, getattr(self, name))
+    def _fewer_people(self) -> "WarmUpSettings":
         if not 1 <= self.n_fewer < self.n_individuals:
             raise ConfigError(
                 f"n_fewer={self.n_fewer}: training on fewer people only needs 1 to "
@@ -84,34 +92,21 @@ class WarmUpSettings(DistributionSettings):
             )
         return self
 
-    def samplings(self) -> list[dict[str, Any]]:
-        """The sampling distributions over everybody."""
-        return [
-            UNIFORM,
-            *({"kind": "power_law", "exponent": exponent} for exponent in self.exponents),
-            *(
-                {"kind": "warm_up", "indiv_warmup": people, "epochs_warmup": epochs}
-                for people in self.indiv_warmup
-                for epochs in self.epochs_warmup
-            ),
-            *(
-                {"kind": "adaptive", "indiv_warmup": people, "growth": growth}
-                for people in self.indiv_adaptive
-                for growth in self.growth
-            ),
+    def compared(self) -> list[tuple[int, dict[str, Any]]]:
+        """Uniform sampling, power laws, warm-ups and adaptive schedules; and the control."""
+        power_laws = [{"kind": "power_law", "exponent": exponent} for exponent in self.exponents]
+        warm_ups = [
+            {"kind": "warm_up", "indiv_warmup": people, "epochs_warmup": epochs}
+            for people in self.indiv_warmup
+            for epochs in self.epochs_warmup
         ]
-
-
-def planned(settings: WarmUpSettings) -> list[Planned]:
-    """The runs that settings ask for."""
-    return [
-        Planned(settings.distribution(seed, n, sampling))
-        for seed in settings.seeds
-        for n, sampling in [
-            *((settings.n_individuals, sampling) for sampling in settings.samplings()),
-            (settings.n_fewer, UNIFORM),
+        adaptive = [
+            {"kind": "adaptive", "indiv_warmup": people, "growth": growth}
+            for people in self.indiv_adaptive
+            for growth in self.growth
         ]
-    ]
+        everybody = [UNIFORM, *power_laws, *warm_ups, *adaptive]
+        return [*((self.n_individuals, one) for one in everybody), (self.n_fewer, UNIFORM)]
 
 
 def describe_schedule(config: Config, everybody: int) -> tuple[str, str]:
@@ -146,34 +141,31 @@ def describe_schedule(config: Config, everybody: int) -> tuple[str, str]:
 def tables(settings: WarmUpSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     """What the finished runs came to.
 
-    Args:
-        settings: Of the study.
-        runs: The finished runs.
-
     Returns:
         "learned": a row a run, with `schedule` (its name), `family` ("uniform", "power law", "warm-up",
         "adaptive", "fewer people"), the columns of `distribution.learned`, `n_everybody` and
         `accuracy_of_everybody`: the accuracy (a share) with people left out counted as not known.
-        "curves": columns `schedule`, `family`, `seed`, `step`, `metric`, `value`; of the control, whose
-        people are others, as measured on its own.
-        "stages": of warm-ups and adaptive runs, `people` (how many are shown) from `step` on, with
-        `schedule`, `family` and `seed`; the first row of a run is step 0.
+        "curves": those of `distribution.learning_curves`; of the control, whose people are others, as
+        measured on its own.
+        "stages": of warm-ups and adaptive runs, `people` (how many are shown) from `step` on; the first
+        row of a run is step 0.
     """
-    parts = {name: [pd.DataFrame(columns=columns)] for name, columns in _COLUMNS.items()}
     everybody = settings.n_individuals
-    in_order = sorted(
-        runs, key=lambda run: (describe_schedule(run.config, everybody), run.config.seed)
-    )
-    for run in in_order:
-        schedule, family = describe_schedule(run.config, everybody)
-        of_run: dict[str, Any] = {"schedule": schedule, "family": family, "seed": run.config.seed}
-        row = learned([run]).assign(**of_run, n_everybody=everybody)
-        counted = row["attribute_accuracy"] * row["n_individuals"] / everybody
-        parts["learned"].append(row.assign(accuracy_of_everybody=counted.round(5)))
-        parts["curves"].append(learning_curves([run], every=2).assign(**of_run))
-        if family in ("warm-up", "adaptive"):
-            parts["stages"].append(_stages(run).assign(**of_run))
-    return {name: _joined(found, _COLUMNS[name]) for name, found in parts.items()}
+
+    def apart(run: Run) -> dict[str, Any]:
+        named = describe_schedule(run.config, everybody)
+        return dict(zip(_APART, (*named, run.config.seed), strict=True))
+
+    def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        row, own = learned(run), apart(run)
+        known = (row["attribute_accuracy"] * row["n_individuals"] / everybody).round(5)
+        row = row.assign(n_everybody=everybody, accuracy_of_everybody=known)
+        found = {"learned": row, "curves": learning_curves(run)}
+        if own["family"] in ("warm-up", "adaptive"):
+            found["stages"] = _stages(run)
+        return own, found
+
+    return collect(sorted(runs, key=lambda run: tuple(apart(run).values())), of_run, _COLUMNS)
 
 
 def _stages(run: Run) -> pd.DataFrame:
@@ -203,9 +195,6 @@ def figures(tables: Tables) -> dict[str, go.Figure]:
     return drawn
 
 
-_FAMILIES = ("uniform", "power law", "warm-up", "adaptive")
-
-
 def best_of(table: pd.DataFrame, family: str) -> str | None:
     """The schedule of a family with the highest final accuracy, as a mean over seeds.
 
@@ -215,10 +204,192 @@ def best_of(table: pd.DataFrame, family: str) -> str | None:
         table: "learned", as `tables` returns it.
         family: See `tables`.
     """
-    of_family = table[table["family"] == family]
-    accuracy = of_family.groupby("schedule")["accuracy_of_everybody"].agg(["count", "mean"])
-    complete = accuracy[accuracy["count"] == accuracy["count"].max()]
-    return None if complete.empty else str(complete["mean"].idxmax())
+    name = paired.best(_accuracies(table[table["family"] == family]))
+    return None if name is None else str(name)
+
+
+def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """Final accuracy over everybody: a row a seed, a column a schedule."""
+    return table.pivot(index="seed", columns="schedule", values="accuracy_of_everybody").astype(
+        float
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The tables that the claims are held against."""
+
+    learned: pd.DataFrame
+    stages: pd.DataFrame
+
+    def family(self, family: str) -> pd.DataFrame:
+        return self.learned[self.learned["family"] == family]
+
+    def accuracy(self, family: str) -> pd.Series:
+        """By seed, of the best schedule of a family; or of "the worst adaptive" in each seed."""
+        if family == "the worst adaptive":
+            return _accuracies(self.family("adaptive")).min(axis=1)
+        values, best = _accuracies(self.family(family)), best_of(self.learned, family)
+        return pd.Series(dtype=float) if best is None else values[best].dropna()
+
+    @property
+    def durations(self) -> int:
+        """How many durations of fixed warm-ups were tried."""
+        return int(self.family("warm-up")["epochs_warmup"].nunique())
+
+    def named(self, family: str) -> str:
+        best = best_of(self.learned, family)
+        if best is None or family in ("uniform", "fewer people"):
+            return best or family
+        return f"best {family} ({best.split(': ')[1]})"
+
+    def said(self, values: dict[str, pd.Series]) -> str:
+        accuracies = "; ".join(f"{name} {spread(own, '.3f')}" for name, own in values.items())
+        table, scale = self.learned, "nothing was measured"
+        if len(table):
+            people, steps = int(table["n_everybody"].max()), int(table["n_steps"].max())
+            scale = f"{people:,} people, {steps:,} steps, {table['seed'].nunique()} seeds"
+        return f"final accuracy: {accuracies} ({scale})"
+
+
+def _say(*families: str) -> Callable[[_Measured], str]:
+    return lambda of: of.said({of.named(family): of.accuracy(family) for family in families})
+
+
+def _say_fewer(of: _Measured) -> str:
+    said, control = _say("warm-up", "fewer people")(of), of.family("fewer people")
+    if control.empty:
+        return said
+    alone = spread(control["attribute_accuracy"], ".3f")
+    return f"{said}; of the {int(control['n_individuals'].iloc[0])} people alone {alone}"
+
+
+def _say_adaptive(of: _Measured) -> str:
+    tried = [of.family(family)["schedule"].nunique() for family in ("adaptive", "warm-up")]
+    said = (
+        f"{_say('adaptive', 'warm-up')(of)}; the best of {tried[0]} adaptive schedules and of {tried[1]} "
+        f"warm-ups of {of.durations} durations"
+    )
+    schedule = best_of(of.learned, "adaptive")
+    if schedule is None:
+        return said
+    own = of.stages[(of.stages["schedule"] == schedule) & (of.stages["step"] > 0)]
+    if own.empty:
+        return f"{said}; the adaptive schedule never grew"
+    last = own.groupby("seed")["step"].max().astype(int)
+    steps = " to ".join(f"{step:,}" for step in sorted({last.min(), last.max()}))
+    return f"{said}; the adaptive schedule grew for the last time at step {steps}"
+
+
+def _say_every_adaptive(of: _Measured) -> str:
+    adaptive = _accuracies(of.family("adaptive"))
+    each = {str(name): adaptive[name].dropna() for name in adaptive}
+    return of.said({**each, "uniform": of.accuracy("uniform")})
+
+
+def _compared(
+    template: str, ours: str, theirs: str, holds: Callable[..., bool | None], **numbers: float | int
+) -> Rule[_Measured]:
+    """A rule about the accuracies of two families in each seed that both have."""
+
+    def decide(of: _Measured, min_seeds: int, durations: int = 0, **given: float | int) -> Verdict:
+        pairs = pd.concat([of.accuracy(ours), of.accuracy(theirs)], axis=1).dropna()
+        known = pairs.to_numpy().tolist() if of.durations >= durations else []
+        return verdict((holds(our, their, **given) for our, their in known), min_seeds)
+
+    return Rule(template, decide, {**numbers, "min_seeds": 2})
+
+
+_HINDSIGHT = "The best of several is the one with the highest mean over seeds: with hindsight. "
+_FEWER = ". With fewer than {min_seeds} such seeds: cannot tell."
+_NEITHER = "A seed where neither exceeds {learned:g} cannot tell"
+_CALLED = {
+    "uniform": "uniform sampling",
+    "power law": "the best power law",
+    "warm-up": "the best warm-up",
+    "adaptive": "the best adaptive schedule",
+    "fewer people": "training on fewer people",
+}
+
+
+def _better(ours: str, theirs: str) -> Rule[_Measured]:
+    return _compared(
+        f"{_HINDSIGHT}Agree: in all seeds that can tell {_CALLED[ours]} ends higher than {_CALLED[theirs]}; "
+        f"disagree: in all, lower. A seed with a difference of at most {{margin:g}} cannot tell{_FEWER}",
+        ours,
+        theirs,
+        lambda our, their, margin: None if abs(our - their) <= margin else our > their,
+        **MARGIN,
+    )
+
+
+def _as_good(ours: str, theirs: str, also: str = "", **numbers: float | int) -> Rule[_Measured]:
+    return _compared(
+        f"{_HINDSIGHT}Agree: in every seed {_CALLED[ours]} ends at most {{margin:g}} below "
+        f"{_CALLED[theirs]}; disagree: in every seed it ends further below. {_NEITHER}{_FEWER}{also}",
+        ours,
+        theirs,
+        lambda our, their, margin, learned: (
+            None if max(our, their) <= learned else our - their >= -margin
+        ),
+        **MARGIN,
+        **LEARNED,
+        **numbers,
+    )
+
+
+STATEMENTS = (
+    Statement(
+        "A warm-up on few people gives a better final accuracy than uniform sampling at the same "
+        "number of steps",
+        "warm-ups on 2k to 32k of 128k people for 1 to 8 of 16 epochs, the best of which ends at "
+        "94.92% (Fig. 4 right, I); no number for uniform sampling at hand",
+        _better("warm-up", "uniform"),
+        _say("warm-up", "uniform"),
+    ),
+    Statement(
+        "A warm-up does at least as well as the best power law",
+        "not stated: our reading of its proposal of curricula (Fig. 4 right)",
+        _as_good("warm-up", "power law"),
+        _say("warm-up", "power law"),
+    ),
+    Statement(
+        "A warm-up beats training on fewer people only, counted over everybody",
+        "94.92% of 128k people with a warm-up; 97.72% of 83k people when trained on these only, "
+        "which is 63.26% of the 128k",
+        _better("warm-up", "fewer people"),
+        _say_fewer,
+    ),
+    Statement(
+        "An adaptive schedule, with no setting for when to switch, does as well as the best fixed "
+        "warm-up",
+        "proposes adaptive schedules and measures none (section 6): this claim is ours",
+        _as_good(
+            "adaptive",
+            "warm-up",
+            " So it is with fewer than {durations} durations of warm-ups, as the claim is about these.",
+            durations=3,
+        ),
+        _say_adaptive,
+    ),
+    Statement(
+        "Every adaptive schedule tried gives a better final accuracy than uniform sampling",
+        "proposes adaptive schedules and measures none (section 6): this claim is ours",
+        _compared(
+            "Nothing is chosen with hindsight. Agree: in every seed the worst of the adaptive schedules "
+            "ends more than {margin:g} higher than uniform sampling; disagree: in every seed it ends "
+            f"lower, or at most {{margin:g}} higher. {_NEITHER}{_FEWER}",
+            "the worst adaptive",
+            "uniform",
+            lambda our, their, margin, learned: (
+                None if max(our, their) <= learned else our - their > margin
+            ),
+            **MARGIN,
+            **LEARNED,
+        ),
+        _say_every_adaptive,
+    ),
+)
 
 
 def claims(tables: Tables) -> list[Claim]:
@@ -227,198 +398,8 @@ def claims(tables: Tables) -> list[Claim]:
     Args:
         tables: Those of `tables`, as made or read back from CSV; "learned" and "stages" are used.
     """
-    table = tables["learned"]
-    best = {family: best_of(table, family) for family in (*_FAMILIES, "fewer people")}
-    accuracy = {family: _by_seed(table, name) for family, name in best.items()}
-    warm_up = accuracy["warm-up"]
-
-    def said(*families: str) -> str:
-        names = [
-            f"{_named(family, best[family])} {_numbers(accuracy[family])}" for family in families
-        ]
-        return f"final accuracy: {'; '.join(names)} ({_scale(table)})"
-
-    def rule(first: str, second: str, at_least: bool) -> str:
-        hindsight = (
-            "The best of several is the one with the highest mean over seeds: with hindsight. "
-        )
-        if at_least:
-            decided = (
-                f"Agree: in every seed {first} ends at most {MARGIN:g} below {second}; disagree: in every "
-                f"seed it ends further below. A seed where neither exceeds {LEARNED:g} cannot tell"
-            )
-        else:
-            decided = (
-                f"Agree: in all seeds that can tell {first} ends higher than {second}; disagree: in all, "
-                f"lower. A seed with a difference of at most {MARGIN:g} cannot tell"
-            )
-        return f"{hindsight}{decided}. With fewer than 2 such seeds: cannot tell."
-
-    return [
-        Claim(
-            "A warm-up on few people gives a better final accuracy than uniform sampling at the same "
-            "number of steps",
-            "warm-ups on 2k to 32k of 128k people for 1 to 8 of 16 epochs, the best of which ends at "
-            "94.92% (Fig. 4 right, I); no number for uniform sampling at hand",
-            said("warm-up", "uniform"),
-            verdict(_better(warm_up, accuracy["uniform"])),
-            rule("the best warm-up", "uniform sampling", at_least=False),
-        ),
-        Claim(
-            "A warm-up does at least as well as the best power law",
-            "not stated: our reading of its proposal of curricula (Fig. 4 right)",
-            said("warm-up", "power law"),
-            verdict(_as_good(warm_up, accuracy["power law"])),
-            rule("the best warm-up", "the best power law", at_least=True),
-        ),
-        Claim(
-            "A warm-up beats training on fewer people only, counted over everybody",
-            "94.92% of 128k people with a warm-up; 97.72% of 83k people when trained on these only, "
-            "which is 63.26% of the 128k",
-            said("warm-up", "fewer people") + _of_its_own(table),
-            verdict(_better(warm_up, accuracy["fewer people"])),
-            rule("the best warm-up", "training on fewer people", at_least=False),
-        ),
-        Claim(
-            "An adaptive schedule, with no setting for when to switch, does as well as the best fixed "
-            "warm-up",
-            "proposes adaptive schedules and measures none (section 6): this claim is ours",
-            said("adaptive", "warm-up")
-            + f"; {_tried(table)}"
-            + _when(tables["stages"], best["adaptive"]),
-            verdict(_as_good(accuracy["adaptive"], warm_up) if _durations(table) >= 3 else []),
-            rule("the best adaptive schedule", "the best warm-up", at_least=True)
-            + " So it is with fewer than 3 durations of warm-ups, as the claim is about these.",
-        ),
-        Claim(
-            "Every adaptive schedule tried gives a better final accuracy than uniform sampling",
-            "proposes adaptive schedules and measures none (section 6): this claim is ours",
-            _every_adaptive(table, accuracy["uniform"]),
-            verdict(_all_better(table, accuracy["uniform"])),
-            "Nothing is chosen with hindsight. Agree: in every seed the worst of the adaptive schedules "
-            f"ends more than {MARGIN:g} higher than uniform sampling; disagree: in every seed it ends "
-            f"lower, or at most {MARGIN:g} higher. A seed where neither exceeds {LEARNED:g} cannot tell. "
-            "With fewer than 2 such seeds: cannot tell.",
-        ),
-    ]
+    measured = _Measured(tables["learned"], tables["stages"])
+    return [statement.against(measured) for statement in STATEMENTS]
 
 
-def _durations(table: pd.DataFrame) -> int:
-    """How many durations of fixed warm-ups were tried."""
-    return int(table.loc[table["family"] == "warm-up", "epochs_warmup"].nunique())
-
-
-def _tried(table: pd.DataFrame) -> str:
-    counts = table.groupby("family")["schedule"].nunique()
-    return (
-        f"the best of {counts.get('adaptive', 0)} adaptive schedules and of {counts.get('warm-up', 0)} "
-        f"warm-ups of {_durations(table)} durations"
-    )
-
-
-def _by_seed(table: pd.DataFrame, schedule: str | None) -> pd.Series:
-    """Final accuracy over everybody of a schedule, by seed."""
-    own = table[table["schedule"] == schedule]
-    return own.set_index("seed")["accuracy_of_everybody"].astype(float).sort_index()
-
-
-def _better(ours: pd.Series, theirs: pd.Series) -> list[bool | None]:
-    """For each seed that both have, whether ours is higher; None where they are too close."""
-    gains = (ours - theirs).dropna()
-    return [None if abs(gain) <= MARGIN else bool(gain > 0) for gain in gains]
-
-
-def _as_good(ours: pd.Series, theirs: pd.Series) -> list[bool | None]:
-    """For each seed that both have, whether ours is not noticeably lower; None if neither learned."""
-    pairs = pd.concat([ours, theirs], axis=1, keys=["ours", "theirs"]).dropna()
-    return [
-        None if max(our, their) <= LEARNED else bool(our - their >= -MARGIN)
-        for our, their in zip(pairs["ours"], pairs["theirs"], strict=True)
-    ]
-
-
-def _worst_adaptive(table: pd.DataFrame) -> pd.Series:
-    """The lowest final accuracy of adaptive schedules, by seed."""
-    adaptive = table[table["family"] == "adaptive"]
-    return adaptive.groupby("seed")["accuracy_of_everybody"].min().astype(float)
-
-
-def _all_better(table: pd.DataFrame, uniform: pd.Series) -> list[bool | None]:
-    """For each seed, whether every adaptive schedule is higher; None if neither learned."""
-    pairs = pd.concat([_worst_adaptive(table), uniform], axis=1, keys=["worst", "uniform"]).dropna()
-    return [
-        None if max(worst, other) <= LEARNED else bool(worst - other > MARGIN)
-        for worst, other in zip(pairs["worst"], pairs["uniform"], strict=True)
-    ]
-
-
-def _every_adaptive(table: pd.DataFrame, uniform: pd.Series) -> str:
-    adaptive = table[table["family"] == "adaptive"]
-    names = [
-        f"{name} {_numbers(_by_seed(table, str(name)))}"
-        for name in sorted(adaptive["schedule"].unique())
-    ]
-    said = "; ".join([*names, f"uniform {_numbers(uniform)}"])
-    return f"final accuracy: {said} ({_scale(table)})"
-
-
-def _named(family: str, schedule: str | None) -> str:
-    if schedule is None:
-        return family
-    if family in ("uniform", "fewer people"):
-        return schedule
-    return f"best {family} ({schedule.split(': ')[1]})"
-
-
-def _of_its_own(table: pd.DataFrame) -> str:
-    """What the control knows of the people it was trained on."""
-    control = table[table["family"] == "fewer people"]
-    if control.empty:
-        return ""
-    return f"; of the {int(control['n_individuals'].iloc[0])} people alone " + _numbers(
-        control["attribute_accuracy"]
-    )
-
-
-def _when(stages: pd.DataFrame, schedule: str | None) -> str:
-    """When the best adaptive schedule came to show everybody."""
-    own = stages[(stages["schedule"] == schedule) & (stages["step"] > 0)]
-    if schedule is None:
-        return ""
-    if own.empty:
-        return "; the adaptive schedule never grew"
-    last = own.groupby("seed")["step"].max().astype(int)
-    return f"; the adaptive schedule grew for the last time at step {_range(last)}"
-
-
-def _range(steps: pd.Series) -> str:
-    low, high = int(steps.min()), int(steps.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _numbers(values: pd.Series) -> str:
-    return spread(values, ".3f")
-
-
-def _scale(table: pd.DataFrame) -> str:
-    if table.empty:
-        return "nothing was measured"
-    people, steps = int(table["n_everybody"].max()), int(table["n_steps"].max())
-    return f"{people:,} people, {steps:,} steps, {table['seed'].nunique()} seeds"
-
-
-def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of several; the first of them is empty and says the columns."""
-    filled = [part[list(columns)] for part in parts if len(part)] or [parts[0]]
-    return pd.concat(filled, ignore_index=True)
-
-
-STUDY = Study(
-    name="warm_up",
-    doc=__doc__,
-    settings=WarmUpSettings,
-    runs=planned,
-    tables=tables,
-    figures=figures,
-    claims=claims,
-)
+STUDY = Study("warm_up", __doc__, WarmUpSettings, planned, tables, figures, claims)
