@@ -35,6 +35,8 @@ METRIC_NAMES = {
 }
 """What a reader is told a metric is, with its unit."""
 _CELL = ("site", "layer", "position", "head")
+_MANY = 40
+"""With more positions than these not every one of them is named at the axis."""
 _WHAT = {True: "Change of the", False: "The"}
 
 
@@ -75,10 +77,11 @@ def patch_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Fig
         for title, site in names.items()
     }  # fmt: skip
     name, what = METRIC_NAMES.get(metric, metric), _axis_titles(grid)
+    unit = name.rstrip(")").replace(" (", ", ").split(", ")[-1] if " (" in name else "share"
     figure = heatmap(
-        maps, axis=name, rows=what, columns="position that is patched", upward=True, names=names
+        maps, axis=unit, rows=what, columns="position that is patched", upward=True, names=names
     )
-    figure.update_xaxes(tickangle=-90, tickmode="linear", dtick=1)
+    figure.update_xaxes(tickangle=-90, dtick=1 if last < _MANY else None)
     highest = float(grid["value"].abs().max())
     return describe(
         figure,

@@ -144,7 +144,7 @@ def test_patched_cells_against_the_unpatched_model(stored):
     np.testing.assert_allclose(second.z, [[0, 0.01], [1, 1.01]], atol=1e-12)
     scale = figure.layout.coloraxis
     assert scale.cmin == -scale.cmax == pytest.approx(-1.01)
-    assert "logits" in scale.colorbar.title.text
+    assert scale.colorbar.title.text == "logits"
     assert figure.layout.yaxis.autorange is True, "layers go upward"
     assert "Change of the logit difference" in plots.caption(figure)
     following = plots.patch_heatmap(table, "follows")
