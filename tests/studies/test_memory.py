@@ -198,7 +198,7 @@ def test_the_summary_leaves_out_swaps_of_the_tokens_themselves(
     grid = made["attribution"].rename(columns={"neurons": "group"})
     made["attribution"] = grid.assign(neuron=pd.NA, token=pd.NA)  # as it is measured
     for name, table in made.items():
-        monkeypatch.setattr(f"interp.stages.{name}", lambda *_, found=table, **__: found)
+        monkeypatch.setattr(f"interp.stages.measures.{name}", lambda *_, found=table, **__: found)
     assert intervene(run).summary["follows"] == dict.fromkeys(set(swaps["position"]), 0.5)
 
 
