@@ -37,10 +37,11 @@ from interp.progress import (
     showing,
     silent,
 )
-from interp.run import Run
+from interp.run import Run, checkpoint_path
 from interp.stages import MEMORY_STAGES, STAGES, reproduce, run_stages
 from interp.studies import patching, run_grid
-from tests.conftest import MainJob, Recorder
+from tests.conftest import MainJob
+from tests.helpers import Recorder
 
 
 class Clock:
@@ -329,14 +330,19 @@ def test_training_reports_from_start_to_end(short: Config, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_grid_reports_its_runs_together(short: Config, tmp_path: Path, workers: int) -> None:
+def test_a_grid_reports_its_runs_together(
+    short: Config, short_run: Run, tmp_path: Path, workers: int
+) -> None:
     told = Recorder()
     configs = {f"seed{seed}": short.with_settings(seed=seed) for seed in (0, 1)}
-    run_grid(configs, tmp_path, workers, progress=told)
+    runs = run_grid(configs, tmp_path, workers, progress=told)
     told.require_whole()
+    assert runs["seed0"].metrics_path.read_bytes() == short_run.metrics_path.read_bytes()
+    before = runs["seed1"].finished_path.stat().st_mtime_ns
     again = Recorder()
-    run_grid(configs, tmp_path, workers, progress=again)
+    runs = run_grid(configs, tmp_path, workers, progress=again)
     assert again.shares[-1] == pytest.approx(1)
+    assert runs["seed1"].finished_path.stat().st_mtime_ns == before, "each run is trained once"
 
 
 def test_how_far_a_run_of_another_process_is(short: Config, short_run: Run, tmp_path: Path) -> None:
@@ -377,8 +383,10 @@ def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
     assert capfd.readouterr() == ("", ""), "nothing is printed"
 
 
-def test_the_memory_stages_report(smoke_run: Run, tmp_path: Path) -> None:
-    run = Run(shutil.copytree(smoke_run.path, tmp_path / "run"))
+def test_the_memory_stages_report(short_run: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(short_run.path, tmp_path / "run"))
+    for step in (4, 8):
+        checkpoint_path(run.path, step).unlink()
     told = Recorder()
     run_stages(run, MEMORY_STAGES, progress=told)
     told.require_whole()

@@ -35,14 +35,13 @@ from interp.plots.memory import (
     key_value_agreement,
     promoted_values,
 )
+from interp.plots.patched_runs import fixed_steps, patching_rows
 from interp.plots.patching import (
-    fixed_steps,
     freezing_curve,
     loss_by_reference,
     patched_parts,
     patching_curves,
     patching_figures,
-    patching_rows,
     start_of_patching,
 )
 from interp.plots.paths import path_heatmap

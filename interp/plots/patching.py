@@ -7,94 +7,35 @@ table read back from CSV will do. Source: paper, Fig. 3 (left and middle).
 """
 
 from collections.abc import Iterable, Sequence
-from math import sqrt
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.bands import shade_phases, spread_steps
-from interp.charts.style import DASHES, INK, PALETTE, describe, ramp, see_through
+from interp.charts import INK, ROOT_STEPS, Axis, Level, Look, bars, curves, describe, looks_of
+from interp.charts.panels import legend_key
+from interp.charts.style import ramp
 from interp.errors import InterpError
 from interp.phases import NAMES, Phases
-from interp.series import nearest_steps
+from interp.plots.patched_runs import (
+    RUN,
+    fixed_steps,
+    frozen_runs,
+    patching_rows,
+    runs_in_parts,
+    throughout_runs,
+    unpatched_runs,
+    whole_runs,
+)
 
-_COLUMNS = ("seed", "reference_step", "start", "layers", "heads", "step", "metric", "value")
-_RUN = ["seed", "reference_step", "start", "layers", "heads"]
 _MEASURES = {
     "attribute_loss": "attribute loss (nats)",
     "attribute_accuracy": "accuracy (share)",
 }
 _PHASE_DASH = dict(zip(NAMES, ("dot", "dashdot", "solid"), strict=True))
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon", "cross")
-
-
-def patching_rows(table: pd.DataFrame, metric: str = "attribute_loss") -> pd.DataFrame:
-    """One metric of a table of patched runs, with the types that a CSV file loses.
-
-    Args:
-        table: See the module.
-        metric: "attribute_loss" or "attribute_accuracy".
-
-    Raises:
-        InterpError: a column is missing, or the metric is not in the table.
-    """
-    missing = [column for column in _COLUMNS if column not in table]
-    if missing:
-        raise InterpError(
-            f"The table of patched runs lacks the columns {missing}; it has {list(table.columns)}."
-        )
-    rows = table[table["metric"] == metric].copy()
-    if rows.empty:
-        raise InterpError(
-            f"The table of patched runs has no rows of metric {metric!r}; it has "
-            f"{sorted(set(table['metric']))}."
-        )
-    rows["reference_step"] = pd.to_numeric(rows["reference_step"]).astype("Int64")
-    for column in ("layers", "heads"):
-        rows[column] = [_part(value) for value in rows[column]]
-    return rows
-
-
-def fixed_steps(
-    table: pd.DataFrame, phases: Phases, steps: Sequence[int] | None = None
-) -> list[int]:
-    """The training steps at which runs are compared, all of them measured in every run.
-
-    By default those nearest to the middle and the end of the plateau, to 1.5 and 2 times its end,
-    and the last common one. Without a plateau's end: the end of the statistics phase, halfway from
-    there to the last common step, and that step.
-
-    Args:
-        table: Patched runs; see the module.
-        phases: Of the reference.
-        steps: Steps of your own, instead of the default.
-
-    Raises:
-        InterpError: no step is common to all runs, or one of `steps` is not.
-    """
-    curves = patching_rows(table).groupby(_RUN, dropna=False)["step"]
-    common = sorted(set.intersection(*(set(map(int, curve)) for _, curve in curves)))
-    if not common:
-        raise InterpError("The patched runs share no step at which to compare them.")
-    if steps is not None:
-        unknown = sorted(set(steps) - set(common))
-        if unknown or not steps:
-            raise InterpError(
-                f"Steps {unknown} are not measured in every run; common to all are {common}."
-            )
-        return sorted(set(steps))
-    last, statistics_end, plateau_end = common[-1], phases.statistics_end, phases.plateau_end
-    if plateau_end is None:
-        start = statistics_end or 0
-        wanted = [start, (start + last) / 2, last]
-    else:
-        start = plateau_end if statistics_end is None else statistics_end
-        middle = (start + plateau_end) / 2
-        wanted = [middle, plateau_end, 1.5 * plateau_end, 2 * plateau_end, last]
-    candidates = common[1:] if common[0] == 0 and len(common) > 1 else common
-    return nearest_steps(candidates, wanted)
+_LOSS = Axis("attribute loss (nats)", "nats")
+_UNPATCHED = -1
+"""Stands for a reference step where there is none."""
 
 
 def patching_curves(
@@ -120,32 +61,31 @@ def patching_curves(
     rows = patching_rows(table, metric)
     if seed is not None:
         rows = rows[rows["seed"] == seed]
-    patched, unpatched = _throughout(rows), _unpatched(rows)
+    patched, unpatched = throughout_runs(rows), unpatched_runs(rows)
     if patched.empty:
         whose = "" if seed is None else f" of seed {seed}"
         raise InterpError(
             f"The table has no runs{whose} patched from step 0 in all layers and heads to draw."
         )
     references = sorted(int(step) for step in patched["reference_step"].unique())
-    figure = go.Figure()
-    for reference, colour in zip(references, ramp(len(references)), strict=True):
-        phase = phases.at(reference)
-        _add_mean(
-            figure, patched[patched["reference_step"] == reference],
-            f"{reference:,} ({phase})", {"color": colour, "dash": _PHASE_DASH[phase]}, colour,
-        )  # fmt: skip
-    if not unpatched.empty:
-        _add_mean(figure, unpatched, "unpatched", {"color": INK, "dash": "dash", "width": 4}, INK)
-    first, last = int(rows["step"].min()), int(rows["step"].max())
-    highest = float(rows["value"].max())
+    looks: dict[float, Look] = {
+        float(reference): Look(
+            colour, _PHASE_DASH[phases.at(reference)], name=_reference(reference, phases)
+        )
+        for reference, colour in zip(references, ramp(len(references)), strict=True)
+    }
+    looks[_UNPATCHED] = Look(INK, "dash", 4, name="unpatched")
+    drawn = pd.concat([patched, unpatched])
+    drawn["reference_step"] = drawn["reference_step"].fillna(_UNPATCHED).astype(int)
     accuracy = metric == "attribute_accuracy"
-    figure.update_yaxes(
-        title_text=_MEASURES[metric], range=[-0.02, 1.12] if accuracy else [0, 1.1 * highest]
-    )
-    figure.update_xaxes(title_text="training (steps)", range=[first, last], tickformat=",d")
-    shade_phases(figure, phases, first, last, "y domain")
+    highest = float(rows["value"].max())
+    limits = (-0.02, 1.12) if accuracy else (0, 1.1 * highest)
+    figure = curves(
+        drawn, line="reference_step", looks=looks, axis=Axis(_MEASURES[metric], range=limits),
+        phases=phases, seeds=True, heights=[340],
+    )  # fmt: skip
     _title_legend(figure, "reference checkpoint (step and its phase)")
-    figure.update_layout(height=540 + 10 * len(references), margin_t=68)
+    figure.update_layout(height=540 + 10 * len(references))
     what = "Attribute accuracy, a share" if accuracy else "Attribute loss, in nats"
     return describe(
         figure,
@@ -179,7 +119,7 @@ def loss_by_reference(
     """
     rows = patching_rows(table)
     return _against(
-        rows, _throughout(rows), "reference_step", phases, fixed_steps(table, phases, steps),
+        rows, throughout_runs(rows), "reference_step", phases, fixed_steps(table, phases, steps),
         "Loss by reference checkpoint",
         "reference checkpoint (steps, square-root scale)",
         "no runs patched from step 0 in all layers and heads",
@@ -209,7 +149,7 @@ def freezing_curve(
     """
     rows = patching_rows(table)
     return _against(
-        rows, _frozen(rows), "reference_step", phases, fixed_steps(table, phases, steps),
+        rows, frozen_runs(rows), "reference_step", phases, fixed_steps(table, phases, steps),
         "Freezing attention",
         "attention frozen (steps, square-root scale)",
         "no runs whose reference step and start of patching are equal",
@@ -240,7 +180,7 @@ def start_of_patching(
         InterpError: the reference has fewer than two starts, or a step is not measured in every run.
     """
     rows = patching_rows(table)
-    whole = _whole(rows)
+    whole = whole_runs(rows)
     n_starts = whole.groupby("reference_step")["start"].nunique()
     if reference_step is None:
         reference_step = max(
@@ -281,7 +221,7 @@ def patched_parts(
         InterpError: no reference has more than one part, or a step is not measured in every run.
     """
     rows = patching_rows(table)
-    chosen = _in_parts(rows)
+    chosen = runs_in_parts(rows)
     if chosen.empty:
         raise InterpError(
             "The table has no reference of which several parts (layers, heads) were patched from "
@@ -295,62 +235,27 @@ def patched_parts(
         key=lambda part: (part[0] != "all", part[0].count(" "), part[0], part[1] != "all", part[1]),
     )
     references = sorted(int(step) for step in chosen["reference_step"].unique())
-    unpatched = _unpatched(rows)
-    figure = make_subplots(rows=len(at), cols=1, shared_xaxes="all", vertical_spacing=0.06)
-    for panel, step in enumerate(at, start=1):
-        for i, (reference, colour) in enumerate(
-            zip(references, ramp(len(references)), strict=True)
-        ):
-            offset = 0.6 * ((i + 0.5) / len(references) - 0.5)
-            of_reference = chosen[
-                (chosen["reference_step"] == reference) & (chosen["step"] == step)
-            ]
-            places = [
-                parts.index((str(la), str(he))) + offset
-                for la, he in zip(of_reference["layers"], of_reference["heads"], strict=True)
-            ]
-            means = of_reference.groupby(["layers", "heads"])["value"].mean()
-            shared = {"row": panel, "col": 1, "legendgroup": str(reference)}
-            label = f"{reference:,} ({phases.at(reference)})"
-            figure.add_scatter(
-                x=list(of_reference["value"]), y=places, mode="markers", name=f"{label}, a seed",
-                showlegend=False, customdata=[str(s) for s in of_reference["seed"]],
-                marker={"color": see_through(colour, 0.5), "size": 5, "symbol": "line-ns-open",
-                        "line_width": 2},
-                hovertemplate="%{x:.3f} nats, seed %{customdata}<extra></extra>", **shared,
-            )  # fmt: skip
-            figure.add_scatter(
-                x=list(means), y=[parts.index(part) + offset for part in means.index],
-                mode="markers", name=label, showlegend=panel == 1,
-                marker={"color": colour, "size": 10, "symbol": _SYMBOLS[i % len(_SYMBOLS)]},
-                hovertemplate=f"reference {label}: %{{x:.3f}} nats<extra></extra>", **shared,
-            )  # fmt: skip
-        if not unpatched.empty:
-            level = float(unpatched.loc[unpatched["step"] == step, "value"].mean())
-            figure.add_scatter(
-                x=[level, level], y=[-0.5, len(parts) - 0.5], mode="lines", name="unpatched",
-                showlegend=panel == 1, legendgroup="unpatched", row=panel, col=1,
-                line={"color": INK, "dash": "dash", "width": 2},
-                hovertemplate="unpatched: %{x:.3f} nats<extra></extra>",
-            )  # fmt: skip
-        figure.add_annotation(
-            text=f"<b>at step {step:,}</b>", showarrow=False, x=0, xanchor="left", y=1,
-            yanchor="bottom", xref="x domain", yref="y domain", row=panel, col=1,
-        )  # fmt: skip
-    figure.update_yaxes(
-        tickvals=list(range(len(parts))), ticktext=[_part_name(*part) for part in parts],
-        range=[len(parts) - 0.5, -0.5],
+    names = {reference: _reference(reference, phases) for reference in references}
+    titles = {step: f"at step {step:,}" for step in at}
+    chosen = chosen[chosen["step"].isin(at)]
+    parted = zip(chosen["layers"], chosen["heads"], strict=True)
+    figure = bars(
+        chosen.assign(part=[_part_name(str(la), str(he)) for la, he in parted]), place="part",
+        places={name: name for name in (_part_name(*part) for part in parts)}, facet="step",
+        group="reference_step", looks=looks_of(references, names, ordered=True), titles=titles,
+        levels=[
+            Level("unpatched", level, (step,), "dash", INK, 2)
+            for step, level in _levels(rows, at).items()
+        ],
+        axis=_LOSS, what="patched runs",
     )  # fmt: skip
-    figure.update_xaxes(rangemode="tozero", showticklabels=True)
-    figure.update_xaxes(title_text="attribute loss (nats)", row=len(at))
     _title_legend(figure, "reference checkpoint (step and its phase)")
-    figure.update_layout(height=180 + len(at) * (60 + 34 * len(parts)), margin_t=84)
     return describe(
         figure,
         "Which layers and heads carry the gain",
         f"""Attribute loss, in nats, at fixed training steps (a panel each) of runs in which only the
         named layers or heads use the reference's attention patterns, from step 0 on; the others use
-        their own. Large symbols: the mean over seeds; ticks: the seeds; dashed: the unpatched run.
+        their own. Filled marks: the mean over seeds; open ones: the seeds; dashed: the unpatched run.
         {_seeds(chosen)} Look for the smallest part that comes as far left as all layers
         together.""",
     )
@@ -369,67 +274,29 @@ def patching_figures(table: pd.DataFrame, phases: Phases) -> dict[str, go.Figure
     rows = patching_rows(table)
     steps = fixed_steps(table, phases)
     figures = {}
-    throughout = _throughout(rows)
+    throughout = throughout_runs(rows)
     if not throughout.empty:
         figures["patching-curves"] = patching_curves(table, phases)
     if throughout["reference_step"].nunique() > 1:
         figures["patching-by-reference"] = loss_by_reference(table, phases, steps)
-    if _frozen(rows)["reference_step"].nunique() > 1:
+    if frozen_runs(rows)["reference_step"].nunique() > 1:
         figures["patching-freezing"] = freezing_curve(table, phases, steps)
-    if (_whole(rows).groupby("reference_step")["start"].nunique() > 2).any():
+    if (whole_runs(rows).groupby("reference_step")["start"].nunique() > 2).any():
         figures["patching-start"] = start_of_patching(table, phases, steps=steps)
-    if not _in_parts(rows).empty:
+    if not runs_in_parts(rows).empty:
         figures["patching-parts"] = patched_parts(table, phases)
     return figures
 
 
-def _whole(rows: pd.DataFrame) -> pd.DataFrame:
-    """Runs patched in all layers and heads."""
-    whole = (rows["layers"] == "all") & (rows["heads"] == "all")
-    return rows[rows["reference_step"].notna() & whole]
+def _levels(rows: pd.DataFrame, steps: Sequence[int]) -> dict[int, float]:
+    """The mean loss of unpatched runs at some steps; empty where there is none."""
+    unpatched = unpatched_runs(rows)
+    means = unpatched[unpatched["step"].isin(steps)].groupby("step")["value"].mean()
+    return dict(zip(map(int, means.index), map(float, means), strict=True))
 
 
-def _throughout(rows: pd.DataFrame) -> pd.DataFrame:
-    """Runs patched from step 0 in all layers and heads."""
-    whole = _whole(rows)
-    return whole[whole["start"] == 0]
-
-
-def _frozen(rows: pd.DataFrame) -> pd.DataFrame:
-    """Runs whose attention is frozen at a step, in all layers and heads."""
-    whole = _whole(rows)
-    return whole[whole["reference_step"] == whole["start"]]
-
-
-def _unpatched(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["reference_step"].isna()]
-
-
-def _in_parts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Runs patched from step 0, of references of which several parts were patched."""
-    patched = rows[rows["reference_step"].notna() & (rows["start"] == 0)]
-    n_parts = patched.drop_duplicates(["reference_step", "layers", "heads"])["reference_step"]
-    several = n_parts.value_counts()
-    return patched[patched["reference_step"].isin(several.index[several > 1])]
-
-
-def _add_mean(
-    figure: go.Figure, rows: pd.DataFrame, name: str, line: dict[str, object], colour: str
-) -> None:
-    """The mean curve over seeds, with their range as a band if there are several."""
-    curves = rows.pivot(index="step", columns="seed", values="value").dropna()
-    if curves.shape[1] > 1:
-        steps = list(curves.index)
-        figure.add_scatter(
-            x=[*steps, *steps[::-1]], y=[*curves.max(axis=1), *curves.min(axis=1)[::-1]],
-            mode="lines", line_width=0, fill="toself", fillcolor=see_through(colour, 0.15),
-            name=f"{name}, range of seeds", legendgroup=name, showlegend=False, hoverinfo="skip",
-        )  # fmt: skip
-    figure.add_scatter(
-        x=list(curves.index), y=list(curves.mean(axis=1)), mode="lines", name=name,
-        legendgroup=name, line={"width": 2, **line},
-        hovertemplate=f"{name}: %{{y:.3f}} at step %{{x:,d}}<extra></extra>",
-    )  # fmt: skip
+def _reference(step: int, phases: Phases) -> str:
+    return f"{step:,} ({phases.at(step)})"
 
 
 def _against(
@@ -460,50 +327,28 @@ def _against(
     """
     if chosen.empty:
         raise InterpError(f"The table has {lack} to draw.")
-    unpatched = _unpatched(rows)
     places = sorted(int(step) for step in chosen[column].unique())
-    shown = sorted({*places, *(e for e in (phases.statistics_end, phases.plateau_end) if e)})
-    figure = go.Figure()
-    for i, (step, colour) in enumerate(zip(steps, ramp(len(steps)), strict=True)):
-        at_step = chosen[chosen["step"] == step]
-        means = at_step.groupby(column)["value"].mean()
-        label = f"step {step:,}"
-        if not unpatched.empty:
-            level = float(unpatched.loc[unpatched["step"] == step, "value"].mean())
-            figure.add_scatter(
-                x=[sqrt(shown[0]), sqrt(shown[-1])], y=[level, level], mode="lines",
-                name=f"unpatched at step {step:,}", legendgroup=label, showlegend=False,
-                line={"color": colour, "dash": "dash", "width": 1.5},
-                hovertemplate=f"unpatched at step {step:,}: %{{y:.3f}} nats<extra></extra>",
-            )  # fmt: skip
-        if at_step["seed"].nunique() > 1:
-            figure.add_scatter(
-                x=[sqrt(s) for s in at_step[column]], y=list(at_step["value"]), mode="markers",
-                name=f"{label}, a seed", legendgroup=label, showlegend=False,
-                marker={"color": see_through(colour, 0.5), "size": 5},
-                customdata=[f"{s:,}, seed {seed}"
-                            for s, seed in zip(at_step[column], at_step["seed"], strict=True)],
-                hovertemplate="%{customdata}: %{y:.3f} nats<extra></extra>",
-            )  # fmt: skip
-        figure.add_scatter(
-            x=[sqrt(s) for s in means.index], y=list(means), mode="lines+markers", name=label,
-            legendgroup=label, line={"color": colour, "width": 2, "dash": DASHES[0]},
-            marker={"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
-            customdata=[f"{s:,} ({phases.at(int(s))})" for s in means.index],
-            hovertemplate=f"%{{customdata}}, loss at {label}: %{{y:.3f}} nats<extra></extra>",
-        )  # fmt: skip
-    if not unpatched.empty:
-        figure.add_scatter(
-            x=[None], y=[None], mode="lines", name="unpatched",
-            line={"color": PALETTE["grey"], "dash": "dash", "width": 1.5},
-        )  # fmt: skip
-    values = [value for trace in figure.data for value in trace.y if value is not None]
-    figure.update_yaxes(title_text="attribute loss (nats)", range=[0, 1.12 * max(values)])
-    figure.update_xaxes(title_text=axis)
-    shade_phases(figure, phases, shown[0], shown[-1], "y domain", place=sqrt)
-    spread_steps(figure, shown, phases)
+    ends = [places[0], places[-1]]
+    looks = looks_of(steps, {step: f"step {step:,}" for step in steps}, ordered=True)
+    looks = {step: replace(look, dash="solid") for step, look in looks.items()}
+    levels = [
+        Level(
+            f"unpatched at step {step:,}", pd.Series([level, level], index=ends), dash="dash",
+            colour=looks[step].colour, legend=False, group=str(step),
+        )
+        for step, level in _levels(rows, steps).items()
+    ]  # fmt: skip
+    chosen = chosen[chosen["step"].isin(steps)]
+    highest = max([float(chosen["value"].max()), *_levels(rows, steps).values()])
+    figure = curves(
+        chosen.assign(place=chosen[column].astype(int)), x="place",
+        line="step", looks=looks, axis=replace(_LOSS, range=(0, 1.12 * highest)), levels=levels,
+        x_axis=replace(ROOT_STEPS, title=axis), phases=phases, seeds=True, spread="points",
+        marks=True, heights=[320],
+    )  # fmt: skip
+    if levels:
+        legend_key(figure, "unpatched", dash="dash", width=1.5)
     _title_legend(figure, "loss at training step")
-    figure.update_layout(height=520, margin_t=68)
     return describe(
         figure,
         title,
@@ -525,18 +370,11 @@ def _title_legend(figure: go.Figure, text: str) -> None:
 
 def _seeds(rows: pd.DataFrame) -> str:
     """How many seeds a figure shows, and how."""
-    counts = rows.drop_duplicates(_RUN).groupby(_RUN[1:], dropna=False)["seed"].nunique()
+    counts = rows.drop_duplicates(RUN).groupby(RUN[1:], dropna=False)["seed"].nunique()
     low, high = int(counts.min()), int(counts.max())
     if high == 1:
         return "One seed."
     return f"The mean of {high if low == high else f'{low} to {high}'} seeds, and their spread."
-
-
-def _part(value: Any) -> str:
-    """Layers or heads as text: a CSV file turns "0" into 0, and beside empty cells into 0.0."""
-    if pd.isna(value):
-        return "all"
-    return str(int(value)) if isinstance(value, float) else str(value)
 
 
 def _part_name(layers: str, heads: str) -> str:

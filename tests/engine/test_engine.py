@@ -17,8 +17,7 @@ from interp.engine import BatchError, EngineSettings, Job, Outcome, Store, kinds
 from interp.errors import ConfigError, InterruptedRunError, RunError, StorageError
 from interp.files import folder_lock
 from interp.run import Run
-from tests.conftest import Recorder
-from tests.training.test_resuming import contents, wait_for
+from tests.helpers import Recorder, contents, wait_for
 
 TWO = EngineSettings(workers=2)
 
@@ -30,19 +29,19 @@ def enough_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def twelve(smoke: Config) -> list[Config]:
-    """Twelve short smoke runs; the first is long enough to be killed in the middle."""
+def six(smoke: Config) -> list[Config]:
+    """Six short smoke runs; the first is long enough to be killed in the middle."""
     brief = {"training.n_steps": 6, "training.checkpoint_every": 3, "evaluation.every": 3}
     long = {"training.n_steps": 60, "training.checkpoint_every": 10, "evaluation.every": 5}
-    return [smoke.with_settings(seed=seed, **(brief if seed else long)) for seed in range(12)]
+    return [smoke.with_settings(seed=seed, **(brief if seed else long)) for seed in range(6)]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(twelve: list[Config], made_once: Callable[..., Path]) -> Store:
-    """The twelve, one after the other."""
+def undisturbed(six: list[Config], made_once: Callable[..., Path]) -> Store:
+    """The six, one after the other."""
 
     def train(folder: Path) -> None:
-        run_jobs([Store(folder).job(config) for config in twelve], progress=False).require_all()
+        run_jobs([Store(folder).job(config) for config in six], progress=False).require_all()
 
     return Store(made_once("undisturbed", train))
 
@@ -112,9 +111,9 @@ def test_an_address_follows_from_settings_and_versions(
     assert store.address(smoke) != before
 
 
-def test_a_store_opens_finished_runs_only(smoke: Config, undisturbed: Store, twelve) -> None:
-    assert undisturbed.finished(twelve[1])
-    assert undisturbed.run(twelve[1]).config == twelve[1]
+def test_a_store_opens_finished_runs_only(smoke: Config, undisturbed: Store, six) -> None:
+    assert undisturbed.finished(six[1])
+    assert undisturbed.run(six[1]).config == six[1]
     assert not undisturbed.finished(smoke.with_settings(seed=99))
     with pytest.raises(RunError, match="has not been trained"):
         undisturbed.run(smoke.with_settings(seed=99))
@@ -126,7 +125,7 @@ def test_a_store_opens_finished_runs_only(smoke: Config, undisturbed: Store, twe
         ({"workers": 0}, "workers=0: at least one"),
         ({"threads": 0}, "threads=0"),
         ({"retry": -1}, "retry=-1"),
-        ({"address": "auto"}, "address=auto with kind='local'; it belongs to kind='ray'"),
+        ({"address": "auto"}, r"address=auto.*kind='ray'"),
         ({"gpus_per_run": 1}, "gpus_per_run=1.0 with kind='local'"),
         ({"kind": "ray", "workers": 2}, "workers=2 with kind='ray'"),
         ({"kind": "ray", "cpus_per_run": -1}, "neither can be negative"),
@@ -144,22 +143,22 @@ def test_settings_of_an_unknown_kind(tmp_path: Path) -> None:
         def identity(self) -> dict[str, object]:
             return {}
 
-    with pytest.raises(ConfigError, match="cannot train Strange; it trains Config"):
+    with pytest.raises(ConfigError, match=r"Strange.*Config"):
         run_jobs([Job(Strange(), tmp_path)])
 
 
-def test_one_folder_for_two_runs(twelve: list[Config], tmp_path: Path) -> None:
-    jobs = [Job(config, tmp_path / "run") for config in twelve[:2]]
+def test_one_folder_for_two_runs(six: list[Config], tmp_path: Path) -> None:
+    jobs = [Job(config, tmp_path / "run") for config in six[:2]]
     with pytest.raises(ConfigError, match="Two jobs want the folder"):
         run_jobs(jobs)
 
 
 def test_more_threads_than_cores_are_said(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
-    jobs = [Store(tmp_path).job(config) for config in twelve]
-    with pytest.raises(UserWarning, match=r"2 runs at a time on 2 threads .* at most 1 workers"):
+    jobs = [Store(tmp_path).job(config) for config in six]
+    with pytest.raises(UserWarning, match=r"2 runs.*2 threads.*1 workers"):
         run_jobs(jobs, EngineSettings(workers=2, threads=2), progress=False)
     assert not list(tmp_path.iterdir())
 
@@ -168,65 +167,65 @@ def test_more_threads_than_cores_are_said(
 
 
 def test_two_workers_give_the_bytes_of_one_process(
-    twelve: list[Config], undisturbed: Store, tmp_path: Path
+    six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store, told = Store(tmp_path), Recorder()
-    outcome = run_jobs([store.job(config) for config in twelve], TWO, progress=told)
-    assert outcome == Outcome(tuple(store.folder(config) for config in twelve))
-    require_same(store, undisturbed, twelve)
+    outcome = run_jobs([store.job(config) for config in six], TWO, progress=told)
+    assert outcome == Outcome(tuple(store.folder(config) for config in six))
+    require_same(store, undisturbed, six)
     told.require_whole()
-    assert told.notes[-1] == "12 of 12 runs finished"
+    assert told.notes[-1] == "6 of 6 runs finished"
     assert any("2 running" in note for note in told.notes)
 
 
 def test_a_worker_is_killed_in_the_middle(
-    twelve: list[Config], undisturbed: Store, tmp_path: Path
+    six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
-    with KillsWorker(store.folder(twelve[0])) as killer:
-        outcome = run_jobs([store.job(config) for config in twelve[:4]], TWO, progress=False)
+    with KillsWorker(store.folder(six[0])) as killer:
+        outcome = run_jobs([store.job(config) for config in six[:4]], TWO, progress=False)
     assert len(killer.killed) == 1
     assert outcome.failed == ()
-    require_same(store, undisturbed, twelve[:4])
+    require_same(store, undisturbed, six[:4])
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(
-    twelve: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "MAX_LOST", 2)
     store = Store(tmp_path)
-    with KillsWorker(store.folder(twelve[0]), times=2) as killer:
-        outcome = run_jobs([store.job(config) for config in twelve[:2]], TWO, progress=False)
+    with KillsWorker(store.folder(six[0]), times=2) as killer:
+        outcome = run_jobs([store.job(config) for config in six[:2]], TWO, progress=False)
     assert len(killer.killed) == 2
     (failure,) = outcome.failed
     assert (failure.error, failure.attempts) == ("LostWorkerError", 2)
     assert "wants more memory" in failure.message
     assert "SIGKILL" in failure.message
-    require_same(store, undisturbed, twelve[1:2])
+    require_same(store, undisturbed, six[1:2])
 
 
 def test_finished_runs_are_kept_and_nothing_is_started(
-    twelve: list[Config], undisturbed: Store, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], undisturbed: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "_pool", lambda *_: pytest.fail("nothing is left to train"))
-    jobs = [undisturbed.job(config) for config in twelve]
-    assert len(run_jobs(jobs, TWO).finished) == 12
+    jobs = [undisturbed.job(config) for config in six]
+    assert len(run_jobs(jobs, TWO).finished) == 6
 
 
 def test_a_run_that_two_studies_need_is_trained_once(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = fake_training(monkeypatch)
     store = Store(tmp_path)
-    jobs = [store.job(config) for config in (twelve[1], twelve[2], twelve[1])]
+    jobs = [store.job(config) for config in (six[1], six[2], six[1])]
     outcome = run_jobs(jobs, progress=False)
-    assert trained == list(outcome.finished) == [store.folder(c) for c in twelve[1:3]]
+    assert trained == list(outcome.finished) == [store.folder(c) for c in six[1:3]]
 
 
-def test_threads_are_put_back(twelve: list[Config], tmp_path: Path) -> None:
+def test_threads_are_put_back(six: list[Config], tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run_jobs([store.job(twelve[1])], EngineSettings(threads=2), progress=False)
-    assert store.run(twelve[1]).environment["threads"] == 2
+    run_jobs([store.job(six[1])], EngineSettings(threads=2), progress=False)
+    assert store.run(six[1]).environment["threads"] == 2
     assert torch.get_num_threads() == 1
 
 
@@ -256,22 +255,22 @@ def fake_training(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failed_run_does_not_stop_the_others(
-    workers: int, twelve: list[Config], undisturbed: Store, tmp_path: Path
+    workers: int, six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store, told = Store(tmp_path), Recorder()
-    narrow = twelve[1].with_settings(**{"model.n_ctx": 20})
-    diverging = twelve[2].with_settings(**{"optimizer.learning_rate": 1e30})
-    after = twelve[3].with_settings(seed=33)
+    narrow = six[1].with_settings(**{"model.n_ctx": 20})
+    diverging = six[2].with_settings(**{"optimizer.learning_rate": 1e30})
+    after = six[3].with_settings(seed=33)
     jobs = [
         store.job(narrow),
         store.job(after, needs=(store.folder(diverging),)),
         store.job(diverging),
-        store.job(twelve[3], needs=(store.folder(twelve[4]),)),
-        store.job(twelve[4]),
+        store.job(six[3], needs=(store.folder(six[4]),)),
+        store.job(six[4]),
     ]
     outcome = run_jobs(jobs, EngineSettings(workers=workers, retry=3), progress=told)
-    assert outcome.finished == (store.folder(twelve[3]), store.folder(twelve[4]))
-    require_same(store, undisturbed, twelve[3:5])
+    assert outcome.finished == (store.folder(six[3]), store.folder(six[4]))
+    require_same(store, undisturbed, six[3:5])
     assert [(f.job.config, f.error, f.attempts) for f in outcome.failed] == [
         (narrow, "ConfigError", 1),
         (after, "RunError", 0),
@@ -279,27 +278,27 @@ def test_a_failed_run_does_not_stop_the_others(
     ]
     told.require_whole()
     assert told.notes[-1] == "2 of 5 runs finished, 3 failed"
-    with pytest.raises(BatchError, match="3 of 5 runs could not be finished") as error:
+    with pytest.raises(BatchError, match="3 of 5 runs") as error:
         outcome.require_all()
     for says in ("n_ctx to 91 or more", "diverged", f"because {store.folder(diverging)} failed"):
         assert says in str(error.value)
 
 
 def test_needs_that_nobody_trains_and_circles(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_training(monkeypatch)
     store = Store(tmp_path)
-    a, b, c = (store.folder(config) for config in twelve[:3])
+    a, b, c = (store.folder(config) for config in six[:3])
     jobs = [
-        store.job(twelve[0], needs=(b,)),
-        store.job(twelve[1], needs=(a,)),
-        store.job(twelve[2], needs=(tmp_path / "missing",)),
-        store.job(twelve[3], needs=(c,)),
-        store.job(twelve[4]),
+        store.job(six[0], needs=(b,)),
+        store.job(six[1], needs=(a,)),
+        store.job(six[2], needs=(tmp_path / "missing",)),
+        store.job(six[3], needs=(c,)),
+        store.job(six[4]),
     ]
     outcome = run_jobs(jobs, progress=False)
-    assert outcome.finished == (store.folder(twelve[4]),)
+    assert outcome.finished == (store.folder(six[4]),)
     says = ("need each other", "need each other", "no job of this batch", "failed, which it needs")
     for failure, words in zip(outcome.failed, says, strict=True):
         assert words in failure.message
@@ -307,11 +306,11 @@ def test_needs_that_nobody_trains_and_circles(
 
 @pytest.mark.parametrize(("retry", "finished"), [(1, 0), (2, 1)])
 def test_retry(
-    retry: int, finished: int, twelve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    retry: int, finished: int, six, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = iter([StorageError("disk full"), ValueError("a bug"), None])
     trained = fake_training(monkeypatch, lambda _: next(errors))
-    job = Store(tmp_path).job(twelve[1])
+    job = Store(tmp_path).job(six[1])
     outcome = run_jobs([job], EngineSettings(retry=retry), progress=False)
     assert len(trained) == retry + 1
     assert len(outcome.finished) == finished
@@ -327,7 +326,7 @@ def test_a_named_folder_with_another_run(smoke_run: Run, smoke: Config) -> None:
 
 
 def test_a_full_disk(
-    twelve: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fills up while the first run writes its third checkpoint."""
     store, real = Store(tmp_path), os.fsync
@@ -338,19 +337,19 @@ def test_a_full_disk(
             raise OSError(28, "No space left on device")
         real(file)
 
-    jobs = [store.job(config) for config in twelve[:2]]
+    jobs = [store.job(config) for config in six[:2]]
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", fsync)
         outcome = run_jobs(jobs, progress=False)
     assert [failure.error for failure in outcome.failed] == ["StorageError"] * 2
     assert "No space left on device" in outcome.failed[0].message
-    found = contents(store.folder(twelve[0]))
-    whole = contents(undisturbed.folder(twelve[0]))
+    found = contents(store.folder(six[0]))
+    whole = contents(undisturbed.folder(six[0]))
     checkpoints = [name for name in found if name.startswith("checkpoints")]
     assert checkpoints
     assert all(found[name] == whole[name] for name in checkpoints)
     run_jobs(jobs, progress=False).require_all()
-    require_same(store, undisturbed, twelve[:2])
+    require_same(store, undisturbed, six[:2])
 
 
 # Batches that are stopped, and two at once
@@ -375,12 +374,12 @@ def batch(configs: Sequence[Config], folder: Path, workers: int) -> tuple[str, i
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_batch_is_stopped_and_goes_on(
-    number: signal.Signals, twelve: list[Config], undisturbed: Store, child, tmp_path: Path
+    number: signal.Signals, six: list[Config], undisturbed: Store, child, tmp_path: Path
 ) -> None:
     """Its workers end soon; stopped in peace, with the state of their runs saved."""
     store = Store(tmp_path)
-    endless = twelve[0].with_settings(seed=77, **{"training.n_steps": 100_000})
-    driver = child(BATCH, batch([endless, twelve[1]], tmp_path, 2))
+    endless = six[0].with_settings(seed=77, **{"training.n_steps": 100_000})
+    driver = child(BATCH, batch([endless, six[1]], tmp_path, 2))
     folder = store.folder(endless)
     wait_for(lambda: kinds.last_step(folder) > 0)
     wait_for(lambda: holder_of(folder) is not None)
@@ -391,25 +390,25 @@ def test_a_batch_is_stopped_and_goes_on(
         assert holder_of(folder) is None
     wait_for(lambda: holder_of(folder) is None)
     assert (folder / "training_state.safetensors").exists()
-    run_jobs([store.job(twelve[1])], progress=False).require_all()
-    require_same(store, undisturbed, twelve[1:2])
+    run_jobs([store.job(six[1])], progress=False).require_all()
+    require_same(store, undisturbed, six[1:2])
 
 
 def test_ctrl_c_in_this_process(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_training(monkeypatch, lambda config: InterruptedRunError("x") if config.seed else None)
-    jobs = [Store(tmp_path).job(config) for config in twelve[:3]]
+    jobs = [Store(tmp_path).job(config) for config in six[:3]]
     with pytest.raises(InterruptedRunError, match="Stopped: 1 of 3 runs finished"):
         run_jobs(jobs, progress=False)
 
 
 def test_two_batches_on_one_store_and_one_dies(
-    twelve: list[Config], undisturbed: Store, child, tmp_path: Path
+    six: list[Config], undisturbed: Store, child, tmp_path: Path
 ) -> None:
     """The second trains what is free, waits for the first one's run, and takes it over."""
     store = Store(tmp_path)
-    folder = store.folder(twelve[0])
+    folder = store.folder(six[0])
     hold = """
 import time
 from pathlib import Path
@@ -420,28 +419,28 @@ with folder_lock(Path(out)):
 """
     holder = child(hold, str(folder))
     wait_for((folder / ".held").exists)
-    second = child(BATCH, batch(twelve[:3], tmp_path, 1))
+    second = child(BATCH, batch(six[:3], tmp_path, 1))
     notes = tmp_path / "notes1"
     wait_for(lambda: notes.exists() and "waiting for another process with 1" in notes.read_text())
-    wait_for(lambda: all(store.finished(config) for config in twelve[1:3]))
-    assert not store.finished(twelve[0])
+    wait_for(lambda: all(store.finished(config) for config in six[1:3]))
+    assert not store.finished(six[0])
     os.kill(holder.process.pid, signal.SIGKILL)
     assert second.wait() == 0, second.error
     (folder / ".held").unlink()
-    require_same(store, undisturbed, twelve[:3])
+    require_same(store, undisturbed, six[:3])
 
 
 def test_two_batches_of_the_same_runs_at_once(
-    twelve: list[Config], undisturbed: Store, child, tmp_path: Path
+    six: list[Config], undisturbed: Store, child, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
-    both = [child(BATCH, batch(twelve[:5], tmp_path, 1)) for _ in range(2)]
+    both = [child(BATCH, batch(six[:5], tmp_path, 1)) for _ in range(2)]
     assert [one.wait() for one in both] == [0, 0], [one.error for one in both]
-    require_same(store, undisturbed, twelve[:5])
+    require_same(store, undisturbed, six[:5])
 
 
 def test_a_run_in_use_is_seen_by_the_attempt_too(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock may be taken between the look at it and the training; that is no failure."""
     store = Store(tmp_path)
@@ -460,21 +459,21 @@ def test_a_run_in_use_is_seen_by_the_attempt_too(
 
     fake = kinds.Kind(train, kind.expected_seconds, kind.n_steps, kind.load, kind.finished)
     monkeypatch.setitem(kinds.KINDS, Config, fake)
-    outcome = run_jobs([store.job(twelve[1])], progress=False)
-    assert outcome.finished == (store.folder(twelve[1]),)
+    outcome = run_jobs([store.job(six[1])], progress=False)
+    assert outcome.finished == (store.folder(six[1]),)
     assert len(calls) == 2
 
 
 def test_progress_begins_with_what_was_done_before(
-    twelve: list[Config], undisturbed: Store, tmp_path: Path
+    six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store, told = Store(tmp_path), Recorder()
-    jobs = [store.job(config) for config in twelve[1:4]]
+    jobs = [store.job(config) for config in six[1:4]]
     run_jobs(jobs[:1], progress=False)
     run_jobs(jobs, progress=told)
     assert told.shares[0] == pytest.approx(1 / 3)
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == pytest.approx(1)
     assert any(note.startswith("run 2 of 3, step ") for note in told.notes)
-    assert json.loads((store.folder(twelve[1]) / "finished.json").read_text())["step"] == 6
-    assert interp.Run.load(store.folder(twelve[1])).finished
+    assert json.loads((store.folder(six[1]) / "finished.json").read_text())["step"] == 6
+    assert interp.Run.load(store.folder(six[1])).finished

@@ -12,10 +12,10 @@ from interp.config import Config
 from interp.engine import EngineSettings, Store, cluster, run_jobs
 from interp.engine.cluster import ClusterError, connected
 from interp.errors import ConfigError
-from tests.conftest import Recorder
-from tests.engine.test_engine import KillsWorker, require_same, twelve, undisturbed
+from tests.engine.test_engine import KillsWorker, require_same, six, undisturbed
+from tests.helpers import Recorder
 
-__all__ = ["twelve", "undisturbed"]  # fixtures
+__all__ = ["six", "undisturbed"]  # fixtures
 
 RAY = EngineSettings(kind="ray")
 
@@ -33,43 +33,43 @@ def ray_cluster() -> Iterator[None]:
 
 
 def test_a_cluster_gives_the_bytes_of_one_process(
-    ray_cluster: None, twelve: list[Config], undisturbed: Store, tmp_path: Path
+    ray_cluster: None, six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store, told = Store(tmp_path), Recorder()
-    narrow = twelve[1].with_settings(**{"model.n_ctx": 20})
-    jobs = [store.job(config) for config in (*twelve, narrow)]
+    narrow = six[1].with_settings(**{"model.n_ctx": 20})
+    jobs = [store.job(config) for config in (*six, narrow)]
     outcome = run_jobs(jobs, RAY, progress=told)
     assert [(f.job.config, f.error) for f in outcome.failed] == [(narrow, "ConfigError")]
-    require_same(store, undisturbed, twelve)
+    require_same(store, undisturbed, six)
     told.require_whole()
-    assert told.notes[-1] == "12 of 13 runs finished, 1 failed"
+    assert told.notes[-1] == "6 of 7 runs finished, 1 failed"
 
 
 def test_a_worker_of_the_cluster_is_killed_in_the_middle(
-    ray_cluster: None, twelve: list[Config], undisturbed: Store, tmp_path: Path
+    ray_cluster: None, six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
-    with KillsWorker(store.folder(twelve[0])) as killer:
-        outcome = run_jobs([store.job(config) for config in twelve[:3]], RAY, progress=False)
+    with KillsWorker(store.folder(six[0])) as killer:
+        outcome = run_jobs([store.job(config) for config in six[:3]], RAY, progress=False)
     assert len(killer.killed) == 1
     assert outcome.failed == ()
-    require_same(store, undisturbed, twelve[:3])
+    require_same(store, undisturbed, six[:3])
 
 
 def test_runs_in_a_folder_that_is_not_shared(
-    ray_cluster: None, twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None, six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "SHARED", 0.1)
-    job = Store(tmp_path).job(twelve[1])
+    job = Store(tmp_path).job(six[1])
     _, result = cluster._visible(job, cluster.Result("finished"))
     assert (result.ended, result.final) == ("failed", True)
     assert "all machines share" in result.message
 
 
 def test_more_than_the_machine_has_is_refused(
-    ray_cluster: None, twelve: list[Config], tmp_path: Path
+    ray_cluster: None, six: list[Config], tmp_path: Path
 ) -> None:
-    job = Store(tmp_path).job(twelve[1])
+    job = Store(tmp_path).job(six[1])
     greedy = EngineSettings(kind="ray", gpus_per_run=64)
     with pytest.warns(UserWarning, match="64 GPUs; the most"), pytest.raises(StopWaiting):
         run_jobs([job], greedy, progress=stop_waiting)
@@ -86,13 +86,13 @@ def stop_waiting(share: float | int, note: str = "") -> None:
         raise StopWaiting
 
 
-def test_nothing_listens_at_the_address(twelve: list[Config], tmp_path: Path) -> None:
+def test_nothing_listens_at_the_address(six: list[Config], tmp_path: Path) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
     with socket.socket() as bound:  # so that nobody else takes the port
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
-        jobs = [Store(tmp_path).job(twelve[1])]
+        jobs = [Store(tmp_path).job(six[1])]
         with pytest.raises(ClusterError, match=f"address='{address}' .*refused.*ray start"):
             run_jobs(jobs, EngineSettings(kind="ray", address=address), progress=False)
     assert not list(tmp_path.iterdir())
@@ -102,7 +102,7 @@ def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) 
     """Connections to it are made, and nothing is said; Ray by itself would try for minutes."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
-    monkeypatch.setattr(cluster, "JOINING", 10.0)
+    monkeypatch.setattr(cluster, "JOINING", 5.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterError, match="no answer of a cluster"), connected(address):
@@ -112,21 +112,21 @@ def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("address", ["here", "http://x:1", "x:port", "ray://x"])
 def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    with pytest.raises(ConfigError, match="expected auto, ray://host:port or host:port"):
+    with pytest.raises(ConfigError, match=r"expected auto.*host:port"):
         cluster._require_reachable(address)
 
 
 def test_ray_is_not_installed(
-    twelve: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ClusterError, match=r"pip install 'interp\[ray\]'"):
-        run_jobs([Store(tmp_path).job(twelve[1])], RAY, progress=False)
+        run_jobs([Store(tmp_path).job(six[1])], RAY, progress=False)
 
 
-def test_a_machine_with_other_versions(twelve: list[Config], tmp_path: Path) -> None:
+def test_a_machine_with_other_versions(six: list[Config], tmp_path: Path) -> None:
     versions = {**cluster.code_versions(), "torch": "1.0"}
-    result = cluster._attempt(Store(tmp_path).job(twelve[1]), 1, versions, ".")
+    result = cluster._attempt(Store(tmp_path).job(six[1]), 1, versions, ".")
     assert result.final
     assert "and not 1.0" in result.message
     assert not list(tmp_path.iterdir())

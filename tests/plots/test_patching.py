@@ -72,7 +72,7 @@ def test_steps_at_which_runs_are_compared(table):
 
 def test_curves_are_means_over_seeds_with_their_range(table):
     figure = plots.patching_curves(table, PHASES)
-    assert [t.name for t in figure.data if t.showlegend is None and t.legend is None] == [
+    assert [t.name for t in figure.data if t.showlegend and t.legend is None] == [
         "0 (statistics)", "100 (statistics)", "250 (plateau)", "400 (knowledge)",
         "1,500 (knowledge)", "unpatched",
     ]  # fmt: skip

@@ -1,6 +1,5 @@
 """Fine-tuning: its machinery, and the study that uses it."""
 
-import io
 import math
 import shutil
 from pathlib import Path
@@ -25,6 +24,7 @@ from interp.studies import finetuning as study
 from interp.studies.distribution import DistributionSettings
 from interp.studies.hallucination import HallucinationSettings
 from interp.studies.hallucination import planned as hallucination_runs
+from tests.helpers import read_back
 
 # The machinery
 
@@ -42,9 +42,8 @@ def settings_of(base: Run, **changes: Any) -> Config:
 
 
 @pytest.fixture(scope="module")
-def tuned(short_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    out = tmp_path_factory.mktemp("finetuned") / "run"
-    return interp.train(settings_of(short_run), out, progress=False)
+def tuned(short_run: Run, trained) -> Run:
+    return trained(settings_of(short_run))
 
 
 def test_training_starts_from_the_bases_weights(short_run: Run, tuned: Run) -> None:
@@ -119,7 +118,7 @@ def test_measured_wordings_are_never_shown(tuned: Run) -> None:
         ({"population.n_individuals": 20}, ["population", "other people"]),
         ({"population.cities": 10}, ["vocabulary"]),
         ({"finetuning.base_step": 3}, ["no checkpoint at step 3", "0, 4, 8, 12"]),
-        ({"finetuning.base_run": "0" * 64}, ["not the base that this run was trained from"]),
+        ({"finetuning.base_run": "0" * 64}, ["not the base"]),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(
@@ -231,26 +230,18 @@ SETTINGS = study.FinetuningSettings(
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    folder = tmp_path_factory.mktemp("study")
-    found = []
-    for i, plan in enumerate(study.planned(SETTINGS)):
-        assert plan.base is not None
-        base = interp.train(
-            plan.base.config, folder / fingerprint(plan.base.config), resume=True, progress=False
+def runs(trained) -> list[Run]:
+    return [
+        trained(
+            plan.config.with_settings(**{"finetuning.base": str(trained(plan.base.config).path)})
         )
-        config = plan.config.with_settings(**{"finetuning.base": str(base.path)})
-        found.append(interp.train(config, folder / str(i), progress=False))
-    return found
+        for plan in study.planned(SETTINGS)
+    ]
 
 
 @pytest.fixture(scope="module")
 def tables(runs: list[Run]) -> dict[str, pd.DataFrame]:
     return study.tables(SETTINGS, runs)
-
-
-def read_back(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {n: pd.read_csv(io.StringIO(t.to_csv(index=False))) for n, t in tables.items()}
 
 
 def test_runs_of_the_study() -> None:

@@ -198,8 +198,8 @@ def test_rotary_models_can_be_patched(smoke, corpus, tokens: Tensor) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model.n_layers": 3}, "n_layers is 2 in the reference and 3 in the model"),
-        ({"model.n_heads": 4}, "n_heads is 2 in the reference and 4 in the model"),
+        ({"model.n_layers": 3}, r"n_layers.*2.*3"),
+        ({"model.n_heads": 4}, r"n_heads.*2.*4"),
     ],
 )
 def test_a_reference_of_another_shape_is_refused(smoke, corpus, reference, settings, says) -> None:
@@ -214,7 +214,7 @@ def test_a_reference_of_another_shape_is_refused(smoke, corpus, reference, setti
 @pytest.mark.parametrize(
     ("layers", "heads", "says"),
     [
-        ((2,), None, "there is no layer 2; the model has layers 0 to 1"),
+        ((2,), None, r"no layer 2.*0 to 1"),
         (None, (-1,), "there is no head -1"),
         ((), None, "no layer is named"),
     ],
@@ -252,13 +252,13 @@ def same_weights(one: Run, two: Run, step: int) -> bool:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("parts", [{}, {"layers": [1]}, {"heads": [0]}], ids=["all", "l1", "h0"])
 def test_a_model_given_its_own_patterns_trains_as_without(
-    smoke, tmp_path: Path, precision: str, parts: dict[str, list[int]]
+    smoke, trained, tmp_path: Path, precision: str, parts: dict[str, list[int]]
 ) -> None:
-    """Byte for byte after 50 steps: the whole machinery, with nothing to change."""
+    """Byte for byte after 24 steps: the whole machinery, with nothing to change."""
     config = smoke.with_settings(
-        **{"training.n_steps": 50, "training.precision": precision, "evaluation.every": 25}
+        **{"training.n_steps": 24, "training.precision": precision, "evaluation.every": 12}
     )
-    plain = interp.train(config, tmp_path / "plain", progress=False)
+    plain = trained(config)
     own = {f"patching.{name}": value for name, value in {"reference": "self", **parts}.items()}
     control = interp.train(config.with_settings(**own), tmp_path / "own", progress=False)
     assert control.metrics_path.read_bytes() == plain.metrics_path.read_bytes()
@@ -267,10 +267,9 @@ def test_a_model_given_its_own_patterns_trains_as_without(
 
 
 @pytest.fixture(scope="module")
-def late_run(short: Config, short_run: Run, tmp_path_factory) -> Run:
+def late_run(short: Config, short_run: Run, trained) -> Run:
     """Patched from step 4 on, with the patterns of the last checkpoint."""
-    folder = tmp_path_factory.mktemp("late") / "run"
-    return interp.train(patched(short, short_run, 12, start=4), folder, progress=False)
+    return trained(patched(short, short_run, 12, start=4))
 
 
 def test_before_the_start_a_patched_run_is_the_unpatched_one(late_run: Run, short_run: Run) -> None:
@@ -372,10 +371,10 @@ def test_only_the_splits_that_are_asked_for_are_measured(short: Config, tmp_path
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model.d_mlp": 48}, r"architecture: model.d_mlp is 64 there, 48 here"),
-        ({"model.normalization": "RMS"}, r"architecture: model.normalization is LN there"),
+        ({"model.d_mlp": 48}, r"d_mlp.*64.*48"),
+        ({"model.normalization": "RMS"}, r"normalization.*LN"),
         ({"population.cities": 11}, r"vocabulary: .* tokens there"),
-        ({"seed": 5}, r"population: it was trained on other people .* 0 there and 5 here"),
+        ({"seed": 5}, r"population.*other people.*0.*5"),
     ],
 )
 def test_a_reference_that_does_not_fit_is_refused(
@@ -416,7 +415,7 @@ def test_a_missing_or_patched_reference_is_refused(
     )
     with pytest.raises(RunError, match="There is no folder"):
         interp.train(nowhere, tmp_path / "run", progress=False)
-    with pytest.raises(RunError, match="itself a run with patched attention"):
+    with pytest.raises(RunError, match=r"itself.*patched"):
         interp.train(patched(short, late_run, 12), tmp_path / "run", progress=False)
 
 
@@ -434,7 +433,7 @@ def test_another_reference_at_the_same_place_is_noticed(
     )
     recorded = Config.from_yaml(late_run.config_path.read_text())
     config = recorded.with_settings(**{"patching.reference": str(other.path)})
-    with pytest.raises(RunError, match="is not the reference that this run was trained with"):
+    with pytest.raises(RunError, match="not the reference"):
         interp.train(config, tmp_path / "run", progress=False)
 
 
