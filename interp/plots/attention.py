@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.charts import Look, curves
 from interp.charts.bands import shade_phases, spread_steps
 from interp.charts.style import DASHES, INK, PALETTE, describe, see_through
 from interp.errors import InterpError
@@ -385,26 +386,14 @@ def knockout_rows(table: pd.DataFrame) -> pd.DataFrame:
 def _averages(scores: pd.DataFrame, phases: Phases, metrics: Sequence[str], axis: str) -> go.Figure:
     """Means over heads with their range and the chance level, a panel for each layer."""
     _need(scores, metrics)
-    panels = []
-    for layer in whole_numbers(scores["layer"]):
-        lines = []
-        for i, metric in enumerate(metrics):
-            of_metric = (scores["layer"] == layer) & (scores["metric"] == metric)
-            grouped = scores[of_metric].groupby("step")
-            heads = grouped["value"].agg(["mean", "min", "max"])
-            lines.append(
-                Line(
-                    SCORE_NAMES[metric],
-                    heads["mean"],
-                    {"color": COLOURS[i], "dash": DASHES[i], "width": 2.5},
-                    level=grouped["chance"].mean().dropna(),
-                    low=heads["min"],
-                    high=heads["max"],
-                    group=metric,
-                )
-            )
-        panels.append(Panel(f"layer {layer}", lines))
-    return over_steps(panels, phases, axis, band="range of heads")
+    looks = {
+        metric: Look(COLOURS[i], DASHES[i], 2.5, name=SCORE_NAMES[metric])
+        for i, metric in enumerate(metrics)
+    }
+    return curves(
+        scores[scores["metric"].isin(metrics)], line="metric", looks=looks, facet="layer",
+        axis=axis, phases=phases, seeds="head", level="chance",
+    )  # fmt: skip
 
 
 def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
