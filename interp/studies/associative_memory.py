@@ -204,7 +204,7 @@ def _rule(asked: Question, otherwise: str = "") -> Rule[_Setting]:
     """A rule that has to say the same for every number of new pairs and every seed."""
 
     def decide(
-        settings: Sequence[_Setting], min_seeds: int, known: float, **numbers: float
+        settings: Sequence[_Setting], min_seeds: int, known: float, **numbers: float | int
     ) -> Verdict:
         n_seeds = Counter(one.n_new for one in settings)
         outcomes = [
