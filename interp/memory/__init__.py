@@ -9,6 +9,7 @@ from interp.memory.activations import (
     neuron_hook,
     residual_sites,
 )
+from interp.memory.confidence import area_under, suspicions, thinned_roc
 from interp.memory.edges import RECALL_EDGES, edge_costs, recall_edges
 from interp.memory.emergence import (
     MECHANISMS,
@@ -18,7 +19,13 @@ from interp.memory.emergence import (
 )
 from interp.memory.fact_prompt import FactPrompt
 from interp.memory.facts import FactLabels, FactTexts, FirstTokens
-from interp.memory.keys import KEY_METRICS, intraclass_correlation, key_measures, key_vectors
+from interp.memory.keys import (
+    KEY_METRICS,
+    intraclass_correlation,
+    key_measures,
+    key_turns,
+    key_vectors,
+)
 from interp.memory.locate import locate_fact, locate_facts
 from interp.memory.located_fact import LocatedFact
 from interp.memory.measure import FactDraws, MemoryTables, measure_memory
@@ -32,6 +39,7 @@ from interp.memory.swap import (
     swaps,
     whole_effect,
 )
+from interp.memory.transplant import transplants, weight_changes
 from interp.memory.values import (
     PATHS,
     READINGS,
@@ -43,13 +51,58 @@ from interp.memory.values import (
 )
 
 __all__ = [
-    "ABLATION_POSITIONS", "KEY_METRICS", "MECHANISMS", "PATHS", "POSITIONS", "READINGS",
-    "RECALL_EDGES", "STRENGTHS", "SWAP_COLUMNS", "SWAP_POSITIONS", "SWAP_SITES", "VALUE_METRICS",
-    "CachedActivations", "FactDraws", "FactLabels", "FactPrompt", "FactTexts", "FirstTokens",
-    "LocatedFact", "MemoryTables", "RidgeProbe", "ablation_costs", "ablations", "cache_activations",
-    "draw_batches", "edge_costs", "emergence_steps", "half_strength_step", "intraclass_correlation",
-    "key_measures", "key_vectors", "locate_fact", "locate_facts", "measure_memory",
-    "mechanism_strengths", "neuron_hook", "output_weights", "probe_accuracies", "promoted_logits",
-    "recall_edges", "residual_sites", "sums_of_inputs", "swap_pairs", "swap_success", "swaps",
-    "top_tokens", "value_measures", "whole_effect",
-]  # fmt: skip
+    "ABLATION_POSITIONS",
+    "KEY_METRICS",
+    "MECHANISMS",
+    "PATHS",
+    "POSITIONS",
+    "READINGS",
+    "RECALL_EDGES",
+    "STRENGTHS",
+    "SWAP_COLUMNS",
+    "SWAP_POSITIONS",
+    "SWAP_SITES",
+    "VALUE_METRICS",
+    "CachedActivations",
+    "FactDraws",
+    "FactLabels",
+    "FactPrompt",
+    "FactTexts",
+    "FirstTokens",
+    "LocatedFact",
+    "MemoryTables",
+    "RidgeProbe",
+    "ablation_costs",
+    "ablations",
+    "area_under",
+    "cache_activations",
+    "draw_batches",
+    "edge_costs",
+    "emergence_steps",
+    "half_strength_step",
+    "intraclass_correlation",
+    "key_measures",
+    "key_turns",
+    "key_vectors",
+    "locate_fact",
+    "locate_facts",
+    "measure_memory",
+    "mechanism_strengths",
+    "neuron_hook",
+    "output_weights",
+    "probe_accuracies",
+    "promoted_logits",
+    "recall_edges",
+    "residual_sites",
+    "sums_of_inputs",
+    "suspicions",
+    "swap_pairs",
+    "swap_success",
+    "swaps",
+    "thinned_roc",
+    "top_tokens",
+    "transplants",
+    "value_measures",
+    "weight_changes",
+    "whole_effect",
+]

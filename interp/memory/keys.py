@@ -163,6 +163,38 @@ def key_measures(
     return pd.DataFrame(rows, columns=columns)
 
 
+def key_turns(before: CachedActivations, after: CachedActivations) -> pd.DataFrame:
+    """How far key vectors turned between two states of a model that were read on the same texts.
+
+    Returns:
+        Columns `layer`, `position`, `value` (1 - cosine of a person's key vectors before and after, mean
+        over attributes, draws and people) and `control` (the same between two different people before).
+
+    Raises:
+        ArgumentError: other people, layers or positions.
+    """
+    if (
+        not torch.equal(before.individuals, after.individuals)
+        or list(before.neurons) != list(after.neurons)
+        or before.positions != after.positions
+    ):
+        raise ArgumentError(
+            "Keys are compared of the same people, layers and positions; read both models with the same "
+            "batches and layers."
+        )
+    rows = []
+    for layer, old in before.neurons.items():
+        turned, others = _angles(after.neurons[layer], old), _angles(old.roll(1, dims=3), old)
+        rows += [(layer, *row) for row in zip(before.positions, turned, others, strict=True)]
+    return pd.DataFrame(rows, columns=["layer", "position", "value", "control"])
+
+
+def _angles(x: Tensor, y: Tensor) -> list[float]:
+    """1 - cosine along the last dimension, the mean over all others but the first."""
+    different = 1 - torch.cosine_similarity(x, y, dim=-1)
+    return [float(value) for value in different.flatten(1).double().mean(dim=1)]
+
+
 def intraclass_correlation(
     x: Float[Tensor, "draw individual neuron"],
 ) -> Float[Tensor, " neuron"]:

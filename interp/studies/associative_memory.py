@@ -14,11 +14,12 @@ Our summary of the paper does not say how many pairs are new. So the study takes
 the old ones) and as many as there are old ones, and a claim has to hold for both.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -27,31 +28,18 @@ from pydantic import Field, model_validator
 from interp.associative_memory import AssociativeMemoryConfig, AssociativeMemoryRun
 from interp.config import Settings
 from interp.errors import ConfigError
-from interp.plots.associative_memory import (
-    forgetting_curves,
-    replay_tradeoff,
-    weight_movement,
-    weight_name,
-)
-from interp.studies.rules import Claim, verdict
+from interp.plots import associative_memory as plots
+from interp.studies import forgetting
+from interp.studies.collect import collect
+from interp.studies.forgetting import Forgetting, Question, first, last
+from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
 from interp.studies.study import Planned, Study, Tables, each_once
 
-KNOWN = 0.9
-"""Accuracy on old pairs that there has to be before fine-tuning: else there is nothing to forget."""
-SOON = 500
-"""What "within a few hundred steps" means, in steps of fine-tuning."""
-HELP = 0.1
-"""By how much replay has to raise the final accuracy on old pairs to be a help."""
-BOTH = 0.9
-"""Share of the old pairs kept, and of the new ones learned, that is as good as all."""
-MIN_SEEDS = 3
-"""Seeds below which nothing is decided."""
 _COLUMNS = {
     "pretraining": ("seed", "step", "split", "metric", "value"),
     "finetuning": ("seed", "n_new", "replay_weight", "step", "split", "metric", "value"),
     "movement": ("seed", "n_new", "replay_weight", "part", "metric", "value"),
 }
-"""Of each table."""
 
 
 class AssociativeMemorySettings(Settings):
@@ -104,10 +92,6 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """What the finished runs measured.
 
-    Args:
-        settings: Of the study.
-        runs: The finished runs.
-
     Returns:
         "pretraining": columns `seed`, `step`, `split`, `metric` ("accuracy", a share), `value`. All runs
         of a seed share their pre-training but for the new pairs, which nothing has been learned of yet;
@@ -117,239 +101,172 @@ def tables(
         output weights), `metric` ("mean movement", "largest movement" over hidden units), `value`: a
         share of the norm before fine-tuning.
     """
-    parts = {name: [pd.DataFrame(columns=columns)] for name, columns in _COLUMNS.items()}
     fewest = min((run.config.finetuning.n_new for run in runs), default=0)
     seen: set[int] = set()
-    for run in runs:
-        seed, finetuning = run.config.seed, run.config.finetuning
-        weight = nan if finetuning.replay_weight is None else finetuning.replay_weight
-        own = {"seed": seed, "n_new": finetuning.n_new, "replay_weight": weight}
+
+    def of_run(run: AssociativeMemoryRun) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        seed, n_new = run.config.seed, run.config.finetuning.n_new
+        weight = run.config.finetuning.replay_weight
         accuracy = run.metrics.query("metric == 'accuracy'")
-        if finetuning.n_new == fewest and seed not in seen:
-            seen.add(seed)
-            before = accuracy[accuracy["phase"] == "pretraining"]
-            parts["pretraining"].append(before.assign(seed=seed))
-        after = accuracy[accuracy["phase"] == "finetuning"]
-        parts["finetuning"].append(after.assign(**own))
-        for part, of_units in run.movement().groupby("part")["value"]:
-            moved = {"mean movement": of_units.mean(), "largest movement": of_units.max()}
-            rows = [{**own, "part": part, "metric": m, "value": v} for m, v in moved.items()]
-            parts["movement"].append(pd.DataFrame(rows))
-    return {name: _joined(found, _COLUMNS[name]) for name, found in parts.items()}
+        by_phase = {
+            phase: accuracy[accuracy["phase"] == phase] for phase in ("pretraining", "finetuning")
+        }
+        if n_new != fewest or seed in seen:
+            del by_phase["pretraining"]
+        seen.add(seed)
+        rows = [
+            {"part": part, "metric": f"{name} movement", "value": value}
+            for part, of_units in run.movement().groupby("part")["value"]
+            for name, value in (("mean", of_units.mean()), ("largest", of_units.max()))
+        ]
+        apart = {"seed": seed, "n_new": n_new, "replay_weight": nan if weight is None else weight}
+        return apart, by_phase | {"movement": pd.DataFrame(rows)}
+
+    found = collect(runs, of_run, _COLUMNS)
+    return {name: table.round({"value": 5}) for name, table in found.items()}
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor."""
     finetuning = tables["finetuning"]
     sizes = sorted(int(n) for n in finetuning["n_new"].unique())
-    curves = {f"forgetting-{n_new}": forgetting_curves(finetuning, n_new) for n_new in sizes}
+    curves = {f"forgetting-{n_new}": plots.forgetting_curves(finetuning, n_new) for n_new in sizes}
     return {
         **curves,
-        "replay-tradeoff": replay_tradeoff(finetuning),
-        "weight-movement": weight_movement(tables["movement"]),
+        "replay-tradeoff": plots.replay_tradeoff(finetuning),
+        "weight-movement": plots.weight_movement(tables["movement"]),
     }
 
 
 @dataclass(frozen=True)
-class _Setting:
+class _Setting(Forgetting):
     """The runs of one number of new pairs and one seed.
 
     Attributes:
-        old: Accuracy on old pairs over fine-tuning without replay, by step.
-        new: Accuracy on new pairs.
-        ends: Final accuracies on old and on new pairs, by replay weight (0: no replay).
+        n_new: The number of new pairs.
     """
 
-    n_new: int
-    old: pd.Series
-    new: pd.Series
-    ends: dict[float, tuple[float, float]]
-
-    @property
-    def half_lost(self) -> int | None:
-        """The first measured step with less than half of the accuracy before; None if there is none."""
-        lost = self.old.index[self.old < self.old.iloc[0] / 2]
-        return int(lost[0]) if len(lost) else None
-
-    def known(self) -> bool:
-        """Whether there is something to forget."""
-        return bool(self.old.iloc[0] >= KNOWN)
-
-    def forgets(self) -> bool | None:
-        """Whether half of the old pairs are lost."""
-        return self.half_lost is not None
-
-    def forgets_soon(self) -> bool | None:
-        """Whether half of the old pairs are lost within `SOON` steps; None if it ended before."""
-        if self.half_lost is None and self.old.index[-1] < SOON:
-            return None
-        return self.half_lost is not None and self.half_lost <= SOON
-
-    def loses_first(self) -> bool | None:
-        """Whether half of the old pairs are lost before half of the new ones are known."""
-        step = self.half_lost
-        return None if step is None else bool(self.new[step] < 0.5)
-
-    @property
-    def replayed(self) -> dict[float, tuple[float, float]]:
-        """`ends` with replay."""
-        return {weight: ends for weight, ends in self.ends.items() if weight > 0}
-
-    def replay_helps(self) -> bool | None:
-        """Whether the heaviest replay keeps noticeably more; None without replay."""
-        if not self.replayed:
-            return None
-        heaviest = self.replayed[max(self.replayed)]
-        return bool(heaviest[0] - self.old.iloc[-1] >= HELP)
-
-    def replay_is_partial(self) -> bool | None:
-        """Whether no replay weight keeps the old pairs and learns the new; None without replay."""
-        if not self.replayed:
-            return None
-        start = self.old.iloc[0]
-        return not any(old >= BOTH * start and new >= BOTH for old, new in self.replayed.values())
+    n_new: int = 0
 
 
-def claims(tables: Tables) -> list[Claim]:
-    """The paper's claims about forgetting, held against the tables by stated rules.
+def _by_size(words: Callable[[Sequence[_Setting]], str]) -> Callable[[Sequence[_Setting]], str]:
+    """What was measured, for each number of new pairs."""
 
-    Args:
-        tables: Those of `tables`, as made or read back from CSV; "finetuning" is used.
-    """
-    runs = _settings(tables["finetuning"])
+    def measured(settings: Sequence[_Setting]) -> str:
+        sizes = sorted({one.n_new for one in settings})
+        alike = {n: [one for one in settings if one.n_new == n] for n in sizes}
+        return "; ".join(f"{n:,} new pairs: {words(those)}" for n, those in alike.items())
 
-    def claim(
-        statement: str, paper: str, rule: str, holds: Callable[[_Setting], bool | None],
-        measured: Callable[[list[_Setting]], str],
-    ) -> Claim:  # fmt: skip
-        sizes = sorted({run.n_new for run in runs})
-        said = [
-            f"{size:,} new pairs: {measured([run for run in runs if run.n_new == size])}"
-            for size in sizes
-        ]
-        outcomes = [holds(run) if run.known() else None for run in runs]
-        enough = all(sum(run.n_new == size for run in runs) >= MIN_SEEDS for size in sizes)
-        decided = verdict(outcomes) if enough and None not in outcomes else "cannot tell"
-        common = (
-            " Agree: so for every number of new pairs and every seed; disagree: for none; else, or with "
-            f"fewer than {MIN_SEEDS} seeds, or where accuracy on old pairs began below {KNOWN:g}: cannot "
-            "tell."
-        )
-        found = "; ".join(said) or "nothing was measured"
-        return Claim(statement, paper, found, decided, rule + common)
-
-    return [
-        claim(
-            "Fine-tuning on new pairs alone destroys old ones, with no attention at all",
-            "the same forgetting as in language models (Appendix Q and R)",
-            "Without replay accuracy on old pairs falls below half of what it was.",
-            _Setting.forgets,
-            lambda own: (
-                f"accuracy on old pairs {_mean(r.old.iloc[0] for r in own):.2f} before, "
-                f"{_mean(r.old.iloc[-1] for r in own):.2f} after {own[0].old.index[-1]:,} steps"
-            ),
-        ),
-        claim(
-            "Old pairs are lost within a few hundred steps",
-            "old knowledge of language models collapses within a few hundred steps (Fig. 5)",
-            f"Without replay accuracy on old pairs is below half of what it was by step {SOON}.",
-            _Setting.forgets_soon,
-            _measured_soon,
-        ),
-        claim(
-            "Old pairs are lost before new ones are learned",
-            "language models have learned little that is new by then (Fig. 5)",
-            "Without replay, at the first measured step where accuracy on old pairs is below half of what "
-            "it was, accuracy on new ones is below 0.5; where it never falls so far, it cannot be told.",
-            _Setting.loses_first,
-            _measured_order,
-        ),
-        claim(
-            "Replay reduces the forgetting",
-            "replay with weights from 1/32 to 2 helps (Fig. 5)",
-            f"With the heaviest replay the final accuracy on old pairs is at least {HELP:g} above that "
-            "without.",
-            _Setting.replay_helps,
-            lambda own: _measured_ends(own, "old"),
-        ),
-        claim(
-            "Replay helps only in part",
-            "no replay weight avoids the forgetting without a cost (Fig. 5)",
-            f"No replay weight ends with {BOTH:.0%} of the old accuracy kept and {BOTH:g} accuracy on new "
-            "pairs.",
-            _Setting.replay_is_partial,
-            lambda own: _measured_ends(own, "old and new"),
-        ),
-    ]
+    return measured
 
 
-def _settings(finetuning: pd.DataFrame) -> list[_Setting]:
-    """The runs of each number of new pairs and seed that was fine-tuned without replay."""
-    table = finetuning[finetuning["metric"] == "accuracy"]
-    weights = pd.to_numeric(table["replay_weight"]).astype(float).fillna(0.0)
-    curves: dict[tuple[int, int], dict[float, pd.DataFrame]] = {}
-    for key, rows in table.assign(replay_weight=weights).groupby(
-        ["n_new", "seed", "replay_weight"]
-    ):
-        n_new, seed, weight = cast("tuple[int, int, float]", key)
-        of_run = curves.setdefault((int(n_new), int(seed)), {})
-        of_run[weight] = rows.pivot_table("value", "step", "split").sort_index()
-    return [
-        _Setting(
-            n_new,
-            of_run[0.0]["old"],
-            of_run[0.0]["new"],
-            {w: (float(c["old"].iloc[-1]), float(c["new"].iloc[-1])) for w, c in of_run.items()},
-        )
-        for (n_new, _), of_run in curves.items()
-        if 0.0 in of_run
-    ]
+def _measured_loss(own: Sequence[_Setting]) -> str:
+    return (
+        f"accuracy on old pairs {_mean(first(one.old) for one in own):.2f} before, "
+        f"{_mean(last(one.old) for one in own):.2f} after {own[0].old.index[-1]:,} steps"
+    )
 
 
-def _measured_soon(own: list[_Setting]) -> str:
-    steps = [run.half_lost for run in own]
-    reached = sorted(step for step in steps if step is not None)
-    at = [run.old[run.old.index <= SOON].iloc[-1] for run in own]
+def _measured_soon(own: Sequence[_Setting]) -> str:
+    soon = forgetting.forgets_soon.numbers["soon"]
+    reached = sorted(one.half_lost for one in own if one.half_lost is not None)
+    at = _mean(last(one.old[one.old.index <= soon]) for one in own)
     when = f"half of it is lost in {len(reached)} of {len(own)} seeds"
     if reached:
         when += f", first measured at step {reached[0]:,}"
         when += f" to {reached[-1]:,}" if reached[-1] > reached[0] else ""
-    return f"accuracy on old pairs at step {SOON} {_mean(at):.2f}; {when}"
+    return f"accuracy on old pairs at step {soon} {at:.2f}; {when}"
 
 
-def _measured_order(own: list[_Setting]) -> str:
-    learned = [run.new[run.half_lost] for run in own if run.half_lost is not None]
+def _measured_order(own: Sequence[_Setting]) -> str:
+    learned = [one.new[one.half_lost] for one in own if one.half_lost is not None]
     if not learned:
         return "half of the old pairs is never lost"
     return f"accuracy on new pairs when half of the old ones is lost {_mean(learned):.2f}"
 
 
-def _measured_ends(own: list[_Setting], which: str) -> str:
+def _measured_ends(own: Sequence[_Setting], which: str) -> str:
     """Final accuracies by replay weight."""
-    said = []
-    for weight in sorted(set.intersection(*(set(run.ends) for run in own))):
-        old, new = (_mean(run.ends[weight][i] for run in own) for i in (0, 1))
+    ends = [{0.0: (last(one.old), last(one.new)), **one.replayed} for one in own]
+    words = []
+    for weight in sorted(set.intersection(*map(set, ends))):
+        old, new = (_mean(of_run[weight][i] for of_run in ends) for i in (0, 1))
         numbers = f"{old:.2f}" if which == "old" else f"{old:.2f} and {new:.2f}"
-        said.append(f"{numbers} ({weight_name(weight or nan)})")
-    return f"final accuracy on {which} pairs by replay weight {', '.join(said)}"
+        words.append(f"{numbers} ({plots.weight_name(weight or nan)})")
+    return f"final accuracy on {which} pairs by replay weight {', '.join(words)}"
 
 
 def _mean(values: Iterable[float]) -> float:
     return fmean(float(value) for value in values)
 
 
-def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of several; the first of them is empty and says the columns."""
-    filled = [part[list(columns)] for part in parts if len(part)] or [parts[0]]
-    return pd.concat(filled, ignore_index=True).round({"value": 5})
+def _rule(asked: Question, otherwise: str = "") -> Rule[_Setting]:
+    """A rule that has to say the same for every number of new pairs and every seed."""
+
+    def decide(
+        settings: Sequence[_Setting], min_seeds: int, known: float, **numbers: float | int
+    ) -> Verdict:
+        n_seeds = Counter(one.n_new for one in settings)
+        outcomes = [
+            asked.holds(one, **numbers) if first(one.old) >= known else None for one in settings
+        ]
+        if None in outcomes or any(n < min_seeds for n in n_seeds.values()):
+            return "cannot tell"
+        return verdict(outcomes)
+
+    ending = (
+        " Agree: so for every number of new pairs and every seed; disagree: for none; else, or with "
+        "fewer than {min_seeds} seeds, or where accuracy on old pairs began below {known:g}: cannot tell."
+    )
+    numbers = {**asked.numbers, "known": forgetting.KNOWN, "min_seeds": 3}
+    return Rule(asked.about("pairs") + otherwise + ending, decide, numbers)
+
+
+STATEMENTS = (
+    Statement[_Setting](
+        "Fine-tuning on new pairs alone destroys old ones, with no attention at all",
+        "the same forgetting as in language models (Appendix Q and R)",
+        _rule(forgetting.forgets),
+        _by_size(_measured_loss),
+    ),
+    Statement[_Setting](
+        "Old pairs are lost within a few hundred steps",
+        "old knowledge of language models collapses within a few hundred steps (Fig. 5)",
+        _rule(forgetting.forgets_soon),
+        _by_size(_measured_soon),
+    ),
+    Statement[_Setting](
+        "Old pairs are lost before new ones are learned",
+        "language models have learned little that is new by then (Fig. 5)",
+        _rule(forgetting.loses_first, "; where it never falls so far, it cannot be told."),
+        _by_size(_measured_order),
+    ),
+    Statement[_Setting](
+        "Replay reduces the forgetting",
+        "replay with weights from 1/32 to 2 helps (Fig. 5)",
+        _rule(forgetting.replay_helps, "."),
+        _by_size(lambda own: _measured_ends(own, "old")),
+    ),
+    Statement[_Setting](
+        "Replay helps only in part",
+        "no replay weight avoids the forgetting without a cost (Fig. 5)",
+        _rule(forgetting.replay_is_partial),
+        _by_size(lambda own: _measured_ends(own, "old and new")),
+    ),
+)
+
+
+def claims(tables: Tables) -> list[Claim]:
+    """The paper's claims about forgetting, held against "finetuning", as made or read back from CSV."""
+    table = tables["finetuning"]
+    groups = table[table["metric"] == "accuracy"].groupby(["n_new", "seed"])
+    settings = [
+        _Setting.of(rows, "old", "new", n_new=int(rows["n_new"].iloc[0])) for _, rows in groups
+    ]
+    without_replay = [one for one in settings if len(one.old)]
+    return [statement.against(without_replay) for statement in STATEMENTS]
 
 
 STUDY = Study(
-    name="associative_memory",
-    doc=__doc__,
-    settings=AssociativeMemorySettings,
-    runs=planned,
-    tables=tables,
-    figures=figures,
-    claims=claims,
+    "associative_memory", __doc__, AssociativeMemorySettings, planned, tables, figures, claims
 )

@@ -37,3 +37,13 @@ def collect(
         else pd.DataFrame(columns=list(columns[name]))
         for name, found in parts.items()
     }
+
+
+def complete(
+    tables: Mapping[str, pd.DataFrame], columns: Mapping[str, Sequence[str]]
+) -> dict[str, pd.DataFrame]:
+    """The tables of these names; one that is missing is empty."""
+    return {
+        name: tables[name] if name in tables else pd.DataFrame(columns=list(wanted))
+        for name, wanted in columns.items()
+    }

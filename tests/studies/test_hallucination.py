@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,6 +9,7 @@ import interp
 from interp.charts.style import caption
 from interp.errors import ConfigError
 from interp.knowledge import METRICS, split_batch, value_table
+from interp.memory.confidence import SCORES, UNITS, area_under
 from interp.run import Run
 from interp.studies import hallucination as study
 from tests.helpers import read_back
@@ -42,36 +42,6 @@ def test_without_people_never_seen_there_is_no_study(run: dict[str, Any]) -> Non
         study.planned(study.HallucinationSettings(run=run))
 
 
-def test_area_is_the_share_of_pairs_in_order() -> None:
-    generator = np.random.default_rng(0)
-    unknown, known = generator.integers(0, 9, 40) / 4, generator.integers(0, 7, 30) / 4
-    greater = (unknown[:, None] > known).mean() + (unknown[:, None] == known).mean() / 2
-    assert study.area_under(unknown, known) == pytest.approx(greater)
-    assert study.area_under(known + 10, known) == 1
-
-
-def test_a_thinned_curve_keeps_its_area_and_ends() -> None:
-    generator = np.random.default_rng(0)
-    unknown, known = generator.normal(1, 1, 700), generator.normal(0, 1, 900)
-    false_alarms, found = study.thinned_roc(unknown, known)
-    assert len(found) <= study.CURVE_POINTS
-    assert (false_alarms[0], found[0], false_alarms[-1], found[-1]) == (0, 0, 1, 1)
-    assert (np.diff(false_alarms) >= 0).all()
-    area = np.trapezoid(found, false_alarms)
-    assert area == pytest.approx(study.area_under(unknown, known), abs=0.005)
-    threshold = 0.5  # a point of the whole curve lies near the thinned one
-    place = np.interp((known >= threshold).mean(), false_alarms, found)
-    assert place == pytest.approx((unknown >= threshold).mean(), abs=0.02)
-
-
-def test_a_person_is_the_mean_of_her_predictions() -> None:
-    values = np.random.default_rng(0).random((2, 5, 6))
-    single, person = (study.suspicions(values, unit) for unit in study.UNITS)
-    np.testing.assert_allclose(single["top probability"], 1 - values[0])
-    np.testing.assert_allclose(person["entropy"][:, 0], values[1].mean(axis=1))
-    np.testing.assert_allclose(person["top probability"][:, 0], 1 - values[0].mean(axis=1))
-
-
 def test_tables_hold_what_the_runs_measured(
     runs: list[Run], tables: dict[str, pd.DataFrame]
 ) -> None:
@@ -87,10 +57,10 @@ def test_tables_hold_what_the_runs_measured(
     found = tables["detector"].query(f"seed == 1 and step == {last} and score == 'entropy'")
     areas = found.set_index("unit")["value"]
     assert areas["prediction"] == pytest.approx(
-        study.area_under(held_out.ravel(), known.ravel()), abs=1e-5
+        area_under(held_out.ravel(), known.ravel()), abs=1e-5
     )
     assert areas["person"] == pytest.approx(
-        study.area_under(held_out.mean(axis=1), known.mean(axis=1)), abs=2e-3
+        area_under(held_out.mean(axis=1), known.mean(axis=1)), abs=2e-3
     )
     assert list(tables["phases"]["seed"]) == [0, 1]
     assert set(tables["roc"]["moment"]) <= {"end of the plateau", "midway", "last step"}
@@ -126,8 +96,8 @@ def made_up(
             for split, values in of_split.items():
                 for metric, value in zip(METRICS, values, strict=True):
                     curves.append((seed, step, split, metric, value))
-            for unit in study.UNITS:
-                for score in study.SCORES:
+            for unit in UNITS:
+                for score in SCORES:
                     detector.append((seed, step, unit, score, area if step == 500 else 0.5))
     names = ["seed", "baseline", "phase_baseline", "statistics_end", "plateau_end"]
     of_phases = pd.DataFrame(phases, columns=names).astype({"plateau_end": "Int64"})
@@ -178,8 +148,10 @@ def test_verdicts_cannot_be_told() -> None:
     both = {name: pd.concat([one[name], other[name]]) for name in one}
     assert verdicts(both) == ["agree", "agree", "agree", "cannot tell"]
     assert [claim.verdict for claim in study.claims({})] == cannot
-    assert study.tables(SETTINGS, []) == {}
-    assert study.figures({}) == {}
+    empty = study.tables(SETTINGS, [])
+    assert all(table.empty for table in empty.values())
+    assert [claim.verdict for claim in study.claims(empty)] == cannot
+    assert study.figures(empty) == study.figures({}) == {}
 
 
 def test_figures_hold_the_numbers(tables: dict[str, pd.DataFrame]) -> None:
