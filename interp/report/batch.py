@@ -1,16 +1,17 @@
 """The page of a batch: what the paper claims, what was measured, and the verdict of a stated rule."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import plotly.graph_objects as go
 import yaml
 
 from interp.files import write_text
 from interp.report.elements import LeftOut, Listing, Section, Table
 from interp.report.html import render
-from interp.studies.found import Found
+from interp.studies.found import Found, slip
 from interp.studies.rules import VERDICTS, Claim
 
 
@@ -87,20 +88,24 @@ def _summary(found: Sequence[Found]) -> Section:
 
 def _section(found: Found) -> Section:
     anchor = found.label.replace("_", "-").lower()
-    figures = found.study.figures(found.tables) if found.tables else {}
+    study, lacks = found.study, []
+    figures: Mapping[str, go.Figure] = {}
+    try:
+        figures = study.figures(found.tables) if found.tables else {}
+    except Exception as problem:  # a slip in a study of one's own; the page is written all the same
+        lacks.append(LeftOut(f"its figures could not be drawn: {slip(problem, study)}"))
     settings = yaml.safe_dump(found.settings.model_dump(mode="json"), sort_keys=False)
-    lacks = []
     if found.error:
         lacks.append(LeftOut(f"its tables could not be made: {found.error}"))
     elif not found.tables:
         lacks.append(LeftOut("no run of this study is finished, so there is nothing to show yet"))
-    title = found.study.title
-    title = title if found.label == found.study.name else f"{title}: {found.label}"
+    title = study.title
+    title = title if found.label == study.name else f"{title}: {found.label}"
     return Section(
         title,
         anchor,
         sentence=" ".join(verdict_sentence(claim) for claim in found.claims),
-        text=[found.study.question],
+        text=[study.question, f"Made by `{study.command}`: {study.duration}."],
         figures={f"{anchor}-{name}": figure for name, figure in figures.items()},
         tables=[claims_section_table(found.claims)] if found.claims else [],
         downloads={f"{anchor}-{name}": table for name, table in found.tables.items()},

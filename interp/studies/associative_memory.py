@@ -4,7 +4,7 @@ Does fine-tuning on new facts destroy old ones with no attention at all, in a si
 keys and values (paper, Appendix Q and R)?
 
 Command: interp batch associative_memory --out artifacts/studies --workers 2
-Duration: 50 runs of the toy model; about 40 seconds each on one core
+Duration: 50 runs of the toy model (about 40 seconds each on one core)
 
 A hidden ReLU layer learns pairs of keys and values, and is fine-tuned on new pairs, without replay and
 with several replay weights. Source: paper, Appendix Q and R; the claims about forgetting are those of

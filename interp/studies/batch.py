@@ -182,12 +182,26 @@ def jobs_of(planned: Planned, store: Store) -> list[Job]:
     return [*base, store.job(config, needs=(folder,))]
 
 
+def _is_description(values: Any) -> bool:
+    entries = values.get("studies") if isinstance(values, dict) else None
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("study"), str) for entry in entries
+    )
+
+
 def with_others(batch: Batch, out: Path) -> Batch:
     """A batch with the studies that its folder was used for before."""
     path = out / BATCH_FILE
-    before = _read_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return batch
+    before = _read_yaml(path.read_text(encoding="utf-8"))
+    if not _is_description(before):
+        raise ConfigError(
+            f"{path} does not describe a batch; it is damaged or somebody else's. Delete it (runs and tables "
+            "stay, and are found again by the same studies), or give another --out."
+        )
     new = {entry.label for entry in batch.studies}
-    kept = [e for e in before.get("studies", ()) if (e.get("name") or e["study"]) not in new]
+    kept = [e for e in before["studies"] if (e.get("name") or e["study"]) not in new]
     if not kept:
         return batch
     return Batch(studies=(*Batch.parse({"studies": kept}, out).studies, *batch.studies))

@@ -4,7 +4,7 @@ What becomes of what a model knew when it is fine-tuned on new people, what does
 the damage done? (paper, Fig. 5, N, O, P)
 
 Command: interp batch finetuning --out artifacts/studies --workers 2
-Duration: 12 runs of 500 steps on 6 of 1,500 and 1,000, half a minute to 90 seconds each on one core
+Duration: 18 runs of 500 steps (about half a minute each on one core), and 6 that they start from
 
 A model that knows the people of its training goes on with new people only, or with old ones replayed
 at several weights; another, trained on people of whom some come rarely, goes on with the rare. Beside

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 
 import pandas as pd
 import yaml
@@ -76,8 +77,17 @@ def what_is_found(
     except InterpError as problem:  # a damaged checkpoint, say
         tables, error = {}, str(problem)
     except Exception as problem:  # a slip in a study of one's own; the others go on
-        tables, error = {}, f"{type(problem).__name__}: {problem}"
+        tables, error = {}, slip(problem, study)
     return Found(entry.label, study, settings, len(jobs), done, tables, claims, failures, error)
+
+
+def slip(problem: Exception, study: Study) -> str:
+    """What went wrong in the code of a study, and in which line of it."""
+    frames = extract_tb(problem.__traceback__)
+    code = getattr(study.tables, "__code__", None)
+    own = [f for f in frames if code is not None and f.filename == code.co_filename] or frames
+    where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}"
+    return f"{type(problem).__name__} in {where}: {problem}"
 
 
 def write_found(found: Found, folder: Path) -> None:

@@ -4,7 +4,7 @@ What does a model say of people it has never seen, and does its confidence give 
 left, M)
 
 Command: interp batch hallucination --out artifacts/studies --workers 2
-Duration: 3 runs of 1,500 steps, about 80 seconds each on one core
+Duration: 3 runs of 1,500 steps (about 80 seconds each on one core)
 
 Held-out people are drawn from the same lists as those of training and told about in the same way. A
 model that knew nothing of them would answer with the frequencies of values, at the no-knowledge

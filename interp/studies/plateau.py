@@ -3,7 +3,7 @@
 How does the plateau grow with the number of individuals? (Paper, section 3, Fig. 2.)
 
 Command: interp batch plateau --out artifacts/studies --workers 2
-Duration: 15 runs, 80 seconds for each 1,500 steps on one core; a run ends once it has left its plateau
+Duration: 15 runs of up to 6,000 steps (about 80 seconds for each 1,500 on one core), or to the plateau's end
 
 The paper finds 0.43 · N^0.81 for N from 4k to 256k. Here a run ends once it has left the plateau,
 and the learning rate is constant, so that how long a run was meant to be does not matter.

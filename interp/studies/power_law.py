@@ -4,7 +4,7 @@ Does showing some people more often than others shorten the plateau and give mor
 number of steps, and how uneven is best for how many people (paper, section 4, Fig. 4, G)?
 
 Command: interp batch power_law --out artifacts/studies --workers 2
-Duration: 54 runs of 1,000 steps; about a minute each on one core
+Duration: 54 runs of 1,000 steps (about a minute each on one core)
 
 Individual i is shown with a probability proportional to i^-α; α = 0 is the uniform distribution. In the
 paper 16,000 steps of 128 biographies show each of 64k people 32 times; in the defaults here 1,000 steps

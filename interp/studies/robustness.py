@@ -4,7 +4,7 @@ Are there three phases whatever the learning rate, weight decay, batch size and 
 attention? (Paper, section 3.)
 
 Command: interp batch robustness --out artifacts/studies --workers 2
-Duration: 34 runs of up to 1,500 steps, at most 80 seconds each on one core; recurrent 4 minutes
+Duration: 43 runs of up to 1,500 steps (about 80 seconds on one core at the default size; recurrent 4 minutes)
 
 One setting is changed at a time: learning rate, weight decay, batch size, the model's size, and
 recurrence in the place of attention. The learning rate is constant, so that how long a run was meant

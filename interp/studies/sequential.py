@@ -4,7 +4,7 @@ When groups of people come one after the other, are new groups learned ever fast
 faster than learning? (paper, Figs. S to X)
 
 Command: interp batch sequential --out artifacts/studies --workers 2
-Duration: 3 runs of 1,600 steps, about 90 seconds each on one core
+Duration: 9 runs of 1,600 steps (about 90 seconds each on one core)
 
 The paper has 4 to 32 groups and 2 to 8 repeats. The learning rate is constant: were it to fall, late
 groups would be learned more slowly for that reason alone.

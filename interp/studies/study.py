@@ -160,7 +160,7 @@ class Study:
 
     @property
     def command(self) -> str:
-        """What to type for the committed tables."""
+        """What to type to have it with its own settings."""
         return self._read["command"]
 
     @property

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from interp.studies.batch import Batch
+from interp.studies.batch import Batch, Entry, planned_runs
 from interp.studies.found import claims_table, markdown, read_tables
 from interp.studies.registry import STUDIES, study_named
 
@@ -42,6 +42,13 @@ def test_settings_are_those_of_the_committed_batch(name: str) -> None:
     entry = next(entry for entry in Batch.from_yaml(text).studies if entry.label == name)
     written = yaml.safe_load((COMMITTED / name / "settings.yaml").read_text(encoding="utf-8"))
     assert written["settings"] == entry.study_settings().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_states_how_many_runs_its_command_makes(name: str) -> None:
+    study = STUDIES[name]
+    assert f"interp batch {name} " in study.command
+    assert study.duration.split()[:2] == [str(len(planned_runs(Entry(study=name)))), "runs"]
 
 
 def test_the_summary_says_what_the_tables_say() -> None:

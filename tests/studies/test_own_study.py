@@ -1,5 +1,6 @@
 """A study of one's own: one Python file outside the package, with the same engine, verdicts and report."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -103,10 +104,19 @@ def test_a_slip_in_its_tables_loses_no_run_and_no_other_study(study: Path) -> No
         {"study": s, "seeds": [0], "settings": settings} for s in ("my_study.py", "other_study.py")
     ]
     mine, theirs = interp.run_batch(Batch.parse({"studies": entries}), "results", progress=False)
-    assert "IndexError" in mine.error
+    assert re.search(r"IndexError in my_study\.py, line \d+", mine.error)
     assert mine.n_finished == 2
     assert len(theirs.tables["ends"]) == 2
     assert "IndexError" in (study.parent / "results/report.html").read_text(encoding="utf-8")
+
+
+def test_a_slip_in_its_figures_leaves_them_out(study: Path) -> None:
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace("figure = go.Figure(", "figure = go.Figur("), encoding="utf-8")
+    main(["batch", "my_study.py", "--out", "results", *SHORT])
+    page = (study.parent / "results/report.html").read_text(encoding="utf-8")
+    assert re.search(r"figures could not be drawn: AttributeError in my_study\.py, line \d+", page)
+    assert len(pd.read_csv(study.parent / "results/my_study/claims.csv")) == 1
 
 
 def test_yaml_names_a_file_beside_itself(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +124,16 @@ def test_yaml_names_a_file_beside_itself(study: Path, monkeypatch: pytest.Monkey
     batch = Batch.from_yaml("studies: [{study: my_study.py}]", study.parent)
     assert batch.studies[0].study == str(study)
     assert batch.studies[0].label == "my_study"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "studies: 3", "studies: [{name: a}]", "{"])
+def test_a_damaged_description_of_the_folder_is_said(study: Path, text: str) -> None:
+    out = study.parent / "results"
+    out.mkdir()
+    (out / "batch.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"batch|YAML"):
+        interp.run_batch("my_study.py", out)
+    assert (out / "batch.yaml").read_text(encoding="utf-8") == text
 
 
 def test_a_folder_without_a_batch_has_no_page(tmp_path: Path) -> None:
