@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 import interp
 from interp.phases import DELTA, Phases
 from interp.report import render
+from interp.report.elements import Section
 from interp.report.maps import maps_section
 
 GALLERY = Path(__file__).parent
@@ -56,7 +57,7 @@ def main() -> None:
     for name, folder in (("tiny", "tiny_seed0"), ("small", "small")):
         figures |= memory(name, interp.Run.load(GALLERY.parent / folder))
     fact = interp.locate_fact(run, 0, "university")
-    figures["trace_tiny"] = interp.plots.fact(fact)
+    figures["trace_tiny"] = interp.plots.located_fact(fact)
     for name, figure in figures.items():
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
@@ -67,7 +68,7 @@ def main() -> None:
 def attention_maps(run: interp.Run) -> None:
     """A picture of the attention maps in the report, at the end of the plateau and at the last step."""
     section = maps_section(run)
-    assert section is not None
+    assert isinstance(section, Section)
     view = f"#attention-maps?person=2&step={run.phases.plateau_end}&compare={run.steps[-1]}"
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = Path(folder) / "maps.html"
