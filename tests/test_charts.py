@@ -96,6 +96,18 @@ def test_axes_of_their_own_levels_and_other_numbers_than_steps():
     np.testing.assert_allclose(root.data[0].x, [sqrt(step) for step in STEPS])
 
 
+def test_columns_that_do_not_fit_go_on_below():
+    wide = pd.concat(
+        [table().assign(head=h, value=lambda t, h=h: t["value"] - 99 * (h == 2)) for h in (0, 1, 2)]
+    )
+    figure = curves(wide, facet="layer", column="head", n_columns=2, axis="cost (nats)")
+    assert [t.yaxis or "y" for t in figure.data] == ["y", "y2", "y3", "y5", "y6", "y7"]
+    titles = [a.text for a in figure.layout.annotations]
+    assert titles[2:4] == ["<b>layer 0<br>head 2</b>", "<b>layer 1<br>head 0</b>"]
+    # Zero has a line where curves go below it.
+    assert [a.zeroline for a in list(figure.select_yaxes())[::2]] == [False, True, False, True]
+
+
 def test_colours_and_dashes_in_the_legend():
     figure = curves(
         table(), line="layer", dash="position", axis="cost (nats)", column="seed",

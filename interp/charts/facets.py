@@ -108,6 +108,8 @@ def facets(
 def headroom(figure: go.Figure, row: int = 1, n_columns: int = 1, *, column: int = 0) -> None:
     """Room above the lines of a row of panels, in the first for the numbers of the phases.
 
+    Where lines go below zero, zero gets a line.
+
     Args:
         figure: Of panels with linear y axes.
         row: The row, from 1.
@@ -128,4 +130,5 @@ def headroom(figure: go.Figure, row: int = 1, n_columns: int = 1, *, column: int
     low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
     space, above = (high - low) or 1.0, 0.16 if row == 1 else 0.06
     at: dict[str, Any] = {"row": row, "col": column or None}
-    figure.update_yaxes(range=[low - 0.04 * space if low < 0 else 0, high + above * space], **at)
+    ends = [low - 0.04 * space if low < 0 else 0, high + above * space]
+    figure.update_yaxes(range=ends, zeroline=low < 0, **at)

@@ -90,7 +90,8 @@ def heatmap(
         until: The last column to draw (the position that is read: what comes after it cannot change
             what is read); by default the last that has a value in some map.
         beside: Maps side by side with the same rows, else one below the other with the same columns.
-        texts: What cells say, by the title of the map; by default their numbers, where columns are few.
+        texts: What cells and the pointer say, by the title of the map; by default numbers, in the
+            cells where columns are few.
         names: What a map is called in `name` and under the pointer; by default its title.
         bar: Whether there is a colour bar.
 
@@ -118,13 +119,15 @@ def heatmap(
     for panel, (title, values) in enumerate(shown.items()):
         name = (names or {}).get(title, title) or of_cells.words
         text = texts.get(title) if texts is not None else None
+        told = of_cells.text("%{z")
+        if text is not None:
+            told = f"{of_cells.words} %{{text}} {of_cells.unit}"
         figure.add_heatmap(
             z=values.to_numpy().tolist(), x=list(values.columns), y=list(values.index), name=name,
             coloraxis="coloraxis", xgap=2, ygap=2, text=text, hoverongaps=False,
             texttemplate="%{text}" if text is not None else "%{z:.2f}" if legible else None,
             textfont={"color": INK, "size": 11},
-            hovertemplate=f"{name}, %{{y}}, %{{x}}: {of_cells.text('%{z')}"
-            f"{' [%{text}]' if text is not None else ''}<extra></extra>",
+            hovertemplate=f"{name}, %{{y}}, %{{x}}: {told}<extra></extra>",
             **made.at(panel),
         )  # fmt: skip
         _cross(figure, values, made.at(panel))

@@ -36,6 +36,8 @@ _AXIS: dict[str, Any] = {
     "tickcolor": INK,
     "showline": True,
     "zeroline": False,
+    "zerolinecolor": INK,
+    "zerolinewidth": 1,
     "ticks": "outside",
     "ticklen": 4,
     "automargin": True,

@@ -12,25 +12,30 @@ from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts import Look, curves
+from interp.charts import (
+    COLOURS,
+    CROSSED,
+    DASHES,
+    PALETTE,
+    SYMBOLS,
+    Axis,
+    Level,
+    Look,
+    at_step,
+    curves,
+    describe,
+    has_missing,
+    heatmap,
+    looks_of,
+    matrix,
+    rows,
+)
 from interp.charts.bands import shade_phases, spread_steps
-from interp.charts.style import DASHES, INK, PALETTE, describe, see_through
+from interp.charts.style import see_through
+from interp.charts.tidy import by_step, whole_numbers
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    SIGNED,
-    SYMBOLS,
-    Line,
-    Panel,
-    by_step,
-    over_steps,
-    rows,
-    share_steps,
-    whole_numbers,
-)
 
 SCORE_NAMES = {
     "name_to_name": "name → name",
@@ -139,59 +144,15 @@ def attention_by_head(
         InterpError: one of the scores is missing.
     """
     _need(scores, metrics)
-    layers = whole_numbers(scores["layer"])
-    n_columns = min(2, len(layers))
-    per_metric = -(-len(layers) // n_columns)
-    n_rows = per_metric * len(metrics)
-    space = 56.0  # pixels between two rows: two lines of title and room
-    height = n_rows * (118 + space) + 180
-    figure = make_subplots(
-        rows=n_rows, cols=n_columns, shared_xaxes="all",
-        vertical_spacing=space / (n_rows * (118 + space)), horizontal_spacing=0.08,
+    found = scores[scores["metric"].isin(metrics)]
+    tops = 1.2 * found.groupby("metric")["value"].max()
+    figure = curves(
+        found, line="head", looks=looks_of(whole_numbers(found["head"])), facet="metric",
+        column="layer", n_columns=2, phases=phases,
+        axis={m: Axis(f"{SCORE_NAMES.get(m, m)} (share)", range=(0, tops[m])) for m in metrics},
+        levels=[Level("chance", by_step(own, "chance"), key)
+                for key, own in found.dropna(subset="chance").groupby(["metric", "layer"])],
     )  # fmt: skip
-    for m, metric in enumerate(metrics):
-        of_metric = scores[scores["metric"] == metric]
-        top = 1.2 * max(1e-9, float(of_metric["value"].fillna(0.0).max()))
-        for i, layer in enumerate(layers):
-            row, column = m * per_metric + i // n_columns + 1, i % n_columns + 1
-            panel = of_metric[of_metric["layer"] == layer].sort_values("step")
-            for head in whole_numbers(panel["head"]):
-                curve = panel[panel["head"] == head]
-                figure.add_scatter(
-                    x=list(curve["step"]), y=list(curve["value"]), mode="lines",
-                    name=f"head {head}", legendgroup=f"head {head}", row=row, col=column,
-                    showlegend=m == i == 0,
-                    line={"color": COLOURS[head % 5], "dash": DASHES[head % 4], "width": 2},
-                    hovertemplate=f"head {layer}.{head}: %{{y:.3f}} at step %{{x:,d}}"
-                    "<extra></extra>",
-                )  # fmt: skip
-            chance = panel.groupby("step")["chance"].mean().dropna()
-            if len(chance):
-                figure.add_scatter(
-                    x=list(chance.index), y=list(chance), mode="lines", name="chance",
-                    legendgroup="chance", showlegend=m == i == 0, row=row, col=column,
-                    line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5},
-                    hovertemplate="chance: %{y:.3f}<extra></extra>",
-                )  # fmt: skip
-            figure.update_yaxes(
-                range=[0, top], nticks=4, showticklabels=column == 1, row=row, col=column
-            )
-            figure.add_annotation(
-                text=f"<b>layer {layer}</b><br>{SCORE_NAMES.get(metric, metric)}", showarrow=False,
-                x=0, xanchor="left", y=1, yanchor="bottom", font_size=11, align="left",
-                xref="x domain", yref="y domain", row=row, col=column,
-            )  # fmt: skip
-    figure.update_yaxes(title_text="share", col=1)
-    for column in range(1, n_columns + 1):
-        figure.update_xaxes(title_text="training (steps)", row=n_rows, col=column)
-    share_steps(figure, whole_numbers(scores["step"]))
-    figure.update_xaxes(nticks=3)
-    steps = whole_numbers(scores["step"])
-    shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns)
-    # The titles of the first panels stand between them and the list of phases.
-    figure.update_layout(
-        height=round(height), margin_t=124, legend2_y=1 + 34 / (n_rows * (118 + space))
-    )
     return describe(
         figure,
         "Attention of single heads",
@@ -288,26 +249,16 @@ def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
     costs = costs[costs["head"].isna()]
     if costs.empty:
         raise InterpError("The table of knockouts has no rows of whole layers (head NA) to draw.")
-    layers: list[int | None] = [None] if costs["layer"].isna().any() else []
-    layers += whole_numbers(costs["layer"].dropna())
-    edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"])]
-    panels = []
-    for layer in layers:
-        of_layer = costs[costs["layer"].isna() if layer is None else (costs["layer"] == layer)]
-        lines = []
-        for i, edge in enumerate(edges):
-            curve = by_step(of_layer[of_layer["edge"] == edge], "cost")
-            style = {"color": COLOURS[i % 4], "width": 2}
-            if edge == "control":
-                style = {"color": PALETTE["grey"], "dash": "dash", "width": 2}
-            if len(curve):
-                lines.append(
-                    Line(SCORE_NAMES[edge], curve, style, group=edge, symbol=SYMBOLS[i % 4])
-                )
-        panels.append(Panel("all layers" if layer is None else f"layer {layer}", lines))
-    figure = over_steps(panels, phases, "cost (nats)", unit=" nats")
-    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
-    figure.update_yaxes(rangemode="normal")
+    edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"]) and edge != "control"]
+    looks = {
+        edge: Look(COLOURS[i % 4], symbol=SYMBOLS[i % 6], name=SCORE_NAMES[edge])
+        for i, edge in enumerate(edges)
+    }
+    looks["control"] = Look(PALETTE["grey"], "dash", symbol="cross", name="control")
+    figure = curves(
+        costs, y="cost", line="edge", looks=looks, facet="layer", axis="cost (nats)", unit="nats",
+        phases=phases, marks=True, what="knockouts",
+    )  # fmt: skip
     return describe(
         figure,
         "The cost of cutting attention",
@@ -333,37 +284,25 @@ def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
     """
     costs = knockout_rows(table)
     costs = costs[costs["head"].notna() & costs["layer"].notna()]
-    measured = whole_numbers(costs["step"])
-    if not measured:
-        raise InterpError("The table of knockouts has no rows of single heads to draw.")
-    step = measured[-1] if step is None else step
-    if step not in measured:
-        raise InterpError(f"No knockout of single heads at step {step}; there is {measured}.")
-    costs = costs[costs["step"] == step]
-    grid = costs.pivot(index=["layer", "head"], columns="edge", values="cost").sort_index()
-    grid = grid[[edge for edge in SCORE_NAMES if edge in grid.columns]]
-    values = grid.astype(float).to_numpy()
-    highest = max(float(abs(values).max()), 1e-9)
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=values.tolist(), x=[SCORE_NAMES[e].replace(" → ", "<br>→ ") for e in grid.columns],
-        y=[f"{layer}.{head}" for layer, head in grid.index], zmin=-highest, zmax=highest,
-        # Opacity, not lightness, carries the value: text stays readable on light and dark pages.
-        colorscale=SIGNED, showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
-        textfont={"color": INK, "size": 13},
-        hovertemplate="head %{y}, %{x}: %{z:.3f} nats<extra></extra>",
+    costs, step = at_step(costs, step, "knockouts of single heads")
+    costs = costs.sort_values(["layer", "head"])
+    names = {edge: name.replace(" → ", "<br>→ ") for edge, name in SCORE_NAMES.items()}
+    grid = matrix(
+        costs.assign(head=[f"{layer}.{head}" for layer, head in _heads(costs)]), row="head",
+        column="edge", value="cost", what="knockouts",
     )  # fmt: skip
-    figure.update_xaxes(title_text="edge that is cut (one head)", showgrid=False, type="category")
-    figure.update_yaxes(
-        title_text="layer.head", autorange="reversed", showgrid=False, type="category"
-    )
-    figure.update_layout(height=220 + 32 * len(grid), margin_t=80)
+    figure = heatmap(
+        grid[[edge for edge in names if edge in grid]].rename(columns=names), axis="cost (nats)",
+        unit="nats", rows="layer.head", columns="edge that is cut (one head)",
+        names={"": "head"},
+    )  # fmt: skip
     return describe(
         figure,
         f"The cost of cutting single heads, step {step:,}",
         f"""How much the attribute loss rises, in nats, when an attention edge of one head is cut, at
         training step {step:,}; rows are heads (layer.head), columns are edges; blue is a cost,
-        orange a gain, and the stronger the colour the larger. Look for rows that stand out against
+        orange a gain, and the stronger the colour the larger. {CROSSED if has_missing(figure) else ""}
+        Look for rows that stand out against
         their control, and compare with the cost of the whole layer: if it is far larger than the
         sum of its heads, they stand in for one another.""",
     )
