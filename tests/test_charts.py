@@ -9,7 +9,19 @@ import pandas as pd
 import pytest
 
 from interp import charts
-from interp.charts import Axis, Level, Look, bars, curves, heatmap, matrix, scatter
+from interp.charts import (
+    Axis,
+    Level,
+    Look,
+    Part,
+    bars,
+    contributions,
+    curves,
+    heatmap,
+    matrix,
+    scatter,
+    stack,
+)
 from interp.errors import InterpError
 from interp.phases import Phases
 
@@ -174,6 +186,49 @@ def test_points_with_the_range_of_their_seeds():
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
 
 
+def parts() -> pd.DataFrame:
+    rows = [("heads", "a", 1.0), ("MLP", "a", 0.5), ("MLP", "b", -2.0), ("bias", "b", -0.001)]
+    return pd.DataFrame(rows, columns=["part", "writer", "contribution"])
+
+
+def test_contributions_go_to_both_sides_with_their_sum_beside_them():
+    figure = contributions(parts(), part="part", by="writer")
+    a, b = drawn(figure, "a")[0], drawn(figure, "b")[0]
+    assert (list(a.x), list(a.y)) == ([1, 0.5], [0, 1])
+    assert (list(b.x), list(b.y)) == ([-2, -0.001], [1, 2])
+    assert b.customdata[0] == "MLP, b: -2.000 nats"
+    (beside,) = drawn(figure, "contribution, in all")
+    assert [text.strip() for text in beside.text] == ["+1.00", "-1.50", "0.00"]
+    assert list(beside.x) == [1, 0.5, -0.001]
+    assert beside.textposition == ("middle right", "middle right", "middle left")
+    assert figure.layout.barmode == "relative"
+    single = contributions(parts()[1:].drop(index=1), part="part", above=True)
+    assert list(drawn(single, "contribution")[0].x) == [-2, -0.001]
+    assert [a.text for a in single.layout.annotations] == ["MLP", "bias"]
+    assert single.layout.yaxis.showticklabels is False
+
+
+def test_a_stack_keeps_every_panel_on_axes_of_its_own():
+    cells = matrix(table().query("seed == 0 and step == 10"), row="layer", column="position")
+    above = [
+        Part(heatmap(cells * sign, axis="a (b)", rows="", columns=""), f"map {sign}", 60)
+        for sign in (1, -2)
+    ]
+    lines = curves(table(), axis="cost (nats)", phases=PHASES)
+    named = contributions(parts().drop_duplicates("part"), part="part", above=True)
+    figure = stack([*above, Part(named, "parts", 90), Part(lines, "over<br>training", 150)])
+    assert [t.yaxis for t in figure.data] == ["y", "y2", "y3", "y3"] + ["y4"] * 4
+    assert [t.coloraxis for t in figure.data[:2]] == ["coloraxis", "coloraxis2"]
+    assert (figure.layout.coloraxis.cmax, figure.layout.coloraxis2.cmax) == (102, 204)
+    # What lies behind all panels of a figure lies behind its own panel.
+    assert {(s.xref, s.yref) for s in figure.layout.shapes} == {("x4", "y4 domain")}
+    heights = [axis.domain[1] - axis.domain[0] for axis in figure.select_yaxes()]
+    np.testing.assert_allclose(np.array(heights) / heights[0], [1, 1, 1.5, 2.5])
+    at_edge = [a.text for a in figure.layout.annotations if a.xref == "paper"]
+    assert at_edge == ["map 1", "map -2", "heads", "MLP", "bias", "parts", "over<br>training"]
+    assert tuple(figure.layout.xaxis4.range) == (0, 100)
+
+
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
@@ -188,6 +243,8 @@ def test_points_with_the_range_of_their_seeds():
         (lambda t: bars(t[:0], axis="a (b)", place="layer"), "no value to draw"),
         (lambda t: scatter(t, x="x", y="y", x_axis="x", axis="y"), r"columns \['x', 'y'\]"),
         (lambda t: matrix(t, row="layer", column="position"), "more than once"),
+        (lambda t: contributions(t, part="layer"), r"lacks the columns \['contribution'\]"),
+        (lambda t: contributions(t[:0], part="layer", y="value"), "no row to draw"),
         (lambda t: heatmap({}, axis="a", rows="r", columns="c"), "at least one map"),
     ],
 )

@@ -97,8 +97,8 @@ def checked_maps(
         for title, (values, controls) in maps.items()
     }
     gains = {title: values - controls for title, (values, controls) in maps.items()}
-    told = Axis(measure, "percent", hover=measure)
-    figure = heatmap(gains, axis=told, rows="", columns=axis, texts=texts, bar=False)
+    shares = Axis(measure, "percent", hover=measure)
+    figure = heatmap(gains, axis=shares, rows="", columns=axis, texts=texts, told=True, bar=False)
     figure.update_xaxes(tickangle=-90)
     return figure
 

@@ -119,8 +119,8 @@ def swap_success(
     pairs = list(zip(found["site"], found["layer"].astype(int), strict=True))
     figure = curves(
         found.assign(
-            named=[site_name(*pair) for pair in pairs], kind=[of_site.get(pair) for pair in pairs]
-        ).dropna(subset="kind"),
+            named=[site_name(*pair) for pair in pairs], kind=[of_site.get(pair, "") for pair in pairs]
+        ).query("kind != ''"),
         y="follows", line="named", facet="position", column="kind", axis="share", level="control",
         looks={name: look for sites in kinds.values() for name, look in site_looks(sites).items()},
         titles={words: words for words in kinds}, x_axis=ROOT_STEPS, phases=phases, what="swaps",
@@ -237,7 +237,7 @@ def recall_edges(edges: pd.DataFrame, phases: Phases) -> go.Figure:
     }  # fmt: skip
     controls = table[table["query"] == "predicts value"].groupby("layer")
     figure = curves(
-        table.assign(edge=[looks[pair].name for pair in pairs]), y="cost", line="edge",
+        table.assign(edge=[str(looks[pair].name) for pair in pairs]), y="cost", line="edge",
         facet="layer", axis="cost (nats)", unit="nats", marks=True, x_axis=ROOT_STEPS,
         looks={look.name: look for look in looks.values()}, phases=phases, what="edges",
         levels=[Level("value → text, control", by_step(own, "control"), (layer,), width=2)
