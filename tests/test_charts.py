@@ -21,6 +21,7 @@ from interp.charts import (
     matrix,
     scatter,
     stack,
+    timeline,
 )
 from interp.errors import InterpError
 from interp.phases import Phases
@@ -208,6 +209,31 @@ def test_contributions_go_to_both_sides_with_their_sum_beside_them():
     assert single.layout.yaxis.showticklabels is False
 
 
+def test_a_timeline_has_a_bar_for_each_row_and_a_sign_for_each_stretch():
+    held = pd.DataFrame(
+        [("b", 0, 10, "on", 0), ("b", 10, 40, "on", 0), ("b", 40, 100, "off", 0),
+         ("a", 0, 100, "on", 1)],
+        columns=["head", "from", "to", "role", "seed"],
+    )  # fmt: skip
+    what = {"place": "head", "start": "from", "end": "to", "group": "role"}
+    looks = {"on": Look("#1F83C4", symbol="square"), "off": Look("#D55E00", symbol="")}
+    figure = timeline(
+        held, **what, looks=looks, signs=True, phases=PHASES, x_axis=charts.ROOT_STEPS
+    )
+    (on,) = drawn(figure, "on")
+    np.testing.assert_allclose(np.square(on.base), [0, 10, 0])
+    np.testing.assert_allclose(np.square(np.add(on.base, on.x)), [10, 40, 100])
+    assert list(on.y) == [0, 0, 1]
+    assert on.customdata[1] == "b: on, 10 to 40"
+    (sign,) = drawn(figure, "on, sign")
+    np.testing.assert_allclose(sign.x, [sqrt(40) / 2, 5])
+    assert "off, sign" not in [trace.name for trace in figure.data]
+    assert list(figure.layout.yaxis.ticktext) == ["b", "a"]
+    lanes = timeline(held, **what, lane="seed", places={"a": "first", "b": "second"})
+    assert list(drawn(lanes, "on")[0].y) == pytest.approx([0.795, 0.795, 0.205])
+    assert list(lanes.layout.yaxis.ticktext) == ["first", "second"]
+
+
 def test_a_stack_keeps_every_panel_on_axes_of_its_own():
     cells = matrix(table().query("seed == 0 and step == 10"), row="layer", column="position")
     above = [
@@ -245,6 +271,10 @@ def test_a_stack_keeps_every_panel_on_axes_of_its_own():
         (lambda t: matrix(t, row="layer", column="position"), "more than once"),
         (lambda t: contributions(t, part="layer"), r"lacks the columns \['contribution'\]"),
         (lambda t: contributions(t[:0], part="layer", y="value"), "no row to draw"),
+        (
+            lambda t: timeline(t[:0], place="layer", start="step", end="value", group="seed"),
+            "no row",
+        ),
         (lambda t: heatmap({}, axis="a", rows="r", columns="c"), "at least one map"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Kinds of chart: curves over training, bars, contributions, heatmap, facets, scatter; a stack of them.
+"""Kinds of chart: curves over training, bars, contributions, timeline, heatmap, scatter; a stack of them.
 
     figure = curves(table, line="position", facet="layer", axis="cost (nats)", unit="nats",
                     phases=run.phases, seeds=True)
@@ -39,6 +39,7 @@ from interp.charts.style import (
     title,
 )
 from interp.charts.tidy import at_step, chosen, rows
+from interp.charts.timeline import timeline
 
 __all__ = [
     "COLOURS",
@@ -75,5 +76,6 @@ __all__ = [
     "rows",
     "scatter",
     "stack",
+    "timeline",
     "title",
 ]

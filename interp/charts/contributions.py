@@ -66,9 +66,9 @@ def contributions(
                         for at, share, told in zip(own[part], shares, more, strict=True)],
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    shares = found[y].astype(float)
+    every = found[y].astype(float)
     ends = pd.DataFrame(
-        {part: found[part], "low": shares.clip(upper=0), "high": shares.clip(lower=0)}
+        {part: found[part], "low": every.clip(upper=0), "high": every.clip(lower=0)}
     )
     ends = ends.groupby(part, sort=False).sum().loc[order]
     totals = ends["low"] + ends["high"]

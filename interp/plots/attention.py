@@ -7,7 +7,6 @@ appendix F.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import sqrt
 
 import pandas as pd
@@ -18,6 +17,7 @@ from interp.charts import (
     CROSSED,
     DASHES,
     PALETTE,
+    ROOT_STEPS,
     SYMBOLS,
     Axis,
     Level,
@@ -30,8 +30,8 @@ from interp.charts import (
     looks_of,
     matrix,
     rows,
+    timeline,
 )
-from interp.charts.bands import shade_phases, spread_steps
 from interp.charts.style import see_through
 from interp.charts.tidy import by_step, whole_numbers
 from interp.errors import InterpError
@@ -59,11 +59,11 @@ SCORE_NAMES = {
 """What a reader is told a score or a cut edge is."""
 
 _ROLES = {
-    "name grouping": ("●", "circle", PALETTE["blue"]),
-    "extraction": ("■", "square", PALETTE["orange"]),
-    "type propagation": ("◆", "diamond", PALETTE["green"]),
-    "positional": ("▲", "triangle-up", PALETTE["purple"]),
-    "none": ("", None, None),
+    "name grouping": Look(PALETTE["blue"], name="● name grouping"),
+    "extraction": Look(PALETTE["orange"], symbol="square", name="■ extraction"),
+    "type propagation": Look(PALETTE["green"], symbol="diamond", name="◆ type propagation"),
+    "positional": Look(PALETTE["purple"], symbol="triangle-up", name="▲ positional"),
+    "none": Look(see_through(PALETTE["grey"], 0.16), symbol=""),
 }
 
 
@@ -185,41 +185,18 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
         )
     steps = whole_numbers(roles["step"])
     # The last checkpoint has no next one: its cell is as wide as the one before.
-    edges = [sqrt(step) for step in steps]
-    edges.append(2 * edges[-1] - edges[-2] if len(edges) > 1 else edges[-1] + 1)
-    left = dict(zip(steps, edges[:-1], strict=True))
-    width = dict(zip(steps, (b - a for a, b in pairwise(edges)), strict=True))
-    heads = sorted(set(_heads(roles)))
-    figure = go.Figure()
-    for role, (symbol, shape, colour) in _ROLES.items():
-        cells = roles[roles["role"].fillna("none") == role].sort_values(["layer", "head", "step"])
-        figure.add_bar(
-            orientation="h", base=[left[int(step)] for step in cells["step"]],
-            x=[width[int(step)] for step in cells["step"]],
-            y=[heads.index(head) for head in _heads(cells)],
-            width=0.82, name=f"{symbol} {role}".strip(), showlegend=True, legendgroup=role,
-            marker={"color": colour or see_through(PALETTE["grey"], 0.16), "line_width": 0},
-            customdata=[_reason(row) for _, row in cells.iterrows()],
-            hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
-        if shape is None:
-            continue
-        stretches = _stretches(cells, steps, edges, heads)
-        figure.add_scatter(
-            x=[x for x, _ in stretches], y=[y for _, y in stretches], mode="markers",
-            name=f"{symbol} {role}, sign", legendgroup=role, showlegend=False, hoverinfo="skip",
-            marker={"symbol": shape, "size": 9, "color": "#F2F4F6",
-                    "line": {"color": "#22272E", "width": 1.2}},
-        )  # fmt: skip
-    figure.update_yaxes(
-        title_text="layer.head", tickvals=list(range(len(heads))), showgrid=False,
-        ticktext=[f"{layer}.{head}" for layer, head in heads], range=[len(heads) - 0.5, -0.95],
+    root = [sqrt(step) for step in steps[-2:]]
+    ends = dict(zip(steps, [*steps[1:], (root[-1] + (root[-1] - root[0] or 1)) ** 2], strict=True))
+    held = roles.assign(role=roles["role"].fillna("none")).sort_values(["layer", "head", "step"])
+    figure = timeline(
+        held.assign(
+            unit=[f"{layer}.{head}" for layer, head in _heads(held)],
+            until=[ends[int(step)] for step in held["step"]],
+            reason=[_reason(row) for _, row in held.iterrows()],
+        ),
+        place="unit", start="step", end="until", group="role", looks=_ROLES, words="reason",
+        signs=True, place_axis="layer.head", x_axis=ROOT_STEPS, phases=phases, what="roles",
     )  # fmt: skip
-    figure.update_xaxes(title_text="training (steps, square-root scale)", showgrid=False)
-    shade_phases(figure, phases, steps[0], round(edges[-1] ** 2), "y domain", place=sqrt)
-    spread_steps(figure, steps, phases)
-    figure.update_xaxes(range=[edges[0], edges[-1]])
-    figure.update_layout(height=210 + 26 * len(heads), barmode="overlay", margin_t=68)
     return describe(
         figure,
         "Roles of heads",
@@ -342,28 +319,6 @@ def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
             f"The table of attention scores has no {', '.join(missing) or 'metric to draw'}; it "
             f"has {sorted(set(scores['metric']))}."
         )
-
-
-def _stretches(
-    cells: pd.DataFrame,
-    steps: Sequence[int],
-    edges: Sequence[float],
-    heads: Sequence[tuple[int, int]],
-) -> list[tuple[float, int]]:
-    """The middle (x) and the row (y) of every stretch of cells that is wide enough for a sign."""
-    wide = 0.035 * (edges[-1] - edges[0])
-    found = []
-    of_cells = _heads(cells)
-    for y, head in enumerate(heads):
-        own = zip(of_cells, cells["step"], strict=True)
-        held = sorted(steps.index(int(step)) for other, step in own if other == head)
-        starts = [i for i in held if i - 1 not in held]
-        ends = [i for i in held if i + 1 not in held]
-        for start, end in zip(starts, ends, strict=True):
-            if edges[end + 1] - edges[start] >= wide:
-                middle = (edges[start] + edges[end + 1]) / 2
-                found.append((middle, y))
-    return found
 
 
 def _reason(row: pd.Series) -> str:

@@ -131,9 +131,10 @@ def _added(fact: LocatedFact) -> Part:
     )
     order = table["contribution"].abs().sort_values(ascending=False, kind="stable").index
     rest = table.loc[order[_MOST_PARTS:]]
-    shown = table.drop(rest.index)[["part", "contribution"]].reset_index(drop=True)
+    shown = table.drop(rest.index)[["part", "contribution"]]
     if len(rest):
-        shown.loc[len(shown)] = [f"{len(rest)} others", rest["contribution"].sum()]
+        others = {"part": f"{len(rest)} others", "contribution": rest["contribution"].sum()}
+        shown = pd.concat([shown, pd.DataFrame([others])])
     title = (
         "What each part adds to the value's logit (nats),<br>"
         f"together {fact.logit_difference:+.2f} against the other values"
@@ -147,8 +148,9 @@ def _carried(fact: LocatedFact) -> Part:
     table = table.assign(writer=[_WRITERS.get(str(c), "others") for c in table["component"]])
     shown = table.groupby(["at", "writer"])["contribution"].sum().reset_index()
     shown = shown.set_index("at").loc[list(fact.name_tokens)].reset_index()
-    everything = float(fact.carried()["contribution"].sum())
-    shown.loc[len(shown)] = ["other tokens", "any", everything - shown["contribution"].sum()]
+    rest = float(fact.carried()["contribution"].sum() - shown["contribution"].sum())
+    others = {"at": "other tokens", "writer": "any", "contribution": rest}
+    shown = pd.concat([shown, pd.DataFrame([others])])
     keys = " ".join(
         f'<span style="color:{_WRITTEN[writer].colour}">■</span> {writer}'
         for writer in ("MLPs", "heads", "others")

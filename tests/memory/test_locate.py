@@ -464,7 +464,7 @@ def test_repr(smoke_run: Run) -> None:
 
 def test_figure(fact: LocatedFact) -> None:
     figure = located_fact(fact)
-    first = [t for t in figure.data if isinstance(t, go.Heatmap)][0]
+    first = next(t for t in figure.data if isinstance(t, go.Heatmap))
     z = np.array(first.z, dtype=float)
     assert len(z) == len(fact.heads[fact.heads["at"] == VALUE])
     np.testing.assert_allclose(z.sum(axis=1), 1, atol=1e-5)
