@@ -67,6 +67,7 @@ def timeline(
     x, order = axis_of(x_axis), values_of(found[place], places)
     lanes = [None] if lane is None else values_of(found[lane])
     first, last = float(found[start].min()), float(found[end].max())
+    width = _FULL / len(lanes) * (1 if len(lanes) == 1 else 0.6)
     figure = go.Figure()
     for value, look in completed(values_of(found[group], looks), looks).items():
         own = having(found, group, value)
@@ -84,7 +85,7 @@ def timeline(
         if len(own):
             figure.add_bar(
                 orientation="h", base=begins, y=at, name=name, legendgroup=name, showlegend=True,
-                x=[b - a for a, b in zip(begins, ends, strict=True)], width=_FULL / len(lanes),
+                x=[b - a for a, b in zip(begins, ends, strict=True)], width=width,
                 marker={"color": look.colour, "line_width": 0},
                 customdata=told if words is None else list(own[words]),
                 hovertemplate="%{customdata}<extra></extra>",
@@ -112,7 +113,9 @@ def timeline(
     if phases is not None:
         shade_phases(figure, phases, int(first), round(last), "y domain", place=x.place)
     figure.update_layout(
-        height=210 + max(26, 14 * len(lanes)) * len(order), barmode="overlay", margin_t=68
+        height=(190 if phases is None else 210) + max(26, 12 * len(lanes)) * len(order),
+        barmode="overlay",
+        margin_t=48 if phases is None else 68,
     )
     return figure
 
