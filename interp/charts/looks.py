@@ -39,17 +39,33 @@ class Axis:
     hover: str = ""
     best: Literal["min", "max"] | None = None
 
-    def place(self, value: float | int) -> float:
+    def place(self, value: Any) -> float:
         """Where a value stands in plotly's coordinates of data."""
         return sqrt(value) if self.scale == "root" else float(value)
 
-    def end(self, value: float | int) -> float:
+    def end(self, value: Any) -> float:
         """Where a value stands in plotly's coordinates of ranges, shapes and annotations."""
         return log10(value) if self.scale == "log" else self.place(value)
 
     def text(self, y: str = "%{y", more: str = "") -> str:
         """A value and its unit, for plotly's hover template."""
         return f"{y}:{self.form}}}{f' {self.unit}' if self.unit else ''}{more}"
+
+    def said(self, value: Any) -> str:
+        """A value and its unit."""
+        return f"{float(value):{self.form}}{f' {self.unit}' if self.unit else ''}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Plotly's settings of an axis, without its title."""
+        options: dict[str, Any] = {}
+        if self.scale == "log":
+            options |= {"type": "log", "rangemode": "normal", "dtick": "D2"}
+        if self.range is not None:
+            options["range"] = [self.end(value) for value in self.range]
+        if self.form.endswith(".0f"):
+            options["tickformat"] = ",d"
+        return options
 
     @property
     def words(self) -> str:
@@ -151,6 +167,11 @@ class Level:
     width: float | int = 1.5
     legend: bool = True
     group: str | None = None
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Plotly's `line`."""
+        return {"color": self.colour, "dash": self.dash, "width": self.width}
 
     def at(self, key: Sequence[Any]) -> bool:
         """Whether a panel with these values of facets has it."""

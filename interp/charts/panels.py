@@ -120,14 +120,13 @@ def draw(
     _x_axes(made, places, x, phases, titled)
     for i, (panel, at) in enumerate(zip(panels, made, strict=True)):
         of_panel = panel.axis or named
-        if of_panel.range is not None:
-            figure.update_yaxes(range=list(of_panel.range), **at)
-        elif of_panel.scale == "log":
-            figure.update_yaxes(type="log", rangemode="normal", **at)
-        elif own or i % n_columns == 0:
+        figure.update_yaxes(**of_panel.options, **at)
+        if (
+            "range" not in of_panel.options
+            and of_panel.scale != "log"
+            and (own or i % n_columns == 0)
+        ):
             headroom(figure, at["row"], n_columns, column=at["col"] if own and titled else 0)
-        if of_panel.form.endswith(".0f"):
-            figure.update_yaxes(tickformat=",d", **at)
     if phases is not None and titled:
         # The titles of the first panels stand between them and the list of phases.
         lines = max(title.count("<br>") + 1 for title in titles)
@@ -251,9 +250,11 @@ def _x_axes(
 
 def _stacked(n: int, heights: Sequence[float | int] | None) -> Facets:
     """Panels one below the other, whose titles stand at their y axes."""
+    # Many panels stand close together.
     figure = make_subplots(
-        rows=n, cols=1, shared_xaxes=True, vertical_spacing=min(0.07, 0.5 / n), row_heights=heights
-    )
+        rows=n, cols=1, shared_xaxes=True, vertical_spacing=0.07 if n < 6 else 0.15 / n,
+        row_heights=heights,
+    )  # fmt: skip
     inner = sum(heights) if heights else 215 * n
     figure.update_layout(height=round(170 + inner), margin_t=68)
     return Facets(figure, 1, n, float(inner))
@@ -281,9 +282,18 @@ def _number(value: Any, axis: Axis) -> str:
     return f"{float(value):{axis.form}}" if axis.form != ".3f" else f"{float(value):,g}"
 
 
-def legend_key(figure: go.Figure, name: str, group: str | None = None, **line: Any) -> None:
-    """An entry of the legend that says what a colour or a dash means, whatever the other is."""
+def legend_key(
+    figure: go.Figure,
+    name: str,
+    group: str | None = None,
+    *,
+    symbol: str | None = None,
+    **line: Any,
+) -> None:
+    """An entry of the legend that says what a colour, a dash or a mark means, whatever else differs."""
     figure.add_scatter(
-        x=[None], y=[None], mode="lines", name=name, hoverinfo="skip", legendgroup=group,
-        showlegend=True, line={"color": PALETTE["grey"], "width": 2, **line},
+        x=[None], y=[None], mode="lines" if symbol is None else "markers", name=name,
+        hoverinfo="skip", legendgroup=group, showlegend=True,
+        line={"color": PALETTE["grey"], "width": 2, **line},
+        marker={"symbol": symbol, "size": 10, "color": PALETTE["grey"]},
     )  # fmt: skip

@@ -101,11 +101,7 @@ def scatter(
             **errors,
         )  # fmt: skip
     for update, of_axis in ((figure.update_xaxes, across), (figure.update_yaxes, up)):
-        update(title_text=of_axis.title, nticks=6)
-        if of_axis.scale == "log":
-            update(type="log")
-        if of_axis.range is not None:
-            update(range=[of_axis.end(v) for v in of_axis.range])
+        update(title_text=of_axis.title, nticks=6, **of_axis.options)
     figure.update_layout(height=height)
     return figure
 
