@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from interp.charts.bands import root_ticks, round_steps
 from interp.charts.facets import Facets, facets
-from interp.charts.looks import Axes, Axis, Level, Look, axis_at, completed
+from interp.charts.looks import Axes, Axis, Level, Look, axis_at, completed, whiskers
+from interp.charts.panels import add_level
 from interp.charts.style import see_through
 from interp.charts.tidy import called, having, rows, values_of
 from interp.errors import InterpError
@@ -17,6 +18,7 @@ from interp.seeds import over_seeds
 
 _PLACE, _GROUP = 24, 10
 _LINE = 17
+_PLACES = Axis("places")
 _WIDE = 60
 """Letters that fit below an upright chart side by side."""
 
@@ -106,7 +108,8 @@ def bars(
             chart.add(having(own, group, value), offset, look, name, of_panel, panel)
         for level in levels:
             if level.at([part]):
-                chart.add_level(level, of_panel, panel)
+                ends = (-0.5, len(order) - 0.5)
+                add_level(made, level, made.at(panel), ends, _PLACES, of_panel, upright=upright)
         highest = float(own[y].max()) if len(own) else 1.0
         chart.axes(panel, names, of_panel, place_axis, zero, highest)
     if by_value is None and not upright:
@@ -146,18 +149,12 @@ class _Chart:
             means = over_seeds(table, place, y).set_index(place)
             # `over_seeds` sorts; places go by the order of the chart.
             means = means.loc[[value for value in self.order if value in means.index]]
-            low, mid, high = (
-                [axis.place(value) for value in means[part]] for part in ("low", "mean", "high")
-            )
-            ends: dict[str, Any] = {
-                "type": "data", "symmetric": False, "thickness": 1.2, "width": 3,
-                "array": [h - m for h, m in zip(high, mid, strict=True)], "color": look.colour,
-                "arrayminus": [m - w for m, w in zip(mid, low, strict=True)], "visible": several,
-            }  # fmt: skip
+            ends = {**whiskers(means, axis, look.colour), "visible": several}
             shown: dict[str, Any] = {
                 "name": name, "showlegend": self.made.legend(name),
                 "error_y" if self.upright else "error_x": ends, **shared,
-                **self._turned([self._at(value) + offset for value in means.index], mid),
+                **self._turned([self._at(value) + offset for value in means.index],
+                               [axis.place(value) for value in means["mean"]]),
                 "customdata": [
                     f"{name}, {called(place, value)}{_range(row, axis)}: {axis.said(row['mean'])}"
                     for value, row in means.iterrows()
@@ -194,21 +191,6 @@ class _Chart:
                                [axis.place(value) for value in table[y]]),
                 **shared,
             )  # fmt: skip
-
-    def add_level(self, level: Level, axis: Axis, panel: int) -> None:
-        """A line at a value, across all places."""
-        if isinstance(level.value, pd.Series):
-            across, values = [float(v) for v in level.value.index], list(level.value)
-        else:
-            across, values = [-0.5, len(self.order) - 0.5], [level.value] * 2
-        group = level.group or level.name
-        self.made.figure.add_scatter(
-            mode="lines", name=level.name, legendgroup=group,
-            showlegend=self.made.legend(group, level.legend), line=level.line,
-            customdata=[f"{level.name}: {axis.said(value)}" for value in values],
-            hovertemplate="%{customdata}<extra></extra>", **self.made.at(panel),
-            **self._turned(across, [axis.place(value) for value in values]),
-        )  # fmt: skip
 
     def axes(
         self, panel: int, names: list[str], axis: Axis, place_axis: str, zero: bool, highest: float

@@ -47,9 +47,9 @@ class Axis:
         """Where a value stands in plotly's coordinates of ranges, shapes and annotations."""
         return log10(value) if self.scale == "log" else self.place(value)
 
-    def text(self, y: str = "%{y", more: str = "") -> str:
+    def text(self, y: str = "%{y") -> str:
         """A value and its unit, for plotly's hover template."""
-        return f"{y}:{self.form}}}{f' {self.unit}' if self.unit else ''}{more}"
+        return f"{y}:{self.form}}}{f' {self.unit}' if self.unit else ''}"
 
     def said(self, value: Any) -> str:
         """A value and its unit."""
@@ -214,3 +214,19 @@ def looks_of(
 def completed(values: Sequence[Any], looks: Mapping[Any, Look] | None) -> dict[Any, Look]:
     """A look for every value: the caller's, else one of `looks_of`."""
     return {**looks_of(values), **(looks or {})}
+
+
+def whiskers(means: pd.DataFrame, axis: Axis, colour: str) -> dict[str, Any]:
+    """Plotly's error bars from the lowest seed to the highest.
+
+    Args:
+        means: As `interp.seeds.over_seeds` gives them.
+        axis: Along which they go.
+        colour: Of the bars.
+    """
+    low, mean, high = ([axis.place(v) for v in means[part]] for part in ("low", "mean", "high"))
+    return {
+        "type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": colour,
+        "array": [end - middle for end, middle in zip(high, mean, strict=True)],
+        "arrayminus": [middle - end for middle, end in zip(mean, low, strict=True)],
+    }  # fmt: skip
