@@ -11,7 +11,6 @@ import pytest
 
 from interp import charts
 from interp.charts import Axis, Level, Look, bars, curves, heatmap, matrix, scatter
-from interp.charts.style import two_lines
 from interp.errors import InterpError
 from interp.phases import Phases
 
@@ -192,7 +191,7 @@ def test_logarithmic_axes_have_ticks_at_1_2_and_5(draw):
      ("<b> and something else", "&lt;b&gt; and<br>something else")],
 )  # fmt: skip
 def test_long_names_take_two_lines(name, lines):
-    assert two_lines(name) == lines
+    assert charts.style.two_lines(name) == lines
 
 
 def test_points_with_the_range_of_their_seeds():
