@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -171,6 +172,51 @@ def test_bars_hold_means_ranges_and_references():
     upright = bars(at_end, place="position", axis="cost (nats)", upright=True, kind="bars")
     assert upright.data[0].type == "bar"
     assert list(upright.data[0].y) == [11.5, 111.5]
+
+
+def test_bars_on_a_square_root_axis_with_places_that_have_no_value():
+    found = pd.DataFrame(
+        [("a", "x", 0, 16, "early"), ("a", "x", 1, 36, "early"), ("b", "y", 0, 64, "late"),
+         ("b", "y", 1, 64, "late"), ("gone", "y", 0, None, "")],
+        columns=["what", "kind", "seed", "step", "words"],
+    )  # fmt: skip
+    figure = bars(
+        found, place="what", y="step", group="kind", words="words",
+        places={"b": "b", "gone": "not there", "a": "a"},
+        axis=replace(charts.ROOT_STEPS, range=(0, 100)),
+    )  # fmt: skip
+    assert list(figure.layout.yaxis.ticktext) == ["b", "not there", "a"]
+    first, later = drawn(figure, "x")[0], drawn(figure, "y")[0]
+    # No place has points of two groups: they stand in its middle.
+    assert (list(later.y), list(first.y)) == ([0], [2])
+    assert first.x[0] ** 2 == pytest.approx(26)
+    reach = (first.x[0] - first.error_x.arrayminus[0], first.x[0] + first.error_x.array[0])
+    assert reach == pytest.approx((4, 6))
+    seed = drawn(figure, "x, a seed")[0]
+    assert (list(seed.x), seed.customdata[1]) == ([4, 6], "x, a, seed 1: 36, early")
+    ticks = dict(zip(figure.layout.xaxis.ticktext, figure.layout.xaxis.tickvals, strict=True))
+    assert (ticks["0"], ticks["100"]) == (0, 10)
+    assert all(value**2 == pytest.approx(float(text)) for text, value in ticks.items())
+    assert len(ticks) > 4
+
+
+@pytest.mark.parametrize("draw", [scatter, curves])
+def test_logarithmic_axes_have_ticks_at_1_2_and_5(draw):
+    found = pd.DataFrame({"n": [1.0, 10.0, 100.0], "value": [1.0, 30.0, 500.0]})
+    log = Axis("steps (steps)", form=",.0f", scale="log")
+    figure = draw(found, x="n", y="value", x_axis=log, axis=replace(log, range=(1, 1000)))
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert (axis.type, axis.dtick, axis.tickformat) == ("log", "D2", ",d")
+    assert list(figure.layout.yaxis.range) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("short", "short"), ("name grouping at last name", "name grouping<br>at last name"),
+     ("<b> and something else", "&lt;b&gt; and<br>something else")],
+)  # fmt: skip
+def test_long_names_take_two_lines(name, lines):
+    assert charts.style.two_lines(name) == lines
 
 
 def test_points_with_the_range_of_their_seeds():

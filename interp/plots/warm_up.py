@@ -54,14 +54,11 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
     found = rows(table, ("schedule", "family", "seed", column), "schedules")
     axis, name, ascending = _VALUES[column]
     means = found.groupby("schedule")[column].mean().sort_values(ascending=ascending)
-    families = dict(zip(found["schedule"], found["family"], strict=True))
-    looks = {schedule: _LOOKS[families[schedule]] for schedule in means.index}
     figure = bars(
-        found, place="schedule", y=column, group="schedule", looks=looks, axis=axis, zero=False,
+        found, place="schedule", y=column, group="family", looks=_LOOKS, axis=axis, zero=False,
         place_axis="schedule",
         places={str(schedule): str(schedule) for schedule in means.index}, what="schedules",
     )  # fmt: skip
-    figure.update_layout(showlegend=False)
     counted = (
         """People left out of training count as not known, so that the control, trained on fewer people
         only, cannot end higher than its share of them."""
