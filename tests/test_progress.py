@@ -40,7 +40,7 @@ from interp.progress import (
 from interp.run import Run, checkpoint_path
 from interp.stages import MEMORY_STAGES, STAGES, reproduce, run_stages
 from interp.studies import patching, run_grid
-from tests.conftest import MainJob
+from tests.fixtures import MainJob
 from tests.helpers import Recorder
 
 
