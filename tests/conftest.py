@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests import type_checks
+
 # Small models train fastest on one thread, and child processes then add up in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -16,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The package with its checks takes ten seconds to compile: once, not in each process.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+type_checks.install()
 
 
 def pytest_configure(config: pytest.Config) -> None:
