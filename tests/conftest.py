@@ -20,6 +20,19 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 type_checks.install()
 
+LONG = (
+    "engine/test_engine.py", "tests/test_progress.py", "interventions/test_patch.py",
+    "memory/test_locate.py", "engine/test_ray.py", "browser/test_attention_view.py",
+    "browser/test_page.py", "training/test_parallel.py", "studies/test_finetuning.py",
+    "biographies/test_schedules.py", "studies/test_patching.py", "studies/test_batch.py",
+    "tests/test_notebooks.py", "training/test_patching.py", "training/test_resuming.py",
+    "model/test_live.py", "interventions/test_foreign.py", "model/test_recurrent.py",
+    "maps/test_maps.py", "report/test_comparison.py", "studies/test_memory.py",
+    "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
+    "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py",
+)  # fmt: skip
+"""Files of more than fifteen seconds, about the longest first."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Loads the fixtures, but not where tests are only handed out: the imports take ten seconds."""
@@ -40,4 +53,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A test process takes whole files, so that what a file's tests share is made once."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # in the order of the items
     return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process works alone in the end."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(f"{item.path.parent.name}/{item.path.name}", len(LONG)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import interp
@@ -150,6 +150,7 @@ PATCHED = st.one_of(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(SETTINGS, PATCHED), min_size=2, max_size=12))
 def test_labels_are_unique_and_short(drawn) -> None:
     configs = [interp.preset("smoke", **settings, **patched) for settings, patched in drawn]
