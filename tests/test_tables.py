@@ -23,7 +23,7 @@ from interp.stages import order_of_emergence, summary
 from interp.studies.found import read_tables
 from interp.studies.patching import comparison, write_study
 from interp.tables import Column, Table, read_undeclared
-from tests.conftest import MainJob
+from tests.fixtures import MainJob
 
 SMALL = Table(
     "small",

@@ -30,7 +30,13 @@ from interp.biographies.sampling import (
     sampler,
 )
 from interp.biographies.templates import N_TEMPLATES, templates
-from interp.biographies.tokenizer import PUNCTUATION, build_tokenizer, encode_words, words
+from interp.biographies.tokenizer import (
+    PUNCTUATION,
+    build_tokenizer,
+    encode_words,
+    set_words,
+    words,
+)
 from interp.config import Config
 from interp.errors import ConfigError
 
@@ -178,22 +184,24 @@ class Corpus:
         """Lays out the flat pool: every template text, name part and value, token by token."""
         texts: list[list[int]] = [[self.tokenizer.bos_token_id]]
         kinds: list[list[int]] = [[TokenKind.SPECIAL]]
-        for group in templates().values():
-            for template in group:
-                places: list[tuple[list[int], list[int]]] = [([], [])]
-                for kind, text in template.parts:
-                    if kind in ("name", "value"):
-                        places.append(([], []))
-                        continue
-                    for word in words(text):
-                        ids = encode_words(self.tokenizer, [word])[0]
-                        places[-1][0].extend(ids)
-                        of_kind = TokenKind.TYPE if kind == "type" else TokenKind.TEXT
-                        if word in PUNCTUATION:
-                            of_kind = TokenKind.PUNCTUATION
-                        places[-1][1].extend([of_kind] * len(ids))
-                texts += [ids for ids, _ in places]
-                kinds += [of_kind for _, of_kind in places]
+        all_templates = [template for group in templates().values() for template in group]
+        known = set_words(text for template in all_templates for _, text in template.parts)
+        ids_of = dict(zip(known, encode_words(self.tokenizer, known), strict=True))
+        for template in all_templates:
+            places: list[tuple[list[int], list[int]]] = [([], [])]
+            for kind, text in template.parts:
+                if kind in ("name", "value"):
+                    places.append(([], []))
+                    continue
+                for word in words(text):
+                    ids = ids_of[word]
+                    places[-1][0].extend(ids)
+                    of_kind = TokenKind.TYPE if kind == "type" else TokenKind.TEXT
+                    if word in PUNCTUATION:
+                        of_kind = TokenKind.PUNCTUATION
+                    places[-1][1].extend([of_kind] * len(ids))
+            texts += [ids for ids, _ in places]
+            kinds += [of_kind for _, of_kind in places]
         config = self.population.config
         pools = [*name_pools(config), *value_pools(config).values()]
         encoded = [encode_words(self.tokenizer, pool) for pool in pools]

@@ -171,7 +171,11 @@ class Run:
             RunError: nothing of that kind was measured.
         """
         table = self.metrics
-        chosen = table.query("metric == @metric and split == @split and attribute == @attribute")
+        chosen = table[
+            (table["metric"] == metric)
+            & (table["split"] == split)
+            & (table["attribute"] == attribute)
+        ]
         if chosen.empty:
             known = {
                 name: sorted(table[name].unique()) for name in ("metric", "split", "attribute")
