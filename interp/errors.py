@@ -22,6 +22,14 @@ class ArgumentError(ConfigError, ValueError):
     """An argument of a function is unknown or has a value that cannot work."""
 
 
+class NothingToMeasureError(ArgumentError):
+    """What is measured has none of what the measure is about; the message says what it lacks.
+
+    The main job goes on without that table, writes the reason into its stage's `summary.json`, and the
+    report gives it.
+    """
+
+
 class RunError(InterpError):
     """A run folder is missing, incomplete, in use, or holds something else."""
 

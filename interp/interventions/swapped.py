@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
 
@@ -40,15 +40,23 @@ def swapped_people(
         individuals: Whom the bases are about, in place of `n`; the known people in order by default.
         others: Whom the sources are about; by default another person drawn for each base, whose
             value begins with another token.
-        attribute: The attribute asked for; by default all six in turn.
+        attribute: The attribute asked for; by default all six in turn, without those of which all
+            known people have the same value if `others` are drawn.
         place: In which sentence of the biography it is told: "first" (the name has been mentioned
             once and nothing is told before), "last", or "any".
         seed: Of the draws.
+
+    Raises:
+        NothingToMeasureError: no known person has another value than a person of `individuals`.
+        ArgumentError: nobody is named, somebody who does not exist, or an unknown attribute or place.
     """
     generator = np.random.default_rng([_PAIRS_STREAM, seed])
     people = _people(corpus, n, individuals)
-    asked = _attributes(attribute, len(people))
     first = first_value_tokens(corpus)
+    asked = _attributes(attribute, len(people))
+    if attribute is None and others is None:
+        differ = _differing(corpus, first)
+        asked = differ[np.arange(len(people)) % len(differ)]
     partners = _others(corpus, people, asked, first, others, generator)
     order = _order(asked, place, generator)
     wordings = _wordings(corpus, people, generator)
@@ -160,12 +168,26 @@ def _others(
     for row, (person, attribute) in enumerate(zip(people, asked, strict=True)):
         possible = known[answers[known, attribute] != answers[person, attribute]]
         if not len(possible):
-            raise ArgumentError(
+            raise NothingToMeasureError(
                 f"Nobody has another {ATTRIBUTES[attribute]} than individual {person}, so there is "
                 "nobody to swap with. Give others, or use a larger population."
             )
         partners[row] = generator.choice(possible)
     return partners
+
+
+def _differing(
+    corpus: Corpus, first: Int64[Tensor, "individual attribute"]
+) -> Integer[np.ndarray, " attribute"]:
+    """The attributes of which not all known people have the same first value token."""
+    known = first[corpus.population.trained]
+    differ = (known != known[:1]).any(dim=0).nonzero()[:, 0].numpy()
+    if not len(differ):
+        raise NothingToMeasureError(
+            f"No two of {len(known)} known people differ in the first token of a value, so there is nobody "
+            "to swap with. Use a larger population, or more values."
+        )
+    return differ
 
 
 def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:

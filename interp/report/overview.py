@@ -125,6 +125,8 @@ def memory_sentence(values: pd.DataFrame) -> str:
     """
     own = values[(values["metric"] == "layer_agreement") & (values["attribute"] == "all")]
     own = own[(own["step"] == own["step"].max()) & own["value"].notna()]
+    if own.empty:
+        return ""
     parts: list[str] = []
     at_value = own["position"] == "predicts value"
     for rows in (own[~at_value], own[at_value]):
@@ -152,6 +154,8 @@ def swap_sentence(swaps: pd.DataFrame) -> str:
     last = swaps[swaps["step"] == swaps["step"].max()]
     last = last[last["sentences"] == "any"] if (last["sentences"] == "any").any() else last
     mlps = last[(last["site"] == "mlp_out") & last["position"].str.contains("name")]
+    if not mlps["follows"].notna().any():
+        return ""
     best = mlps.loc[mlps["follows"].idxmax()]
     at = str(best["position"])
     place = f"at {at}" if at.startswith("every") else f"at the {at}"

@@ -34,6 +34,7 @@ from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.metrics import read_metrics
 from interp.run.reference import reference_patch
+from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
 
 
@@ -319,7 +320,9 @@ class Run:
             return measure(model, self.corpus, split, n_individuals)
 
     def result(self, stage: str, table: str) -> pd.DataFrame | None:
-        """A table that a stage of `interp reproduce` wrote; None if it has not finished here.
+        """A table that a stage of `interp reproduce` wrote.
+
+        None if it has not finished here, or had nothing to measure (see `not_measured`).
 
         Args:
             stage: The stage, e.g. "attention".
@@ -334,6 +337,19 @@ class Run:
         if not (path.parent / "summary.json").exists() or not path.exists():
             return None
         return declared.read(path)
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Of the tables for which finished stages had nothing to measure, why; by "stage/table".
+
+        Raises:
+            RunError: a stage's summary is damaged.
+        """
+        found = {}
+        for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES):
+            reasons = read_stage_summary(self.results_path / stage).get(NOT_MEASURED, {})
+            found |= {f"{stage}/{table}": why for table, why in reasons.items()}
+        return found
 
     def check_results(self) -> None:
         """Reads every table of the stages that have finished; raises as `result`."""
