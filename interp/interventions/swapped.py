@@ -184,8 +184,8 @@ def _differing(
     differ = (known != known[:1]).any(dim=0).nonzero()[:, 0].numpy()
     if not len(differ):
         raise NothingToMeasureError(
-            f"No two of {len(known)} known people differ in the first token of a value, so there is nobody "
-            "to swap with. Use a larger population, or more values."
+            "No two known people have values that begin with different tokens, so there is nobody to swap "
+            "with. Use a larger population, or more values."
         )
     return differ
 

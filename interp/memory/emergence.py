@@ -203,7 +203,7 @@ def half_strength_step(
     """The step from which a strength stays at half of its final value or above.
 
     Interpolated between the last measurement below half and the next, of increasing steps; NaN where the
-    final strength is below `faint`: the mechanism is absent in the end.
+    final strength is below `faint` (the mechanism is absent in the end) or NaN (it was not measured).
 
     Example:
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
@@ -212,6 +212,8 @@ def half_strength_step(
     values = np.asarray(strengths, dtype=float)
     if not len(values) or not values[-1] >= faint:
         return float("nan")
+    known = ~np.isnan(values)  # a strength need not be defined at every step
+    steps, values = np.asarray(steps)[known], values[known]
     half = values[-1] / 2
     below = np.flatnonzero(values < half)
     if not len(below):
@@ -226,8 +228,9 @@ def emergence_steps(
 ) -> pd.DataFrame:
     """The step at which each mechanism of `mechanism_strengths` emerges.
 
-    Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the first and
-    the last measured step), and `phase` in which the step lies, by `phase_at` (such as `run.phases.at`).
+    Columns `mechanism`, `step` (NaN: absent in the end, or not measured), `start` and `final` (strength at
+    the first and the last measured step), and `phase` in which the step lies, by `phase_at` (such as
+    `run.phases.at`).
     """
     rows = []
     for mechanism, curve in strengths.groupby("mechanism", sort=False):

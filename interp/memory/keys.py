@@ -163,8 +163,8 @@ def key_measures(
                     by_split.setdefault(BETWEEN, []).append(between)
             for split, by_attribute in by_split.items():
                 for metric in by_attribute[0]:
-                    columns = zip(*(one[metric] for one in by_attribute), strict=True)
-                    rows.append((layer, position, split, metric, *map(_mean, columns)))
+                    of_attributes = zip(*(one[metric] for one in by_attribute), strict=True)
+                    rows.append((layer, position, split, metric, *map(_mean, of_attributes)))
     columns = ["layer", "position", "split", "metric", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -159,8 +159,7 @@ def probe_accuracies(
     told_apart = [len(one.of_individual[people].unique()) > 1 for one in first.values()]
     if not any(told_apart):
         raise NothingToMeasureError(
-            f"A probe tells values apart; all of {len(people)} people have the same values (by their first "
-            "tokens)."
+            "A probe tells values apart, and no two people have values that begin with different tokens."
         )
     rows: list[tuple[object, ...]] = []
     for (site, layer), stream in train.residual.items():

@@ -102,8 +102,9 @@ def emergence(
             seen.add(group)
         label = mechanism
         if found.empty:
+            why = "not measured" if own["final"].isna().all() else "absent"
             figure.add_annotation(
-                text="<i>absent</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
+                text=f"<i>{why}</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
                 font={"size": 12, "color": INK},
             )  # fmt: skip
         elif len(found) < len(own):

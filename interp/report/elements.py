@@ -80,11 +80,14 @@ class LeftOut:
         why: What is missing.
         commands: What to type to have it; none if nothing would make it.
         title: Of the section; a builder made by `section` fills it in.
+        nothing_there: Whether it was looked for, and there is nothing to measure: the page says so of each
+            table that a section could show.
     """
 
     why: str
     commands: Sequence[str] = ()
     title: str = ""
+    nothing_there: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,16 @@ def section(
             if isinstance(made, LeftOut):
                 return replace(made, title=title)
             downloads = {name.replace("/", "-"): table for name, table in tables.items()}
+            parts = (
+                replace(o, title=f"{title}: {n}") for n, o in absent.items() if o.nothing_there
+            )
             return replace(
                 made,
                 title=title,
                 anchor=anchor,
                 folded=folded,
                 downloads=made.downloads or downloads,
+                lacks=[*made.lacks, *parts],
             )
 
         return built

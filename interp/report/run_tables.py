@@ -9,9 +9,10 @@ from interp.report.elements import LeftOut, section
 from interp.run import Run
 
 
-def nothing_to_measure(why: str) -> str:
-    """The reason of a measure as a page gives it."""
-    return f"nothing to measure: {why[0].lower()}{why[1:].removesuffix('.')}"
+def nothing_to_measure(why: str) -> LeftOut:
+    """What a page says of a table that a measure gave this reason for."""
+    reason = f"{why[0].lower()}{why[1:].removesuffix('.')}"
+    return LeftOut(f"nothing to measure: {reason}", nothing_there=True)
 
 
 def find_table(run: Run, name: str) -> pd.DataFrame | LeftOut:
@@ -25,7 +26,7 @@ def find_table(run: Run, name: str) -> pd.DataFrame | LeftOut:
     if not run.finished:
         return LeftOut("not measured yet, as training has not ended")
     if why := run.not_measured.get(name):
-        return LeftOut(nothing_to_measure(why))
+        return nothing_to_measure(why)
     if found is not None or (run.results_path / stage / "summary.json").exists():
         return LeftOut("the stage has run and has nothing to show for this run")
     if stage in ("attention", "memory", "interventions", "emergence"):

@@ -25,13 +25,13 @@ __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
 def learning(run: Run) -> Section:
     """The curves over training, and how firm the phases are."""
     phases = run.phases
+    figures = {"learning-curves": plots.learning_curves(run)}
+    if phases.baseline:
+        figures["phase-sensitivity"] = plots.phase_sensitivity(run)
     return Section(
         sentence=phases_sentence(phases, int(run.curve().index[-1])),
         results=key_results(run),
-        figures={
-            "learning-curves": plots.learning_curves(run),
-            "phase-sensitivity": plots.phase_sensitivity(run),
-        },
+        figures=figures,
         tables=[
             Table(
                 f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "

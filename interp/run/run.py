@@ -345,7 +345,7 @@ class Run:
         Raises:
             RunError: a stage's summary is damaged.
         """
-        found = {}
+        found: dict[str, str] = {}
         for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES):
             reasons = read_stage_summary(self.results_path / stage).get(NOT_MEASURED, {})
             found |= {f"{stage}/{table}": why for table, why in reasons.items()}

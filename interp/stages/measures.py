@@ -164,7 +164,7 @@ def intervene(run: Run, progress: Progress = silent) -> StageResult:
     device, workers = resolve_device(run.config.training.device), _workers(run)
     steps = steps_around_plateau(run)
     of_swaps, of_edges, of_ablations, of_grid = parts(progress, (60, 20, 15, 5))
-    how = {"device": device, "workers": workers}
+    how: dict[str, Any] = {"device": device, "workers": workers}
     found = Measured()
     swapped = found.add("swaps", lambda: swaps(run, steps, progress=of_swaps, **how))
     found.add("edges", lambda: recall_edges(run, steps, progress=of_edges, **how))
@@ -245,6 +245,11 @@ def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
     if run.config.patching.on:
         return StageResult({"skipped": "the run has patched attention itself"})
     steps, until = default_reference_steps(run, inside_plateau=1), default_until(run)
+    if not until:
+        raise NothingToMeasureError(
+            "The loss is below the baseline from step 0 on, so there is no plateau that attention patterns "
+            "could shorten."
+        )
     early, end = run.phases.statistics_end, run.phases.plateau_end
     if early is not None and end is not None:  # of nine, the five that tell the phases apart
         steps = tuple(s for s in steps if s in (steps[0], steps[-1]) or early <= s <= end)
