@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from interp.errors import InterpError
+from interp.errors import InterpError, NothingToMeasureError
 
 PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 """The paper's power law of plateau length (steps) against the number of individuals (Fig. 2)."""
@@ -122,7 +122,16 @@ def sensitivity(
     baseline: float,
     deltas: Sequence[float] = DELTAS,
 ) -> pd.DataFrame:
-    """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA)."""
+    """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA).
+
+    Raises:
+        NothingToMeasureError: a baseline of 0, of which every share is the same.
+    """
+    if not baseline:
+        raise NothingToMeasureError(
+            "There are no phases, as the baseline is 0 nats: all known people have the same values, which "
+            "statistics alone predict."
+        )
     phases = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
     ends = [(p.delta, p.statistics_end, p.plateau_end) for p in phases]
     table = pd.DataFrame(ends, columns=["delta", "statistics_end", "plateau_end"])

@@ -225,8 +225,8 @@ def value_measures(
                 ranked = [
                     pair for pair, of in zip(pairs, first.values(), strict=True) if _has_ranks(of)
                 ]
-                both = zip(*(ranked or pairs), strict=True)
-                value, control = (float(np.mean(column)) for column in both)
+                sides = zip(*(ranked or pairs), strict=True)
+                value, control = (float(np.mean(column)) for column in sides)
                 measures[metric] = [(value, control), *pairs]
             for metric, both in measures.items():
                 for attribute, pair in zip(("all", *first), both, strict=True):

@@ -44,7 +44,7 @@ def _workers(run: Run) -> int:
 def find_phases(run: Run, progress: Progress = silent) -> StageResult:
     """The three phases, and how they move with δ."""
     phases, found = run.phases, Measured()
-    found.add("sensitivity", partial(_phase_sensitivity, run))
+    found.add("sensitivity", run.phase_sensitivity)
     return StageResult(
         {
             "statistics_end": phases.statistics_end,
@@ -58,15 +58,6 @@ def find_phases(run: Run, progress: Progress = silent) -> StageResult:
         found.tables,
         found.not_measured,
     )
-
-
-def _phase_sensitivity(run: Run) -> pd.DataFrame:
-    if not run.phase_baseline:
-        raise NothingToMeasureError(
-            "The baseline is 0 nats, as all known people have the same values: statistics alone predict "
-            "everything, and there are no phases."
-        )
-    return run.phase_sensitivity()
 
 
 def measure_knowledge(run: Run, progress: Progress = silent) -> StageResult:
