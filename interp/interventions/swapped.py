@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
-from interp.errors import ArgumentError, NothingToMeasureError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
 
@@ -50,7 +50,7 @@ def swapped_people(
         NothingToMeasureError: no known person has another value than a person of `individuals`.
         ArgumentError: nobody is named, somebody who does not exist, or an unknown attribute or place.
     """
-    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    generator = np.random.default_rng([_PAIRS_STREAM, whole_number(seed, "seed", 0)])
     people = _people(corpus, n, individuals)
     first = first_value_tokens(corpus)
     asked = _attributes(attribute, len(people))
@@ -83,7 +83,7 @@ def swapped_attributes(
     Arguments are those of `swapped_people`, and `other`, asked for in the source: by default the next
     attribute in order. Its sentence comes later, so that `place` may not be "last".
     """
-    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    generator = np.random.default_rng([_PAIRS_STREAM, whole_number(seed, "seed", 0)])
     people = _people(corpus, n, individuals)
     asked = _attributes(attribute, len(people))
     swapped = (asked + 1) % len(ATTRIBUTES) if other is None else _attributes(other, len(people))
@@ -124,8 +124,7 @@ def _people(
 ) -> Integer[np.ndarray, " pair"]:
     population = corpus.population
     if individuals is None:
-        if n is not None and n < 1:
-            raise ArgumentError(f"n={n}: there must be at least one pair.")
+        n = None if n is None else whole_number(n, "n", 1)
         known = measured_individuals(corpus, "evaluation", n)
         return known if n is None else np.resize(known, n)
     chosen = np.asarray(individuals, dtype=np.int64)

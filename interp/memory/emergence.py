@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, require_frame
 
 FAINT = 0.05
 """Final strengths below this count as absent."""
@@ -209,6 +209,8 @@ def half_strength_step(
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
         162.5
     """
+    if len(steps) != len(strengths):
+        raise ArgumentError(f"{len(steps)} steps but {len(strengths)} strengths; give one each.")
     values = np.asarray(strengths, dtype=float)
     if not len(values) or not values[-1] >= faint:
         return float("nan")
@@ -232,6 +234,12 @@ def emergence_steps(
     the first and the last measured step), and `phase` in which the step lies, by `phase_at` (such as
     `run.phases.at`).
     """
+    require_frame(strengths, "strengths")
+    lacking = [name for name in ("mechanism", "step", "strength") if name not in strengths]
+    if lacking:
+        raise ArgumentError(
+            f"The table of strengths has no column {lacking[0]!r}; give what `mechanism_strengths` returned."
+        )
     rows = []
     for mechanism, curve in strengths.groupby("mechanism", sort=False):
         ordered = curve.sort_values("step")

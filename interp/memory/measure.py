@@ -8,7 +8,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch
-from interp.errors import NothingToMeasureError
+from interp.errors import NothingToMeasureError, whole_number
 from interp.knowledge import split_batch
 from interp.memory.activations import cache_activations, draw_batches
 from interp.memory.facts import AnyFacts, FactTexts
@@ -56,6 +56,10 @@ def fact_draws(
     series: AnySeries, n_individuals: int | None = 512, draws: int = 2, training_draws: int = 3
 ) -> FactDraws:
     """The biographies on which a run's memory is measured."""
+    draws, training_draws = (
+        whole_number(given, name, 2)
+        for given, name in ((draws, "draws"), (training_draws, "training_draws"))
+    )
     remedy = "facts of its own. Give facts (interp.memory.FactDraws)"
     corpus = of_run(series, "corpus", remedy)
     known = split_batch(corpus, "evaluation", n_individuals).individuals.numpy()
@@ -95,6 +99,7 @@ def measure_memory(
     Raises:
         ArgumentError: fewer than two draws.
     """
+    seed = whole_number(seed, "seed", 0)
     facts = fact_draws(series, n_individuals, draws, training_draws) if facts is None else facts
     measure = partial(_tables, facts=facts, batch_size=batch_size, seed=seed)
     tables = over_steps(series, measure, steps, device, workers=workers, progress=progress)

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.errors import ArgumentError, NothingToMeasureError
+from interp.errors import ArgumentError, NothingToMeasureError, whole_number
 from interp.memory.activations import CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single
@@ -148,7 +148,7 @@ def probe_accuracies(
             "with, and penalties above 0."
         )
     people = train.individuals
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number(seed, "seed", 0))
     shuffles = [generator.permutation(len(people)) for _ in range(_N_SHUFFLES)]
     # Folds of one size, so that their sums are made together; up to four people are in none of them.
     size = len(people) // _N_FOLDS

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ArgumentError, NothingToMeasureError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.memory.activations import POSITIONS, CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
@@ -145,7 +145,7 @@ def top_tokens(
     Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
     """
     n_neurons, n_tokens = promoted.shape
-    if not 1 <= k <= n_tokens:
+    if whole_number(k, "k", 1) > n_tokens:
         raise ArgumentError(f"k={k}: a neuron has between 1 and {n_tokens} tokens to promote.")
     top = promoted.topk(k, dim=-1)
     ids = top.indices.flatten().tolist()

@@ -166,7 +166,11 @@ def section(
             found = {name: find(source, name) for name in (*needs, *uses)}
             absent = {name: one for name, one in found.items() if isinstance(one, LeftOut)}
             if any(name in absent for name in needs) or (found and len(absent) == len(found)):
-                return replace(next(iter(absent.values())), title=title)
+                first, *_ = absent.values()
+                if first.nothing_there:
+                    whys = dict.fromkeys(o.why for o in absent.values() if o.nothing_there)
+                    first = replace(first, why="; ".join(whys))
+                return replace(first, title=title)
             tables = {n: one for n, one in found.items() if isinstance(one, pd.DataFrame)}
             made = build(source, *(tables.get(name) for name in found))
             if isinstance(made, LeftOut):
