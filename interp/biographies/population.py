@@ -134,17 +134,17 @@ class Population:
         Raises:
             ArgumentError: nobody, somebody who does not exist, or neither indices nor a slice.
         """
+        given = f"individuals={str(individuals)[:80]}"
         try:
             found: Integer[np.ndarray, " chosen"] = np.arange(len(self))[individuals]
         except (IndexError, TypeError) as error:
             raise ArgumentError(
-                f"individuals={str(individuals)[:80]}: give indices from 0 to {len(self) - 1} in an array, or "
-                "a slice."
+                f"{given}: give indices from 0 to {len(self) - 1} in an array, or a slice."
             ) from error
         if found.ndim != 1 or not len(found):
             raise ArgumentError(
-                f"individuals={str(individuals)[:80]} names nobody of {len(self)} people, or is no list; give "
-                "indices in an array, or a slice, of at least one person."
+                f"{given} names nobody of {len(self)} people, or is no list; give indices in an array, or a "
+                "slice, of at least one person."
             )
         return found
 
