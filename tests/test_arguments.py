@@ -125,7 +125,7 @@ calls = {
     "steps=2": lambda: list(run.models(2)),
     "split 'x'": lambda: run.texts("x"),
     "n_individuals='3'": lambda: run.texts(n_individuals="3"),
-    "delta='x'": lambda: run.phases_at("x"),
+    "delta=x": lambda: run.phases_at("x"),
     "steps=4": lambda: attention_to_names(run, 4),
     "step='4'": lambda: attention_to_names(run, ["4"]),
     "workers='x'": lambda: attention_to_names(run, workers="x"),

@@ -177,7 +177,7 @@ def _others(
 
 def _differing(
     corpus: Corpus, first: Int64[Tensor, "individual attribute"]
-) -> Integer[np.ndarray, " attribute"]:
+) -> Integer[np.ndarray, " differing"]:
     """The attributes of which not all known people have the same first value token."""
     known = first[corpus.population.trained]
     differ = (known != known[:1]).any(dim=0).nonzero()[:, 0].numpy()

@@ -361,7 +361,7 @@ def test_errors_of_pairs(corpus: Corpus, pairs: Pairs, monkeypatch: pytest.Monke
     [
         ("swapped_people", {"attribute": "majr"}, r"'majr'.*'major'"),
         ("swapped_people", {"place": "middle"}, "There is no place 'middle'"),
-        ("swapped_people", {"n": 0}, "at least one pair"),
+        ("swapped_people", {"n": 0}, "n=0"),
         ("swapped_people", {"n": 3, "individuals": np.arange(4)}, "leave one of them out"),
         ("swapped_people", {"individuals": np.array([10**6])}, "does not exist"),
         ("swapped_people", {"individuals": np.array([], dtype=int)}, "does not exist, or nobody"),
