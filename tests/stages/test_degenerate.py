@@ -89,7 +89,7 @@ def run_main_job(config: Config, folder: Path) -> Run:
 @given(some=configs())
 @example(some=config(3, 1))
 @example(some=config(1, 1, pools=1, names=(1, 2, 1), tokenizer="bpe"))
-@example(some=config(10, pools=1, n_layers=2))
+@example(some=config(4, pools=1, n_layers=2))
 def test_the_main_job_ends_and_says_what_it_could_not_measure(
     some: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
