@@ -6,6 +6,7 @@ without a traceback and exits with the error's `exit_code`.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class InterpError(Exception):
@@ -20,6 +21,14 @@ class ConfigError(InterpError):
 
 class ArgumentError(ConfigError, ValueError):
     """An argument of a function is unknown or has a value that cannot work."""
+
+
+class NothingToMeasureError(ArgumentError):
+    """What is measured has none of what the measure is about; the message says what it lacks.
+
+    The main job goes on without that table, writes the reason into its stage's `summary.json`, and the
+    report gives it.
+    """
 
 
 class RunError(InterpError):
@@ -65,6 +74,27 @@ def listed(given: object, argument: str) -> list[str]:
     if len(names) != len(several):
         raise ArgumentError(f"{argument}={given!r}: give a name, or a list of names.")
     return names
+
+
+def whole_number(given: object, argument: str, least: int | None = None) -> int:
+    """A whole number as int, such as one of NumPy's.
+
+    Raises:
+        ArgumentError: it is none (True and False are none), or below `least`.
+    """
+    wrong = isinstance(given, bool) or not isinstance(given, Integral)
+    if wrong or (least is not None and given < least):  # type: ignore[operator]
+        bound = "" if least is None else f", at least {least}"
+        raise ArgumentError(f"{argument}={given!r}: give a whole number{bound}.")
+    return int(given)  # type: ignore[call-overload, no-any-return]
+
+
+def require_frame(given: object, what: str) -> None:
+    """Checks that something is a table (`pandas.DataFrame`); `what` it holds is for people."""
+    if not hasattr(given, "columns"):
+        raise ArgumentError(
+            f"{type(given).__name__} is no table of {what}; give the DataFrame that was measured."
+        )
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str, more: str = "") -> None:

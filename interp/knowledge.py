@@ -7,7 +7,7 @@ is predicted: the probability of the top prediction, and the entropy of the pred
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, Texts, value_pools
 from interp.biographies.lists import DAYS, MONTHS
 from interp.biographies.sampling import Uniform
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.model.forward import evaluating, logits_at
 
 Split = Literal["train", "evaluation", "held_out", "finetuned"]
@@ -95,11 +95,16 @@ def value_statistics(
 
 
 def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) -> Batch:
-    """The biographies on which a split is measured: of `measured_individuals`, the same every time."""
+    """The biographies on which a split is measured: of `measured_individuals`, the same every time.
+
+    Raises:
+        NothingToMeasureError: there is nobody in it.
+        ArgumentError: an unknown split, or a number of people that is none.
+    """
     people = corpus.population
     individuals = measured_individuals(corpus, split, n_individuals)
     if not len(individuals):
-        raise ArgumentError(
+        raise NothingToMeasureError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
             f"{people.config.n_held_out}, n_individuals={n_individuals}, {len(corpus.finetuned)} people "
             "of fine-tuning. Choose another split, or a population that holds (more) people out."
@@ -115,6 +120,9 @@ def measured_individuals(
     Where all are equally likely the first, else evenly spaced ones, so that frequent and rare people are
     measured alike.
     """
+    require_known([split], get_args(Split), "split")
+    if n_individuals is not None:
+        n_individuals = whole_number(n_individuals, "n_individuals", 0)
     people = corpus.population
     if split == "finetuned":
         individuals = corpus.finetuned

@@ -22,8 +22,8 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import AnyTexts
-from interp.errors import ArgumentError, CheckpointError, RunError
+from interp.biographies import AnyTexts, Batch, Texts
+from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
 from interp.phases import Phases
 from interp.progress import Progress, counted, silent
 from interp.threads import using_threads
@@ -128,6 +128,11 @@ def texts_of(
 ) -> AnyTexts:
     """The texts that are given, or else those that a run measures a split on."""
     if texts is not None:
+        if not isinstance(texts, Texts | Batch):
+            raise ArgumentError(
+                f"texts are {type(texts).__name__}; give interp.Texts(tokens, spans), or a batch of "
+                "biographies."
+            )
         return texts
     remedy = "texts of its own. Give texts: interp.Texts(tokens, spans)"
     drawn: AnyTexts = of_run(as_series(series), "texts", remedy)(split, n_individuals)
@@ -151,7 +156,10 @@ def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
     there = steps_of(series)
     if steps is None:
         return there
-    if not len(steps):
+    if not isinstance(steps, Iterable) or isinstance(steps, str | bytes):
+        raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [0].")
+    steps = [whole_number(step, "step") for step in steps]
+    if not steps:
         raise ArgumentError("steps=[] names no checkpoint; leave it out to read all of them.")
     unknown = sorted(set(steps) - set(there))
     if unknown:
@@ -202,8 +210,7 @@ def over_steps(
         CheckpointError, RunError: as `models_at`.
         ArgumentError: as `models_at`, no worker, or something that cannot be sent to workers.
     """
-    if workers is not None and workers < 1:
-        raise ArgumentError(f"workers={workers}: at least one process has to work.")
+    workers = None if workers is None else whole_number(workers, "workers", 1)
     series = as_series(series)
     chosen = chosen_steps(series, steps)
     if workers in (None, 1) or len(chosen) < 2:

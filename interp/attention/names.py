@@ -39,7 +39,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_of
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, require_frame
 from interp.knowledge import Split
 from interp.model import at_least_single, evaluating, read_patterns
 from interp.progress import Progress, silent
@@ -122,6 +122,16 @@ def sharpness(
         >>> sharpness(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([2, 2])).tolist()
         [0.0, 1.0]
     """
+    if (n < 2).any():
+        raise ArgumentError(
+            f"n={int(n.min())}: attention is sharp or not where there are at least 2 tokens to attend to."
+        )
+    return _sharpness(pattern, n)
+
+
+def _sharpness(
+    pattern: Float[Tensor, "*more key"], n: Int[Tensor, "*more"]
+) -> Float[Tensor, "*more"]:
     pattern = at_least_single(pattern)
     entropy: Tensor = torch.special.entr(pattern).sum(-1)
     return 1 - entropy / n.to(pattern.dtype).log()
@@ -146,6 +156,11 @@ def attention_scores(
     """
     if isinstance(texts, Texts | Batch):
         texts = [(texts.tokens, spans_of(texts))]
+    if not isinstance(texts, Iterable) or isinstance(texts, Tensor):
+        raise ArgumentError(
+            f"texts are {type(texts).__name__}; give interp.Texts(tokens, spans), a batch of biographies, or "
+            "several (tokens, spans)."
+        )
     return _scores_of(model, (_Occurrences.of(*batch) for batch in texts))
 
 
@@ -184,6 +199,7 @@ def averaged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_without(table: pd.DataFrame, dropped: list[str]) -> pd.DataFrame:
+    require_frame(table, "attention scores")
     missing = [column for column in (*dropped, "value", "chance") if column not in table]
     if missing:
         raise ArgumentError(
@@ -270,7 +286,7 @@ class _Occurrences:
             read = pattern[row, :, position].double()  # [read head key]
             sums.append(torch.bmm(read, keys).sum(0))
             n = (position + 1)[:, None].expand(read.shape[:2])
-            sums.append(sharpness(read, n).sum(0)[:, None])
+            sums.append(_sharpness(read, n).sum(0)[:, None])
         here = pattern.diagonal(dim1=-2, dim2=-1)
         before = pattern.diagonal(offset=-1, dim1=-2, dim2=-1)
         at_start = pattern[..., 0]

@@ -142,6 +142,11 @@ def control_mask(
         read: As in `position_masks`.
         seed: Of the draw.
     """
+    if like.shape != spans.kind.shape:
+        raise ArgumentError(
+            f"The mask has the shape {tuple(like.shape)}, but the spans describe {tuple(spans.kind.shape)}; "
+            "both are [text, position]."
+        )
     view = _View(spans, read)
     possible = view.kind(TokenKind.TEXT, TokenKind.PUNCTUATION) & (view.own | view.earlier)
     return drawn(possible & ~view.predicting & ~like, like.sum(1), seed)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int8, Int64, UInt8
 from torch import Tensor
 
 from interp.biographies.corpus import Batch, TokenKind
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, whole_number
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -244,6 +244,7 @@ class Texts:
 
     def split(self, size: int) -> Iterator["Texts"]:
         """The texts in batches of at most `size`."""
+        size = whole_number(size, "batch_size", 1)
         return (self[start : start + size] for start in range(0, len(self), size))
 
 

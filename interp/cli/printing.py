@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -27,6 +27,12 @@ ERR = _StandardError(stderr=True)
 def say(text: object, *, highlight: bool = True) -> None:
     """Prints a result, long lines whole."""
     OUT.print(str(text), soft_wrap=True, markup=False, highlight=highlight)
+
+
+def say_not_measured(reasons: Mapping[str, str]) -> None:
+    """Lists the tables for which there was nothing to measure, by name, with the reasons."""
+    for name, why in reasons.items():
+        say(f"not measured: {name}: {why}", highlight=False)
 
 
 def announce(title: str) -> None:

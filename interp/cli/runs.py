@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interp.cli.printing import OUT, announce, numbers, say
+from interp.cli.printing import OUT, announce, numbers, say, say_not_measured
 from interp.config import Config, flatten
 from interp.errors import InterpError
 from interp.phases import DELTA
@@ -66,9 +66,11 @@ def reproduce(base: Config) -> Callable[..., None]:
         run = reproduce(config, out, overwrite=overwrite, announce=announce)
         table = Table("quantity", title="Summary", show_header=False)
         table.add_column("value", justify="right")
-        for name, value in flatten(summary(run)).items():
+        measured = {name: value for name, value in summary(run).items() if name != "not_measured"}
+        for name, value in flatten(measured).items():
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
         OUT.print(table)
+        say_not_measured(run.not_measured)
         say(f"report: {run.path / 'report.html'}")
 
     return reproduce

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from interp.cli.printing import OUT, announce, complain, numbers, say, table
+from interp.cli.printing import OUT, announce, complain, numbers, say, say_not_measured, table
 from interp.cli.runs import RunPaths
 from interp.errors import InterpError
 
@@ -92,6 +92,7 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
     for run in opened:
         announce(str(run.path))
         run_stages(run, MEMORY_STAGES, announce)
+        say_not_measured(run.not_measured)
     tables = memory_tables(opened) if out is None else write_memory_study(opened, out)
     steps = tables["emergence"].pivot_table("step", "mechanism", "seed", sort=False, dropna=False)
     steps.columns = [f"seed {seed}" for seed in steps.columns]

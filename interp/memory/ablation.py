@@ -13,6 +13,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
+from interp.errors import ArgumentError, listed
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import RunningMean, evaluating
 from interp.model.live import require_live
@@ -41,6 +42,9 @@ def ablation_costs(
         Columns `layer` (NA: all layers), `position`, `loss` (attribute loss with the ablation, in
         nats), `intact` (without) and `cost` (loss - intact).
     """
+    positions = listed(positions, "positions")
+    if not positions:
+        raise ArgumentError(f"No position is named; by default {', '.join(ABLATION_POSITIONS)}.")
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
     require_hooks(model, list(hooks.values()))

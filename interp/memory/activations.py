@@ -77,12 +77,10 @@ def draw_batches(
     draws: Sequence[int],
 ) -> list[Batch]:
     """Biographies of the same people, at least one, in several draws of sentences, at least one."""
-    chosen = np.arange(len(corpus.population))[individuals]
-    if not len(chosen) or not len(draws):
-        missing = "no person" if not len(chosen) else "no draw of sentences"
+    chosen = corpus.population.chosen(individuals)
+    if not isinstance(draws, Sequence) or not len(draws):
         raise ArgumentError(
-            f"There is nothing to read: {missing} is named. Name at least one person and one draw; "
-            f"the population has {len(corpus.population)} people."
+            f"draws={draws!r}: there is nothing to read. Name at least one draw of sentences, such as [0]."
         )
     return [corpus.biographies(chosen, wordings, draw) for draw in draws]
 

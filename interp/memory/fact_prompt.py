@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
 
 Word = Callable[[int], str]
@@ -84,7 +84,7 @@ class FactPrompt:
         if len(self.parts) not in (0, len(kind)):
             raise ArgumentError(f"There are {len(kind)} tokens, but {len(self.parts)} parts.")
         if not rivals:
-            raise ArgumentError(
+            raise NothingToMeasureError(
                 f"All values of {self.relation} begin with the same token: there is nothing to compare "
                 "the true value with. Locate another fact."
             )

@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import ATTRIBUTES
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, whole_number
 from interp.memory.contributions import Contributions, Promoted, logit_lens, rank, require_whole
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
@@ -100,8 +100,7 @@ def locate_facts(
     """
     require_one_of("wordings", wordings, ("train", "evaluation"))
     require_one_of("context", context, CONTEXTS)
-    if top < 1 or draw < 0:
-        raise ArgumentError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
+    top, draw = whole_number(top, "top", 1), whole_number(draw, "draw", 0)
     if not facts or (steps is not None and not len(steps)):
         raise ArgumentError("No fact or no step is named; give at least one of each.")
     texts = [

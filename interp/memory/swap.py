@@ -16,6 +16,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.errors import ArgumentError
 from interp.interventions import (
     LOGIT_DIFFERENCE,
     Grid,
@@ -127,6 +128,10 @@ def swaps(
     and errors as `series.over_steps`.
     """
     pairs = swap_pairs(series, n, seed) if pairs is None else pairs
+    if not pairs:
+        raise ArgumentError(
+            "pairs are empty; give at least one group, by what its sentences are called."
+        )
     measure = partial(_swaps_of, pairs=pairs, sites=sites, seed=seed)
     return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 

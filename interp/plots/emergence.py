@@ -103,9 +103,11 @@ def emergence(
         places={m: _label(m, int(there[m]), n_seeds) for m in order},
         axis=replace(ROOT_STEPS, range=(first, last)),
     )  # fmt: skip
-    for y in (y for y, mechanism in enumerate(order) if not there[mechanism]):
+    measured = table.groupby("mechanism")["final"].count()
+    for y, mechanism in ((y, m) for y, m in enumerate(order) if not there[m]):
+        why = "absent" if measured[mechanism] else "not measured"
         figure.add_annotation(
-            text="<i>absent</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
+            text=f"<i>{why}</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
             font={"size": 12, "color": INK},
         )  # fmt: skip
     if strengths is not None:
@@ -125,7 +127,8 @@ def emergence(
         squares: the memory at the name; green diamonds: what arrives where the value is predicted;
         star: knowledge, the accuracy that all of them are to explain. Shaded: the phases (of seeds,
         their mean), with strips from the earliest to the latest boundary. Absent: no stronger than its
-        control in the end; in brackets, in how many seeds it is there. The axis goes with the square
+        control in the end (not measured: this run has nothing to measure it on); in brackets, in how many
+        seeds it is there. The axis goes with the square
         root of steps. Look for whether attention to names is above the memory, which means earlier,
         or below it; rows whose whiskers overlap have no order. Predictions follow a swap only where
         there is knowledge, so that swaps and probes cannot come before it; shares, of what names do

@@ -73,11 +73,6 @@ def site_looks(sites: Sequence[Site]) -> dict[str, Look]:
     return looks_of([site_name(*site) for site in sites], ordered=True)
 
 
-def site_styles(sites: Sequence[Site]) -> list[dict[str, object]]:
-    """Plotly's lines of `site_looks`."""
-    return [look.line for look in site_looks(sites).values()]
-
-
 def checked_maps(
     maps: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], measure: str, axis: str = ""
 ) -> go.Figure:

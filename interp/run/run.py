@@ -13,7 +13,8 @@ Folder layout:
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +28,15 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies import Batch, Corpus, Population, load_tokenizer, sampler
 from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
-from interp.errors import ConfigError, RunError
+from interp.errors import ArgumentError, ConfigError, RunError, whole_number
 from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
+from interp.run.environment import usable_device
 from interp.run.metrics import read_metrics
 from interp.run.reference import reference_patch
+from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
 
 
@@ -70,7 +73,10 @@ class Run:
         Raises:
             RunError: the folder is missing or holds no run.
             ConfigError: its settings cannot be read.
+            ArgumentError: it is no path.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise ArgumentError(f"path={path!r}: give the path of a run's folder.")
         run = cls(path)
         if not run.path.is_dir():
             raise RunError(
@@ -207,7 +213,7 @@ class Run:
         return None if self.metrics.empty else self.phases
 
     def phases_at(self, delta: float) -> Phases:
-        """The phases for another tolerance δ."""
+        """The phases for another tolerance δ, a share between 0 and 1."""
         curve = self.curve()
         return detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
 
@@ -250,11 +256,13 @@ class Run:
         Raises:
             RunError: no checkpoint at all.
             CheckpointError: none at that step, or a file that is damaged or foreign.
+            ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
         if step is None and not self.steps:
             raise RunError(f"{self.path} has no checkpoint yet; train it with --resume.")
-        model = hooked_transformer(self.config, self.tokenizer, device)
-        load_checkpoint(self.path, self.steps[-1] if step is None else step, model, self.config)
+        step = self.steps[-1] if step is None else whole_number(step, "step")
+        model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
+        load_checkpoint(self.path, step, model, self.config)
         return model.eval()
 
     def models(
@@ -268,8 +276,10 @@ class Run:
             steps: Steps with a checkpoint.
             device: Where the weights go; the CPU by default.
         """
+        if not isinstance(steps, Iterable):
+            raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [0].")
         model: TransformerBridge | None = None
-        for step in steps:
+        for step in (whole_number(one, "step") for one in steps):
             if model is None:
                 model = self.model(step, "cpu" if device is None else device)
             else:
@@ -304,6 +314,7 @@ class Run:
                 logits = model(tokens)
             ```
         """
+        step = None if step is None else whole_number(step, "step", 0)
         patching = self.config.patching
         early = step is not None and patching.start is not None and step < patching.start
         if self.reference is None or early:
@@ -323,7 +334,9 @@ class Run:
             return measure(model, self.corpus, split, n_individuals)
 
     def result(self, stage: str, table: str) -> pd.DataFrame | None:
-        """A table that a stage of `interp reproduce` wrote; None if it has not finished here.
+        """A table that a stage of `interp reproduce` wrote.
+
+        None if it has not finished here, or had nothing to measure (see `not_measured`).
 
         Args:
             stage: The stage, e.g. "attention".
@@ -338,6 +351,19 @@ class Run:
         if not (path.parent / "summary.json").exists() or not path.exists():
             return None
         return declared.read(path)
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Of the tables for which finished stages had nothing to measure, why; by "stage/table".
+
+        Raises:
+            RunError: a stage's summary is damaged.
+        """
+        found: dict[str, str] = {}
+        for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES):
+            reasons = read_stage_summary(self.results_path / stage).get(NOT_MEASURED, {})
+            found |= {f"{stage}/{table}": why for table, why in reasons.items()}
+        return found
 
     def check_results(self) -> None:
         """Reads every table of the stages that have finished; raises as `result`."""

@@ -5,7 +5,6 @@ last, so that a stage with a summary is finished and is not run again. A new sta
 and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from interp.model import NO_ATTENTION
 from interp.progress import Job, Progress, part
 from interp.report import write_report
 from interp.run import Run
+from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.stages.measures import (
     find_phases,
     intervene,
@@ -168,7 +168,8 @@ def reproduce(
     """The main job: train, run every stage, write `summary.json` and `report.html`.
 
     What is finished is kept: a run that was killed goes on where it was. Of a recurrent model, stages
-    that need attention are skipped, and their summaries say so.
+    that need attention are skipped, and their summaries say so. Tables for which a run has nothing to
+    measure are left out: `Run.not_measured`, `summary.json` and the report say which, and why.
 
     Args:
         config: What to train.
@@ -214,7 +215,10 @@ def reproduce(
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """The summaries of all finished stages, by stage, with what was run."""
+    """The summaries of all finished stages, by stage, with what was run.
+
+    Where there are tables with nothing to measure, they come last, by "stage/table", with the reasons.
+    """
     config = run.config
     found: dict[str, Any] = {
         "preset": config.preset,
@@ -224,23 +228,10 @@ def summary(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage.finished(run):
-            found[stage.name] = _stage_summary(run, stage)
-    return found
-
-
-def _stage_summary(run: Run, stage: Stage) -> dict[str, Any]:
-    """What a finished stage has summed up."""
-    path = run.results_path / stage.name / "summary.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"expected names with values, found {type(found).__name__}")
-    except (ValueError, OSError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}). Delete it and run `interp reproduce --out {run.path}` with the "
-            "same settings again."
-        ) from error
-    return found
+            found[stage.name] = read_stage_summary(run.results_path / stage.name)
+            found[stage.name].pop(NOT_MEASURED, None)
+    reasons = run.not_measured
+    return found | ({NOT_MEASURED: reasons} if reasons else {})
 
 
 def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:

@@ -31,6 +31,8 @@ TABLES = {
 def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     """The tables of several runs, with the column `seed` in front.
 
+    A run that had nothing to measure for a table has no rows in it; a table that no run has is left out.
+
     Args:
         runs: Runs that differ in their seed only, whose stages have finished.
 
@@ -43,6 +45,8 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     for name, (stage, table) in TABLES.items():
         parts = []
         for run in runs:
+            if f"{stage}/{table}" in run.not_measured:
+                continue
             of_run = run.result(stage, table)
             if of_run is None:
                 raise RunError(
@@ -53,7 +57,8 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
             if "seed" not in of_run:
                 of_run.insert(0, "seed", run.config.seed)
             parts.append(of_run)
-        found[name] = pd.concat(parts, ignore_index=True)
+        if parts:
+            found[name] = pd.concat(parts, ignore_index=True)
     return found
 
 
