@@ -72,6 +72,8 @@ class RunConfig(Settings):
     def with_settings(self: AnyConfig, **settings: Any) -> AnyConfig:
         """A copy with settings replaced, each by its dotted name; a ConfigError as in `parse`.
 
+        A group's model replaces the group; a mapping changes what it names of the group.
+
         Example:
             >>> from interp import Config
             >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
@@ -79,7 +81,7 @@ class RunConfig(Settings):
         """
         values = self.model_dump(mode="json")
         known = set(flatten(values))
-        for name, value in settings.items():
+        for name, value in flatten(settings).items():
             *groups, leaf = name.split(".")
             place: Any = values
             for group in groups:

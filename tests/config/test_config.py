@@ -20,6 +20,11 @@ def test_a_whole_group_can_be_given() -> None:
     assert config.model == ModelConfig(n_layers=1)
 
 
+def test_a_mapping_changes_what_it_names_of_a_group() -> None:
+    config = interp.preset("smoke", training={"n_steps": 7})
+    assert config == interp.preset("smoke", **{"training.n_steps": 7})
+
+
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [
