@@ -4,6 +4,7 @@ Every message says what was wrong, what was expected and what to do. The command
 without a traceback and exits with the error's `exit_code`.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral
@@ -110,6 +111,22 @@ def require_known(names: Iterable[str], known: Iterable[str], what: str, more: s
         wrong = f"There is no {what} {unknown[0]!r}." if unknown else f"No {what} is named."
         near = suggest(str(unknown[0]), known) if unknown else ""
         raise ArgumentError(f"{wrong}{near} Choose from {', '.join(known)}{more}.")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what it would obey, or what turns its direction, shows as a code."""
+    kept = "\n\t"
+    return "".join(
+        c
+        if c in kept or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else ascii(c)[1:-1]
+        for c in text
+    )
+
+
+def short(text: str, most: int = 40) -> str:
+    """A text in quotes, its end left out where it is longer than `most` characters."""
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from rich import progress as rich_progress
 from rich.console import Console
 
+from interp.errors import printable
+
 T = TypeVar("T")
 
 
@@ -118,14 +120,14 @@ def screen(stream: Any) -> Iterator[tuple[Callable[[Rows], object], float]]:
                 for place, (share, words) in enumerate(rows):
                     if place == len(bars.tasks):
                         bars.add_task(words, total=1.0)
-                    bars.update(bars.task_ids[place], completed=share, description=words)
+                    bars.update(bars.task_ids[place], completed=share, description=printable(words))
                 bars.refresh()
 
             yield draw, 0.5
     else:
         yield (
             lambda rows: print(
-                *(f"  {s:4.0%}  {words}" for s, words in rows), file=stream, flush=True
+                *(f"  {s:4.0%}  {printable(words)}" for s, words in rows), file=stream, flush=True
             ),
             15.0,
         )

@@ -39,7 +39,10 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
         (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
         (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
-        (["batch", "power_law", "--out", "x", "--workers", "0"], "at least one process"),
+        (
+            ["batch", "power_law", "--out", "x", "--workers", "0"],
+            "workers: Input should be greater",
+        ),
         (["batch", "power_law", "--out", "x", "--address", "auto"], "belongs to kind='ray'"),
         (["studies", "nowhere"], "There is no folder nowhere"),
     ],

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from interp.errors import printable
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -26,7 +28,7 @@ ERR = _StandardError(stderr=True)
 
 def say(text: object, *, highlight: bool = True) -> None:
     """Prints a result, long lines whole."""
-    OUT.print(str(text), soft_wrap=True, markup=False, highlight=highlight)
+    OUT.print(printable(str(text)), soft_wrap=True, markup=False, highlight=highlight)
 
 
 def say_not_measured(reasons: Mapping[str, str]) -> None:
@@ -37,29 +39,34 @@ def say_not_measured(reasons: Mapping[str, str]) -> None:
 
 def announce(title: str) -> None:
     """Says what begins."""
-    ERR.print(title, style="bold", highlight=False, markup=False)
+    ERR.print(printable(title), style="bold", highlight=False, markup=False)
 
 
 def complain(text: str) -> None:
     """Says what went wrong."""
-    ERR.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    ERR.print(printable(text), style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def cell(value: object) -> Text:
+    """A cell of a table: brackets in a text are no markup, and a terminal obeys none."""
+    return Text(f"{value:.3f}" if isinstance(value, float) else printable(str(value)))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table of texts: brackets in them are no markup."""
-    made = Table(title=title)
+    """A table of texts."""
+    made = Table(title=Text(printable(title)))
     for name in columns:
-        made.add_column(name, overflow="fold")
+        made.add_column(Text(printable(name)), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*map(cell, row))
     return made
 
 
 def numbers(frame: "DataFrame", title: str) -> Table:
     """A table of numbers to three places."""
-    made = Table(title=title)
+    made = Table(title=Text(printable(title)))
     for name in frame.columns:
-        made.add_column(str(name), justify="right")
+        made.add_column(Text(printable(str(name))), justify="right")
     for row in frame.itertuples(index=False):
-        made.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+        made.add_row(*map(cell, row))
     return made

@@ -9,7 +9,8 @@ import tyro
 
 from interp.cli.printing import OUT, announce, complain, numbers, say, say_not_measured, table
 from interp.cli.runs import RunPaths
-from interp.errors import InterpError
+from interp.errors import ConfigError, InterpError, short
+from interp.plain_yaml import read_yaml
 
 if TYPE_CHECKING:
     from interp.studies.batch import Batch
@@ -201,8 +202,6 @@ def _described_batch(
     studies: Sequence[str], seeds: Sequence[int] | None, changes: Sequence[str]
 ) -> "Batch":
     """The batch that a command line describes: a YAML file, or names of studies."""
-    import yaml
-
     from interp.studies.batch import Batch
 
     named = [word for word in studies if not word.endswith(".py")]
@@ -231,9 +230,9 @@ def _described_batch(
         if not sign:
             raise InterpError(f"--set {change!r}: give NAME=VALUE, e.g. n_steps=500.")
         try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InterpError(f"--set {change!r}: the value is not YAML ({error}).") from error
+            settings[name] = read_yaml(value)
+        except ConfigError as error:
+            raise InterpError(f"--set {short(change, 80)}: {error}") from error
     entries = [{"study": name, "seeds": seeds, "settings": settings} for name in studies]
     return Batch.parse({"studies": entries})
 

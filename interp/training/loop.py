@@ -55,8 +55,9 @@ from interp.training.folder import RUN_FILES, clear_results, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
 from interp.training.parallel import Ranks, Status, gather
+from interp.training.size import require_memory
 from interp.training.state import load_state, write_state
-from interp.training.wandb import MetricsLog, wandb_log
+from interp.training.wandb import MetricsLog, require_login, wandb_log
 
 
 def train(
@@ -131,6 +132,8 @@ def _resolved(
                 f"{name.split('.')[1]}. Choose another --out."
             )
     config = resolve_base(resolve_reference(config, reference), base)
+    require_memory(config)
+    require_login(config)
     return config, Corpus.from_config(config), reference, base
 
 
