@@ -69,7 +69,7 @@ def reproduce(base: Config) -> Callable[..., None]:
         for name, value in flatten(summary(run)).items():
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
         OUT.print(table)
-        say(f"report: {run.path / 'report.html'}")
+        say(f"report: {out / 'report.html'}")
 
     return reproduce
 

@@ -90,7 +90,7 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
     opened = [Run.load(path) for path in runs]
     require_comparable(opened)
     for run in opened:
-        announce(str(run.path))
+        announce(str(run.given))
         run_stages(run, MEMORY_STAGES, announce)
     tables = memory_tables(opened) if out is None else write_memory_study(opened, out)
     steps = tables["emergence"].pivot_table("step", "mechanism", "seed", sort=False, dropna=False)
