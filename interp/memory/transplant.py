@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch
 from interp.errors import ArgumentError
 from interp.knowledge import METRICS, value_table
-from interp.model import alone_with, require_normal_weights
+from interp.model import alone_with, at_least_single, require_normal_weights
 from interp.torch_state import default_state
 
 _ACCURACY = METRICS.index("attribute_accuracy")
@@ -107,11 +107,12 @@ def weight_changes(before: TransformerBridge, after: TransformerBridge) -> pd.Da
 def _matrices(model: TransformerBridge) -> dict[tuple[int | None, str], Tensor]:
     learned = ("W_pos",) if model.cfg.positional_embedding_type == "standard" else ()
     found: dict[tuple[int | None, str], Tensor] = {
-        (None, name): getattr(model, name).detach() for name in ("W_E", *learned, "W_U")
+        (None, name): at_least_single(getattr(model, name).detach())
+        for name in ("W_E", *learned, "W_U")
     }
     stacks = {name: getattr(model, name) for name in (*ATTENTION_MATRICES, *MLP_MATRICES)}
     for layer in range(model.cfg.n_layers):
-        found |= {(layer, name): stack[layer].detach() for name, stack in stacks.items()}
+        found |= {(layer, n): at_least_single(stack[layer].detach()) for n, stack in stacks.items()}
     return found
 
 
