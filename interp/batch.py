@@ -5,7 +5,7 @@ from pathlib import Path
 
 from interp.engine import EngineSettings, Store, run_jobs
 from interp.errors import RunError
-from interp.files import write_text
+from interp.files import absolute, write_text
 from interp.progress import Progress
 from interp.report.batch import write_batch_report
 from interp.studies.batch import (
@@ -18,11 +18,13 @@ from interp.studies.batch import (
     with_others,
 )
 from interp.studies.found import Found, what_is_found, write_found
+from interp.torch_state import default_state
 
 REPORT = "report.html"
 """The page of a batch, in its folder."""
 
 
+@default_state()
 def run_batch(
     studies: Batch | str | Path | Sequence[str | Path],
     out: Path | str,
@@ -49,7 +51,7 @@ def run_batch(
         ConfigError: there is no such study, or its settings cannot work.
         StorageError: a file could not be written; complete files are intact.
     """
-    out, batch = Path(out), _described(studies)
+    out, batch = absolute(out), _described(studies)
     store = Store(out / RUNS)
     planned = [p for entry in batch.studies for p in planned_runs(entry)]
     jobs = [job for p in planned for job in jobs_of(p, store)]
@@ -64,6 +66,7 @@ def run_batch(
     return found
 
 
+@default_state()
 def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
     """Writes the page of a batch again, from the tables and runs in its folder; nothing is trained.
 
@@ -76,7 +79,7 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
         ConfigError: the file of a study is no longer where it was.
         StorageError: the file could not be written.
     """
-    out = Path(out)
+    out = absolute(out)
     batch = batch_in(out)
     if batch is None:
         raise RunError(

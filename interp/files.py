@@ -21,6 +21,21 @@ from interp.errors import CheckpointError, FolderInUseError, RunError, StorageEr
 _PART = ".part"  # the end of the name of a file that is being written
 
 
+def absolute(path: Path | str) -> Path:
+    """A path that names the same place after `os.chdir`, and in other processes.
+
+    Raises:
+        RunError: it is relative to a folder that is gone.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is relative to the working directory, which has been deleted. Change to another "
+            "one, or give an absolute path."
+        ) from error
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turns an `OSError` (disk full, no permission) while writing `path` into a `StorageError`."""

@@ -22,7 +22,8 @@ from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, 
 from interp.biographies.lists import DAYS, MONTHS
 from interp.biographies.sampling import Uniform
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
-from interp.model.forward import evaluating, logits_at
+from interp.model.forward import logits_at, measuring
+from interp.torch_state import default_state
 
 Split = Literal["train", "evaluation", "held_out", "finetuned"]
 """train: known people in training wordings; evaluation: known people in wordings never seen with
@@ -141,13 +142,14 @@ def chosen_evenly(
     return individuals[:n] if alike else individuals[np.arange(n) * len(individuals) // n]
 
 
+@default_state()
 def value_table(
     model: TransformerLensModel, batch: Batch, batch_size: int = 128
 ) -> Float[np.ndarray, "metric batch attribute"]:
     """The metrics of every single value of a batch (see `value_statistics`)."""
     parts = []
     device = next(model.parameters()).device  # type: ignore[attr-defined]
-    with evaluating(model):
+    with measuring(model):
         for part in batch.split(batch_size):
             part = part.to(device)
             where = ValuePositions.of(part)
@@ -177,6 +179,7 @@ def summed_loss(model: TransformerLensModel, batch: AnyTexts, where: ValuePositi
     return float(losses.double().sum())
 
 
+@default_state()
 def measure(
     model: TransformerLensModel,
     corpus: Corpus,

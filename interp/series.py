@@ -24,9 +24,11 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, Batch, Texts
 from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
+from interp.model import alone_with
 from interp.phases import Phases
 from interp.progress import Progress, counted, silent
 from interp.threads import using_threads
+from interp.torch_state import default_state
 
 T = TypeVar("T")
 Device = torch.device | str | None
@@ -79,11 +81,12 @@ class Models:
             if device is None or torch.device(device) == here:
                 yield step, model
                 continue
-            model.to(device)
-            try:
-                yield step, model
-            finally:
-                model.to(here)
+            with alone_with(model):
+                model.to(device)
+                try:
+                    yield step, model
+                finally:
+                    model.to(here)
 
 
 AnySeries = Series | Mapping[int, TransformerLensModel]
@@ -183,6 +186,7 @@ def steps_of(series: Series) -> list[int]:
     return steps
 
 
+@default_state()
 def over_steps(
     series: AnySeries,
     measure: Callable[[TransformerBridge], T],
@@ -226,7 +230,9 @@ def over_steps(
         # A worker that has grown is replaced by a fresh one, and nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
-            for chunk in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            for chunk in Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")(
+                jobs
+            ):
                 results += chunk
                 done = len(results)
                 progress(done / len(chosen), f"checkpoint {done:,} of {len(chosen):,}")
@@ -311,6 +317,7 @@ def steps_around_plateau(series: AnySeries) -> list[int]:
     return kept
 
 
+@default_state()
 def _in_worker(
     series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
 ) -> list[tuple[int, T]]:

@@ -20,7 +20,8 @@ from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory
 from interp.associative_memory.pairs import Pairs
 from interp.errors import CheckpointError, ConfigError, RunError
-from interp.files import read_tensors
+from interp.files import absolute, read_tensors
+from interp.torch_state import default_state
 
 PHASES = ("pretraining", "finetuning")
 COLUMNS = ("phase", "step", "split", "metric", "value")
@@ -32,7 +33,7 @@ class AssociativeMemoryRun:
     """A run's settings, measurements and weights in the folder `path`."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = absolute(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.finished_path = self.path / "finished.json"
@@ -91,10 +92,12 @@ class AssociativeMemoryRun:
             ) from error
 
     @cached_property
+    @default_state()
     def pairs(self) -> Pairs:
         """The old and new pairs."""
         return Pairs.draw(self.config)
 
+    @default_state()
     def model(
         self, phase: Literal["pretraining", "finetuning"] = "finetuning"
     ) -> AssociativeMemory:
@@ -115,6 +118,7 @@ class AssociativeMemoryRun:
         model.load_state_dict(tensors)
         return model.eval()
 
+    @default_state()
     def movement(self) -> pd.DataFrame:
         """How far fine-tuning moved each hidden unit's key and value.
 

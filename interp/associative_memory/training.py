@@ -20,6 +20,7 @@ from interp.associative_memory.run import AssociativeMemoryRun
 from interp.config import differences
 from interp.errors import DivergedError, RunError
 from interp.files import (
+    absolute,
     folder_lock,
     refuse_foreign,
     remove_parts,
@@ -29,8 +30,10 @@ from interp.files import (
 )
 from interp.progress import Progress, parts, showing
 from interp.threads import using_threads
+from interp.torch_state import default_state
 
 
+@default_state()
 def train(
     config: AssociativeMemoryConfig,
     out: Path | str,
@@ -53,7 +56,7 @@ def train(
         DivergedError: the loss became NaN or infinite.
         StorageError: a file could not be written.
     """
-    out = Path(out)
+    out = absolute(out)
     refuse_foreign(out)  # before a lock is put into it
     with folder_lock(out):
         run = AssociativeMemoryRun(out)
@@ -85,6 +88,7 @@ def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]
     return differences(config, AssociativeMemoryRun.load(folder).config)
 
 
+@default_state()
 def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], float]:
     """Accuracy (share) and loss (nats) on all old and on all new pairs, by (split, metric)."""
     measured = {}

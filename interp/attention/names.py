@@ -41,9 +41,10 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_of
 from interp.errors import ArgumentError, require_frame
 from interp.knowledge import Split
-from interp.model import at_least_single, evaluating, read_patterns
+from interp.model import at_least_single, measuring, read_patterns
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, table_over_steps, texts_of
+from interp.torch_state import default_state
 
 NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
 """Scores of the last name token: to the other tokens of the same name, to position 0, sharpness."""
@@ -137,6 +138,7 @@ def _sharpness(
     return 1 - entropy / n.to(pattern.dtype).log()
 
 
+@default_state()
 def attention_scores(
     model: TransformerLensModel, texts: AnyTexts | Iterable[tuple[Tensor, Spans]]
 ) -> pd.DataFrame:
@@ -164,6 +166,7 @@ def attention_scores(
     return _scores_of(model, (_Occurrences.of(*batch) for batch in texts))
 
 
+@default_state()
 def attention_to_names(
     series: AnySeries,
     steps: Sequence[int] | None = None,
@@ -307,7 +310,7 @@ def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -
     counts = torch.zeros(n_metrics, dtype=torch.float64)
     chances = torch.zeros(n_metrics, dtype=torch.float64)
     n_batches = 0
-    with evaluating(model):
+    with measuring(model):
         for batch in (batch.to(device) for batch in batches):
 
             def add(layer: int, pattern: Tensor, batch: _Occurrences = batch) -> None:

@@ -39,6 +39,7 @@ from interp.biographies.tokenizer import (
 )
 from interp.config import Config
 from interp.errors import ArgumentError, ConfigError, require_known, whole_number
+from interp.torch_state import default_state
 
 _TRAINING_STREAM, _MEASURING_STREAM = 1, 2
 _N_ATTRIBUTES = len(ATTRIBUTES)
@@ -249,6 +250,7 @@ class Corpus:
         individuals = self.sampler.draw(generator, step, size)
         return self._draw(generator, individuals, "train")
 
+    @default_state()
     def biographies(
         self,
         individuals: Integer[np.ndarray, " batch"] | slice,
@@ -381,7 +383,7 @@ class Corpus:
             ),
             templates=torch.from_numpy(wordings.astype(np.int64)),
             name_start=by_attribute(columns, _FIRST_NAME),
-            name_length=torch.as_tensor(name_length),
+            name_length=torch.as_tensor(name_length, device="cpu"),
             value_start=by_attribute(columns, _VALUE),
             value_length=by_attribute(lengths, _VALUE),
         )

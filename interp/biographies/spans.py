@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp.biographies.corpus import Batch, TokenKind
 from interp.errors import ArgumentError, whole_number
+from interp.torch_state import default_state
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -57,6 +58,7 @@ class Spans:
         return cls(batch.kind, batch.sentence)
 
     @classmethod
+    @default_state()
     def from_lists(
         cls,
         n_tokens: int,

@@ -70,7 +70,7 @@ def reproduce(base: Config) -> Callable[..., None]:
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else cell(value))
         OUT.print(table)
         say_not_measured(run.not_measured)
-        say(f"report: {run.path / 'report.html'}")
+        say(f"report: {out / 'report.html'}")
 
     return reproduce
 

@@ -91,7 +91,7 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
     opened = [Run.load(path) for path in runs]
     require_comparable(opened)
     for run in opened:
-        announce(str(run.path))
+        announce(str(run.given))
         run_stages(run, MEMORY_STAGES, announce)
         say_not_measured(run.not_measured)
     tables = memory_tables(opened) if out is None else write_memory_study(opened, out)

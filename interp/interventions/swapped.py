@@ -12,12 +12,14 @@ from interp.biographies.templates import N_TRAIN_TEMPLATES
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
+from interp.torch_state import default_state
 
 Place = Literal["first", "last", "any"]
 """Which sentence of its biography tells the fact that is asked for."""
 _PAIRS_STREAM = 0x70616972  # keeps this random stream apart from those of batches
 
 
+@default_state()
 def swapped_people(
     corpus: Corpus,
     n: int | None = None,
@@ -65,6 +67,7 @@ def swapped_people(
     return _pairs(base, source, asked, asked)
 
 
+@default_state()
 def swapped_attributes(
     corpus: Corpus,
     n: int | None = None,
@@ -109,6 +112,7 @@ def swapped_attributes(
     return _pairs(base, source, asked, swapped)
 
 
+@default_state()
 def first_value_tokens(corpus: Corpus) -> Int64[Tensor, "individual attribute"]:
     """The first token of every person's value of every attribute."""
     columns = zip(ATTRIBUTES, corpus.population.values.T, strict=True)

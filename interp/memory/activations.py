@@ -21,8 +21,9 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.memory.facts import FactTexts
-from interp.model import evaluating, final_residual, has_fused_forward
+from interp.model import final_residual, has_fused_forward, measuring
 from interp.model.patterns import require_hooks
+from interp.torch_state import default_state
 
 POSITIONS = ("middle name", "last name", "predicts value")
 """Where things are read, for each attribute in the sentence that tells it: at the last token of the
@@ -85,6 +86,7 @@ def draw_batches(
     return [corpus.biographies(chosen, wordings, draw) for draw in draws]
 
 
+@default_state()
 def cache_activations(
     model: TransformerLensModel,
     batches: Sequence[Batch] | Sequence[FactTexts],
@@ -136,7 +138,7 @@ def cache_activations(
     shape = (len(positions), n_relations, len(batches), n_people)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     kept: dict[str, Tensor] = {}
-    with evaluating(model):
+    with measuring(model):
         for draw, batch in enumerate(cast(Sequence[Batch | FactTexts], batches)):
             for tokens, row, position, (relation, individual) in _parts(batch, batch_size, device):
 

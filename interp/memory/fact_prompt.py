@@ -17,6 +17,7 @@ from torch import Tensor
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
 from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
+from interp.torch_state import default_state
 
 Word = Callable[[int], str]
 """From a token id to its text."""
@@ -96,6 +97,7 @@ class FactPrompt:
             raise ArgumentError(f"rivals={rivals}: they are distinct token ids, from 0.")
 
     @classmethod
+    @default_state()
     def of_text(
         cls,
         tokens: Sequence[int] | Tensor,
@@ -161,6 +163,7 @@ class FactPrompt:
         )  # fmt: skip
 
     @classmethod
+    @default_state()
     def of_person(
         cls,
         corpus: Corpus,

@@ -38,6 +38,7 @@ from interp.memory.activations import (
 )
 from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single, valid_indices
+from interp.torch_state import default_state
 
 KEY_METRICS = (
     "selectivity", "selectivity_within_last_name", "sparsity", "similarity_same",
@@ -80,6 +81,7 @@ def key_vectors(
     return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
 
 
+@default_state()
 def key_measures(
     facts: AnyFacts,
     known: CachedActivations,
@@ -175,6 +177,7 @@ def _mean(of_attributes: Iterable[float]) -> float:
     return float(np.mean(defined)) if defined else float("nan")
 
 
+@default_state()
 def key_turns(before: CachedActivations, after: CachedActivations) -> pd.DataFrame:
     """How far key vectors turned between two states of a model that were read on the same texts.
 

@@ -34,9 +34,10 @@ from interp.memory.contributions import Contributions, Promoted, logit_lens, ran
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import promoted_logits
-from interp.model import evaluating, logits_at, pattern_hook
+from interp.model import logits_at, measuring, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
+from interp.torch_state import default_state
 
 
 def locate_fact(
@@ -83,6 +84,7 @@ def locate_fact(
     return locate_facts(series, [asked], steps, wordings, draw, context, top)[0]
 
 
+@default_state()
 def locate_facts(
     series: AnySeries,
     facts: Sequence[FactPrompt | tuple[SupportsIndex | str, str | None]],
@@ -115,7 +117,7 @@ def locate_facts(
     read: dict[tuple[int, int], dict[str, Any]] = {}
     for step, model in models_at(source, visited):
         _require_room(model, texts)
-        with evaluating(model):
+        with measuring(model):
             for row, probabilities in zip(rows, _probabilities(model, texts), strict=True):
                 row.append((step, *probabilities))
             if step in chosen:

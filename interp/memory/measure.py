@@ -17,6 +17,7 @@ from interp.memory.probes import probe_accuracies
 from interp.memory.values import value_measures
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, of_run, over_steps, stacked
+from interp.torch_state import default_state
 
 _MEASURES = ("keys", "values", "probes")
 
@@ -52,6 +53,7 @@ class FactDraws:
     held_out: Sequence[Batch] | Sequence[FactTexts] | None = None
 
 
+@default_state()
 def fact_draws(
     series: AnySeries, n_individuals: int | None = 512, draws: int = 2, training_draws: int = 3
 ) -> FactDraws:
@@ -75,6 +77,7 @@ def fact_draws(
     )
 
 
+@default_state()
 def measure_memory(
     series: AnySeries,
     steps: Sequence[int] | None = None,

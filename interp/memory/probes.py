@@ -32,6 +32,7 @@ from interp.errors import ArgumentError, NothingToMeasureError, whole_number
 from interp.memory.activations import CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single
+from interp.torch_state import default_state
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
@@ -102,6 +103,7 @@ def sums_of_inputs(
     return extended.transpose(1, 2) @ extended, by_group
 
 
+@default_state()
 def probe_accuracies(
     facts: AnyFacts,
     train: CachedActivations,

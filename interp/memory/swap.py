@@ -29,6 +29,7 @@ from interp.interventions import (
 from interp.interventions.swapped import Place
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, of_run, table_over_steps
+from interp.torch_state import default_state
 
 SWAP_POSITIONS = (
     "last name", "name", "every first name", "every middle name", "every last name", "every name",
@@ -58,6 +59,7 @@ def swap_pairs(series: AnySeries, n: int = 96, seed: int = 0) -> dict[str, Pairs
     return {place: swapped_people(corpus, n, place=place, seed=seed) for place in places}
 
 
+@default_state()
 def swap_success(
     model: TransformerLensModel, pairs: Pairs, sites: Sequence[str] = SWAP_SITES, seed: int = 0
 ) -> pd.DataFrame:
@@ -109,6 +111,7 @@ def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> floa
     return float(change.mean()) if abs(change.mean()) > 2 * error else float("nan")
 
 
+@default_state()
 def swaps(
     series: AnySeries,
     steps: Sequence[int] | None = None,

@@ -26,6 +26,7 @@ from interp.errors import ArgumentError, NothingToMeasureError, require_known, w
 from interp.memory.activations import POSITIONS, CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
+from interp.torch_state import default_state
 
 Path = Literal["direct", "attention"]
 """direct: from the neuron straight to the unembedding, at its own position. attention: through the
@@ -41,6 +42,7 @@ _TOP_SHARE = 0.05  # of people, by how much they fire a neuron
 _N_SHUFFLES = 5
 
 
+@default_state()
 @torch.no_grad()
 def promoted_logits(
     model: TransformerLensModel, layer: int, path: str = "direct"
@@ -160,6 +162,7 @@ def top_tokens(
     )
 
 
+@default_state()
 def value_measures(
     model: TransformerLensModel, facts: AnyFacts, known: CachedActivations, seed: int = 0
 ) -> pd.DataFrame:

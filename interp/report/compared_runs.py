@@ -219,7 +219,7 @@ def spread(values: Mapping[Any, float], form: str, *, mean: bool = False) -> str
 
 def _command(run: Run, stage: str) -> str:
     """What to type to give a run a stage's results."""
-    folder = str(run.path)
+    folder = str(run.given)
     if stage in _MEMORY_STAGES and run.finished:
         return shlex.join(["interp", "memory", folder])
     known = PRESETS.get(run.config.preset)

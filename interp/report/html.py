@@ -30,6 +30,7 @@ from interp.report.sections import SECTIONS
 from interp.report.summary import headline, page_title
 from interp.run import Run
 from interp.tables import for_spreadsheets
+from interp.torch_state import default_state
 
 _OVERVIEW = "overview"
 """The anchor of the list of findings."""
@@ -39,6 +40,7 @@ _HEIGHT = 450
 """Pixels of a figure that names no height: plotly's own default."""
 
 
+@default_state()
 def write_report(
     run: Run,
     path: Path | str | None = None,

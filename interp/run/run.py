@@ -29,22 +29,26 @@ from interp.biographies import Batch, Corpus, Population, load_tokenizer, sample
 from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
 from interp.errors import ArgumentError, ConfigError, RunError, whole_number
+from interp.files import absolute
 from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.environment import usable_device
 from interp.run.metrics import read_metrics
+from interp.run.other_run import with_fingerprint
 from interp.run.reference import reference_patch
 from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
+from interp.torch_state import default_state
 
 
 class Run:
     """A training run: where every analysis starts.
 
     Attributes:
-        path: Its folder; the other paths are those of what lies in it (see the module).
+        path: Its folder, absolute; the other paths are those of what lies in it (see the module).
+        given: The folder as it was given, to be shown.
 
     Example:
         ```python
@@ -58,7 +62,8 @@ class Run:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.given = Path(path)
+        self.path = absolute(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.tokenizer_path = self.path / "tokenizer"
@@ -104,6 +109,7 @@ class Run:
         return load_tokenizer(self.tokenizer_path)
 
     @cached_property
+    @default_state()
     def corpus(self) -> Corpus:
         """Draws biographies as token batches with spans.
 
@@ -241,6 +247,7 @@ class Run:
         """Whether training has ended."""
         return self.finished_path.exists() and bool(self.steps)
 
+    @default_state()
     def model(
         self, step: int | None = None, device: torch.device | str = "cpu"
     ) -> TransformerBridge:
@@ -287,15 +294,24 @@ class Run:
             with self.patched(model, step):
                 yield step, model
 
+    @default_state()
     def texts(self, split: Split = "evaluation", n_individuals: int | None = None) -> Batch:
         """The biographies that a split is measured on (see `knowledge.split_batch`)."""
         return split_batch(self.corpus, split, n_individuals)
 
     @cached_property
     def reference(self) -> "Run | None":
-        """The run whose attention patterns this one was trained with; None if with its own."""
+        """The run whose attention patterns this one was trained with; None if with its own.
+
+        Raises:
+            RunError: the folder in the settings holds another run, or none.
+        """
         folder = self.config.patching.reference
-        return None if folder is None or self.config.patching.own else Run.load(folder)
+        if folder is None or self.config.patching.own:
+            return None
+        reference = Run.load(folder)
+        with_fingerprint(self.config, "reference", reference)
+        return reference
 
     def patched(
         self, model: TransformerBridge, step: int | None = None
@@ -322,6 +338,7 @@ class Run:
         device = next(model.parameters()).device
         return reference_patch(self.config, self.reference, device).on(model)
 
+    @default_state()
     def measure(
         self,
         step: int | None = None,
@@ -374,7 +391,7 @@ class Run:
         config, steps = self.config, self.steps
         model, people = config.model, config.population
         lines = [
-            f"Run({str(self.path)!r})",
+            f"Run({str(self.given)!r})",
             f"  preset {config.preset}, seed {config.seed}, {people.n_individuals:,} individuals "
             f"+ {people.n_held_out:,} held out",
             f"  {model.n_layers} layers, d_model {model.d_model}, {model.n_heads} heads, "

@@ -31,6 +31,7 @@ from interp.stages.measures import (
     read_memory,
 )
 from interp.stages.stage import Stage
+from interp.torch_state import default_state
 from interp.training import train
 from interp.training.loop import expected_seconds
 
@@ -112,6 +113,7 @@ MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
 """What `interp memory` runs."""
 
 
+@default_state()
 def run_stages(
     run: Run,
     names: Sequence[str],
@@ -157,6 +159,7 @@ def run_stages(
 _REPORT_SECONDS = 5.0
 
 
+@default_state()
 def reproduce(
     config: Config,
     out: Path | str,
@@ -186,7 +189,7 @@ def reproduce(
     expected = {"training": expected_seconds(config)}
     expected |= {stage.name: stage.expected_seconds(config) for stage in STAGES}
     expected["report"] = _REPORT_SECONDS
-    before = Run(Path(out))
+    before = Run(out)
     job = Job(expected, progress)
     if not overwrite:
         for stage in STAGES:
@@ -196,7 +199,7 @@ def reproduce(
     with job.task("training", partial(announce, title)) as report:
         if before.finished and not overwrite:
             report(1.0, "done before")
-        run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
+        run = train(config, before.path, resume=not overwrite, overwrite=overwrite, progress=report)
     with folder_lock(run.path):
         for number, stage in enumerate(STAGES, 2):
             title = f"[{number}/{n_stages}] {stage.title}"

@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, refuse_foreign, remove_parts, write_json, write_text
+from interp.files import absolute, folder_lock, refuse_foreign, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -49,6 +49,7 @@ from interp.run import (
     write_checkpoint,
 )
 from interp.run.base import load_base
+from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import RUN_FILES, clear_results, open_folder
@@ -60,6 +61,7 @@ from interp.training.state import load_state, write_state
 from interp.training.wandb import MetricsLog, require_login, wandb_log
 
 
+@default_state()
 def train(
     config: Config,
     out: Path | str,
@@ -90,7 +92,7 @@ def train(
         LostProcessError: another of several processes ended without a word.
         SystemExit: another of several processes raised one of the above, and shows it.
     """
-    out = Path(out)
+    out = absolute(out)
     ranks = gather(config)
     config, corpus, reference, base = ranks.main_first(
         lambda: _resolved(config, out, resume, overwrite)
