@@ -253,7 +253,7 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     Tables that are read back are written as they are.
     """
     texts = table.select_dtypes(["object", _TEXT])
-    if not any(str(v)[:1] in _FORMULA for name in texts for v in texts[name].unique()):
+    if not any(isinstance(v, str) and v[:1] in _FORMULA for name in texts for v in texts[name]):
         return table
     safe = texts.map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in _FORMULA else v)
     return table.assign(**{str(name): safe[name] for name in safe})

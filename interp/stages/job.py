@@ -243,6 +243,8 @@ def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:
     Raises:
         RunError: a folder holds no run, or one that `reproduce` has not finished.
     """
+    if not paths:
+        raise RunError("No run is given; name the folders of finished runs.")
     rows = []
     for path in paths:
         run = Run.load(path)

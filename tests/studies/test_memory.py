@@ -470,7 +470,7 @@ def test_without_a_folder_the_command_only_shows(
     ("named", "says"),
     [
         ((), "No run is given"),
-        (("nowhere",), "There is no folder nowhere"),
+        (("nowhere",), "nowhere. Train"),
         (("empty",), "empty holds no run"),
         (("run", "copy"), "seeds [0, 0]"),
         (("unfinished",), "unfinished has not been trained"),
