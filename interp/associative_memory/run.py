@@ -33,6 +33,7 @@ class AssociativeMemoryRun:
     """A run's settings, measurements and weights in the folder `path`."""
 
     def __init__(self, path: Path | str) -> None:
+        self.given = Path(path)
         self.path = absolute(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
@@ -48,7 +49,7 @@ class AssociativeMemoryRun:
         run = cls(path)
         if not run.config_path.is_file():
             raise RunError(
-                f"{run.path} holds no run (config.yaml is missing). Give the folder that an "
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that an "
                 "associative memory was trained into."
             )
         _ = run.config

@@ -114,13 +114,13 @@ def compare(runs: Sequence[Run | Path | str]) -> Compared:
     for i, folder in enumerate(folders):
         if folder in folders[:i]:
             raise ConfigError(
-                f"{opened[i].path} is given twice; name every run once, so that none counts double."
+                f"{opened[i].given} is given twice; name every run once, so that none counts double."
             )
     for run in opened:
         table = run.metrics
         if table[table["metric"] == "attribute_loss"].empty:
             raise RunError(
-                f"{run.path} has no measurements yet: there is nothing to compare. Train it with "
+                f"{run.given} has no measurements yet: there is nothing to compare. Train it with "
                 "`interp train --resume`, or leave it out."
             )
     configs = [run.config for run in opened]

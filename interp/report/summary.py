@@ -30,7 +30,7 @@ def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "al
         folder = run.results_path / "knowledge"
         raise RunError(
             f"{folder / 'final.csv'} has no {metric} of split {split!r} and attribute {attribute!r}: rows "
-            f"are missing. Delete {folder} and run `interp reproduce --out {run.path}` with the same "
+            f"are missing. Delete {folder} and run `interp reproduce --out {run.given}` with the same "
             "settings again."
         )
     return float(values.iloc[0])

@@ -32,7 +32,7 @@ def resolve_reference(config: Config, reference: "Run | None") -> Config:
     theirs = reference.config.patching
     if theirs.on:
         raise RunError(
-            f"The reference {reference.path} is itself a run with patched attention (its patterns are "
+            f"The reference {reference.given} is itself a run with patched attention (its patterns are "
             f"those of {theirs.reference}). Use an unpatched run."
         )
     require_fit(

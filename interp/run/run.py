@@ -85,11 +85,11 @@ class Run:
         run = cls(path)
         if not run.path.is_dir():
             raise RunError(
-                f"There is no folder {run.path}. Train a run with `interp train --out DIR`."
+                f"There is no folder {run.given}. Train a run with `interp train --out DIR`."
             )
         if not run.config_path.is_file():
             raise RunError(
-                f"{run.path} holds no run (config.yaml is missing). Give the folder that was --out "
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that was --out "
                 "when training."
             )
         _ = run.config
@@ -121,7 +121,7 @@ class Run:
         recorded = self.environment.get("population")
         if recorded not in (None, population.fingerprint()):
             raise RunError(
-                f"The population drawn now differs from the one {self.path} was trained on: the "
+                f"The population drawn now differs from the one {self.given} was trained on: the "
                 "package's word lists or NumPy's random streams have changed since. Install the "
                 f"versions that environment.json names (NumPy "
                 f"{self.environment['packages']['numpy']}), or train the run again."
@@ -193,7 +193,7 @@ class Run:
                 name: sorted(table[name].unique()) for name in ("metric", "split", "attribute")
             }
             raise RunError(
-                f"{self.path} has no metric {metric!r} of split {split!r} and attribute {attribute!r}. "
+                f"{self.given} has no metric {metric!r} of split {split!r} and attribute {attribute!r}. "
                 f"Metrics: {known['metric']}; splits: {known['split']}; attributes: {known['attribute']}."
             )
         return chosen.set_index("step")["value"].rename(metric)
@@ -266,7 +266,7 @@ class Run:
             ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
         if step is None and not self.steps:
-            raise RunError(f"{self.path} has no checkpoint yet; train it with --resume.")
+            raise RunError(f"{self.given} has no checkpoint yet; train it with --resume.")
         step = self.steps[-1] if step is None else whole_number(step, "step")
         model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
         load_checkpoint(self.path, step, model, self.config)

@@ -142,11 +142,13 @@ def run_stages(
     unfit = [stage.name for stage in STAGES if stage.name in names and not stage.fits(run.config)]
     if unfit:
         raise ConfigError(
-            f"{', '.join(unfit)}: not for {run.path}, {NO_ATTENTION}. `interp report` shows what there is "
+            f"{', '.join(unfit)}: not for {run.given}, {NO_ATTENTION}. `interp report` shows what there is "
             "to see of it."
         )
     if not run.finished:
-        raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
+        raise RunError(
+            f"{run.given} has not been trained to its end; `interp train --resume` does."
+        )
     with folder_lock(run.path):
         chosen = [s for s in STAGES if s.name in names and not s.finished(run)]
         expected = {stage.name: stage.expected_seconds(run.config) for stage in chosen}
@@ -199,7 +201,9 @@ def reproduce(
     with job.task("training", partial(announce, title)) as report:
         if before.finished and not overwrite:
             report(1.0, "done before")
-        run = train(config, before.path, resume=not overwrite, overwrite=overwrite, progress=report)
+        run = train(
+            config, before.given, resume=not overwrite, overwrite=overwrite, progress=report
+        )
     with folder_lock(run.path):
         for number, stage in enumerate(STAGES, 2):
             title = f"[{number}/{n_stages}] {stage.title}"
@@ -251,7 +255,7 @@ def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:
         unfinished = [stage.name for stage in STAGES if not stage.finished(run)]
         if unfinished:
             raise RunError(
-                f"{run.path} has no result of: {', '.join(unfinished)}. Finish it with "
+                f"{run.given} has no result of: {', '.join(unfinished)}. Finish it with "
                 "`interp reproduce --out` and the same settings."
             )
         rows.append(flatten(summary(run)))

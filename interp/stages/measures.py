@@ -213,7 +213,7 @@ def _mechanism_tables(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
         table, folder = run.result(stage, of_stage), run.results_path / stage
         if table is None:
             raise RunError(
-                f"{run.path} has no table {of_stage!r} of the stage {stage!r}, which {name!r} is read "
+                f"{run.given} has no table {of_stage!r} of the stage {stage!r}, which {name!r} is read "
                 f"from. Run `interp memory` on it; if it does not help, the stage was run by an older "
                 f"version: delete {folder} first."
             )
@@ -222,7 +222,7 @@ def _mechanism_tables(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
         if lacking:
             raise RunError(
                 f"{folder / of_stage}.csv has no column {lacking[0]!r}: it was made by an older version. "
-                f"Delete {folder} and run `interp reproduce --out {run.path}` with the same settings again."
+                f"Delete {folder} and run `interp reproduce --out {run.given}` with the same settings again."
             )
         found[mechanism.table] = table
     return found

@@ -50,7 +50,7 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
             of_run = run.result(stage, table)
             if of_run is None:
                 raise RunError(
-                    f"{run.path} has no table {table!r} of the stage {stage!r}. Run `interp memory` on "
+                    f"{run.given} has no table {table!r} of the stage {stage!r}. Run `interp memory` on "
                     f"it; if it does not help, the stage was run by an older version: delete "
                     f"{run.results_path / stage} first."
                 )
@@ -92,7 +92,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
     for run in runs:
         if not run.finished:
             raise RunError(
-                f"{run.path} has not been trained to its end; `interp train --resume` does."
+                f"{run.given} has not been trained to its end; `interp train --resume` does."
             )
     for run in runs[1:]:
         require_same_but_seed(run, runs[0])

@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import absolute, folder_lock, refuse_foreign, remove_parts, write_json, write_text
+from interp.files import folder_lock, refuse_foreign, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -92,7 +92,8 @@ def train(
         LostProcessError: another of several processes ended without a word.
         SystemExit: another of several processes raised one of the above, and shows it.
     """
-    out = absolute(out)
+    out = Path(out)
+    trained = Run(out)  # the folder that is meant now, wherever a progress may change to
     ranks = gather(config)
     config, corpus, reference, base = ranks.main_first(
         lambda: _resolved(config, out, resume, overwrite)
@@ -107,7 +108,8 @@ def train(
                 trainer = ranks.main_first(lambda: Trainer(run, corpus, reference, base, ranks))
                 trainer.run_to_end(report)
         ranks.on_main(lambda: run.state_path.unlink(missing_ok=True))
-        return Run.load(out)
+        _ = trained.config
+        return trained
 
 
 def _resolved(
@@ -378,7 +380,7 @@ class Trainer:
             else "No checkpoint was written"
         )
         raise DivergedError(
-            f"Training of {self.run.path} diverged: {what}. {last}. Try a lower "
+            f"Training of {self.run.given} diverged: {what}. {last}. Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
             "training.precision fp32, in a new folder or with --overwrite."
         )
@@ -387,7 +389,7 @@ class Trainer:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
-            f"{self.run.path}. The same command goes on from there (`interp train`: with --resume)."
+            f"{self.run.given}. The same command goes on from there (`interp train`: with --resume)."
         )
 
 
