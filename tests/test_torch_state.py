@@ -210,7 +210,15 @@ def clean(given: Given) -> dict[str, Any]:
     return {name: exact(measure(given)) for name, measure in MEASURES.items()}
 
 
-@pytest.mark.parametrize("state", STATES)
+FAST = ("no gradients", "inference mode", "float64", "another device", "autocast")
+"""The states in which all fast tests run; `make test-slow` has them all."""
+
+
+def marked(state: str, *values: str) -> Any:
+    return pytest.param(state, *values, marks=[] if state in FAST else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("state", map(marked, STATES))
 def test_measures_in_every_state(state: str, given: Given, clean: dict[str, Any]) -> None:
     with STATES[state]():
         found = {name: exact_in_default_state(measure(given)) for name, measure in MEASURES.items()}
@@ -227,7 +235,7 @@ IN_BF16 = ("autocast", "autocast without a context", "fast products", "no oneDNN
 
 @pytest.mark.parametrize(
     ("state", "precision"),
-    [*((state, "fp32") for state in STATES), *((state, "bf16") for state in IN_BF16)],
+    [*(marked(s, "fp32") for s in STATES), *(marked(s, "bf16") for s in IN_BF16)],
 )
 def test_a_run_in_every_state(
     state: str, precision: str, short: Config, trained: Callable[[Config], Run], tmp_path: Path
