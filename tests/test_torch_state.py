@@ -218,7 +218,7 @@ def marked(state: str, *values: str) -> Any:
     return pytest.param(state, *values, marks=[] if state in FAST else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("state", map(marked, STATES))
+@pytest.mark.parametrize("state", [marked(state) for state in STATES])
 def test_measures_in_every_state(state: str, given: Given, clean: dict[str, Any]) -> None:
     with STATES[state]():
         found = {name: exact_in_default_state(measure(given)) for name, measure in MEASURES.items()}
