@@ -1,7 +1,7 @@
 """What all settings have in common: frozen, checked, read from YAML, changed by dotted name."""
 
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -72,7 +72,8 @@ class RunConfig(Settings):
     def with_settings(self: AnyConfig, **settings: Any) -> AnyConfig:
         """A copy with settings replaced, each by its dotted name; a ConfigError as in `parse`.
 
-        A group's model replaces the group; a mapping changes what it names of the group.
+        A group's model replaces the group; a mapping changes what it names of the group, or replaces it
+        where it names a `kind`, whose settings are its own.
 
         Example:
             >>> from interp import Config
@@ -81,7 +82,7 @@ class RunConfig(Settings):
         """
         values = self.model_dump(mode="json")
         known = set(flatten(values))
-        for name, value in flatten(settings).items():
+        for name, value in _changes(settings):
             *groups, leaf = name.split(".")
             place: Any = values
             for group in groups:
@@ -123,6 +124,15 @@ class RunConfig(Settings):
     def from_yaml(cls: type[AnyConfig], text: str) -> AnyConfig:
         """The inverse of `to_yaml`; a ConfigError as in `read_yaml` and `parse`."""
         return cls.parse(read_yaml(text))
+
+
+def _changes(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted name: a mapping counts for what it names, unless it is a kind of its own."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and "kind" not in value:
+            yield from _changes(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

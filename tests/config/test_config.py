@@ -23,6 +23,8 @@ def test_a_whole_group_can_be_given() -> None:
 def test_a_mapping_changes_what_it_names_of_a_group() -> None:
     config = interp.preset("smoke", training={"n_steps": 7})
     assert config == interp.preset("smoke", **{"training.n_steps": 7})
+    uneven = config.with_settings(sampling={"kind": "power_law", "exponent": 1.0})
+    assert uneven.with_settings(sampling={"kind": "uniform"}) == config
 
 
 @pytest.mark.parametrize(
