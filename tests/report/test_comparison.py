@@ -43,7 +43,7 @@ def make(short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     )
 
     def copy(name: str, **settings: object) -> Run:
-        folder = Path(shutil.copytree(short_run.path, tmp_path / name))
+        folder = without_digests(Path(shutil.copytree(short_run.path, tmp_path / name)))
         config = short_run.config.with_settings(**settings)
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         environment = json.loads((folder / "environment.json").read_text())
