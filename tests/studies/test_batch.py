@@ -229,7 +229,7 @@ def test_the_readme_table() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("studies: [", ["Not a YAML file"]),
+        ("studies: [", ["no YAML"]),
         ("- a", ["a mapping with the key `studies`", "list"]),
         ("studies: []", ["no study"]),
         ("studies: [{study: rate}]", ["no study 'rate'", "Did you mean 'rates'?"]),
