@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from interp.engine import EngineSettings, Store, run_jobs
+from interp.engine.kinds import kind_of
 from interp.errors import RunError
 from interp.files import absolute, write_text
 from interp.progress import Progress
@@ -22,6 +24,20 @@ from interp.torch_state import default_state
 
 REPORT = "report.html"
 """The page of a batch, in its folder."""
+
+
+class Work(NamedTuple):
+    """What a batch has to do.
+
+    Attributes:
+        n_runs: Runs that its studies need, each counted once.
+        n_left: Those that are not finished.
+        seconds: About how long these take, one after the other on 2 CPU cores.
+    """
+
+    n_runs: int
+    n_left: int
+    seconds: float
 
 
 @default_state()
@@ -64,6 +80,20 @@ def run_batch(
         found.append(of_study)
     write_batch_report(found, out / REPORT)
     return found
+
+
+def work_left(studies: Batch | str | Path | Sequence[str | Path], out: Path | str) -> Work:
+    """What `run_batch` would still have to train; raises as it does."""
+    store, batch = Store(absolute(out) / RUNS), _described(studies)
+    jobs = {
+        job.folder: job
+        for entry in batch.studies
+        for planned in planned_runs(entry)
+        for job in jobs_of(planned, store)
+    }
+    left = [job for job in jobs.values() if not store.finished(job.config)]
+    seconds = sum(kind_of(job.config).expected_seconds(job.config) for job in left)
+    return Work(len(jobs), len(left), seconds)
 
 
 @default_state()

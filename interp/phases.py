@@ -16,7 +16,6 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from interp.errors import ArgumentError, InterpError, NothingToMeasureError
 
@@ -169,6 +168,8 @@ def fit_power_law(
         )
     if min(*x, *y) <= 0:
         raise InterpError("A power law needs positive values; leave out those at or below 0.")
+    from scipy import stats  # takes a second, which `interp --help` would wait for
+
     line = stats.linregress(np.log(x), np.log(y))
     half = stats.t.ppf((1 + confidence) / 2, len(x) - 2) * line.stderr
     return PowerLawFit(

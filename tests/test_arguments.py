@@ -22,7 +22,7 @@ from interp.memory import (
 )
 from interp.phases import sensitivity
 from interp.run import Run
-from tests.conftest import Child
+from tests.fixtures import Child
 
 ORDER = np.arange(6)[None]
 

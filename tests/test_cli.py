@@ -1,8 +1,12 @@
 """The command line: what it prints, and that bad input ends with one message."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -283,3 +287,41 @@ def test_commands_of_before_say_their_new_name(
 ) -> None:
     assert run_cli(before, "runs/tiny", 0, "major") == 2
     assert f"now `interp {now}`" in " ".join(capsys.readouterr().err.split())
+
+
+def _on_its_own(words: str, **streams: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "interp", *words.split()]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(command, text=True, check=False, **streams)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_standard_output_on_a_full_disk(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = _on_its_own(words, stdout=full)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Standard output cannot be written: No space")
+    assert len(ended.stderr) < 300
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_a_reader_that_goes_away(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = _on_its_own(words, stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_a_terminal_of_ascii_only() -> None:
+    ended = _on_its_own("phases ./ü", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 2
+    assert r"There is no folder \xfc" in ended.stderr
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("phases", "a\x1b[31m[bold]\u202eb\x07") == 2
+    said = capsys.readouterr().err
+    assert "a\\x1b[31m[bold]\\u202eb\\x07" in said
+    assert "\x1b" not in said

@@ -416,3 +416,14 @@ def test_a_notebook_is_drawn_in_and_a_mere_import_is_none(
     if kernel:
         assert '<progress value="0.5"></progress> 50% [at] 0.5<br>' in shown[-2]["text/html"]
         assert shown[-1] == {"text/plain": ""}, "it is emptied at the end"
+
+
+def test_a_stream_that_says_it_is_a_terminal_and_has_no_size() -> None:
+    class Shell(io.StringIO):  # as the one of IDLE
+        def isatty(self) -> bool:
+            return True
+
+    stream = Shell()
+    with screen(stream) as (draw, _):
+        draw([(0.5, "half")])
+    assert "50%" in stream.getvalue()

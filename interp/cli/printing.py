@@ -1,15 +1,17 @@
 """What commands print: results to standard output, titles and errors to standard error."""
 
+import io
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interp.errors import printable
+from interp.errors import StorageError, printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,6 +22,42 @@ class _StandardError(Console):
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """While this lasts, what standard output cannot take ends the command in one line, or in silence.
+
+    A reader that has gone away (`interp ... | head`) has seen what it wanted; characters that a terminal
+    does not have show as codes.
+
+    Raises:
+        StorageError: it is on a full disk.
+        SystemExit: its reader has gone away.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_output()
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:  # a file's, not the stream's
+            raise
+        _close_output()
+        raise StorageError(
+            f"Standard output cannot be written: {error.strerror or error}. Files are complete; send the "
+            "output elsewhere."
+        ) from error
+
+
+def _close_output() -> None:
+    """Sends what is still to be flushed nowhere, so that Python does not complain at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 OUT = Console()

@@ -172,14 +172,21 @@ def batch(
         gpus_per_run: GPUs that each run asks the cluster for.
         retry: How many times a run that fails is tried again.
     """
-    from interp.batch import REPORT, run_batch
+    from interp.batch import REPORT, run_batch, work_left
     from interp.engine import EngineSettings
+    from interp.progress import in_words
 
     batch = _described_batch(studies, seeds, set)
     settings = EngineSettings(
         kind=engine, workers=workers, threads=threads, address=address,
         cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run, retry=retry,
     )  # fmt: skip
+    work = work_left(batch, out)
+    if work.n_left:
+        announce(
+            f"{work.n_left:,} of {work.n_runs:,} runs are to be trained: {in_words(work.seconds)} on 2 CPU "
+            "cores with --workers 2, less on more"
+        )
     found = run_batch(batch, out, settings)
     claims = [(study.label, claim) for study in found for claim in study.claims]
     columns = ("study", "claim", "measured here", "verdict")

@@ -182,7 +182,10 @@ def with_others(batch: Batch, out: Path) -> Batch:
     path = out / BATCH_FILE
     if not path.exists():
         return batch
-    before = read_yaml(path.read_text(encoding="utf-8"))
+    try:
+        before = read_yaml(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError):
+        before = None
     if not _is_description(before):
         raise ConfigError(
             f"{path} does not describe a batch; it is damaged or somebody else's. Delete it (runs and tables "

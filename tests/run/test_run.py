@@ -44,7 +44,7 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"model: {n_layers: 2", "Not a YAML file"),
+        (b"model: {n_layers: 2", "no YAML"),
         (b"model: {n_layer: 2}", "Did you mean 'model.n_layers'"),
         (b"seed: many", "seed"),
         (b"", "cannot be read"),
