@@ -22,6 +22,7 @@ from interp.report.elements import LeftOut, Section
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 from interp.training import train
+from tests.helpers import without_digests
 from tests.report.test_report import Page
 
 HOSTILE = "<img src=x onerror=alert(1)>'"
