@@ -109,13 +109,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, safetensors.torch.save(contiguous, note))
 
 
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+_REMEDY = "Choose another checkpoint, or make the file again (a run: train it with --overwrite)."
+
+
+def read_tensors(
+    path: Path, device: str = "cpu", remedy: str = _REMEDY
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Reads what `write_tensors` wrote: the tensors by name, and the metadata.
 
     Files of versions that wrote no digest are taken as they are.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, damaged, or not a safetensors file; `remedy` says
+            what to do then.
     """
     try:
         require_file(path)
@@ -124,20 +130,20 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
             metadata = _metadata((file.metadata() or {}).get("interp", "{}"))
         written = metadata.pop(_DIGEST, None)
         if written not in (None, _digest_of(tensors, metadata)):
-            raise DamageError("it is damaged: its digest is not that of what it holds")
+            raise DamageError(
+                "its digest is not that of what it holds, so a byte has changed since"
+            )
     except MissingError as error:
         raise CheckpointError(f"There is no file {path}.") from error
-    except (SafetensorError, OSError, DamageError) as error:
+    except DamageError as damage:
+        raise CheckpointError(f"{path} is damaged: {damage}. {remedy}") from None
+    except (SafetensorError, OSError) as error:
+        reason = short(" ".join(str(error).split()), 160)[1:-1]
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({_in_line(error)}): it is truncated, has been "
-            "changed, or comes from another program. Choose another checkpoint, or make the file again (a "
-            "run: train it with --overwrite)."
+            f"{path} is not a readable safetensors file ({reason}): it is truncated or comes from another "
+            f"program. {remedy}"
         ) from error
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
-
-
-def _in_line(error: Exception) -> str:
-    return short(" ".join(str(error).split()), 160)[1:-1]
 
 
 def _metadata(text: str) -> dict[str, str]:

@@ -177,7 +177,7 @@ class Table:
             known = {"path": path, "folder": path.parent, "run": path.parent.parent.parent}
             raise RunError(
                 f"{path} is not the table {self.name} as it was written: {damage}. Expected: the columns "
-                f"{', '.join(self.column_names)}. {self.remedy.format(**known)}"
+                f"{short(', '.join(self.column_names), 120)[1:-1]}. {self.remedy.format(**known)}"
             ) from None
 
 

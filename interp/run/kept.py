@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies import load_tokenizer
-from interp.biographies.tokenizer import SPECIAL_TOKENS
+from interp.biographies.tokenizer import BOS, SPECIAL_TOKENS
 from interp.ending import noted_digests, require_unchanged
 from interp.errors import RunError
 from interp.reading import DamageError, MissingError, names_in, read_json
@@ -88,8 +88,24 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             require_unchanged(folder, name, remedy)
     tokenizer = load_tokenizer(folder / _TOKENIZER)
     ids = tokenizer.get_vocab()
-    if sorted(ids.values()) != list(range(len(ids))) or not set(SPECIAL_TOKENS) <= set(ids):
+    special = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.unk_token)
+    whole = sorted(ids.values()) == list(range(len(ids))) and set(SPECIAL_TOKENS) <= set(ids)
+    if (
+        not whole
+        or special != SPECIAL_TOKENS
+        or _probe(tokenizer) != [[ids.get(BOS), ids.get(".")]]
+    ):
         raise RunError(
-            f"The tokenizer in {folder / _TOKENIZER} is not a run's: it lacks tokens. {remedy}"
+            f"The tokenizer in {folder / _TOKENIZER} is not a run's: tokens are missing or mean something "
+            f"else. {remedy}"
         )
     return tokenizer
+
+
+def _probe(tokenizer: PreTrainedTokenizerFast) -> list[list[int]] | None:
+    """What it makes of a text; None if it fails."""
+    try:
+        found: list[list[int]] = tokenizer(["."])["input_ids"]
+    except Exception:  # of the library, a bare one
+        return None
+    return found

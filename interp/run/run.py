@@ -379,7 +379,7 @@ class Run:
         """
         declared = result_table(stage, table)
         path = self.results_path / stage / f"{table}.csv"
-        if not (path.parent / "summary.json").exists() or not path.exists():
+        if not (path.parent / "summary.json").exists() or not os.path.lexists(path):
             return None
         written = read_stage_summary(path.parent).get(DIGESTS, {}).get(table)
         return declared.read(path, written)

@@ -45,10 +45,7 @@ def load_state(
         "Delete it to train the run from the start with --resume, which gives the same bytes, or use "
         "--overwrite."
     )
-    try:
-        tensors, metadata = read_tensors(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} is truncated or damaged. {remedy}") from error
+    tensors, metadata = read_tensors(path, remedy=remedy)
     step, metrics = metadata.pop("step", ""), metadata.pop("metrics", None)
     if metadata != _identity(config) or not step.isdecimal():
         raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
