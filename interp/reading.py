@@ -55,11 +55,12 @@ def require_file(path: Path) -> stat_result:
     """
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DamageError(_cannot(_KINDS.get(stat.S_IFMT(status.st_mode), "it is no file")))
+        with path.open("rb"):  # whether it may be read
+            return status
     except OSError as error:
         raise _unreadable(path, error) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise DamageError(_cannot(_KINDS.get(stat.S_IFMT(status.st_mode), "it is no file")))
-    return status
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
