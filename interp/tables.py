@@ -177,7 +177,7 @@ class Table:
             known = {"path": path, "folder": path.parent, "run": path.parent.parent.parent}
             raise RunError(
                 f"{path} is not the table {self.name} as it was written: {damage}. Expected: the columns "
-                f"{short(', '.join(self.column_names), 120)[1:-1]}. {self.remedy.format(**known)}"
+                f"{short(', '.join(self.column_names), 100)[1:-1]}. {self.remedy.format(**known)}"
             ) from None
 
 
@@ -234,7 +234,7 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     header, *rows = rows
     if lacking := [name for name in needed if name not in header]:
         raise DamageError(
-            f"it has the columns {short(', '.join(header), 80)}, without {', '.join(lacking)}"
+            f"it has the columns {short(', '.join(header), 80)}, without {short(', '.join(lacking))[1:-1]}"
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def said(folder: Path, command: tuple[str, ...]) -> str:
     arguments = [str(folder.parent / a) if a in ("exported", "summary.csv") else a for a in command]
     arguments = [*arguments, folder] if command is TRAIN else [arguments[0], folder, *arguments[1:]]
     errors = io.StringIO()
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        contextlib.redirect_stderr(errors),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "The run goes on in another environment")
         code = run_cli(*arguments)
     text = errors.getvalue()
     if code != 0:
