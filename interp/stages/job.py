@@ -7,6 +7,7 @@ and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ from typing import Any
 import pandas as pd
 
 from interp.config import Config, flatten
-from interp.errors import ConfigError, RunError, suggest
-from interp.files import folder_lock, write_json
+from interp.errors import (
+    ArgumentError,
+    ConfigError,
+    FolderInUseError,
+    RunError,
+    StorageError,
+    suggest,
+)
+from interp.files import folder_lock, place_to_write, write_json
 from interp.model import NO_ATTENTION
 from interp.progress import Job, Progress, part
 from interp.report import write_report
@@ -145,6 +153,8 @@ def run_stages(
         )
     if not run.finished:
         raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
+    if all(stage.finished(run) for stage in STAGES if stage.name in names):
+        return  # nothing is to be written
     with folder_lock(run.path):
         chosen = [s for s in STAGES if s.name in names and not s.finished(run)]
         expected = {stage.name: stage.expected_seconds(run.config) for stage in chosen}
@@ -181,11 +191,12 @@ def reproduce(
     Raises:
         InterpError: as `train` does.
     """
+    out = place_to_write(out)
     n_stages = len(STAGES) + 2
     expected = {"training": expected_seconds(config)}
     expected |= {stage.name: stage.expected_seconds(config) for stage in STAGES}
     expected["report"] = _REPORT_SECONDS
-    before = Run(Path(out))
+    before = Run(out)
     job = Job(expected, progress)
     if not overwrite:
         for stage in STAGES:
@@ -196,7 +207,14 @@ def reproduce(
         if before.finished and not overwrite:
             report(1.0, "done before")
         run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
-    with folder_lock(run.path):
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder_lock(run.path))
+        except (FolderInUseError, StorageError) as error:
+            if not _complete(run):
+                raise
+            announce(f"[{n_stages}/{n_stages}] Everything was done before and is kept: {error}")
+            return run
         for number, stage in enumerate(STAGES, 2):
             title = f"[{number}/{n_stages}] {stage.title}"
             if stage.finished(run):
@@ -211,6 +229,11 @@ def reproduce(
             write_json(run.path / "summary.json", summary(run))
             write_report(run, progress=part(report, 0.0, 0.7))
     return run
+
+
+def _complete(run: Run) -> bool:
+    pages = (run.path / "summary.json", run.path / "report.html")
+    return all(stage.finished(run) for stage in STAGES) and all(page.exists() for page in pages)
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -247,8 +270,11 @@ def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:
     """The summaries of several finished runs, one row each, columns by dotted name.
 
     Raises:
+        ArgumentError: no run is given.
         RunError: a folder holds no run, or one that `reproduce` has not finished.
     """
+    if not paths:
+        raise ArgumentError("No run is given; name the folder of at least one finished run.")
     rows = []
     for path in paths:
         run = Run.load(path)
