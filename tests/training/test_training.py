@@ -240,7 +240,7 @@ def test_checkpoints_elsewhere_are_not_deleted(short: Config, copy: Path) -> Non
     (copy / "checkpoints").rename(elsewhere)
     (copy / "checkpoints").symlink_to(elsewhere)
     before = contents(copy) | contents(elsewhere)
-    with pytest.raises(RunError, match="checkpoints is a link.*Remove the link"):
+    with pytest.raises(RunError, match=r"checkpoints is a link.*Remove the link"):
         interp.train(short, copy, overwrite=True, progress=False)
     assert contents(copy) | contents(elsewhere) == before
 
