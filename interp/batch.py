@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from interp.engine import EngineSettings, Store, run_jobs
+from interp.engine.kinds import kind_of
 from interp.errors import RunError
-from interp.files import place_to_write, refuse_run, write_text
+from interp.files import absolute, place_to_write, refuse_run, write_text
 from interp.progress import Progress
 from interp.report.batch import write_batch_report
 from interp.report.html import page_to_write
@@ -19,11 +21,27 @@ from interp.studies.batch import (
     with_others,
 )
 from interp.studies.found import Found, require_found_folder, what_is_found, write_found
+from interp.torch_state import default_state
 
 REPORT = "report.html"
 """The page of a batch, in its folder."""
 
 
+class Work(NamedTuple):
+    """What a batch has to do.
+
+    Attributes:
+        n_runs: Runs that its studies need, each counted once.
+        n_left: Those that are not finished.
+        seconds: About how long these take, one after the other on 2 CPU cores.
+    """
+
+    n_runs: int
+    n_left: int
+    seconds: float
+
+
+@default_state()
 def run_batch(
     studies: Batch | str | Path | Sequence[str | Path],
     out: Path | str,
@@ -51,7 +69,7 @@ def run_batch(
         RunError: a file that would be written is there and is somebody else's.
         StorageError: a file could not be written; complete files are intact.
     """
-    out, batch = place_to_write(out), _described(studies)
+    out, batch = absolute(place_to_write(out)), _described(studies)
     refuse_run(out)
     for entry in batch.studies:
         require_found_folder(out / entry.label)
@@ -70,6 +88,21 @@ def run_batch(
     return found
 
 
+def work_left(studies: Batch | str | Path | Sequence[str | Path], out: Path | str) -> Work:
+    """What `run_batch` would still have to train; raises as it does."""
+    store, batch = Store(absolute(out) / RUNS), _described(studies)
+    jobs = {
+        job.folder: job
+        for entry in batch.studies
+        for planned in planned_runs(entry)
+        for job in jobs_of(planned, store)
+    }
+    left = [job for job in jobs.values() if not store.finished(job.config)]
+    seconds = sum(kind_of(job.config).expected_seconds(job.config) for job in left)
+    return Work(len(jobs), len(left), seconds)
+
+
+@default_state()
 def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
     """Writes the page of a batch again, from the tables and runs in its folder; nothing is trained.
 
@@ -82,7 +115,7 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
         ConfigError: the file of a study is no longer where it was.
         StorageError: the file could not be written.
     """
-    out = Path(out)
+    out = absolute(out)
     batch = batch_in(out)
     if batch is None:
         raise RunError(

@@ -4,8 +4,10 @@ Every message says what was wrong, what was expected and what to do. The command
 without a traceback and exits with the error's `exit_code`.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class InterpError(Exception):
@@ -20,6 +22,14 @@ class ConfigError(InterpError):
 
 class ArgumentError(ConfigError, ValueError):
     """An argument of a function is unknown or has a value that cannot work."""
+
+
+class NothingToMeasureError(ArgumentError):
+    """What is measured has none of what the measure is about; the message says what it lacks.
+
+    The main job goes on without that table, writes the reason into its stage's `summary.json`, and the
+    report gives it.
+    """
 
 
 class RunError(InterpError):
@@ -67,6 +77,27 @@ def listed(given: object, argument: str) -> list[str]:
     return names
 
 
+def whole_number(given: object, argument: str, least: int | None = None) -> int:
+    """A whole number as int, such as one of NumPy's.
+
+    Raises:
+        ArgumentError: it is none (True and False are none), or below `least`.
+    """
+    wrong = isinstance(given, bool) or not isinstance(given, Integral)
+    if wrong or (least is not None and given < least):  # type: ignore[operator]
+        bound = "" if least is None else f", at least {least}"
+        raise ArgumentError(f"{argument}={given!r}: give a whole number{bound}.")
+    return int(given)  # type: ignore[call-overload, no-any-return]
+
+
+def require_frame(given: object, what: str) -> None:
+    """Checks that something is a table (`pandas.DataFrame`); `what` it holds is for people."""
+    if not hasattr(given, "columns"):
+        raise ArgumentError(
+            f"{type(given).__name__} is no table of {what}; give the DataFrame that was measured."
+        )
+
+
 def require_known(names: Iterable[str], known: Iterable[str], what: str, more: str = "") -> None:
     """Checks that there are names, and that all of them are known.
 
@@ -80,6 +111,22 @@ def require_known(names: Iterable[str], known: Iterable[str], what: str, more: s
         wrong = f"There is no {what} {unknown[0]!r}." if unknown else f"No {what} is named."
         near = suggest(str(unknown[0]), known) if unknown else ""
         raise ArgumentError(f"{wrong}{near} Choose from {', '.join(known)}{more}.")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what it would obey, or what turns its direction, shows as a code."""
+    kept = "\n\t"
+    return "".join(
+        c
+        if c in kept or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else ascii(c)[1:-1]
+        for c in text
+    )
+
+
+def short(text: str, most: int = 40) -> str:
+    """A text in quotes, its end left out where it is longer than `most` characters."""
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -48,6 +48,21 @@ _REMEDIES = {
 """What to do about the causes that are common."""
 
 
+def absolute(path: Path | str) -> Path:
+    """A path that names the same place after `os.chdir`, and in other processes.
+
+    Raises:
+        RunError: it is relative to a folder that is gone.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is relative to the working directory, which has been deleted. Change to another "
+            "one, or give an absolute path."
+        ) from error
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turns an `OSError` (disk full, no permission) while writing `path` into a `StorageError`."""
@@ -97,7 +112,7 @@ def place_to_write(path: Path | str) -> Path:
         raise RunError(f"The name {shown} is not UTF-8 text. Choose another name.") from None
     try:
         path = path.expanduser()
-        above = next(folder for folder in path.absolute().parents if folder.exists())
+        above = next(folder for folder in absolute(path).parents if folder.exists())
         path.exists()  # a name too long is an error here
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -7,7 +7,7 @@ is predicted: the probability of the top prediction, and the entropy of the pred
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,9 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, Texts, value_pools
 from interp.biographies.lists import DAYS, MONTHS
 from interp.biographies.sampling import Uniform
-from interp.errors import ArgumentError
-from interp.model.forward import evaluating, logits_at
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
+from interp.model.forward import logits_at, measuring
+from interp.torch_state import default_state
 
 Split = Literal["train", "evaluation", "held_out", "finetuned"]
 """train: known people in training wordings; evaluation: known people in wordings never seen with
@@ -95,11 +96,16 @@ def value_statistics(
 
 
 def split_batch(corpus: Corpus, split: Split, n_individuals: int | None = None) -> Batch:
-    """The biographies on which a split is measured: of `measured_individuals`, the same every time."""
+    """The biographies on which a split is measured: of `measured_individuals`, the same every time.
+
+    Raises:
+        NothingToMeasureError: there is nobody in it.
+        ArgumentError: an unknown split, or a number of people that is none.
+    """
     people = corpus.population
     individuals = measured_individuals(corpus, split, n_individuals)
     if not len(individuals):
-        raise ArgumentError(
+        raise NothingToMeasureError(
             f"There is nobody to measure on the split {split!r}: population.n_held_out="
             f"{people.config.n_held_out}, n_individuals={n_individuals}, {len(corpus.finetuned)} people "
             "of fine-tuning. Choose another split, or a population that holds (more) people out."
@@ -115,6 +121,9 @@ def measured_individuals(
     Where all are equally likely the first, else evenly spaced ones, so that frequent and rare people are
     measured alike.
     """
+    require_known([split], get_args(Split), "split")
+    if n_individuals is not None:
+        n_individuals = whole_number(n_individuals, "n_individuals", 0)
     people = corpus.population
     if split == "finetuned":
         individuals = corpus.finetuned
@@ -133,13 +142,14 @@ def chosen_evenly(
     return individuals[:n] if alike else individuals[np.arange(n) * len(individuals) // n]
 
 
+@default_state()
 def value_table(
     model: TransformerLensModel, batch: Batch, batch_size: int = 128
 ) -> Float[np.ndarray, "metric batch attribute"]:
     """The metrics of every single value of a batch (see `value_statistics`)."""
     parts = []
     device = next(model.parameters()).device  # type: ignore[attr-defined]
-    with evaluating(model):
+    with measuring(model):
         for part in batch.split(batch_size):
             part = part.to(device)
             where = ValuePositions.of(part)
@@ -169,6 +179,7 @@ def summed_loss(model: TransformerLensModel, batch: AnyTexts, where: ValuePositi
     return float(losses.double().sum())
 
 
+@default_state()
 def measure(
     model: TransformerLensModel,
     corpus: Corpus,

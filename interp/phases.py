@@ -12,12 +12,12 @@ Source: paper, section 3 and Fig. 2.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from interp.errors import InterpError
+from interp.errors import ArgumentError, InterpError, NothingToMeasureError
 
 PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 """The paper's power law of plateau length (steps) against the number of individuals (Fig. 2)."""
@@ -70,10 +70,10 @@ def detect_phases(
         >>> detect_phases([0, 10, 20, 30, 40], [7.0, 5.1, 5.0, 4.0, 1.0], baseline=5.0).plateau_end
         30
     """
-    if not 0 < delta < 1:
-        raise InterpError(f"delta={delta} is not between 0 and 1; it is a share of the baseline.")
+    if not isinstance(delta, Real) or not 0 < delta < 1:
+        raise ArgumentError(f"delta={delta} is not between 0 and 1; it is a share of the baseline.")
     if len(steps) != len(losses):
-        raise InterpError(f"{len(steps)} steps but {len(losses)} losses; give one loss a step.")
+        raise ArgumentError(f"{len(steps)} steps but {len(losses)} losses; give one loss a step.")
     reached = [s for s, loss in zip(steps, losses, strict=True) if loss <= (1 + delta) * baseline]
     plateau_end = None
     for step, loss in zip(reversed(steps), reversed(losses), strict=True):
@@ -122,7 +122,16 @@ def sensitivity(
     baseline: float,
     deltas: Sequence[float] = DELTAS,
 ) -> pd.DataFrame:
-    """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA)."""
+    """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA).
+
+    Raises:
+        NothingToMeasureError: a baseline of 0, of which every share is the same.
+    """
+    if not baseline:
+        raise NothingToMeasureError(
+            "There are no phases, as the baseline is 0 nats: all known people have the same values, which "
+            "statistics alone predict."
+        )
     phases = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
     ends = [(p.delta, p.statistics_end, p.plateau_end) for p in phases]
     table = pd.DataFrame(ends, columns=["delta", "statistics_end", "plateau_end"])
@@ -159,6 +168,8 @@ def fit_power_law(
         )
     if min(*x, *y) <= 0:
         raise InterpError("A power law needs positive values; leave out those at or below 0.")
+    from scipy import stats  # takes a second, which `interp --help` would wait for
+
     line = stats.linregress(np.log(x), np.log(y))
     half = stats.t.ppf((1 + confidence) / 2, len(x) - 2) * line.stderr
     return PowerLawFit(

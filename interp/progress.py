@@ -18,6 +18,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from rich import progress as rich_progress
 from rich.console import Console
 
+from interp.errors import printable
+
 T = TypeVar("T")
 
 
@@ -78,6 +80,14 @@ def in_words(seconds: float | int) -> str:
     return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+def _n_lines(stream: Any) -> int:
+    """How many lines a terminal has; 0 where it does not say, as the one of a development environment."""
+    try:
+        return os.get_terminal_size(stream.fileno()).lines
+    except (OSError, AttributeError, ValueError):  # OSError: io.UnsupportedOperation is one too
+        return 0
+
+
 Rows = list[tuple[float, str]]
 """What is drawn: the share of the task and, of several, that of the whole job, each with words."""
 
@@ -103,7 +113,7 @@ def screen(stream: Any) -> Iterator[tuple[Callable[[Rows], object], float]]:
         )
         shown.update({"text/plain": ""}, raw=True)
     # A terminal that does not say how large it is cannot be drawn on.
-    elif console.is_interactive and stream.isatty() and os.get_terminal_size(stream.fileno()).lines:
+    elif console.is_interactive and stream.isatty() and _n_lines(stream):
         columns = (
             rich_progress.BarColumn(20),
             rich_progress.TaskProgressColumn(),
@@ -118,14 +128,14 @@ def screen(stream: Any) -> Iterator[tuple[Callable[[Rows], object], float]]:
                 for place, (share, words) in enumerate(rows):
                     if place == len(bars.tasks):
                         bars.add_task(words, total=1.0)
-                    bars.update(bars.task_ids[place], completed=share, description=words)
+                    bars.update(bars.task_ids[place], completed=share, description=printable(words))
                 bars.refresh()
 
             yield draw, 0.5
     else:
         yield (
             lambda rows: print(
-                *(f"  {s:4.0%}  {words}" for s, words in rows), file=stream, flush=True
+                *(f"  {s:4.0%}  {printable(words)}" for s, words in rows), file=stream, flush=True
             ),
             15.0,
         )

@@ -22,11 +22,13 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import AnyTexts
-from interp.errors import ArgumentError, CheckpointError, RunError
+from interp.biographies import AnyTexts, Batch, Texts
+from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
+from interp.model import alone_with
 from interp.phases import Phases
 from interp.progress import Progress, counted, silent
 from interp.threads import using_threads
+from interp.torch_state import default_state
 
 T = TypeVar("T")
 Device = torch.device | str | None
@@ -79,11 +81,12 @@ class Models:
             if device is None or torch.device(device) == here:
                 yield step, model
                 continue
-            model.to(device)
-            try:
-                yield step, model
-            finally:
-                model.to(here)
+            with alone_with(model):
+                model.to(device)
+                try:
+                    yield step, model
+                finally:
+                    model.to(here)
 
 
 AnySeries = Series | Mapping[int, TransformerLensModel]
@@ -128,6 +131,11 @@ def texts_of(
 ) -> AnyTexts:
     """The texts that are given, or else those that a run measures a split on."""
     if texts is not None:
+        if not isinstance(texts, Texts | Batch):
+            raise ArgumentError(
+                f"texts are {type(texts).__name__}; give interp.Texts(tokens, spans), or a batch of "
+                "biographies."
+            )
         return texts
     remedy = "texts of its own. Give texts: interp.Texts(tokens, spans)"
     drawn: AnyTexts = of_run(as_series(series), "texts", remedy)(split, n_individuals)
@@ -151,7 +159,10 @@ def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
     there = steps_of(series)
     if steps is None:
         return there
-    if not len(steps):
+    if not isinstance(steps, Iterable) or isinstance(steps, str | bytes):
+        raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [0].")
+    steps = [whole_number(step, "step") for step in steps]
+    if not steps:
         raise ArgumentError("steps=[] names no checkpoint; leave it out to read all of them.")
     unknown = sorted(set(steps) - set(there))
     if unknown:
@@ -175,6 +186,7 @@ def steps_of(series: Series) -> list[int]:
     return steps
 
 
+@default_state()
 def over_steps(
     series: AnySeries,
     measure: Callable[[TransformerBridge], T],
@@ -202,8 +214,7 @@ def over_steps(
         CheckpointError, RunError: as `models_at`.
         ArgumentError: as `models_at`, no worker, or something that cannot be sent to workers.
     """
-    if workers is not None and workers < 1:
-        raise ArgumentError(f"workers={workers}: at least one process has to work.")
+    workers = None if workers is None else whole_number(workers, "workers", 1)
     series = as_series(series)
     chosen = chosen_steps(series, steps)
     if workers in (None, 1) or len(chosen) < 2:
@@ -219,7 +230,9 @@ def over_steps(
         # A worker that has grown is replaced by a fresh one, and nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
-            for chunk in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            for chunk in Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")(
+                jobs
+            ):
                 results += chunk
                 done = len(results)
                 progress(done / len(chosen), f"checkpoint {done:,} of {len(chosen):,}")
@@ -304,6 +317,7 @@ def steps_around_plateau(series: AnySeries) -> list[int]:
     return kept
 
 
+@default_state()
 def _in_worker(
     series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
 ) -> list[tuple[int, T]]:

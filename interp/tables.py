@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from interp.errors import ArgumentError, RunError
+from interp.errors import ArgumentError, RunError, short
 from interp.files import write_text
 
 Kind = Literal["integer", "number", "text", "boolean"]
@@ -28,6 +28,9 @@ _KINDS: dict[Kind, str] = {
     "boolean": "True or False",
 }
 _TEXT = pd.Series(["text"]).dtype  # what pandas of this version gives text: str, or object before 3
+
+
+_FORMULA = tuple("=+-@\t\r")  # what a formula begins with
 
 
 class _DamageError(ValueError):
@@ -77,7 +80,7 @@ class Column:
                 entries.append(self._entry(field))
             except (ValueError, KeyError, OverflowError):
                 raise _DamageError(
-                    f"line {line}, column {self.name!r} holds {_short(field)}, not {_KINDS[self.kind]}"
+                    f"line {line}, column {self.name!r} holds {short(field)}, not {_KINDS[self.kind]}"
                 ) from None
         series: pd.Series[Any] = pd.Series(entries, dtype=self._dtype())
         return series
@@ -242,11 +245,11 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     header, *rows = rows
     if lacking := [name for name in needed if name not in header]:
         raise _DamageError(
-            f"it has the columns {_short(', '.join(header), 80)}, without {', '.join(lacking)}"
+            f"it has the columns {short(', '.join(header), 80)}, without {', '.join(lacking)}"
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise _DamageError(f"it has the column {_short(twice[0])} twice")
+        raise _DamageError(f"it has the column {short(twice[0])} twice")
     if not rows:
         raise _DamageError("it has no row below its columns")
     for row, line in zip(rows, lines[1:], strict=True):
@@ -255,5 +258,13 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     return header, rows, lines[1:]
 
 
-def _short(text: str, most: int = 40) -> str:
-    return repr(text if len(text) <= most else text[: most - 1] + "…")
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to be written for people: a text that a spreadsheet would compute gets an apostrophe.
+
+    Tables that are read back are written as they are.
+    """
+    texts = table.select_dtypes(["object", _TEXT])
+    if not any(isinstance(v, str) and v[:1] in _FORMULA for name in texts for v in texts[name]):
+        return table
+    safe = texts.map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in _FORMULA else v)
+    return table.assign(**{str(name): safe[name] for name in safe})

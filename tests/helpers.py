@@ -2,13 +2,16 @@
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from interp.cli import main
+from interp.stages import measures
 
 
 class Recorder:
@@ -53,3 +56,12 @@ def run_cli(*arguments: object) -> int:
 def read_back(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables after a way through CSV."""
     return {n: pd.read_csv(io.StringIO(t.to_csv(index=False))) for n, t in tables.items()}
+
+
+@contextmanager
+def few_pairs(n: int = 16) -> Iterator[None]:
+    """While this lasts, the stage of interventions swaps so many pairs of people, not 96."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("swaps", "recall_edges"):
+            patched.setattr(measures, name, partial(getattr(measures, name), n=n))
+        yield

@@ -1,11 +1,16 @@
 """The command line: what it prints, and that bad input ends with one message."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from interp.report import comparison
 from interp.run import Run
 from tests.helpers import run_cli
 
@@ -27,18 +32,21 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         ),
         (["train", "smoke", "--out", "x", "--model.n-ctx", "20"], "Set model.n_ctx to"),
         (["train", "smoke", "--out", "x", "--training.device", "abacus"], "cannot be used here"),
-        (["phases", "nowhere"], "There is no folder nowhere"),
+        (["phases", "nowhere"], "nowhere. Train"),
         (["report"], "at least one run"),
-        (["report", "nowhere", "elsewhere"], "There is no folder nowhere"),
-        (["people", "nowhere"], "There is no folder nowhere"),
-        (["locate", "nowhere", "Ann", "major"], "There is no folder nowhere"),
+        (["report", "nowhere", "elsewhere"], "nowhere. Train"),
+        (["people", "nowhere"], "nowhere. Train"),
+        (["locate", "nowhere", "Ann", "major"], "nowhere. Train"),
         (["locate", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
         (["batch", "power_lw", "--out", "x"], "Did you mean 'power_law'?"),
         (["batch", "--out", "x"], "Give names of studies"),
         (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
         (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
         (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
-        (["batch", "power_law", "--out", "x", "--workers", "0"], "at least one process"),
+        (
+            ["batch", "power_law", "--out", "x", "--workers", "0"],
+            "workers: Input should be greater",
+        ),
         (["batch", "power_law", "--out", "x", "--address", "auto"], "belongs to kind='ray'"),
         (["studies", "nowhere"], "There is no folder nowhere"),
     ],
@@ -160,8 +168,10 @@ def test_summary_of_several_runs(
 
 
 def test_report_of_one_run_and_of_several(
-    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("interp.report.comparison.SECTIONS", comparison.SECTIONS[:2])
     assert run_cli("report", run_copy) == 0
     assert (run_copy / "report.html").exists()
     assert run_cli("report", run_copy, "--out", tmp_path / "elsewhere.html") == 0
@@ -277,3 +287,41 @@ def test_commands_of_before_say_their_new_name(
 ) -> None:
     assert run_cli(before, "runs/tiny", 0, "major") == 2
     assert f"now `interp {now}`" in " ".join(capsys.readouterr().err.split())
+
+
+def _on_its_own(words: str, **streams: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "interp", *words.split()]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(command, text=True, check=False, **streams)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_standard_output_on_a_full_disk(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = _on_its_own(words, stdout=full)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Standard output cannot be written: No space")
+    assert len(ended.stderr) < 300
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_a_reader_that_goes_away(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = _on_its_own(words, stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_a_terminal_of_ascii_only() -> None:
+    ended = _on_its_own("phases ./ü", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 2
+    assert r"There is no folder \xfc" in ended.stderr
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("phases", "a\x1b[31m[bold]\u202eb\x07") == 2
+    said = capsys.readouterr().err
+    assert "a\\x1b[31m[bold]\\u202eb\\x07" in said
+    assert "\x1b" not in said

@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import nbformat
-import papermill
 import pytest
+from jupyter_client import KernelManager
+from nbclient import NotebookClient
 from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -56,28 +60,32 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def execute(
-    path: Path, preset: str, runs: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[NotebookNode]:
-    """Executes a notebook; papermill raises the error of a cell that fails. Returns all outputs."""
-    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    done = papermill.execute_notebook(
-        path,
-        out / path.name,
-        {"PRESET": preset, "RUNS": str(runs)},
-        cwd=FOLDER,
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    return [o for cell in done.cells if cell.cell_type == "code" for o in cell.outputs]
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """One kernel for all of them: to import the package costs more than a notebook does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+        patched.setenv("TQDM_DISABLE", "1")
+        started = KernelManager(kernel_name="python3")
+        started.start_kernel(cwd=FOLDER)
+    yield started
+    started.shutdown_kernel(now=True)
+
+
+def execute(path: Path, preset: str, runs: Path, kernel: KernelManager) -> list[NotebookNode]:
+    """Executes a notebook; the error of a cell that fails is raised. Returns all outputs."""
+    given = {"PRESET": preset, "RUNS": str(runs)}
+    notebook = parameterize_notebook(load_notebook_node(str(path)), given)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    client = NotebookClient(notebook, km=kernel)
+    client.execute()
+    client.kc.stop_channels()
+    return [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
 
 
 @every_notebook
-def test_it_runs_from_start_to_end(
-    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = execute(path, "smoke", runs, tmp_path, monkeypatch)
+def test_it_runs_from_start_to_end(path: Path, runs: Path, kernel: KernelManager) -> None:
+    found = execute(path, "smoke", runs, kernel)
     assert any("preset smoke" in shown(output) for output in found), "parameters are heeded"
     assert not [output.text for output in found if output.get("name") == "stderr"], "no warnings"
     committed = outputs(path)
@@ -87,11 +95,8 @@ def test_it_runs_from_start_to_end(
 
 @pytest.mark.slow
 @every_notebook
-def test_it_runs_at_tiny(
-    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    found = execute(path, "tiny", runs, tmp_path, monkeypatch)
+def test_it_runs_at_tiny(path: Path, runs: Path, kernel: KernelManager) -> None:
+    found = execute(path, "tiny", runs, kernel)
     assert any("preset tiny" in shown(output) for output in found)
     assert not [output.text for output in found if output.get("name") == "stderr"]
 

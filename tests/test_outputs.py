@@ -79,7 +79,7 @@ def test_no_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run_cli("summary", "--csv", tmp_path / "keep.csv") == 2
     assert "No run is given" in capsys.readouterr().err
     assert contents(tmp_path) == {"keep.csv": b""}
-    with pytest.raises(ValueError, match="No run is given"):
+    with pytest.raises(RunError, match="No run is given"):
         summary_table([])
 
 

@@ -40,8 +40,8 @@ from interp.progress import (
 from interp.run import Run, checkpoint_path
 from interp.stages import MEMORY_STAGES, STAGES, reproduce, run_stages
 from interp.studies import patching, run_grid
-from tests.conftest import MainJob
-from tests.helpers import Recorder
+from tests.fixtures import MainJob
+from tests.helpers import Recorder, few_pairs
 
 
 class Clock:
@@ -365,8 +365,9 @@ def test_the_patching_study_reports_references_and_patched_runs(
 
 
 def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
-    finished: Run, main_job: MainJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    finished: Run, main_job: MainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     main_job.told.require_whole()
     assert len(np.unique(main_job.told.shares)) > 40
     assert len(main_job.titles) == len(STAGES) + 2
@@ -379,6 +380,7 @@ def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
     assert again.shares == sorted(again.shares)
     assert again.shares[-1] == pytest.approx(1)
 
+    monkeypatch.setattr("interp.stages.job.write_report", lambda run, progress: None)
     reproduce(run.config, run.path, progress=False)
     assert capfd.readouterr() == ("", ""), "nothing is printed"
 
@@ -388,7 +390,8 @@ def test_the_memory_stages_report(short_run: Run, tmp_path: Path) -> None:
     for step in (4, 8):
         checkpoint_path(run.path, step).unlink()
     told = Recorder()
-    run_stages(run, MEMORY_STAGES, progress=told)
+    with few_pairs():
+        run_stages(run, MEMORY_STAGES, progress=told)
     told.require_whole()
 
 
@@ -413,3 +416,14 @@ def test_a_notebook_is_drawn_in_and_a_mere_import_is_none(
     if kernel:
         assert '<progress value="0.5"></progress> 50% [at] 0.5<br>' in shown[-2]["text/html"]
         assert shown[-1] == {"text/plain": ""}, "it is emptied at the end"
+
+
+def test_a_stream_that_says_it_is_a_terminal_and_has_no_size() -> None:
+    class Shell(io.StringIO):  # as the one of IDLE
+        def isatty(self) -> bool:
+            return True
+
+    stream = Shell()
+    with screen(stream) as (draw, _):
+        draw([(0.5, "half")])
+    assert "50%" in stream.getvalue()

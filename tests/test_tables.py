@@ -22,8 +22,8 @@ from interp.run.tables import (
 from interp.stages import order_of_emergence, summary
 from interp.studies.found import read_tables
 from interp.studies.patching import comparison, write_study
-from interp.tables import Column, Table, read_undeclared
-from tests.conftest import MainJob
+from interp.tables import Column, Table, for_spreadsheets, read_undeclared
+from tests.fixtures import MainJob
 
 SMALL = Table(
     "small",
@@ -324,3 +324,10 @@ def test_a_row_that_stands_there_twice(tmp_path: Path) -> None:
     path.write_text("step,value\n0,1.0\n1,1.0\n0,1.0\n", encoding="utf-8")
     with pytest.raises(RunError, match="line 4 is line 2 again"):
         table.read(path)
+
+
+def test_a_text_that_a_spreadsheet_would_compute_is_marked_as_text() -> None:
+    table = pd.DataFrame({"run": ["=1+1", "a"], "many": [[1], [2]], "loss": [-1.0, 2.0]})
+    safe = for_spreadsheets(table)
+    assert safe.to_dict("list") == table.assign(run=["'=1+1", "a"]).to_dict("list")
+    assert for_spreadsheets(table[["loss"]]).equals(table[["loss"]])

@@ -7,17 +7,17 @@ many pairs are new, and that fine-tuning begins with a fresh optimizer (`trainin
 
 from pydantic import Field
 
-from interp.config import RunConfig, Settings
+from interp.config import MAX_SEED, RunConfig, Settings
 
 
 class MemoryModelConfig(Settings):
     """One hidden layer between keys and values."""
 
-    d_model: int = Field(default=64, ge=2)
+    d_model: int = Field(default=64, ge=2, le=10**5)
     """Width of keys and values."""
-    n_hidden: int = Field(default=256, ge=1)
+    n_hidden: int = Field(default=256, ge=1, le=10**6)
     """Hidden ReLU units, each with a key of its own (input weights) and a value (output weights)."""
-    n_values: int = Field(default=30, ge=2)
+    n_values: int = Field(default=30, ge=2, le=10**6)
     """Different values; each key has one of them, uniformly drawn."""
     biases: bool = True
     """Whether the hidden units and the output have biases."""
@@ -26,7 +26,7 @@ class MemoryModelConfig(Settings):
 class MemoryOptimizerConfig(Settings):
     """AdamW, in pre-training and in fine-tuning."""
 
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=10**7)
     """Pairs per step, drawn with replacement."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's β1."""
@@ -39,9 +39,9 @@ class MemoryOptimizerConfig(Settings):
 class PretrainingConfig(Settings):
     """The first phase: learning the old pairs."""
 
-    n_pairs: int = Field(default=8192, ge=1)
+    n_pairs: int = Field(default=8192, ge=1, le=10**8)
     """Old pairs."""
-    n_steps: int = Field(default=16_000, ge=1)
+    n_steps: int = Field(default=16_000, ge=1, le=10**9)
     """Optimizer steps."""
     learning_rate: float = Field(default=0.03, gt=0)
     """Learning rate at the first step; it falls to 0 as a cosine, without warm-up."""
@@ -56,9 +56,9 @@ class PretrainingConfig(Settings):
 class MemoryFinetuningConfig(Settings):
     """The second phase: learning new pairs, from the weights of the first."""
 
-    n_new: int = Field(default=1024, ge=1)
+    n_new: int = Field(default=1024, ge=1, le=10**8)
     """New pairs, with the same values."""
-    n_steps: int = Field(default=4000, ge=1)
+    n_steps: int = Field(default=4000, ge=1, le=10**9)
     """Optimizer steps."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate, constant."""
@@ -80,7 +80,7 @@ class MemoryFinetuningConfig(Settings):
 class AssociativeMemoryConfig(RunConfig):
     """One run: pre-training on old pairs, then fine-tuning on new ones."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of pairs, initial weights and samples."""
     model: MemoryModelConfig = MemoryModelConfig()
     """One hidden layer between keys and values."""

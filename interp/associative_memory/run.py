@@ -20,7 +20,8 @@ from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory
 from interp.associative_memory.pairs import Pairs
 from interp.errors import CheckpointError, ConfigError, RunError
-from interp.files import Layout, read_tensors
+from interp.files import Layout, absolute, read_tensors
+from interp.torch_state import default_state
 
 PHASES = ("pretraining", "finetuning")
 COLUMNS = ("phase", "step", "split", "metric", "value")
@@ -36,7 +37,8 @@ class AssociativeMemoryRun:
     """A run's settings, measurements and weights in the folder `path`."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.given = Path(path)
+        self.path = absolute(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.finished_path = self.path / "finished.json"
@@ -51,7 +53,7 @@ class AssociativeMemoryRun:
         run = cls(path)
         if not run.config_path.is_file():
             raise RunError(
-                f"{run.path} holds no run (config.yaml is missing). Give the folder that an "
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that an "
                 "associative memory was trained into."
             )
         _ = run.config
@@ -95,10 +97,12 @@ class AssociativeMemoryRun:
             ) from error
 
     @cached_property
+    @default_state()
     def pairs(self) -> Pairs:
         """The old and new pairs."""
         return Pairs.draw(self.config)
 
+    @default_state()
     def model(
         self, phase: Literal["pretraining", "finetuning"] = "finetuning"
     ) -> AssociativeMemory:
@@ -119,6 +123,7 @@ class AssociativeMemoryRun:
         model.load_state_dict(tensors)
         return model.eval()
 
+    @default_state()
     def movement(self) -> pd.DataFrame:
         """How far fine-tuning moved each hidden unit's key and value.
 

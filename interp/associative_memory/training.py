@@ -20,6 +20,7 @@ from interp.associative_memory.run import LAYOUT, AssociativeMemoryRun
 from interp.config import differences
 from interp.errors import DivergedError, RunError
 from interp.files import (
+    absolute,
     folder_lock,
     place_to_write,
     refuse_foreign,
@@ -30,8 +31,10 @@ from interp.files import (
 )
 from interp.progress import Progress, parts, showing
 from interp.threads import using_threads
+from interp.torch_state import default_state
 
 
+@default_state()
 def train(
     config: AssociativeMemoryConfig,
     out: Path | str,
@@ -54,7 +57,7 @@ def train(
         DivergedError: the loss became NaN or infinite.
         StorageError: a file could not be written.
     """
-    out = place_to_write(out)
+    out = absolute(place_to_write(out))
     run = AssociativeMemoryRun(out)
     _look(config, run, resume)
     if run.finished:
@@ -89,6 +92,7 @@ def changed_settings(config: AssociativeMemoryConfig, folder: Path) -> list[str]
     return differences(config, AssociativeMemoryRun.load(folder).config)
 
 
+@default_state()
 def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], float]:
     """Accuracy (share) and loss (nats) on all old and on all new pairs, by (split, metric)."""
     measured = {}

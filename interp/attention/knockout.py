@@ -22,14 +22,16 @@ from interp.biographies.positions import drawn
 from interp.errors import require_known
 from interp.interventions import cut_edges
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import evaluating
+from interp.model import measuring
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
+from interp.torch_state import default_state
 
 EDGES = ("attribute_to_name", "attribute_to_any_name", "name_to_name", "control")
 """The edges that can be cut, by name (see `edge_mask`)."""
 
 
+@default_state()
 def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch query key"]:
     """The edges of a kind, one of `EDGES`, as a mask; `seed` is of the control's draw.
 
@@ -68,6 +70,7 @@ def edge_mask(spans: Spans, edge: str, seed: int = 0) -> Bool[Tensor, "batch que
     return mask
 
 
+@default_state()
 def knockout_costs(
     model: TransformerLensModel,
     texts: AnyTexts,
@@ -85,6 +88,7 @@ def knockout_costs(
     return _costs(model, texts, _masks(texts, edges, seed), batch_size)
 
 
+@default_state()
 def knockout(
     series: AnySeries,
     steps: Sequence[int] | None = None,
@@ -134,7 +138,7 @@ def _costs(
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     n = n_values(texts)
     parts: Iterable[AnyTexts] = texts.split(batch_size)
-    with evaluating(model):
+    with measuring(model):
         for number, part in enumerate(parts):
             part = part.to(device)
             where = ValuePositions.of(part)

@@ -39,11 +39,12 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_of
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, require_frame
 from interp.knowledge import Split
-from interp.model import at_least_single, evaluating, read_patterns
+from interp.model import at_least_single, measuring, read_patterns
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, table_over_steps, texts_of
+from interp.torch_state import default_state
 
 NAME_METRICS = ("name_to_name", "name_to_first_token", "name_sharpness")
 """Scores of the last name token: to the other tokens of the same name, to position 0, sharpness."""
@@ -122,11 +123,22 @@ def sharpness(
         >>> sharpness(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([2, 2])).tolist()
         [0.0, 1.0]
     """
+    if (n < 2).any():
+        raise ArgumentError(
+            f"n={int(n.min())}: attention is sharp or not where there are at least 2 tokens to attend to."
+        )
+    return _sharpness(pattern, n)
+
+
+def _sharpness(
+    pattern: Float[Tensor, "*more key"], n: Int[Tensor, "*more"]
+) -> Float[Tensor, "*more"]:
     pattern = at_least_single(pattern)
     entropy: Tensor = torch.special.entr(pattern).sum(-1)
     return 1 - entropy / n.to(pattern.dtype).log()
 
 
+@default_state()
 def attention_scores(
     model: TransformerLensModel, texts: AnyTexts | Iterable[tuple[Tensor, Spans]]
 ) -> pd.DataFrame:
@@ -146,9 +158,15 @@ def attention_scores(
     """
     if isinstance(texts, Texts | Batch):
         texts = [(texts.tokens, spans_of(texts))]
+    if not isinstance(texts, Iterable) or isinstance(texts, Tensor):
+        raise ArgumentError(
+            f"texts are {type(texts).__name__}; give interp.Texts(tokens, spans), a batch of biographies, or "
+            "several (tokens, spans)."
+        )
     return _scores_of(model, (_Occurrences.of(*batch) for batch in texts))
 
 
+@default_state()
 def attention_to_names(
     series: AnySeries,
     steps: Sequence[int] | None = None,
@@ -184,6 +202,7 @@ def averaged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_without(table: pd.DataFrame, dropped: list[str]) -> pd.DataFrame:
+    require_frame(table, "attention scores")
     missing = [column for column in (*dropped, "value", "chance") if column not in table]
     if missing:
         raise ArgumentError(
@@ -270,7 +289,7 @@ class _Occurrences:
             read = pattern[row, :, position].double()  # [read head key]
             sums.append(torch.bmm(read, keys).sum(0))
             n = (position + 1)[:, None].expand(read.shape[:2])
-            sums.append(sharpness(read, n).sum(0)[:, None])
+            sums.append(_sharpness(read, n).sum(0)[:, None])
         here = pattern.diagonal(dim1=-2, dim2=-1)
         before = pattern.diagonal(offset=-1, dim1=-2, dim2=-1)
         at_start = pattern[..., 0]
@@ -291,7 +310,7 @@ def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -
     counts = torch.zeros(n_metrics, dtype=torch.float64)
     chances = torch.zeros(n_metrics, dtype=torch.float64)
     n_batches = 0
-    with evaluating(model):
+    with measuring(model):
         for batch in (batch.to(device) for batch in batches):
 
             def add(layer: int, pattern: Tensor, batch: _Occurrences = batch) -> None:

@@ -1,9 +1,11 @@
 """What the heads are for, by a stated rule."""
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, require_frame
 
 ROLES: dict[str, tuple[str, ...]] = {
     "name grouping": ("name_to_name",),
@@ -52,7 +54,8 @@ def head_roles(scores: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFra
         >>> head_roles(table)["role"].tolist()
         ['positional']
     """
-    if not 0 < threshold <= 1:
+    require_frame(scores, "attention scores")
+    if not isinstance(threshold, Real) or not 0 < threshold <= 1:
         raise ArgumentError(
             f"threshold={threshold} is not above 0 and at most 1; it is a share of what can be above "
             "chance."

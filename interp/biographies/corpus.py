@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from itertools import chain
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -30,9 +30,16 @@ from interp.biographies.sampling import (
     sampler,
 )
 from interp.biographies.templates import N_TEMPLATES, templates
-from interp.biographies.tokenizer import PUNCTUATION, build_tokenizer, encode_words, words
+from interp.biographies.tokenizer import (
+    PUNCTUATION,
+    build_tokenizer,
+    encode_words,
+    set_words,
+    words,
+)
 from interp.config import Config
-from interp.errors import ConfigError
+from interp.errors import ArgumentError, ConfigError, require_known, whole_number
+from interp.torch_state import default_state
 
 _TRAINING_STREAM, _MEASURING_STREAM = 1, 2
 _N_ATTRIBUTES = len(ATTRIBUTES)
@@ -103,7 +110,11 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def __getitem__(self, rows: slice) -> "Batch":
-        """Some of the biographies, cut to the longest of them."""
+        """Some of the biographies, at least one, cut to the longest of them."""
+        if not isinstance(rows, slice) or not len(self.tokens[rows]):
+            raise ArgumentError(
+                f"{rows!r} names none of {len(self)} biographies; give a slice, as in batch[0:8]."
+            )
         width = int((self.kind[rows] != TokenKind.PADDING).sum(dim=1).max())
         per_token = ("tokens", "kind", "attribute", "sentence", "part")
         return Batch(
@@ -117,6 +128,7 @@ class Batch:
 
     def split(self, size: int) -> Iterable["Batch"]:
         """The biographies in batches of at most `size`."""
+        size = whole_number(size, "batch_size", 1)
         return (self[start : start + size] for start in range(0, len(self), size))
 
 
@@ -147,7 +159,7 @@ class Corpus:
     ) -> None:
         self.population = population
         self.tokenizer = tokenizer
-        self.seed = seed
+        self.seed = whole_number(seed, "seed", 0)
         self.sampler: Sampler = sampler or Uniform(population.config.n_individuals)
         self.finetuned: Individuals = np.arange(0) if finetuned is None else finetuned
         self._fill_pool()
@@ -178,22 +190,24 @@ class Corpus:
         """Lays out the flat pool: every template text, name part and value, token by token."""
         texts: list[list[int]] = [[self.tokenizer.bos_token_id]]
         kinds: list[list[int]] = [[TokenKind.SPECIAL]]
-        for group in templates().values():
-            for template in group:
-                places: list[tuple[list[int], list[int]]] = [([], [])]
-                for kind, text in template.parts:
-                    if kind in ("name", "value"):
-                        places.append(([], []))
-                        continue
-                    for word in words(text):
-                        ids = encode_words(self.tokenizer, [word])[0]
-                        places[-1][0].extend(ids)
-                        of_kind = TokenKind.TYPE if kind == "type" else TokenKind.TEXT
-                        if word in PUNCTUATION:
-                            of_kind = TokenKind.PUNCTUATION
-                        places[-1][1].extend([of_kind] * len(ids))
-                texts += [ids for ids, _ in places]
-                kinds += [of_kind for _, of_kind in places]
+        all_templates = [template for group in templates().values() for template in group]
+        known = set_words(text for template in all_templates for _, text in template.parts)
+        ids_of = dict(zip(known, encode_words(self.tokenizer, known), strict=True))
+        for template in all_templates:
+            places: list[tuple[list[int], list[int]]] = [([], [])]
+            for kind, text in template.parts:
+                if kind in ("name", "value"):
+                    places.append(([], []))
+                    continue
+                for word in words(text):
+                    ids = ids_of[word]
+                    places[-1][0].extend(ids)
+                    of_kind = TokenKind.TYPE if kind == "type" else TokenKind.TEXT
+                    if word in PUNCTUATION:
+                        of_kind = TokenKind.PUNCTUATION
+                    places[-1][1].extend([of_kind] * len(ids))
+            texts += [ids for ids, _ in places]
+            kinds += [of_kind for _, of_kind in places]
         config = self.population.config
         pools = [*name_pools(config), *value_pools(config).values()]
         encoded = [encode_words(self.tokenizer, pool) for pool in pools]
@@ -225,15 +239,18 @@ class Corpus:
 
     def value_tokens(self, attribute: str) -> list[list[int]]:
         """The token ids of every value of an attribute, in the order of its pool."""
+        require_known([attribute], ATTRIBUTES, "attribute")
         slices = self._pool_slices[len(NAME_PARTS) + ATTRIBUTES.index(attribute)]
         return [self._tokens[start : start + length].tolist() for start, length in slices]
 
     def batch(self, step: int, size: int) -> Batch:
         """The `size` biographies of a training step: a pure function of the corpus and `step`."""
+        step, size = whole_number(step, "step", 0), whole_number(size, "size", 1)
         generator = np.random.default_rng([_TRAINING_STREAM, self.seed, step])
         individuals = self.sampler.draw(generator, step, size)
         return self._draw(generator, individuals, "train")
 
+    @default_state()
     def biographies(
         self,
         individuals: Integer[np.ndarray, " batch"] | slice,
@@ -243,11 +260,16 @@ class Corpus:
         """One biography of each given individual, for measuring.
 
         Args:
-            individuals: Who, as indices or a slice of the population.
+            individuals: Who, at least one, as indices or a slice of the population.
             wordings: Sentences from the training templates, or from those never seen with them.
-            draw: Another number gives other sentences in another order.
+            draw: Another number, from 0, gives other sentences in another order.
+
+        Raises:
+            ArgumentError: nobody, somebody who does not exist, or other wordings or draws than these.
         """
-        chosen = np.arange(len(self.population))[individuals]
+        chosen = self.population.chosen(individuals)
+        require_known([wordings], get_args(Wordings), "kind of wordings")
+        draw = whole_number(draw, "draw", 0)
         generator = np.random.default_rng([_MEASURING_STREAM, self.seed, draw])
         return self._draw(generator, chosen, wordings)
 
@@ -264,7 +286,7 @@ class Corpus:
         pool = people.train_wordings if which == "train" else people.evaluation_wordings
         choice = generator.integers(0, pool.shape[-1], size=(size, _N_ATTRIBUTES))
         wordings = np.take_along_axis(pool[individuals], choice[..., None], axis=2)[..., 0]
-        return self.assemble(individuals, order, wordings)
+        return self._assembled(individuals, order, wordings)
 
     def assemble(
         self,
@@ -278,7 +300,30 @@ class Corpus:
             individuals: Who each biography is about.
             order: Which attribute each sentence tells, a permutation in every row.
             wordings: Which template each attribute is told in.
+
+        Raises:
+            ArgumentError: nobody, people or templates that do not exist, or no permutations.
         """
+        people = self.population.chosen(individuals)
+        shape = (len(people), _N_ATTRIBUTES)
+        if order.shape != shape or (np.sort(order, axis=1) != np.arange(_N_ATTRIBUTES)).any():
+            raise ArgumentError(
+                f"order has the shape {order.shape}; give for each of {len(people)} biographies the numbers "
+                f"0 to {_N_ATTRIBUTES - 1} in some order."
+            )
+        if wordings.shape != shape or ((wordings < 0) | (wordings >= N_TEMPLATES)).any():
+            raise ArgumentError(
+                f"wordings has the shape {wordings.shape}; give for each of {len(people)} biographies and "
+                f"{_N_ATTRIBUTES} attributes a template from 0 to {N_TEMPLATES - 1}."
+            )
+        return self._assembled(people, order, wordings)
+
+    def _assembled(
+        self,
+        individuals: Integer[np.ndarray, " batch"],
+        order: Integer[np.ndarray, "batch sentence"],
+        wordings: Integer[np.ndarray, "batch attribute"],
+    ) -> Batch:
         size = len(individuals)
         rows = np.arange(size)[:, None]
         slices = np.empty((size, _N_ATTRIBUTES, _N_SLICES, 2), dtype=np.int64)
@@ -338,7 +383,7 @@ class Corpus:
             ),
             templates=torch.from_numpy(wordings.astype(np.int64)),
             name_start=by_attribute(columns, _FIRST_NAME),
-            name_length=torch.as_tensor(name_length),
+            name_length=torch.as_tensor(name_length, device="cpu"),
             value_start=by_attribute(columns, _VALUE),
             value_length=by_attribute(lengths, _VALUE),
         )

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Integer, UInt8
 from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
 from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, templates
 from interp.config import PopulationConfig
-from interp.errors import ConfigError, RunError
+from interp.errors import ArgumentError, RunError, whole_number
 
 _POPULATION_STREAM = 0x706F70  # keeps this random stream apart from those of batches
 _N_LISTED = 8  # people that an error names
@@ -45,7 +45,7 @@ class Population:
 
         Values are independent and uniform, so that nothing but the person tells a value.
         """
-        generator = np.random.default_rng([_POPULATION_STREAM, seed])
+        generator = np.random.default_rng([_POPULATION_STREAM, whole_number(seed, "seed", 0)])
         n = config.n_individuals + config.n_held_out
         pools = name_pools(config)
         sizes = tuple(len(pool) for pool in pools)
@@ -86,7 +86,8 @@ class Population:
         return self.wordings[..., N_TRAIN_TEMPLATES:]
 
     def name(self, individual: int) -> str:
-        """A person's full name."""
+        """A person's full name; errors as `individual`."""
+        individual = self.individual(individual)
         pools = name_pools(self.config)
         return " ".join(pool[i] for pool, i in zip(pools, self.names[individual], strict=True))
 
@@ -98,7 +99,8 @@ class Population:
         return [" ".join(name) for name in zip(*parts, strict=True)]
 
     def facts(self, individual: int) -> dict[str, str]:
-        """A person's six attribute values."""
+        """A person's six attribute values; errors as `individual`."""
+        individual = self.individual(individual)
         pools = value_pools(self.config)
         return {a: pools[a][i] for a, i in zip(ATTRIBUTES, self.values[individual], strict=True)}
 
@@ -106,21 +108,45 @@ class Population:
         """The individual that is meant: by index (also as text, "12"), or by name (see `find`).
 
         Raises:
-            ConfigError: there is no such index, or this is neither an index nor a name.
+            ArgumentError: there is no such index, or this is neither an index nor a name.
             RunError: nobody has that name, or several people have.
         """
         if isinstance(person, str) and not (person.isdecimal() and len(person) <= 12):
             return self.find(person)
         try:
+            if isinstance(person, bool):
+                raise TypeError
             index = int(person) if isinstance(person, str) else operator.index(person)
         except TypeError as error:
-            raise ConfigError(f"person={person!r}: give an index or a name.") from error
+            raise ArgumentError(f"person={person!r}: give an index or a name.") from error
         if not 0 <= index < len(self):
-            raise ConfigError(
+            raise ArgumentError(
                 f"There is no individual {index}; this population has individuals 0 to "
                 f"{len(self) - 1} (from {self.config.n_individuals} on, held out)."
             )
         return index
+
+    def chosen(
+        self, individuals: Integer[np.ndarray, " chosen"] | slice
+    ) -> Integer[np.ndarray, " chosen"]:
+        """Some people by their numbers, at least one; negative indices count from the end.
+
+        Raises:
+            ArgumentError: nobody, somebody who does not exist, or neither indices nor a slice.
+        """
+        given = f"individuals={str(individuals)[:80]}"
+        try:
+            found: Integer[np.ndarray, " chosen"] = np.arange(len(self))[individuals]
+        except (IndexError, TypeError) as error:
+            raise ArgumentError(
+                f"{given}: give indices from 0 to {len(self) - 1} in an array, or a slice."
+            ) from error
+        if found.ndim != 1 or not len(found):
+            raise ArgumentError(
+                f"{given} names nobody of {len(self)} people, or is no list; give indices in an array, or a "
+                "slice, of at least one person."
+            )
+        return found
 
     def find(self, name: str) -> int:
         """The individual with this name.
@@ -130,7 +156,10 @@ class Population:
 
         Raises:
             RunError: nobody has that name, or several people have; the message names them.
+            ArgumentError: it is no text.
         """
+        if not isinstance(name, str):
+            raise ArgumentError(f"name={name!r}: give a name as text; `name` has that of an index.")
         everybody = self.full_names
         wanted = name.casefold().split()
         text = " ".join(wanted)

@@ -17,6 +17,7 @@ from torch import Tensor
 from interp.biographies.corpus import TokenKind
 from interp.biographies.spans import Spans
 from interp.errors import ArgumentError, listed, suggest
+from interp.torch_state import default_state
 
 PositionMask = Bool[Tensor, "text position"]
 
@@ -97,6 +98,7 @@ is the last) and other words ("text"). Values told before. The position that is 
 it; without one, all positions that predict a token of a value, and the first tokens of values."""
 
 
+@default_state()
 def position_masks(
     spans: Spans, names: str | Sequence[str], read: Int64[Tensor, " text"] | None = None
 ) -> dict[str, PositionMask]:
@@ -128,6 +130,7 @@ def position_masks(
     return {name: POSITIONS[name](view) for name in asked}
 
 
+@default_state()
 def control_mask(
     spans: Spans, like: PositionMask, read: Int64[Tensor, " text"] | None = None, seed: int = 0
 ) -> PositionMask:
@@ -142,6 +145,11 @@ def control_mask(
         read: As in `position_masks`.
         seed: Of the draw.
     """
+    if like.shape != spans.kind.shape:
+        raise ArgumentError(
+            f"The mask has the shape {tuple(like.shape)}, but the spans describe {tuple(spans.kind.shape)}; "
+            "both are [text, position]."
+        )
     view = _View(spans, read)
     possible = view.kind(TokenKind.TEXT, TokenKind.PUNCTUATION) & (view.own | view.earlier)
     return drawn(possible & ~view.predicting & ~like, like.sum(1), seed)

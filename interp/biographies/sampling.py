@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from interp.config import Config
+from interp.errors import ArgumentError, whole_number
 
 Individuals = Integer[np.ndarray, " individual"]
 Drawn = Integer[np.ndarray, " {size}"]
@@ -31,8 +32,8 @@ class Uniform:
     """Everyone from individual `start` on, `n` in all, is equally likely."""
 
     def __init__(self, n: int, start: int = 0) -> None:
-        self.n = n
-        self.start = start
+        self.n = whole_number(n, "n", 1)
+        self.start = whole_number(start, "start", 0)
 
     def draw(self, generator: np.random.Generator, step: int, size: int) -> Drawn:
         """See `Sampler.draw`."""
@@ -43,6 +44,11 @@ class Weighted:
     """Each individual is as likely as its weight says."""
 
     def __init__(self, weights: Float[np.ndarray, " individual"]) -> None:
+        if not len(weights) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ArgumentError(
+                f"The weights {weights[:8].tolist()} of {len(weights)} people make no probabilities; give "
+                "numbers from 0, not all of them 0, for at least one person."
+            )
         self.probabilities: Float[np.ndarray, " individual"] = weights / weights.sum()
         self._cumulative = np.cumsum(self.probabilities)
         self._cumulative[-1] = 1.0
@@ -95,7 +101,9 @@ class Stages:
 
     def __init__(self, steps: Sequence[int], samplers: Sequence[Sampler]) -> None:
         if not steps or steps[0] != 0 or len(steps) != len(samplers):
-            raise ValueError(f"{len(samplers)} stages beginning at steps {steps}; the first is 0")
+            raise ArgumentError(
+                f"{len(samplers)} stages beginning at steps {steps}; the first is 0"
+            )
         self.steps = list(steps)
         self.samplers = list(samplers)
 
@@ -115,6 +123,7 @@ class Stages:
 
 def group(n: int, n_groups: int, index: int) -> slice:
     """The individuals of one of `n_groups` groups of nearly equal size, in order."""
+    n_groups = whole_number(n_groups, "n_groups", 1)
     return slice(n * index // n_groups, n * (index + 1) // n_groups)
 
 
@@ -123,7 +132,7 @@ def sequential(n: int, n_groups: int, n_repeats: int, n_steps: int) -> Stages:
 
     Source: paper, Figs. S to X.
     """
-    turns = n_groups * n_repeats
+    turns = whole_number(n_groups, "n_groups", 1) * whole_number(n_repeats, "n_repeats", 1)
     stages = {}
     for turn in range(turns):  # with more turns than steps, the last that begins at a step counts
         of_turn = group(n, n_groups, turn % n_groups)

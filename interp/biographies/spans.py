@@ -14,7 +14,8 @@ from jaxtyping import Bool, Int8, Int64, UInt8
 from torch import Tensor
 
 from interp.biographies.corpus import Batch, TokenKind
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, whole_number
+from interp.torch_state import default_state
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -57,6 +58,7 @@ class Spans:
         return cls(batch.kind, batch.sentence)
 
     @classmethod
+    @default_state()
     def from_lists(
         cls,
         n_tokens: int,
@@ -244,6 +246,7 @@ class Texts:
 
     def split(self, size: int) -> Iterator["Texts"]:
         """The texts in batches of at most `size`."""
+        size = whole_number(size, "batch_size", 1)
         return (self[start : start + size] for start in range(0, len(self), size))
 
 

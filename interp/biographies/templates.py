@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import yaml
-
 from interp.biographies.lists import ATTRIBUTES
 from interp.errors import ConfigError
+from interp.plain_yaml import read_yaml
 
 N_TEMPLATES = 25
 """Wordings per attribute."""
@@ -87,5 +86,5 @@ class Template:
 def templates() -> dict[str, tuple[Template, ...]]:
     """The templates of every attribute, `N_TEMPLATES` each."""
     text = files("interp.biographies").joinpath("data", "templates.yaml").read_text("utf-8")
-    written = yaml.safe_load(text)
+    written = read_yaml(text)
     return {name: tuple(Template.parse(t) for t in written[name]) for name in ATTRIBUTES}

@@ -1,4 +1,4 @@
-"""Kinds of chart: curves over training, bars, heatmap, facets, scatter.
+"""Kinds of chart: curves over training, bars, contributions, timeline, heatmap, scatter; a stack of them.
 
     figure = curves(table, line="position", facet="layer", axis="cost (nats)", unit="nats",
                     phases=run.phases, seeds=True)
@@ -9,6 +9,7 @@ under the pointer, and its own height; `describe` adds the style, a title and a 
 """
 
 from interp.charts.bars import bars
+from interp.charts.contributions import contributions
 from interp.charts.curves import curves
 from interp.charts.facets import facets
 from interp.charts.heatmap import CROSSED, has_missing, heatmap, matrix
@@ -25,6 +26,7 @@ from interp.charts.looks import (
 )
 from interp.charts.panels import Line, Panel, draw
 from interp.charts.scatter import scatter
+from interp.charts.stack import Part, stack
 from interp.charts.style import (
     DASHES,
     INK,
@@ -37,6 +39,7 @@ from interp.charts.style import (
     title,
 )
 from interp.charts.tidy import at_step, chosen, rows
+from interp.charts.timeline import timeline
 
 __all__ = [
     "COLOURS",
@@ -54,10 +57,12 @@ __all__ = [
     "Line",
     "Look",
     "Panel",
+    "Part",
     "at_step",
     "bars",
     "caption",
     "chosen",
+    "contributions",
     "curves",
     "describe",
     "draw",
@@ -70,5 +75,7 @@ __all__ = [
     "plain",
     "rows",
     "scatter",
+    "stack",
+    "timeline",
     "title",
 ]

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from math import sqrt
+from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.phases import NAMES, Band, Phases, phase_bands
-
-__all__ = ["NAMES", "Band", "phase_bands", "shade_phases", "spread_steps"]
+from interp.phases import Phases, phase_bands
 
 _FILLS = {
     "statistics": "rgba(122,127,135,{alpha})",
@@ -77,16 +76,20 @@ def shade_phases(
     )  # fmt: skip
 
 
-def spread_steps(
-    figure: go.Figure, steps: Iterable[int], phases: Phases | None, *, margin: float = 0.02
-) -> None:
-    """Gives the x axes a square-root scale with true steps as ticks.
+def spread_steps(figure: go.Figure, steps: Iterable[int], phases: Phases | None = None) -> None:
+    """Gives the x axes a square-root scale with true steps as ticks; see `root_ticks`."""
+    figure.update_xaxes(**root_ticks(steps, phases))
+
+
+def root_ticks(
+    steps: Iterable[float | int], phases: Phases | None = None, *, margin: float = 0.02
+) -> dict[str, Any]:
+    """Plotly's settings of an axis with a square-root scale and true steps as ticks.
 
     The first phases take few steps and the last one many: on a linear axis the first could not be
     read, and a logarithm has no place for step 0. Data go in at `math.sqrt(step)`.
 
     Args:
-        figure: A figure whose x axes are square roots of steps.
         steps: The steps to mark; those too close to another one go without a tick.
         phases: Their ends are marked first, if they are known.
         margin: Space at both ends, as a share of the axis.
@@ -96,15 +99,22 @@ def spread_steps(
     width = (last - first) or 1.0
     known = () if phases is None else (phases.plateau_end, phases.statistics_end)
     ends = [end for end in known if end in every]
-    ticks: list[int] = []
+    ticks: list[float | int] = []
     # The second half of a square-root axis has the room: later steps choose first.
     for step in (every[0], every[-1], *ends, *reversed(every)):
         space = 0.1 if step in ends else 0.125
         if all(abs(sqrt(step) - sqrt(other)) >= space * width for other in ticks):
             ticks.append(step)
-    figure.update_xaxes(
-        tickvals=[sqrt(step) for step in sorted(ticks)],
-        ticktext=[f"{step:,}" for step in sorted(ticks)],
-        range=[first - margin * width, last + margin * width], tickangle=0,
-        tickfont_size=11,
-    )  # fmt: skip
+    return {
+        "tickvals": [sqrt(step) for step in sorted(ticks)],
+        "ticktext": [f"{step:,.0f}" for step in sorted(ticks)],
+        "range": [first - margin * width, last + margin * width],
+        "tickangle": 0,
+        "tickfont_size": 11,
+    }
+
+
+def round_steps(first: float | int, last: float | int) -> list[float | int]:
+    """The ends of a square-root axis, and steps of one digit and zeros all along it."""
+    between = [float(f"{last * (k / 16) ** 2:.1g}") for k in range(1, 16)]
+    return [first, *(step for step in between if first < step < last), last]

@@ -35,7 +35,7 @@ def curves(
     dashes: Mapping[Any, tuple[str, str]] | None = None,
     titles: Mapping[Any, str] | None = None,
     marks: bool = False,
-    n_columns: int = 1,
+    n_columns: int | None = None,
     heights: Sequence[float | int] | None = None,
     what: str = "curves",
 ) -> go.Figure:
@@ -66,7 +66,7 @@ def curves(
         dashes: By the value of `dash`: its name and plotly's dash.
         titles: By the value of `facet` or `column`; by default "layer 0", "all layers", or the word.
         marks: Whether every x has a mark, for curves of few points.
-        n_columns: Panels side by side, without `column`.
+        n_columns: Panels side by side; by default 1, or all of `column`, whose others follow below.
         heights: Of the rows of panels, in pixels.
         what: What the table holds, for errors.
 
@@ -92,6 +92,7 @@ def curves(
     known = None if by_value is None and titles is None else {**(by_value or {}), **(titles or {})}
     panels = []
     across = _order(found, column, known)
+    n_columns = min(n_columns or len(across), len(across)) if column else n_columns or 1
     for row in _order(found, facet, known):
         for col in across:
             own = having(having(found, facet, row), column, col)
@@ -111,12 +112,14 @@ def curves(
                     [one for one in levels if one.at(key)],
                 )
             )
+        if column is not None:
+            panels += [Panel("")] * (-len(across) % n_columns)
     figure = draw(
         panels,
         None if by_value is not None else axis_at(axis, (), unit),
         x=drawn["x"],  # type: ignore[arg-type]
         phases=phases,
-        n_columns=len(across) if column is not None else n_columns,
+        n_columns=n_columns,
         level=(level or "level").replace("_", " "),
         band=f"range of {over}s",
         heights=heights,

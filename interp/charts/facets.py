@@ -64,7 +64,6 @@ def facets(
     n_columns: int = 1,
     heights: Sequence[float | int] | None = None,
     widths: Sequence[float | int] | None = None,
-    row: float | int = _ROW,
     share_x: bool = True,
     share_y: bool = True,
     margin: int = 210,
@@ -77,9 +76,8 @@ def facets(
     Args:
         titles: One a panel, row by row; lines apart by `<br>`, "" for none.
         n_columns: Panels side by side.
-        heights: Of the rows, in pixels; by default `row` for each.
+        heights: Of the rows, in pixels.
         widths: Of the columns, against one another.
-        row: Height of a row in pixels.
         share_x: One x axis for all panels.
         share_y: One y axis for the panels of a row.
         margin: Pixels above and below the panels together.
@@ -90,7 +88,7 @@ def facets(
     n_rows = -(-len(titles) // n_columns)
     lines = max((title.count("<br>") + 1 if title else 0) for title in titles)
     space = gap + (size + 3) * lines
-    rows = list(heights or [row] * n_rows)
+    rows = list(heights or [_ROW] * n_rows)
     inner = sum(rows) + space * (n_rows - 1)
     figure = make_subplots(
         rows=n_rows, cols=n_columns, row_heights=rows, column_widths=widths,
@@ -107,6 +105,8 @@ def facets(
 
 def headroom(figure: go.Figure, row: int = 1, n_columns: int = 1, *, column: int = 0) -> None:
     """Room above the lines of a row of panels, in the first for the numbers of the phases.
+
+    Where lines go below zero, zero gets a line.
 
     Args:
         figure: Of panels with linear y axes.
@@ -128,4 +128,5 @@ def headroom(figure: go.Figure, row: int = 1, n_columns: int = 1, *, column: int
     low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
     space, above = (high - low) or 1.0, 0.16 if row == 1 else 0.06
     at: dict[str, Any] = {"row": row, "col": column or None}
-    figure.update_yaxes(range=[low - 0.04 * space if low < 0 else 0, high + above * space], **at)
+    ends = [low - 0.04 * space if low < 0 else 0, high + above * space]
+    figure.update_yaxes(range=ends, zeroline=low < 0, **at)

@@ -74,6 +74,7 @@ def heatmap(
     until: Any = None,
     beside: bool = False,
     texts: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    told: bool = False,
     names: Mapping[str, str] | None = None,
     bar: bool = True,
 ) -> go.Figure:
@@ -81,7 +82,8 @@ def heatmap(
 
     Args:
         maps: A matrix with labels as its index and columns, or several by their title.
-        axis: What cells hold, with the unit: at the colour bar.
+        axis: What cells hold, with the unit: at the colour bar. Its `range` is that of the colours; by
+            default as far as values reach.
         rows: Title of the rows' axis.
         columns: Title of the columns' axis.
         unit: Behind a value under the pointer.
@@ -91,6 +93,7 @@ def heatmap(
             what is read); by default the last that has a value in some map.
         beside: Maps side by side with the same rows, else one below the other with the same columns.
         texts: What cells say, by the title of the map; by default their numbers, where columns are few.
+        told: Whether the pointer tells texts too, in place of values.
         names: What a map is called in `name` and under the pointer; by default its title.
         bar: Whether there is a colour bar.
 
@@ -113,18 +116,19 @@ def heatmap(
     figure = made.figure
     high = max(1e-9, float(abs(measured).max()) if signed else float(measured.max()))
     low = -high if signed else float(measured.min())
+    low, high = of_cells.range or (low, high)
     in_row = [len(v.columns) for v in shown.values()]
     legible = (sum(in_row) if beside else max(in_row)) <= LEGIBLE
     for panel, (title, values) in enumerate(shown.items()):
         name = (names or {}).get(title, title) or of_cells.words
         text = texts.get(title) if texts is not None else None
+        pointer = f"{of_cells.words} %{{text}} {of_cells.unit}" if told else of_cells.text("%{z")
         figure.add_heatmap(
             z=values.to_numpy().tolist(), x=list(values.columns), y=list(values.index), name=name,
             coloraxis="coloraxis", xgap=2, ygap=2, text=text, hoverongaps=False,
             texttemplate="%{text}" if text is not None else "%{z:.2f}" if legible else None,
             textfont={"color": INK, "size": 11},
-            hovertemplate=f"{name}, %{{y}}, %{{x}}: {of_cells.text('%{z')}"
-            f"{' [%{text}]' if text is not None else ''}<extra></extra>",
+            hovertemplate=f"{name}, %{{y}}, %{{x}}: {pointer}<extra></extra>",
             **made.at(panel),
         )  # fmt: skip
         _cross(figure, values, made.at(panel))
@@ -140,8 +144,8 @@ def heatmap(
     figure.update_xaxes(showgrid=False, type="category", tickfont_size=11)
     figure.update_yaxes(showgrid=False, type="category", tickfont_size=11)
     figure.update_yaxes(autorange=True if upward else "reversed")
-    figure.update_xaxes(title_text=columns, **({} if beside else {"row": made.n_rows}))
-    figure.update_yaxes(title_text=rows, **({"col": 1} if beside else {}))
+    figure.update_xaxes(title_text=columns or None, **({} if beside else {"row": made.n_rows}))
+    figure.update_yaxes(title_text=rows or None, **({"col": 1} if beside else {}))
     return figure
 
 

@@ -39,17 +39,33 @@ class Axis:
     hover: str = ""
     best: Literal["min", "max"] | None = None
 
-    def place(self, value: float | int) -> float:
+    def place(self, value: Any) -> float:
         """Where a value stands in plotly's coordinates of data."""
         return sqrt(value) if self.scale == "root" else float(value)
 
-    def end(self, value: float | int) -> float:
+    def end(self, value: Any) -> float:
         """Where a value stands in plotly's coordinates of ranges, shapes and annotations."""
         return log10(value) if self.scale == "log" else self.place(value)
 
-    def text(self, y: str = "%{y", more: str = "") -> str:
+    def text(self, y: str = "%{y") -> str:
         """A value and its unit, for plotly's hover template."""
-        return f"{y}:{self.form}}}{f' {self.unit}' if self.unit else ''}{more}"
+        return f"{y}:{self.form}}}{f' {self.unit}' if self.unit else ''}"
+
+    def said(self, value: Any) -> str:
+        """A value and its unit."""
+        return f"{float(value):{self.form}}{f' {self.unit}' if self.unit else ''}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Plotly's settings of an axis, without its title."""
+        options: dict[str, Any] = {}
+        if self.scale == "log":
+            options |= {"type": "log", "rangemode": "normal", "dtick": "D2"}
+        if self.range is not None:
+            options["range"] = [self.end(value) for value in self.range]
+        if self.form.endswith(".0f"):
+            options["tickformat"] = ",d"
+        return options
 
     @property
     def words(self) -> str:
@@ -152,6 +168,11 @@ class Level:
     legend: bool = True
     group: str | None = None
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Plotly's `line`."""
+        return {"color": self.colour, "dash": self.dash, "width": self.width}
+
     def at(self, key: Sequence[Any]) -> bool:
         """Whether a panel with these values of facets has it."""
         return set(self.only) <= set(key)
@@ -193,3 +214,19 @@ def looks_of(
 def completed(values: Sequence[Any], looks: Mapping[Any, Look] | None) -> dict[Any, Look]:
     """A look for every value: the caller's, else one of `looks_of`."""
     return {**looks_of(values), **(looks or {})}
+
+
+def whiskers(means: pd.DataFrame, axis: Axis, colour: str) -> dict[str, Any]:
+    """Plotly's error bars from the lowest seed to the highest.
+
+    Args:
+        means: As `interp.seeds.over_seeds` gives them.
+        axis: Along which they go.
+        colour: Of the bars.
+    """
+    low, mean, high = ([axis.place(v) for v in means[part]] for part in ("low", "mean", "high"))
+    return {
+        "type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": colour,
+        "array": [end - middle for end, middle in zip(high, mean, strict=True)],
+        "arrayminus": [middle - end for middle, end in zip(mean, low, strict=True)],
+    }  # fmt: skip

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from interp.charts.bands import shade_phases, spread_steps
 from interp.charts.facets import Facets, facets, headroom
@@ -16,6 +15,9 @@ from interp.charts.style import PALETTE, see_through
 from interp.charts.tidy import whole_numbers
 from interp.errors import InterpError
 from interp.phases import Phases
+
+_ROW, _GAP = 195.0, 30.0
+"""Pixels of a panel whose title stands at its y axis, and between two of them."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,18 @@ def draw(
         titles = [_above(panel) for panel in panels]
         made = facets(titles, n_columns=n_columns, heights=heights, share_y=not own)
     else:
-        made = _stacked(len(panels), heights)
+        rows = list(heights or [_ROW] * len(panels))
+        # Many low panels stand close together.
+        gap = min(_GAP, 0.15 * min(rows))
+        made = facets([""] * len(panels), heights=rows, gap=gap, margin=170)
+        made.figure.update_layout(margin_t=68)
     figure = made.figure
     for panel, at in zip(panels, made, strict=True):
         of_panel = panel.axis or named
         for line in panel.lines:
             add_line(made, line, at, x=x, y=of_panel, level=level, band=band)
         for one in panel.levels:
-            _add_level(made, one, at, places, x, of_panel)
+            add_level(made, one, at, (places[0], places[-1]), x, of_panel)
         if not titled:
             words = [panel.title, of_panel.title] if panel.title else [of_panel.title]
             figure.update_yaxes(title_text="<br>".join(words), **at)
@@ -120,14 +126,10 @@ def draw(
     _x_axes(made, places, x, phases, titled)
     for i, (panel, at) in enumerate(zip(panels, made, strict=True)):
         of_panel = panel.axis or named
-        if of_panel.range is not None:
-            figure.update_yaxes(range=list(of_panel.range), **at)
-        elif of_panel.scale == "log":
-            figure.update_yaxes(type="log", rangemode="normal", **at)
-        elif own or i % n_columns == 0:
+        figure.update_yaxes(**of_panel.options, **at)
+        scaled = of_panel.range is not None or of_panel.scale == "log"
+        if not scaled and (own or i % n_columns == 0):
             headroom(figure, at["row"], n_columns, column=at["col"] if own and titled else 0)
-        if of_panel.form.endswith(".0f"):
-            figure.update_yaxes(tickformat=",d", **at)
     if phases is not None and titled:
         # The titles of the first panels stand between them and the list of phases.
         lines = max(title.count("<br>") + 1 for title in titles)
@@ -211,19 +213,37 @@ def add_line(
         )  # fmt: skip
 
 
-def _add_level(
-    made: Facets, level: Level, at: Mapping[str, int], places: list[float], x: Axis, y: Axis
+def add_level(
+    made: Facets,
+    level: Level,
+    at: Mapping[str, int],
+    ends: tuple[float, float],
+    x: Axis,
+    y: Axis,
+    *,
+    upright: bool = True,
 ) -> None:
-    """A level across the panel, or along the x that it is given for."""
+    """A level across a panel, or along the x that it is given for.
+
+    Args:
+        made: The panels.
+        level: The level.
+        at: The panel: `row` and `col`.
+        ends: How far it reaches along x.
+        x: The axis that it goes along.
+        y: The axis of its value.
+        upright: Whether y is plotly's y.
+    """
     value = level.value
     if not isinstance(value, pd.Series):
-        value = pd.Series([value, value], index=[places[0], places[-1]])
+        value = pd.Series([value, value], index=ends)
     group = level.group or level.name
+    along, values = [x.place(place) for place in value.index], [y.place(one) for one in value]
     made.figure.add_scatter(
-        x=[x.place(place) for place in value.index], y=list(value), mode="lines",
+        x=along if upright else values, y=values if upright else along, mode="lines",
         name=level.name, legendgroup=group, showlegend=made.legend(group, level.legend),
-        line={"color": level.colour, "dash": level.dash, "width": level.width},
-        hovertemplate=f"{level.name}: {y.text()}<extra></extra>", **at,
+        line=level.line, customdata=[f"{level.name}: {y.said(one)}" for one in value],
+        hovertemplate="%{customdata}<extra></extra>", **at,
     )  # fmt: skip
 
 
@@ -239,24 +259,13 @@ def _x_axes(
         spread_steps(figure, _few(steps, ends) if titled else steps, ends)
         # A narrow panel has no room for more.
         title = title.replace(", square-root scale", "") if titled else title
-    elif x.scale == "log":
-        figure.update_xaxes(type="log")
-    elif x == STEPS or x.range is not None:
-        low, high = x.range or (first, last if last > first else first + 1)
-        figure.update_xaxes(range=[low, high], tickformat=",d" if x == STEPS else None)
+    elif x == STEPS:
+        figure.update_xaxes(range=[first, last if last > first else first + 1], tickformat=",d")
+    else:
+        figure.update_xaxes(**x.options)
     figure.update_xaxes(title_text=title, row=made.n_rows)
     if phases is not None:
         shade_phases(figure, phases, int(first), int(last), "y domain", made.n_columns, x.place)
-
-
-def _stacked(n: int, heights: Sequence[float | int] | None) -> Facets:
-    """Panels one below the other, whose titles stand at their y axes."""
-    figure = make_subplots(
-        rows=n, cols=1, shared_xaxes=True, vertical_spacing=min(0.07, 0.5 / n), row_heights=heights
-    )
-    inner = sum(heights) if heights else 215 * n
-    figure.update_layout(height=round(170 + inner), margin_t=68)
-    return Facets(figure, 1, n, float(inner))
 
 
 def _above(panel: Panel) -> str:
@@ -281,9 +290,18 @@ def _number(value: Any, axis: Axis) -> str:
     return f"{float(value):{axis.form}}" if axis.form != ".3f" else f"{float(value):,g}"
 
 
-def legend_key(figure: go.Figure, name: str, group: str | None = None, **line: Any) -> None:
-    """An entry of the legend that says what a colour or a dash means, whatever the other is."""
+def legend_key(
+    figure: go.Figure,
+    name: str,
+    group: str | None = None,
+    *,
+    symbol: str | None = None,
+    **line: Any,
+) -> None:
+    """An entry of the legend that says what a colour, a dash or a mark means, whatever else differs."""
     figure.add_scatter(
-        x=[None], y=[None], mode="lines", name=name, hoverinfo="skip", legendgroup=group,
-        showlegend=True, line={"color": PALETTE["grey"], "width": 2, **line},
+        x=[None], y=[None], mode="lines" if symbol is None else "markers", name=name,
+        hoverinfo="skip", legendgroup=group, showlegend=True,
+        line={"color": PALETTE["grey"], "width": 2, **line},
+        marker={"symbol": symbol, "size": 10, "color": PALETTE["grey"]},
     )  # fmt: skip

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.facets import Facets
-from interp.charts.looks import Axis, Look, axis_of, completed
+from interp.charts.facets import Facets, facets
+from interp.charts.looks import Axis, Look, axis_of, completed, whiskers
 from interp.charts.panels import Line, add_line
 from interp.charts.style import PALETTE, see_through
 from interp.charts.tidy import called, having, rows, values_of
@@ -69,8 +69,8 @@ def scatter(
     if found.empty:
         raise InterpError(f"The table of {what} has nothing to draw.")
     across, up = axis_of(x_axis, unit), axis_of(axis, unit)
-    figure = go.Figure()
-    made = Facets(figure.set_subplots(1, 1), 1, 1, float(height))
+    made = facets([""], heights=[height - 100], margin=100)
+    figure = made.figure
     if identity:
         _identity(made, found, x, y, across)
     for line in lines:
@@ -82,7 +82,7 @@ def scatter(
         name = look.name or (what if group is None else called(str(group), value))
         errors: dict[str, Any] = {}
         if seeds:
-            own, errors = _means(own, x, y, label, look.colour)
+            own, errors = _means(own, {x: across, y: up}, label, look.colour)
         told = [""] * len(own) if label is None else [f", {v}" for v in own[label]]
         if "symbol" in own:
             symbol: Any = list(own["symbol"])
@@ -101,32 +101,25 @@ def scatter(
             **errors,
         )  # fmt: skip
     for update, of_axis in ((figure.update_xaxes, across), (figure.update_yaxes, up)):
-        update(title_text=of_axis.title, nticks=6)
-        if of_axis.scale == "log":
-            update(type="log")
-        if of_axis.range is not None:
-            update(range=[of_axis.end(v) for v in of_axis.range])
-    figure.update_layout(height=height)
+        update(title_text=of_axis.title, nticks=6, **of_axis.options)
     return figure
 
 
 def _means(
-    table: pd.DataFrame, x: str, y: str, label: str | None, colour: str
+    table: pd.DataFrame, axes: Mapping[str, Axis], label: str | None, colour: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The mean point of each label, and whiskers from its lowest to its highest seed."""
     own = table if label is not None else table.assign(point="")
     by = label or "point"
     order = pd.Index(own[by].unique(), name=by)
-    of_x, of_y = (over_seeds(own, by, name).set_index(by).reindex(order) for name in (x, y))
-    means = pd.DataFrame({x: of_x["mean"], y: of_y["mean"]}).reset_index()
-    return means, {
-        name: {
-            "type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": colour,
-            "array": list(of_one["high"] - of_one["mean"]),
-            "arrayminus": list(of_one["mean"] - of_one["low"]),
-        }
-        for name, of_one in (("error_x", of_x), ("error_y", of_y))
-    }  # fmt: skip
+    means = {name: over_seeds(own, by, name).set_index(by).reindex(order) for name in axes}
+    errors = {
+        end: whiskers(means[name], axis, colour)
+        for end, (name, axis) in zip(("error_x", "error_y"), axes.items(), strict=True)
+    }
+    return pd.DataFrame(
+        {name: of_one["mean"] for name, of_one in means.items()}
+    ).reset_index(), errors
 
 
 def _identity(made: Facets, table: pd.DataFrame, x: str, y: str, axis: Axis) -> None:

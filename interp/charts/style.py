@@ -36,6 +36,8 @@ _AXIS: dict[str, Any] = {
     "tickcolor": INK,
     "showline": True,
     "zeroline": False,
+    "zerolinecolor": INK,
+    "zerolinewidth": 1,
     "ticks": "outside",
     "ticklen": 4,
     "automargin": True,
@@ -153,3 +155,12 @@ def plain(text: str) -> str:
     """Text that plotly shows as it is: no HTML, no formula between dollar signs, no placeholder."""
     escaped = html.escape(text, quote=False)
     return escaped.replace("$", "&#36;").replace("%{", "%&#123;")
+
+
+def two_lines(name: str) -> str:
+    """A name of several words, broken so that it fits beside a figure on a phone."""
+    words = name.split()
+    if len(name) <= 14 or len(words) < 2:
+        return plain(name)
+    halves = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    return "<br>".join(map(plain, min(halves, key=lambda half: max(map(len, half)))))

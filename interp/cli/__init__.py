@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 
 from interp.cli import runs, studies
-from interp.cli.printing import ERR, OUT, complain
+from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.errors import InterpError, suggest
 from interp.presets import PRESETS, preset
 
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if os.environ.get("WORLD_SIZE", "") not in ("", "1"):
             _one_of_several(words)
-        _dispatch(words)
+        with standard_output():
+            _dispatch(words)
     except InterpError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from interp.cli.printing import OUT, announce, numbers, say
+from interp.cli.printing import OUT, announce, cell, numbers, say, say_not_measured
 from interp.config import Config, flatten
 from interp.errors import InterpError
 from interp.phases import DELTA
@@ -66,10 +65,12 @@ def reproduce(base: Config) -> Callable[..., None]:
         run = reproduce(config, out, overwrite=overwrite, announce=announce)
         table = Table("quantity", title="Summary", show_header=False)
         table.add_column("value", justify="right")
-        for name, value in flatten(summary(run)).items():
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        measured = {name: value for name, value in summary(run).items() if name != "not_measured"}
+        for name, value in flatten(measured).items():
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else cell(value))
         OUT.print(table)
-        say(f"report: {run.path / 'report.html'}")
+        say_not_measured(run.not_measured)
+        say(f"report: {out / 'report.html'}")
 
     return reproduce
 
@@ -169,7 +170,7 @@ def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = 
     for row in listed.itertuples(index=False):
         index = f"{row.individual}{' (held out)' if row.held_out else ''}"
         # Text, not strings: brackets in a name are no markup.
-        table.add_row(*(Text(str(cell)) for cell in (index, row.name, *row[3:])))
+        table.add_row(*map(cell, (index, row.name, *row[3:])))
     # Into a file or a pipe every person goes on one line.
     (OUT if OUT.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
 
@@ -222,12 +223,12 @@ def summary(runs: RunPaths, *, csv: Path) -> None:
     """
     from interp.files import replaceable, write_text
     from interp.stages import summary_table
-    from interp.tables import header_mark
+    from interp.tables import for_spreadsheets, header_mark
 
     mark = header_mark(("preset", "seed", "n_individuals", "steps"))
     csv = replaceable(csv, mark, "a table of summaries")
     table = summary_table(runs)
-    write_text(csv, table.to_csv(index=False))
+    write_text(csv, for_spreadsheets(table).to_csv(index=False))
     OUT.print(numbers(table.set_index("seed").T.reset_index(), "Summaries, a column a seed"))
     say(csv)
 

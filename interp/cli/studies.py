@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from interp.cli.printing import OUT, announce, complain, numbers, say, table
+from interp.cli.printing import OUT, announce, complain, numbers, say, say_not_measured, table
 from interp.cli.runs import RunPaths
-from interp.errors import InterpError
+from interp.errors import ConfigError, InterpError, short
+from interp.plain_yaml import read_yaml
 
 if TYPE_CHECKING:
     from interp.studies.batch import Batch
@@ -99,8 +100,9 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
     opened = [Run.load(path) for path in runs]
     require_comparable(opened)
     for run in opened:
-        announce(str(run.path))
+        announce(str(run.given))
         run_stages(run, MEMORY_STAGES, announce)
+        say_not_measured(run.not_measured)
     tables = memory_tables(opened) if out is None else write_memory_study(opened, out)
     steps = tables["emergence"].pivot_table("step", "mechanism", "seed", sort=False, dropna=False)
     steps.columns = [f"seed {seed}" for seed in steps.columns]
@@ -179,14 +181,21 @@ def batch(
         gpus_per_run: GPUs that each run asks the cluster for.
         retry: How many times a run that fails is tried again.
     """
-    from interp.batch import REPORT, run_batch
+    from interp.batch import REPORT, run_batch, work_left
     from interp.engine import EngineSettings
+    from interp.progress import in_words
 
     batch = _described_batch(studies, seeds, set)
     settings = EngineSettings(
         kind=engine, workers=workers, threads=threads, address=address,
         cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run, retry=retry,
     )  # fmt: skip
+    work = work_left(batch, out)
+    if work.n_left:
+        announce(
+            f"{work.n_left:,} of {work.n_runs:,} runs are to be trained: {in_words(work.seconds)} on 2 CPU "
+            "cores with --workers 2, less on more"
+        )
     found = run_batch(batch, out, settings)
     claims = [(study.label, claim) for study in found for claim in study.claims]
     columns = ("study", "claim", "measured here", "verdict")
@@ -209,8 +218,6 @@ def _described_batch(
     studies: Sequence[str], seeds: Sequence[int] | None, changes: Sequence[str]
 ) -> "Batch":
     """The batch that a command line describes: a YAML file, or names of studies."""
-    import yaml
-
     from interp.studies.batch import Batch
 
     named = [word for word in studies if not word.endswith(".py")]
@@ -239,9 +246,9 @@ def _described_batch(
         if not sign:
             raise InterpError(f"--set {change!r}: give NAME=VALUE, e.g. n_steps=500.")
         try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InterpError(f"--set {change!r}: the value is not YAML ({error}).") from error
+            settings[name] = read_yaml(value)
+        except ConfigError as error:
+            raise InterpError(f"--set {short(change, 80)}: {error}") from error
     entries = [{"study": name, "seeds": seeds, "settings": settings} for name in studies]
     return Batch.parse({"studies": entries})
 

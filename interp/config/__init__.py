@@ -4,7 +4,15 @@ Each field's docstring is also its `--help` text. Unknown settings are refused. 
 ready-made values; `with_settings` changes any of them by dotted name.
 """
 
-from interp.config.base import AnyConfig, RunConfig, Settings, describe, differences, flatten
+from interp.config.base import (
+    MAX_SEED,
+    AnyConfig,
+    RunConfig,
+    Settings,
+    describe,
+    differences,
+    flatten,
+)
 from interp.config.data import (
     LIST_SIZES,
     SAMPLING_SETTINGS,
@@ -19,6 +27,7 @@ from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerCon
 
 __all__ = [
     "LIST_SIZES",
+    "MAX_SEED",
     "OWN_PATTERNS",
     "SAMPLING_SETTINGS",
     "AnyConfig",

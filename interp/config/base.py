@@ -1,14 +1,40 @@
 """What all settings have in common: frozen, checked, read from YAML, changed by dotted name."""
 
-from typing import Any, TypeVar
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from interp.errors import ConfigError, suggest
+from interp.errors import ConfigError, short
+from interp.plain_yaml import read_yaml
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+_SHORT = reprlib.Repr()  # a value as it was given, however large it is
+
+MAX_SEED = 2**63 - 1
+"""What PyTorch takes as a seed."""
 
 
-class Settings(BaseModel):
+class _Constructed(ModelMetaclass):
+    """Makes settings; what is wrong with a value is said as everywhere in this package."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        try:
+            return super().__call__(*args, **settings)
+        except ValidationError as error:
+            group = self.__name__.removesuffix("Config").lower()
+            owner = group if self.__name__.endswith("Config") else ""
+            raise ConfigError(describe(error, owner)) from error
+
+
+class Settings(BaseModel, metaclass=_Constructed):
     """Base of all settings: frozen, nothing unknown, docstrings as descriptions.
 
     Validators raise `ConfigError` themselves: it passes through pydantic with its message as it is.
@@ -22,6 +48,20 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, field: Any) -> Any:
+        """True is no 1: YAML reads yes, no, on and off as truth values too."""
+        annotation = cls.model_fields[str(field.field_name)].annotation
+        entries = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(entry, bool) for entry in entries) and not _allows_bool(annotation):
+            raise ValueError("a number or a text is wanted here, not true or false")
+        return value
+
+
+def _allows_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_allows_bool, get_args(annotation)))
+
 
 AnyConfig = TypeVar("AnyConfig", bound="RunConfig")
 
@@ -32,6 +72,9 @@ class RunConfig(Settings):
     def with_settings(self: AnyConfig, **settings: Any) -> AnyConfig:
         """A copy with settings replaced, each by its dotted name; a ConfigError as in `parse`.
 
+        A group's model replaces the group; a mapping changes what it names of the group, or replaces it
+        where it names a `kind`, whose settings are its own.
+
         Example:
             >>> from interp import Config
             >>> Config().with_settings(seed=1, **{"model.n_layers": 4}).model.n_layers
@@ -39,16 +82,13 @@ class RunConfig(Settings):
         """
         values = self.model_dump(mode="json")
         known = set(flatten(values))
-        for name, value in settings.items():
+        for name, value in _changes(settings):
             *groups, leaf = name.split(".")
             place: Any = values
             for group in groups:
                 place = place.get(group) if isinstance(place, dict) else None
             if not isinstance(place, dict) or leaf not in place:
-                raise ConfigError(
-                    f"There is no setting {name!r}.{suggest(name, known | set(values))} "
-                    f"Settings: {', '.join(sorted(known))}."
-                )
+                raise ConfigError(unknown_setting(name, known | set(values)))
             if isinstance(value, BaseModel):
                 value = value.model_dump(mode="json")
             place[leaf] = value
@@ -64,7 +104,10 @@ class RunConfig(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(describe(cls, error)) from error
+            known = flatten(cls().model_dump(mode="json"))
+            raise ConfigError(
+                describe(error, unknown=lambda loc: unknown_setting(".".join(map(str, loc)), known))
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all that are not off (None).
@@ -79,12 +122,17 @@ class RunConfig(Settings):
 
     @classmethod
     def from_yaml(cls: type[AnyConfig], text: str) -> AnyConfig:
-        """The inverse of `to_yaml`; a ConfigError for text that is no YAML, and as in `parse`."""
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"Not a YAML file: {error}") from error
-        return cls.parse(values)
+        """The inverse of `to_yaml`; a ConfigError as in `read_yaml` and `parse`."""
+        return cls.parse(read_yaml(text))
+
+
+def _changes(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted name: a mapping counts for what it names, unless it is a kind of its own."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and "kind" not in value:
+            yield from _changes(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -106,14 +154,48 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
     ]
 
 
-def describe(model: type[Settings], error: ValidationError) -> str:
-    """A pydantic error about `model` in one line a setting."""
+def describe(
+    error: ValidationError,
+    owner: str = "",
+    unknown: Callable[[tuple[int | str, ...]], str] | None = None,
+) -> str:
+    """A pydantic error in one line a setting, of at most three settings.
+
+    Args:
+        error: The error.
+        owner: What has the settings, e.g. a study; put before each line.
+        unknown: Says of the place of a setting that there is no such setting, and which there are.
+    """
     lines = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
+    found = error.errors(include_url=False)
+    for item in found[:3]:
+        place = short(".".join(str(part) for part in item["loc"]), 60)[1:-1]
         if item["type"] == "extra_forbidden":
-            known = flatten(model().model_dump(mode="json"))
-            lines.append(f"There is no setting {name!r}.{suggest(name, known)}")
+            lines.append(unknown(item["loc"]) if unknown else f"There is no setting {place!r}.")
+        elif item["type"] == "missing":
+            lines.append(f"{place} is missing; set it.")
         else:
-            lines.append(f"{name}: {item['msg']} (got {item['input']!r}).")
-    return "\n".join(lines)
+            lines.append(f"{place}: {item['msg']} (got {_SHORT.repr(item['input'])}).")
+    if len(found) > len(lines):
+        lines.append(f"{len(found) - len(lines)} more are wrong.")
+    return "\n".join(f"{owner}: {line}" if owner else line for line in lines)
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """That there is no such setting, and which one may be meant: its last part is looked for everywhere."""
+    known = sorted(known, key=lambda one: (one.count("."), one))
+    leaf = name.split(".")[-1].replace("-", "_")
+    leaves: dict[str, list[str]] = {}
+    for one in known:
+        leaves.setdefault(one.split(".")[-1], []).append(one)
+    initials = {
+        "".join(word[0] for word in part.split("_")): part for part in leaves if "_" in part
+    }
+    near = get_close_matches(leaf, list(leaves), n=1, cutoff=0.6)
+    meant = leaves.get(leaf) or leaves.get(initials.get(leaf, "")) or leaves.get("".join(near), [])
+    meant = meant or get_close_matches(name, known, n=1, cutoff=0.6)
+    said = f" Did you mean {' or '.join(map(repr, meant[:3]))}?" if meant else ""
+    groups = ", ".join(dict.fromkeys(one.split(".")[0] for one in known))
+    return f"There is no setting {short(name, 60)}.{said}" + (
+        "" if meant else f" There are {groups}."
+    )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interp.config.base import Settings
+from interp.config.base import MAX_SEED, Settings
 from interp.errors import ConfigError
 
 LIST_SIZES = {
@@ -43,7 +43,7 @@ class PopulationConfig(Settings):
     """How many companies are in use."""
     years: int = Field(default=100, ge=1, le=LIST_SIZES["years"])
     """How many birth years are in use, from 1900 on."""
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     """Seed of the population; by default the run's seed."""
 
     @model_validator(mode="after")
@@ -124,5 +124,5 @@ class TokenizerConfig(Settings):
 
     kind: Literal["word", "bpe"] = "word"
     """"word": a token per word. "bpe": subwords learned from the population's own vocabulary."""
-    bpe_vocabulary: int = Field(default=1024, ge=128)
+    bpe_vocabulary: int = Field(default=1024, ge=128, le=1_000_000)
     """Number of tokens the subword tokenizer learns ("bpe" only)."""

@@ -4,22 +4,22 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interp.config.base import Settings
+from interp.config.base import MAX_SEED, Settings
 from interp.errors import ConfigError
 
 
 class ModelConfig(Settings):
     """The transformer."""
 
-    n_layers: int = Field(default=2, ge=1)
+    n_layers: int = Field(default=2, ge=1, le=10_000)
     """Number of blocks, each attention then MLP."""
-    d_model: int = Field(default=128, ge=1)
+    d_model: int = Field(default=128, ge=1, le=10**6)
     """Width of the residual stream."""
-    n_heads: int = Field(default=4, ge=1)
+    n_heads: int = Field(default=4, ge=1, le=10**6)
     """Attention heads per block; d_head is d_model / n_heads."""
-    d_mlp: int = Field(default=512, ge=1)
+    d_mlp: int = Field(default=512, ge=1, le=10**7)
     """Neurons per MLP."""
-    n_ctx: int = Field(default=128, ge=8)
+    n_ctx: int = Field(default=128, ge=8, le=10**6)
     """Longest sequence, in tokens. The longest biography that can be drawn must fit."""
     normalization: Literal["LN", "RMS"] = "LN"
     """LayerNorm or RMSNorm, before each sublayer and before the unembedding."""
@@ -29,7 +29,7 @@ class ModelConfig(Settings):
     """The MLP's activation function."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the initial weights; output projections are divided by sqrt(2 n_layers)."""
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     """Seed of the initial weights; by default the run's seed."""
 
     recurrence: Literal["rg_lru"] | None = None

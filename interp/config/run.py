@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from interp.config.base import RunConfig, flatten
+from interp.config.base import MAX_SEED, RunConfig, flatten
 from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, PatchingConfig
@@ -18,7 +18,7 @@ class Config(RunConfig):
 
     preset: Annotated[str, tyro.conf.Suppress] = "tiny"
     """Name of the preset that this configuration started from."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of everything that has no seed of its own."""
     population: PopulationConfig = PopulationConfig()
     """Who exists."""

@@ -4,8 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interp.config.base import Settings
+from interp.config.base import MAX_SEED, Settings
 from interp.errors import ConfigError
+
+_MOST_CHECKPOINTS = 100_000
 
 
 class OptimizerConfig(Settings):
@@ -26,11 +28,11 @@ class OptimizerConfig(Settings):
 class TrainingConfig(Settings):
     """The training loop."""
 
-    n_steps: int = Field(default=1500, ge=1)
+    n_steps: int = Field(default=1500, ge=1, le=10**9)
     """Optimizer steps."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=10**7)
     """Biographies per step."""
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     """Seed of who comes when, in which wording; by default the run's seed."""
     device: str = "auto"
     """"auto" takes CUDA, then MPS, then the CPU; or "cpu", "cuda", "cuda:1", "mps"."""
@@ -51,6 +53,11 @@ class TrainingConfig(Settings):
             raise ConfigError(
                 f"training: early_checkpoints={self.early_checkpoints} holds a negative step; "
                 "steps count from 0."
+            )
+        if (regular := self.last_step // self.checkpoint_every) > _MOST_CHECKPOINTS:
+            raise ConfigError(
+                f"training: {self.last_step:,} steps with checkpoint_every={self.checkpoint_every} are "
+                f"{regular:,} checkpoints, of at most {_MOST_CHECKPOINTS:,}; make checkpoint_every larger."
             )
         return self
 

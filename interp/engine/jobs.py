@@ -1,13 +1,16 @@
 """What the engine is given, and what it gives back."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from interp.config import Settings
 from interp.errors import ConfigError, InterpError
+
+_PROCESSES_PER_CPU = 8
 
 
 @runtime_checkable
@@ -39,32 +42,28 @@ class EngineSettings(Settings):
 
     kind: Literal["local", "ray"] = "local"
     """"local": on this machine. "ray": on a Ray cluster."""
-    workers: int = 1
+    workers: int = Field(default=1, ge=1)
     """Processes at a time ("local" only); 1 trains in this process, one run after the other."""
-    threads: int = 1
+    threads: int = Field(default=1, ge=1, le=1024)
     """Threads of each run. A run's last bits depend on it, so that it is not set by the machine."""
     address: str | None = None
     """The cluster ("ray" only): auto, ray://host:port or host:port. Default: one is started on this
     machine for as long as the batch takes."""
-    cpus_per_run: float = 1.0
+    cpus_per_run: float = Field(default=1.0, ge=0)
     """CPUs that each run asks the cluster for ("ray" only)."""
-    gpus_per_run: float = 0.0
+    gpus_per_run: float = Field(default=0.0, ge=0)
     """GPUs that each run asks the cluster for ("ray" only); 0.5 puts two runs on one."""
-    retry: int = 0
+    retry: int = Field(default=0, ge=0)
     """How many times a run that fails is tried again, from where it was."""
 
     @model_validator(mode="after")
     def _can_work(self) -> "EngineSettings":
-        if self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: at least one process has to work.")
-        if self.threads < 1:
-            raise ConfigError(f"threads={self.threads}: a run needs at least one thread.")
-        if self.retry < 0:
-            raise ConfigError(f"retry={self.retry}: give 0 for no second attempt, or how many.")
-        if self.cpus_per_run < 0 or self.gpus_per_run < 0:
+        n_cpus = os.cpu_count() or 1
+        if self.workers > _PROCESSES_PER_CPU * n_cpus:
             raise ConfigError(
-                f"cpus_per_run={self.cpus_per_run:g}, gpus_per_run={self.gpus_per_run:g}: neither can "
-                "be negative."
+                f"workers={self.workers}: this machine has {n_cpus} CPUs, on which more than "
+                f"{_PROCESSES_PER_CPU * n_cpus} processes would only wait for each other; ask for as many "
+                "as it has CPUs."
             )
         if self.gpus_per_run > 1 and not self.gpus_per_run.is_integer():
             raise ConfigError(

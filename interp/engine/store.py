@@ -11,6 +11,7 @@ from interp.config import Config
 from interp.engine.jobs import Job, RunSettings
 from interp.engine.kinds import kind_of
 from interp.errors import RunError
+from interp.files import absolute
 from interp.run import Run
 
 RUNS_VERSION = 1
@@ -41,7 +42,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.path = Path(folder)
+        self.path = absolute(folder)
 
     def address(self, config: RunSettings) -> str:
         """16 hexadecimal digits that stand for everything that determines a run.

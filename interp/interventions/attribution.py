@@ -34,10 +34,12 @@ from interp.interventions.sites import (
     require_live_sites,
     site_named,
 )
-from interp.model import at_least_single, evaluating, logits_at
+from interp.model import at_least_single, logits_at, measuring, require_normal_weights
 from interp.model.patterns import require_hooks
+from interp.torch_state import default_state
 
 
+@default_state()
 def attribution(
     model: TransformerLensModel,
     pairs: Pairs,
@@ -61,6 +63,7 @@ def attribution(
         table[["exact", "approximate"]].corr()
         ```
     """
+    require_normal_weights(_module(model))
     exact = patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE, max_memory_gb=max_memory_gb)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
@@ -71,7 +74,7 @@ def attribution(
     blocks = blocks_of(model, pairs, {cell.key for cell in cells}, limit)
     changes = np.zeros((len(cells), len(pairs)))
     require_live_sites(model, [cell.key for cell in cells], pairs.base[:1], gradient=True)
-    with evaluating(model):
+    with measuring(model):
         if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)
         for block in blocks:
@@ -151,7 +154,6 @@ def gradients_at(
         weight.requires_grad_(False)
     try:
         with (
-            torch.inference_mode(False),
             torch.enable_grad(),
             hook_flags(model, [site for site, _ in keys]),
             _module(model).hooks(fwd_hooks=hooks),  # type: ignore[operator]

@@ -14,7 +14,7 @@ from interp.interventions.grid import Add, Cell, Edit, Knockout, Zero
 from interp.interventions.knockout import rescaled, without_keys
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import Key, read_activations, site_named
-from interp.model import RunningMean
+from interp.model import RunningMean, at_least_single
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ class Edits:
                 other = gathered.masked_fill(~there, -torch.inf)
             else:
                 kept = gathered * there
-                lost = (other.sum(-1, keepdim=True) - kept.sum(-1, keepdim=True)).abs() > 1e-4
+                sums = (at_least_single(part).sum(-1, keepdim=True) for part in (other, kept))
+                lost = torch.sub(*sums).abs() > 1e-4
                 other = rescaled(kept, lost)
         some = counterpart >= 0
         return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)

@@ -38,11 +38,13 @@ from interp.interventions.pairs import Pairs
 from interp.interventions.positions import single_position
 from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
 from interp.interventions.windowed import can_window, unpatched_runs
-from interp.model import evaluating
+from interp.model import measuring
+from interp.torch_state import default_state
 
 DEFAULT_METRICS = ("log_probability", LOGIT_DIFFERENCE, "follows", "stays")
 
 
+@default_state()
 def patch(
     model: TransformerLensModel,
     pairs: Pairs,
@@ -95,7 +97,7 @@ def patch(
     limit = budget(max_memory_gb, device)
     outcome = np.empty((len(measures), len(cells), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
-    with evaluating(model):
+    with measuring(model):
         blocks = blocks_of(model, pairs, {cell.key for cell in cells}, limit)
         if isinstance(edit, Mean):
             given = cell_means(model, pairs, cells, blocks)

@@ -31,7 +31,8 @@ from interp.interventions.sites import (
     site_named,
 )
 from interp.interventions.windowed import can_window, unpatched_runs
-from interp.model import at_least_single, evaluating, valid_indices
+from interp.model import at_least_single, measuring, valid_indices
+from interp.torch_state import default_state
 
 SENDERS = ("result", "mlp_out")
 """What can send: what a head writes, or what an MLP writes."""
@@ -39,6 +40,7 @@ RECEIVERS = ("q_input", "k_input", "v_input")
 """What can receive: what a head's queries, keys or values read."""
 
 
+@default_state()
 def path_patch(
     model: TransformerLensModel,
     pairs: Pairs,
@@ -95,7 +97,7 @@ def path_patch(
     limit = budget(max_memory_gb, device)
     outcome = np.empty((len(measures), len(paths), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
-    with evaluating(model):
+    with measuring(model):
         for block in blocks_of(model, pairs, written, limit):
             unpatched[:, block], outcome[:, :, block] = _measure(
                 model, pairs[block], paths, measures, limit

@@ -14,6 +14,7 @@ from interp.biographies import POSITIONS, control_mask, position_masks
 from interp.biographies.positions import PositionMask
 from interp.errors import ArgumentError, listed, require_known
 from interp.interventions.pairs import Pairs
+from interp.torch_state import default_state
 
 EACH = "each"
 """Every position by itself."""
@@ -21,6 +22,7 @@ Positions = str | Sequence[str] | Mapping[str, Tensor]
 """Position kinds by name, `EACH`, or masks [pair, position] (or whole positions [pair]) by label."""
 
 
+@default_state()
 def resolve_positions(
     pairs: Pairs, positions: Positions, tokenizer: PreTrainedTokenizerFast | None = None
 ) -> dict[str, PositionMask]:
@@ -45,6 +47,7 @@ def resolve_positions(
     return masks
 
 
+@default_state()
 def control_positions(pairs: Pairs, like: PositionMask, seed: int = 0) -> PositionMask:
     """As many positions of the bases as a mask has, elsewhere; see `interp.biographies.control_mask`."""
     return control_mask(pairs.spans, like, pairs.read, seed)

@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError, suggest
-from interp.model import has_fused_forward
+from interp.model import alone_with, has_fused_forward
 from interp.model.fused import final_residual
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
@@ -167,7 +167,7 @@ def read_activations(
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
     hooks = [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
-    with hook_flags(model, [site for site, _ in wanted]):
+    with alone_with(model), hook_flags(model, [site for site, _ in wanted]):
         if has_fused_forward(model):
             bridge = cast(TransformerBridge, model)
             with bridge.hooks(fwd_hooks=hooks):
@@ -199,7 +199,7 @@ def require_live_sites(
     require_free_forks(model, wanted)
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
-    with hook_flags(model, [site for site, _ in wanted]):
+    with alone_with(model), hook_flags(model, [site for site, _ in wanted]):
         require_live(model, names, tokens, gradient=gradient)
 
 

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
 from interp.biographies.templates import N_TRAIN_TEMPLATES
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
+from interp.torch_state import default_state
 
 Place = Literal["first", "last", "any"]
 """Which sentence of its biography tells the fact that is asked for."""
 _PAIRS_STREAM = 0x70616972  # keeps this random stream apart from those of batches
 
 
+@default_state()
 def swapped_people(
     corpus: Corpus,
     n: int | None = None,
@@ -40,15 +42,23 @@ def swapped_people(
         individuals: Whom the bases are about, in place of `n`; the known people in order by default.
         others: Whom the sources are about; by default another person drawn for each base, whose
             value begins with another token.
-        attribute: The attribute asked for; by default all six in turn.
+        attribute: The attribute asked for; by default all six in turn, without those of which all
+            known people have the same value if `others` are drawn.
         place: In which sentence of the biography it is told: "first" (the name has been mentioned
             once and nothing is told before), "last", or "any".
         seed: Of the draws.
+
+    Raises:
+        NothingToMeasureError: no known person has another value than a person of `individuals`.
+        ArgumentError: nobody is named, somebody who does not exist, or an unknown attribute or place.
     """
-    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    generator = np.random.default_rng([_PAIRS_STREAM, whole_number(seed, "seed", 0)])
     people = _people(corpus, n, individuals)
-    asked = _attributes(attribute, len(people))
     first = first_value_tokens(corpus)
+    asked = _attributes(attribute, len(people))
+    if attribute is None and others is None:
+        differ = _differing(corpus, first)
+        asked = differ[np.arange(len(people)) % len(differ)]
     partners = _others(corpus, people, asked, first, others, generator)
     order = _order(asked, place, generator)
     wordings = _wordings(corpus, people, generator)
@@ -57,6 +67,7 @@ def swapped_people(
     return _pairs(base, source, asked, asked)
 
 
+@default_state()
 def swapped_attributes(
     corpus: Corpus,
     n: int | None = None,
@@ -75,7 +86,7 @@ def swapped_attributes(
     Arguments are those of `swapped_people`, and `other`, asked for in the source: by default the next
     attribute in order. Its sentence comes later, so that `place` may not be "last".
     """
-    generator = np.random.default_rng([_PAIRS_STREAM, seed])
+    generator = np.random.default_rng([_PAIRS_STREAM, whole_number(seed, "seed", 0)])
     people = _people(corpus, n, individuals)
     asked = _attributes(attribute, len(people))
     swapped = (asked + 1) % len(ATTRIBUTES) if other is None else _attributes(other, len(people))
@@ -101,6 +112,7 @@ def swapped_attributes(
     return _pairs(base, source, asked, swapped)
 
 
+@default_state()
 def first_value_tokens(corpus: Corpus) -> Int64[Tensor, "individual attribute"]:
     """The first token of every person's value of every attribute."""
     columns = zip(ATTRIBUTES, corpus.population.values.T, strict=True)
@@ -116,8 +128,7 @@ def _people(
 ) -> Integer[np.ndarray, " pair"]:
     population = corpus.population
     if individuals is None:
-        if n is not None and n < 1:
-            raise ArgumentError(f"n={n}: there must be at least one pair.")
+        n = None if n is None else whole_number(n, "n", 1)
         known = measured_individuals(corpus, "evaluation", n)
         return known if n is None else np.resize(known, n)
     chosen = np.asarray(individuals, dtype=np.int64)
@@ -160,12 +171,26 @@ def _others(
     for row, (person, attribute) in enumerate(zip(people, asked, strict=True)):
         possible = known[answers[known, attribute] != answers[person, attribute]]
         if not len(possible):
-            raise ArgumentError(
+            raise NothingToMeasureError(
                 f"Nobody has another {ATTRIBUTES[attribute]} than individual {person}, so there is "
                 "nobody to swap with. Give others, or use a larger population."
             )
         partners[row] = generator.choice(possible)
     return partners
+
+
+def _differing(
+    corpus: Corpus, first: Int64[Tensor, "individual attribute"]
+) -> Integer[np.ndarray, " differing"]:
+    """The attributes of which not all known people have the same first value token."""
+    known = first[corpus.population.trained]
+    differ = (known != known[:1]).any(dim=0).nonzero()[:, 0].numpy()
+    if not len(differ):
+        raise NothingToMeasureError(
+            "No two known people have values that begin with different tokens, so there is nobody to swap "
+            "with. Use a larger population, or more values."
+        )
+    return differ
 
 
 def _attributes(attribute: str | None, n: int) -> Integer[np.ndarray, " pair"]:

@@ -7,6 +7,7 @@ import numpy as np
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.maps.texts import Fact, MapText, value_part, words_by_id
+from interp.torch_state import default_state
 
 
 @runtime_checkable
@@ -19,6 +20,7 @@ class HasCorpus(Protocol):
         ...
 
 
+@default_state()
 def map_text(
     people: Corpus | HasCorpus, individual: int, wordings: str = "evaluation", draw: int = 0
 ) -> MapText:

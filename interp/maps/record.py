@@ -20,10 +20,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ArgumentError
 from interp.maps.texts import MapText
-from interp.model import evaluating, logits_at, pattern_hook
+from interp.model import logits_at, measuring, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.series import AnySeries, Device, as_series, models_at, nearest_step, steps_of
+from interp.torch_state import default_state
 
 BUDGET = 16_000_000
 """Bytes that the maps of one page may take before compression, by default."""
@@ -69,6 +70,7 @@ class MapRecord:
         return {"patterns": self.patterns.tobytes(), "predictions": b"".join(parts)}
 
 
+@default_state()
 def map_steps(
     series: AnySeries, texts: Sequence[MapText], budget: int = BUDGET, device: Device = None
 ) -> list[int]:
@@ -104,6 +106,7 @@ def map_steps(
     return sorted(kept)
 
 
+@default_state()
 def record_maps(
     series: AnySeries,
     texts: Sequence[MapText],
@@ -137,7 +140,7 @@ def record_maps(
         _require_fit(model, texts)
         tokens = tokens.to(next(cast(nn.Module, model).parameters()).device)
         chosen.append(step)
-        with evaluating(model):
+        with measuring(model):
             readings.append(_read(model, tokens, lengths))
     records = []
     for text, of_text in zip(texts, zip(*readings, strict=True), strict=True):

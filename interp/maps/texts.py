@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.biographies import AnyTexts, Spans, TokenKind, spans_of
 from interp.errors import ArgumentError
+from interp.torch_state import default_state
 
 Vocabulary = PreTrainedTokenizerBase | Sequence[str]
 """What tells the words of token ids: a tokenizer, or the words in the order of their ids."""
@@ -84,6 +85,7 @@ class MapText:
         return len(self.tokens)
 
 
+@default_state()
 def label_texts(
     texts: AnyTexts,
     vocabulary: Vocabulary,

@@ -13,18 +13,21 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
+from interp.errors import ArgumentError, listed
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import RunningMean, evaluating
+from interp.model import RunningMean, measuring
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
+from interp.torch_state import default_state
 
 ABLATION_POSITIONS = ("name", "first name", "middle name", "last name", "predicts value", "control")
 """Where MLPs are ablated by default, in all sentences: at all tokens of names, at the first, those
 between, the last; at positions that predict a token of a value; and the control (`ablation_costs`)."""
 
 
+@default_state()
 def ablation_costs(
     model: TransformerLensModel,
     texts: AnyTexts,
@@ -41,6 +44,9 @@ def ablation_costs(
         Columns `layer` (NA: all layers), `position`, `loss` (attribute loss with the ablation, in
         nats), `intact` (without) and `cost` (loss - intact).
     """
+    positions = listed(positions, "positions")
+    if not positions:
+        raise ArgumentError(f"No position is named; by default {', '.join(ABLATION_POSITIONS)}.")
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
     require_hooks(model, list(hooks.values()))
@@ -78,7 +84,7 @@ def ablation_costs(
                 total += summed_loss(model, part, ValuePositions.of(part))
         return total / n
 
-    with evaluating(model):
+    with measuring(model):
         intact = loss(add)
         for position in positions:
             for layer in (None, *layers):
@@ -91,6 +97,7 @@ def ablation_costs(
     return table.astype({"layer": "Int64"})
 
 
+@default_state()
 def ablations(
     series: AnySeries,
     steps: Sequence[int] | None = None,

@@ -21,8 +21,9 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.memory.facts import FactTexts
-from interp.model import evaluating, final_residual, has_fused_forward
+from interp.model import final_residual, has_fused_forward, measuring
 from interp.model.patterns import require_hooks
+from interp.torch_state import default_state
 
 POSITIONS = ("middle name", "last name", "predicts value")
 """Where things are read, for each attribute in the sentence that tells it: at the last token of the
@@ -77,16 +78,15 @@ def draw_batches(
     draws: Sequence[int],
 ) -> list[Batch]:
     """Biographies of the same people, at least one, in several draws of sentences, at least one."""
-    chosen = np.arange(len(corpus.population))[individuals]
-    if not len(chosen) or not len(draws):
-        missing = "no person" if not len(chosen) else "no draw of sentences"
+    chosen = corpus.population.chosen(individuals)
+    if not isinstance(draws, Sequence) or not len(draws):
         raise ArgumentError(
-            f"There is nothing to read: {missing} is named. Name at least one person and one draw; "
-            f"the population has {len(corpus.population)} people."
+            f"draws={draws!r}: there is nothing to read. Name at least one draw of sentences, such as [0]."
         )
     return [corpus.biographies(chosen, wordings, draw) for draw in draws]
 
 
+@default_state()
 def cache_activations(
     model: TransformerLensModel,
     batches: Sequence[Batch] | Sequence[FactTexts],
@@ -138,7 +138,7 @@ def cache_activations(
     shape = (len(positions), n_relations, len(batches), n_people)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     kept: dict[str, Tensor] = {}
-    with evaluating(model):
+    with measuring(model):
         for draw, batch in enumerate(cast(Sequence[Batch | FactTexts], batches)):
             for tokens, row, position, (relation, individual) in _parts(batch, batch_size, device):
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import mannwhitneyu
 
+from interp.errors import NothingToMeasureError
+
 SCORES = ("top probability", "entropy")
 """What the detector goes by, where the first token of a value is predicted: the lower the top
 probability, or the higher the entropy, the likelier is the person unknown."""
@@ -35,6 +37,7 @@ def area_under(
     unknown: Float[np.ndarray, " unknown_case"], known: Float[np.ndarray, " known_case"]
 ) -> float:
     """Area under the ROC curve: how often an unknown case looks more suspicious than a known one."""
+    _require_cases(unknown, known)
     return float(mannwhitneyu(unknown, known).statistic) / (len(unknown) * len(known))
 
 
@@ -47,6 +50,7 @@ def thinned_roc(
 
     Points are evenly spaced along the curve, as its sides are steep.
     """
+    _require_cases(unknown, known)
     thresholds = np.unique(np.concatenate([unknown, known, [np.inf]]))[::-1]
     false_alarms, found = (
         1 - np.searchsorted(np.sort(cases), thresholds) / len(cases) for cases in (known, unknown)
@@ -54,3 +58,13 @@ def thinned_roc(
     along = (false_alarms + found) / 2
     kept = np.unique([np.abs(along - place).argmin() for place in np.linspace(0, 1, n_points)])
     return false_alarms[kept], found[kept]
+
+
+def _require_cases(
+    unknown: Float[np.ndarray, " unknown_case"], known: Float[np.ndarray, " known_case"]
+) -> None:
+    if not len(unknown) or not len(known):
+        raise NothingToMeasureError(
+            f"There are {len(unknown)} unknown cases and {len(known)} known ones; a detector is judged by at "
+            "least one of each."
+        )

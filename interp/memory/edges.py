@@ -14,6 +14,7 @@ from interp.interventions import Grid, Knockout, Pairs, control_positions, patch
 from interp.memory.swap import swap_pairs, whole_effect
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, table_over_steps
+from interp.torch_state import default_state
 
 RECALL_EDGES = (
     ("every middle name", "every first name"),
@@ -26,6 +27,7 @@ RECALL_EDGES = (
 """The edges of attention between name tokens, and from where the value is predicted to them."""
 
 
+@default_state()
 def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.DataFrame:
     """What cutting each of the `RECALL_EDGES` in one layer costs.
 
@@ -61,6 +63,7 @@ def edge_costs(model: TransformerLensModel, pairs: Pairs, seed: int = 0) -> pd.D
     return costs.assign(share=costs["cost"] / whole, control_share=costs["control"] / whole)
 
 
+@default_state()
 def recall_edges(
     series: AnySeries,
     steps: Sequence[int] | None = None,

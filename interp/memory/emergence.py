@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, require_frame
 
 FAINT = 0.05
 """Final strengths below this count as absent."""
@@ -203,15 +203,19 @@ def half_strength_step(
     """The step from which a strength stays at half of its final value or above.
 
     Interpolated between the last measurement below half and the next, of increasing steps; NaN where the
-    final strength is below `faint`: the mechanism is absent in the end.
+    final strength is below `faint` (the mechanism is absent in the end) or NaN (it was not measured).
 
     Example:
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
         162.5
     """
+    if len(steps) != len(strengths):
+        raise ArgumentError(f"{len(steps)} steps but {len(strengths)} strengths; give one each.")
     values = np.asarray(strengths, dtype=float)
     if not len(values) or not values[-1] >= faint:
         return float("nan")
+    known = ~np.isnan(values)  # a strength need not be defined at every step
+    steps, values = np.asarray(steps)[known], values[known]
     half = values[-1] / 2
     below = np.flatnonzero(values < half)
     if not len(below):
@@ -226,9 +230,16 @@ def emergence_steps(
 ) -> pd.DataFrame:
     """The step at which each mechanism of `mechanism_strengths` emerges.
 
-    Columns `mechanism`, `step` (NaN: absent in the end), `start` and `final` (strength at the first and
-    the last measured step), and `phase` in which the step lies, by `phase_at` (such as `run.phases.at`).
+    Columns `mechanism`, `step` (NaN: absent in the end, or not measured), `start` and `final` (strength at
+    the first and the last measured step), and `phase` in which the step lies, by `phase_at` (such as
+    `run.phases.at`).
     """
+    require_frame(strengths, "strengths")
+    lacking = [name for name in ("mechanism", "step", "strength") if name not in strengths]
+    if lacking:
+        raise ArgumentError(
+            f"The table of strengths has no column {lacking[0]!r}; give what `mechanism_strengths` returned."
+        )
     rows = []
     for mechanism, curve in strengths.groupby("mechanism", sort=False):
         ordered = curve.sort_values("step")

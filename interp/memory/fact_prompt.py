@@ -15,8 +15,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
+from interp.torch_state import default_state
 
 Word = Callable[[int], str]
 """From a token id to its text."""
@@ -84,7 +85,7 @@ class FactPrompt:
         if len(self.parts) not in (0, len(kind)):
             raise ArgumentError(f"There are {len(kind)} tokens, but {len(self.parts)} parts.")
         if not rivals:
-            raise ArgumentError(
+            raise NothingToMeasureError(
                 f"All values of {self.relation} begin with the same token: there is nothing to compare "
                 "the true value with. Locate another fact."
             )
@@ -96,6 +97,7 @@ class FactPrompt:
             raise ArgumentError(f"rivals={rivals}: they are distinct token ids, from 0.")
 
     @classmethod
+    @default_state()
     def of_text(
         cls,
         tokens: Sequence[int] | Tensor,
@@ -161,6 +163,7 @@ class FactPrompt:
         )  # fmt: skip
 
     @classmethod
+    @default_state()
     def of_person(
         cls,
         corpus: Corpus,

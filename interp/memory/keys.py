@@ -16,7 +16,7 @@ Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memori
 intraclass correlation: Shrout & Fleiss 1979, "Intraclass correlations", ICC(1,1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import ATTRIBUTES, Corpus, Wordings
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.activations import (
     POSITIONS,
     CachedActivations,
@@ -38,6 +38,7 @@ from interp.memory.activations import (
 )
 from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single, valid_indices
+from interp.torch_state import default_state
 
 KEY_METRICS = (
     "selectivity", "selectivity_within_last_name", "sparsity", "similarity_same",
@@ -80,6 +81,7 @@ def key_vectors(
     return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
 
 
+@default_state()
 def key_measures(
     facts: AnyFacts,
     known: CachedActivations,
@@ -112,9 +114,11 @@ def key_measures(
 
     Returns:
         Columns `layer`, `position`, `split` ("evaluation": known people; "held_out"; for similarities
-        between different people also "known against held-out"), `metric`, `value` and `control`.
+        between different people also "known against held-out"), `metric`, `value` and `control`. They
+        are NaN where there is no pair of people that a metric is about, such as with one held-out person.
 
     Raises:
+        NothingToMeasureError: one known person.
         ArgumentError: a single draw, or other layers in `held_out`.
     """
     caches = {"evaluation": known} | ({} if held_out is None else {"held_out": held_out})
@@ -127,6 +131,10 @@ def key_measures(
         raise ArgumentError(
             f"Known people were read in the layers {list(known.neurons)}, held-out people in "
             f"{list(held_out.neurons)}; read both in the same."
+        )
+    if len(known.individuals) < 2:
+        raise NothingToMeasureError(
+            "Whether neurons tell people apart is seen of at least two known people; there is one."
         )
     labels = FactLabels.of(facts)
     require_relations(known, labels.relations)
@@ -157,12 +165,19 @@ def key_measures(
                     by_split.setdefault(BETWEEN, []).append(between)
             for split, by_attribute in by_split.items():
                 for metric in by_attribute[0]:
-                    value, control = np.mean([one[metric] for one in by_attribute], axis=0)
-                    rows.append((layer, position, split, metric, float(value), float(control)))
+                    of_attributes = zip(*(one[metric] for one in by_attribute), strict=True)
+                    rows.append((layer, position, split, metric, *map(_mean, of_attributes)))
     columns = ["layer", "position", "split", "metric", "value", "control"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _mean(of_attributes: Iterable[float]) -> float:
+    """The mean over the attributes that have such pairs of people; NaN if none has."""
+    defined = [value for value in of_attributes if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+@default_state()
 def key_turns(before: CachedActivations, after: CachedActivations) -> pd.DataFrame:
     """How far key vectors turned between two states of a model that were read on the same texts.
 
@@ -171,8 +186,13 @@ def key_turns(before: CachedActivations, after: CachedActivations) -> pd.DataFra
         over attributes, draws and people) and `control` (the same between two different people before).
 
     Raises:
+        NothingToMeasureError: a single person.
         ArgumentError: other people, layers or positions.
     """
+    if len(before.individuals) < 2:
+        raise NothingToMeasureError(
+            "How far keys turned is held against the angle between two people; there is one."
+        )
     if (
         not torch.equal(before.individuals, after.individuals)
         or list(before.neurons) != list(after.neurons)
@@ -212,6 +232,8 @@ def _selectivities(
     groups: Int64[Tensor, " individual"],
     generator: torch.Generator,
 ) -> dict[str, tuple[float, float]]:
+    if x.shape[1] < 2:
+        return dict.fromkeys(KEY_METRICS[:2], (float("nan"), float("nan")))
     orders = [torch.randperm(x.shape[1], generator=generator) for _ in x]
     shuffled = torch.stack([part[order] for part, order in zip(x, orders, strict=True)])
     real, control = (
@@ -231,7 +253,7 @@ def _shares_between_people(
     """
     n_draws, n_people, _ = x.shape
     if n_draws < 2 or n_people < 2:
-        raise ArgumentError(
+        raise NothingToMeasureError(
             f"The share of variance between people needs at least 2 draws and 2 people; there are "
             f"{n_draws} and {n_people}."
         )

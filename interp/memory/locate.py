@@ -29,14 +29,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import ATTRIBUTES
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, whole_number
 from interp.memory.contributions import Contributions, Promoted, logit_lens, rank, require_whole
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import promoted_logits
-from interp.model import evaluating, logits_at, pattern_hook
+from interp.model import logits_at, measuring, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
+from interp.torch_state import default_state
 
 
 def locate_fact(
@@ -83,6 +84,7 @@ def locate_fact(
     return locate_facts(series, [asked], steps, wordings, draw, context, top)[0]
 
 
+@default_state()
 def locate_facts(
     series: AnySeries,
     facts: Sequence[FactPrompt | tuple[SupportsIndex | str, str | None]],
@@ -100,8 +102,7 @@ def locate_facts(
     """
     require_one_of("wordings", wordings, ("train", "evaluation"))
     require_one_of("context", context, CONTEXTS)
-    if top < 1 or draw < 0:
-        raise ArgumentError(f"top={top}, draw={draw}: top has to be at least 1, draw at least 0.")
+    top, draw = whole_number(top, "top", 1), whole_number(draw, "draw", 0)
     if not facts or (steps is not None and not len(steps)):
         raise ArgumentError("No fact or no step is named; give at least one of each.")
     texts = [
@@ -116,7 +117,7 @@ def locate_facts(
     read: dict[tuple[int, int], dict[str, Any]] = {}
     for step, model in models_at(source, visited):
         _require_room(model, texts)
-        with evaluating(model):
+        with measuring(model):
             for row, probabilities in zip(rows, _probabilities(model, texts), strict=True):
                 row.append((step, *probabilities))
             if step in chosen:

@@ -1,13 +1,14 @@
 """Keys, values and probes of a run, checkpoint by checkpoint, from one pass each."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch
+from interp.errors import NothingToMeasureError, whole_number
 from interp.knowledge import split_batch
 from interp.memory.activations import cache_activations, draw_batches
 from interp.memory.facts import AnyFacts, FactTexts
@@ -16,15 +17,22 @@ from interp.memory.probes import probe_accuracies
 from interp.memory.values import value_measures
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, of_run, over_steps, stacked
+from interp.torch_state import default_state
+
+_MEASURES = ("keys", "values", "probes")
 
 
 @dataclass(frozen=True)
 class MemoryTables:
-    """What `key_measures`, `value_measures` and `probe_accuracies` return, with `step` in front."""
+    """What `key_measures`, `value_measures` and `probe_accuracies` return, with `step` in front.
+
+    A table for which there is nothing to measure is empty, and `not_measured` says why, by its name.
+    """
 
     keys: pd.DataFrame
     values: pd.DataFrame
     probes: pd.DataFrame
+    not_measured: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,15 @@ class FactDraws:
     held_out: Sequence[Batch] | Sequence[FactTexts] | None = None
 
 
+@default_state()
 def fact_draws(
     series: AnySeries, n_individuals: int | None = 512, draws: int = 2, training_draws: int = 3
 ) -> FactDraws:
     """The biographies on which a run's memory is measured."""
+    draws, training_draws = (
+        whole_number(given, name, 2)
+        for given, name in ((draws, "draws"), (training_draws, "training_draws"))
+    )
     remedy = "facts of its own. Give facts (interp.memory.FactDraws)"
     corpus = of_run(series, "corpus", remedy)
     known = split_batch(corpus, "evaluation", n_individuals).individuals.numpy()
@@ -64,6 +77,7 @@ def fact_draws(
     )
 
 
+@default_state()
 def measure_memory(
     series: AnySeries,
     steps: Sequence[int] | None = None,
@@ -86,26 +100,42 @@ def measure_memory(
     with their number. `seed` is of all controls; other arguments and errors as `series.over_steps`.
 
     Raises:
-        ArgumentError: fewer than two draws, or a single person.
+        ArgumentError: fewer than two draws.
     """
+    seed = whole_number(seed, "seed", 0)
     facts = fact_draws(series, n_individuals, draws, training_draws) if facts is None else facts
     measure = partial(_tables, facts=facts, batch_size=batch_size, seed=seed)
     tables = over_steps(series, measure, steps, device, workers=workers, progress=progress)
-    return MemoryTables(
-        *(stacked((step, of_step[i]) for step, of_step in tables) for i in range(3))
-    )
+    found: dict[str, pd.DataFrame] = {}
+    not_measured: dict[str, str] = {}
+    for name in _MEASURES:
+        of_steps = [(step, of_step[name]) for step, of_step in tables]
+        measured = [(step, table) for step, table in of_steps if isinstance(table, pd.DataFrame)]
+        found[name] = stacked(measured) if measured else pd.DataFrame()
+        # What there is to measure is a matter of the texts: the same at every step.
+        if not measured:
+            not_measured[name] = str(of_steps[0][1])
+    return MemoryTables(**found, not_measured=not_measured)
 
 
 def _tables(
     model: TransformerBridge, facts: FactDraws, batch_size: int, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> dict[str, pd.DataFrame | str]:
+    """Each table, or why there is nothing to measure."""
     fitted = cache_activations(model, facts.training, layers=[], batch_size=batch_size)
     tested = cache_activations(model, facts.evaluation, batch_size=batch_size)
     foreign = None
     if facts.held_out is not None:
         foreign = cache_activations(model, facts.held_out, sites=[], batch_size=batch_size)
-    return (
-        key_measures(facts.labels, tested, foreign, seed),
-        value_measures(model, facts.labels, tested, seed),
-        probe_accuracies(facts.labels, fitted, tested, seed=seed),
-    )
+    measures: dict[str, Callable[[], pd.DataFrame]] = {
+        "keys": lambda: key_measures(facts.labels, tested, foreign, seed),
+        "values": lambda: value_measures(model, facts.labels, tested, seed),
+        "probes": lambda: probe_accuracies(facts.labels, fitted, tested, seed=seed),
+    }
+    found: dict[str, pd.DataFrame | str] = {}
+    for name in _MEASURES:
+        try:
+            found[name] = measures[name]()
+        except NothingToMeasureError as error:
+            found[name] = str(error)
+    return found

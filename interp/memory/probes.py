@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, NothingToMeasureError, whole_number
 from interp.memory.activations import CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels
 from interp.model import at_least_single
+from interp.torch_state import default_state
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties to choose from, relative to the mean eigenvalue of the inputs' covariance."""
@@ -102,6 +103,7 @@ def sums_of_inputs(
     return extended.transpose(1, 2) @ extended, by_group
 
 
+@default_state()
 def probe_accuracies(
     facts: AnyFacts,
     train: CachedActivations,
@@ -127,9 +129,11 @@ def probe_accuracies(
         people `accuracy`, `control` (mean over two shuffles of facts) and `selectivity` (their
         difference); for other people `accuracy_other_people`, `control_other_people` and
         `selectivity_other_people`. The last three are NaN for fewer than five people, or where no
-        two people share a value.
+        two people share a value. All are NaN for an attribute of which all people have the same value,
+        which every probe tells; it is left out of the mean.
 
     Raises:
+        NothingToMeasureError: of no attribute two people have different values.
         ArgumentError: other people or sites in `test`, a single draw, or no penalty.
     """
     same_people = torch.equal(train.individuals, test.individuals)
@@ -146,7 +150,7 @@ def probe_accuracies(
             "with, and penalties above 0."
         )
     people = train.individuals
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number(seed, "seed", 0))
     shuffles = [generator.permutation(len(people)) for _ in range(_N_SHUFFLES)]
     # Folds of one size, so that their sums are made together; up to four people are in none of them.
     size = len(people) // _N_FOLDS
@@ -154,6 +158,11 @@ def probe_accuracies(
     folds = order[: _N_FOLDS * size].view(_N_FOLDS, size)
     first = FactLabels.of(facts).relations
     require_relations(train, first)
+    told_apart = [len(one.of_individual[people].unique()) > 1 for one in first.values()]
+    if not any(told_apart):
+        raise NothingToMeasureError(
+            "A probe tells values apart, and no two people have values that begin with different tokens."
+        )
     rows: list[tuple[object, ...]] = []
     for (site, layer), stream in train.residual.items():
         for place, position in enumerate(train.positions):
@@ -162,6 +171,9 @@ def probe_accuracies(
             tested_at = test.positions.index(position)
             accuracies = []
             for index, one in enumerate(first.values()):
+                if not told_apart[index]:
+                    accuracies.append((float("nan"),) * 4)
+                    continue
                 facts_of = one.of_individual[people]
                 labels = torch.stack([facts_of, *(facts_of[shuffle] for shuffle in shuffles)])
                 labels = labels.to(stream.device)
@@ -171,7 +183,8 @@ def probe_accuracies(
                 accuracies.append(
                     (*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds))
                 )
-            mean = np.mean(accuracies, axis=0).tolist()
+            told = [one for one, differ in zip(accuracies, told_apart, strict=True) if differ]
+            mean = np.mean(told, axis=0).tolist()
             for attribute, values in zip(("all", *first), [mean, *accuracies], strict=True):
                 rows.append((site, layer, position, attribute, *values))
     columns = ["site", "layer", "position", "attribute", "accuracy", "control"]

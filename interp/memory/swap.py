@@ -16,6 +16,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.errors import ArgumentError
 from interp.interventions import (
     LOGIT_DIFFERENCE,
     Grid,
@@ -28,6 +29,7 @@ from interp.interventions import (
 from interp.interventions.swapped import Place
 from interp.progress import Progress, silent
 from interp.series import AnySeries, Device, of_run, table_over_steps
+from interp.torch_state import default_state
 
 SWAP_POSITIONS = (
     "last name", "name", "every first name", "every middle name", "every last name", "every name",
@@ -57,6 +59,7 @@ def swap_pairs(series: AnySeries, n: int = 96, seed: int = 0) -> dict[str, Pairs
     return {place: swapped_people(corpus, n, place=place, seed=seed) for place in places}
 
 
+@default_state()
 def swap_success(
     model: TransformerLensModel, pairs: Pairs, sites: Sequence[str] = SWAP_SITES, seed: int = 0
 ) -> pd.DataFrame:
@@ -108,6 +111,7 @@ def whole_effect(model: TransformerLensModel, pairs: Pairs, metric: str) -> floa
     return float(change.mean()) if abs(change.mean()) > 2 * error else float("nan")
 
 
+@default_state()
 def swaps(
     series: AnySeries,
     steps: Sequence[int] | None = None,
@@ -127,6 +131,10 @@ def swaps(
     and errors as `series.over_steps`.
     """
     pairs = swap_pairs(series, n, seed) if pairs is None else pairs
+    if not pairs:
+        raise ArgumentError(
+            "pairs are empty; give at least one group, by what its sentences are called."
+        )
     measure = partial(_swaps_of, pairs=pairs, sites=sites, seed=seed)
     return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 

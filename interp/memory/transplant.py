@@ -15,7 +15,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Batch
 from interp.errors import ArgumentError
 from interp.knowledge import METRICS, value_table
+from interp.model import alone_with, at_least_single, require_normal_weights
+from interp.torch_state import default_state
 
+_ACCURACY = METRICS.index("attribute_accuracy")
 ATTENTION_MATRICES = ("W_Q", "W_K", "W_V", "W_O")
 MLP_MATRICES = ("W_in", "W_out")
 PARTS: dict[str, tuple[str, ...]] = {
@@ -26,6 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 """The parts of a model, by what the names of their weights hold: each with the norm before it."""
 
 
+@default_state()
 def transplants(
     before: TransformerBridge, after: TransformerBridge, batches: Mapping[str, Batch]
 ) -> pd.DataFrame:
@@ -44,6 +48,7 @@ def transplants(
     Raises:
         ArgumentError: the models do not have the same weights.
     """
+    require_normal_weights(before)
     old = {name: value.clone() for name, value in before.state_dict().items()}
     new = after.state_dict()
     _require_same_shapes(old, new)
@@ -53,14 +58,15 @@ def transplants(
         states["only", part] = old | own
         states["all but", part] = new | {name: old[name] for name in names}
     rows = []
-    try:
-        for (how, part), state in states.items():
-            before.load_state_dict(state)
-            for split, batch in batches.items():
-                accuracy = value_table(before, batch)[METRICS.index("attribute_accuracy")].mean()
-                rows.append((how, part, split, float(accuracy)))
-    finally:
-        before.load_state_dict(old)
+    with alone_with(before):
+        try:
+            for (how, part), state in states.items():
+                before.load_state_dict(state)
+                for split, batch in batches.items():
+                    accuracy = value_table(before, batch)[_ACCURACY].mean()
+                    rows.append((how, part, split, float(accuracy)))
+        finally:
+            before.load_state_dict(old)
     return pd.DataFrame(rows, columns=["transplant", "part", "split", "value"])
 
 
@@ -77,6 +83,7 @@ def parts_of(model: TransformerBridge) -> dict[str, list[str]]:
     }
 
 
+@default_state()
 def weight_changes(before: TransformerBridge, after: TransformerBridge) -> pd.DataFrame:
     """How far each weight matrix moved between two states of a model.
 
@@ -100,11 +107,12 @@ def weight_changes(before: TransformerBridge, after: TransformerBridge) -> pd.Da
 def _matrices(model: TransformerBridge) -> dict[tuple[int | None, str], Tensor]:
     learned = ("W_pos",) if model.cfg.positional_embedding_type == "standard" else ()
     found: dict[tuple[int | None, str], Tensor] = {
-        (None, name): getattr(model, name).detach() for name in ("W_E", *learned, "W_U")
+        (None, name): at_least_single(getattr(model, name).detach())
+        for name in ("W_E", *learned, "W_U")
     }
     stacks = {name: getattr(model, name) for name in (*ATTENTION_MATRICES, *MLP_MATRICES)}
     for layer in range(model.cfg.n_layers):
-        found |= {(layer, name): stack[layer].detach() for name, stack in stacks.items()}
+        found |= {(layer, n): at_least_single(stack[layer].detach()) for n, stack in stacks.items()}
     return found
 
 

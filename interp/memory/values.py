@@ -22,10 +22,11 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.memory.activations import POSITIONS, CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
+from interp.torch_state import default_state
 
 Path = Literal["direct", "attention"]
 """direct: from the neuron straight to the unembedding, at its own position. attention: through the
@@ -41,6 +42,7 @@ _TOP_SHARE = 0.05  # of people, by how much they fire a neuron
 _N_SHUFFLES = 5
 
 
+@default_state()
 @torch.no_grad()
 def promoted_logits(
     model: TransformerLensModel, layer: int, path: str = "direct"
@@ -145,7 +147,7 @@ def top_tokens(
     Columns `neuron`, `rank` (from 1), `token` (its text) and `logit` (per unit of activation).
     """
     n_neurons, n_tokens = promoted.shape
-    if not 1 <= k <= n_tokens:
+    if whole_number(k, "k", 1) > n_tokens:
         raise ArgumentError(f"k={k}: a neuron has between 1 and {n_tokens} tokens to promote.")
     top = promoted.topk(k, dim=-1)
     ids = top.indices.flatten().tolist()
@@ -160,6 +162,7 @@ def top_tokens(
     )
 
 
+@default_state()
 def value_measures(
     model: TransformerLensModel, facts: AnyFacts, known: CachedActivations, seed: int = 0
 ) -> pd.DataFrame:
@@ -184,12 +187,19 @@ def value_measures(
 
     Returns:
         Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
-        the mean over attributes, but for `value_share`), `value` and `control`.
+        the mean over attributes, but for `value_share`), `value` and `control`. The ranks are NaN for an
+        attribute whose values all begin with one token, and left out of the mean.
 
     Raises:
+        NothingToMeasureError: one person.
         ArgumentError: as `promoted_logits`.
     """
     generator = torch.Generator().manual_seed(seed)
+    if len(known.individuals) < 2:
+        raise NothingToMeasureError(
+            "Whether neurons write the values of the people that fire them is held against the values of "
+            "other people; there is one person."
+        )
     first = FactLabels.of(facts).relations
     require_relations(known, first)
     rows: list[tuple[object, ...]] = []
@@ -215,7 +225,11 @@ def value_measures(
             ]
             measures = {"value_share": shares}
             for metric, pairs in zip(VALUE_METRICS[1:], zip(*agreements, strict=True), strict=True):
-                value, control = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+                ranked = [
+                    pair for pair, of in zip(pairs, first.values(), strict=True) if _has_ranks(of)
+                ]
+                sides = zip(*(ranked or pairs), strict=True)
+                value, control = (float(np.mean(column)) for column in sides)
                 measures[metric] = [(value, control), *pairs]
             for metric, both in measures.items():
                 for attribute, pair in zip(("all", *first), both, strict=True):
@@ -241,6 +255,9 @@ def _agreement(
     generator: torch.Generator,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(value, control) of `agreement` and of `layer_agreement` for one attribute."""
+    if not _has_ranks(first):
+        undefined = float("nan"), float("nan")
+        return undefined, undefined
     values = first.of_individual[individuals].to(promoted.device)
     promoted = promoted[:, first.tokens.to(promoted.device)]
     n_top = max(1, round(_TOP_SHARE * len(values)))
@@ -260,6 +277,10 @@ def _agreement(
     agreement, layer_agreement = mean_ranks(values)
     controls = np.mean(shuffled, axis=0)
     return (agreement, float(controls[0])), (layer_agreement, float(controls[1]))
+
+
+def _has_ranks(first: FirstTokens) -> bool:
+    return len(first.tokens) > 1
 
 
 def _ranks(logits: Float[Tensor, "*more value"]) -> Float[Tensor, "*more value"]:

@@ -3,7 +3,7 @@
 from interp.model.accumulate import RunningMean, at_least_single
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.components import native_model
-from interp.model.forward import evaluating, logits_at
+from interp.model.forward import alone_with, evaluating, logits_at, measuring
 from interp.model.fused import final_residual, has_fused_forward, training_loss
 from interp.model.patterns import (
     NO_ATTENTION,
@@ -14,12 +14,13 @@ from interp.model.patterns import (
     valid_indices,
 )
 from interp.model.property_format import export_model, import_model, property_state_dict
-from interp.model.weights import require_own_weights
+from interp.model.weights import require_normal_weights, require_own_weights
 
 __all__ = [
     "NO_ATTENTION",
     "AttentionPatch",
     "RunningMean",
+    "alone_with",
     "at_least_single",
     "bridge_config",
     "evaluating",
@@ -30,11 +31,13 @@ __all__ = [
     "import_model",
     "is_recurrent",
     "logits_at",
+    "measuring",
     "native_model",
     "parameter_counts",
     "pattern_hook",
     "property_state_dict",
     "read_patterns",
+    "require_normal_weights",
     "require_own_weights",
     "training_loss",
     "valid_indices",

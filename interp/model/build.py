@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies.tokenizer import build_tokenizer
 from interp.config import Config
 from interp.model.components import native_model
+from interp.torch_state import default_state
 
 
 def bridge_config(config: Config, d_vocab: int) -> TransformerBridgeConfig:
@@ -34,6 +35,7 @@ def bridge_config(config: Config, d_vocab: int) -> TransformerBridgeConfig:
     )
 
 
+@default_state()
 def hooked_transformer(
     config: Config,
     tokenizer: PreTrainedTokenizerFast | None = None,

@@ -42,6 +42,7 @@ from transformer_lens.utilities.activation_functions import apply_softcap
 from transformers import PreTrainedTokenizerFast
 
 from interp.model.structure import Structure, carries_hooks
+from interp.torch_state import default_state
 
 _ARCHITECTURE = "TransformerLensNative"
 _STREAM_COPIES = ("use_split_qkv_input", "use_attn_in")
@@ -328,6 +329,7 @@ class HookedBridge(TransformerBridge):
             super()._validate_attention_fork_supported(flag_name)
 
 
+@default_state()
 def native_model(
     config: TransformerBridgeConfig,
     tokenizer: PreTrainedTokenizerFast | None = None,

@@ -1,5 +1,7 @@
 """Forward passes for measuring: logits only where they are read, and the model left as it was."""
 
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -11,6 +13,23 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.model.fused import final_residual, has_fused_forward
+
+_LOCKS: "weakref.WeakKeyDictionary[object, threading.RLock]" = weakref.WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+@contextmanager
+def alone_with(model: object) -> Iterator[None]:
+    """While this lasts, no other thread is in here with the same model: it waits.
+
+    For what puts hooks on a model, or changes its mode or weights, and takes that back: in two threads at
+    once, each would measure the other's edits. Not for contexts in which a user's code runs, which may
+    itself wait for another thread.
+    """
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        yield
 
 
 @contextmanager
@@ -25,6 +44,13 @@ def evaluating(model: TransformerLensModel) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def measuring(model: TransformerLensModel) -> Iterator[None]:
+    """`evaluating`, in one thread at a time (see `alone_with`): what an analysis computes in."""
+    with alone_with(model), evaluating(model):
+        yield
 
 
 def logits_at(

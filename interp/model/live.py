@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
-from interp.model.forward import evaluating
+from interp.model.forward import measuring
 from interp.model.fused import has_fused_forward
+from interp.torch_state import default_state
 
 
+@default_state()
 def dead_hooks(
     model: TransformerLensModel,
     names: Sequence[str],
@@ -44,7 +46,7 @@ def dead_hooks(
     differentiable = _differentiable(model, names, tokens)
     suspects = [name for name in names if name not in differentiable]
     if not gradient and suspects:
-        with evaluating(model):
+        with measuring(model):
             logits = cast(nn.Module, model)(tokens)
             suspects = [name for name in suspects if not _matters(model, name, tokens, logits)]
     return suspects
@@ -63,7 +65,7 @@ def _differentiable(
     weights = list(cast(nn.Module, model).parameters())
     if any(weight.is_inference() for weight in weights):
         return set()  # made in inference mode: no gradient at all
-    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+    with measuring(model), torch.enable_grad():
         with cast(Any, model).hooks(fwd_hooks=hooks):
             logits: Tensor = cast(nn.Module, model)(tokens.clone())
         if not zeros or not logits.requires_grad:

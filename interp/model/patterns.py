@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError, suggest
+from interp.model.forward import alone_with
 from interp.model.fused import WholePattern, final_residual, has_fused_forward
 from interp.model.live import require_live
 
@@ -68,12 +69,13 @@ def read_patterns(
 
     hooks = [(pattern_hook(layer), partial(hand_over, layer=layer)) for layer in wanted]
     try:
-        if has_fused_forward(model):
-            bridge = cast(TransformerBridge, model)
-            with bridge.hooks(fwd_hooks=hooks):
-                final_residual(bridge, tokens, _product_dtype(bridge, tokens.device))
-        else:
-            model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+        with alone_with(model):
+            if has_fused_forward(model):
+                bridge = cast(TransformerBridge, model)
+                with bridge.hooks(fwd_hooks=hooks):
+                    final_residual(bridge, tokens, _product_dtype(bridge, tokens.device))
+            else:
+                model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     except _LastPatternRead:
         return
     raise ArgumentError(

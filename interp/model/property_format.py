@@ -26,6 +26,7 @@ from interp.files import (
 )
 from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
+from interp.torch_state import default_state
 
 _SHARED_SETTINGS = (
     "n_layers", "d_model", "n_ctx", "d_head", "n_heads", "d_mlp", "d_vocab", "d_vocab_out",
@@ -102,6 +103,7 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in theirs.items()}
 
 
+@default_state()
 def export_model(model: TransformerBridge, folder: Path, description: str = "") -> Path:
     """Writes a model so that TransformerLens 2 and 3 (and `import_model`) can open it.
 
@@ -139,6 +141,7 @@ def _is_export(weights: Path) -> bool:
         return False
 
 
+@default_state()
 def import_model(folder: Path | str) -> TransformerBridge:
     """Opens a folder in the property format as a `TransformerBridge`, the inverse of `export_model`.
 

@@ -36,6 +36,19 @@ def require_own_weights(model: object) -> None:
         )
 
 
+def require_normal_weights(model: nn.Module) -> None:
+    """Checks that weights can be differentiated through and written into.
+
+    Raises:
+        ArgumentError: they were made in inference mode.
+    """
+    if any(weight.is_inference() for weight in model.parameters()):
+        raise ArgumentError(
+            "The weights of this model were made under torch.inference_mode(), so they take no gradient and "
+            "cannot be changed. Build or load the model outside of it (`patch` works with this one)."
+        )
+
+
 def _changed(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if not isinstance(module, GeneralizedComponent):

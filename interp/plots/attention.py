@@ -7,30 +7,35 @@ appendix F.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts import Look, curves
-from interp.charts.bands import shade_phases, spread_steps
-from interp.charts.style import DASHES, INK, PALETTE, describe, see_through
+from interp.charts import (
+    COLOURS,
+    CROSSED,
+    DASHES,
+    PALETTE,
+    ROOT_STEPS,
+    SYMBOLS,
+    Axis,
+    Level,
+    Look,
+    at_step,
+    curves,
+    describe,
+    has_missing,
+    heatmap,
+    looks_of,
+    matrix,
+    rows,
+    timeline,
+)
+from interp.charts.style import see_through
+from interp.charts.tidy import by_step, whole_numbers
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    SIGNED,
-    SYMBOLS,
-    Line,
-    Panel,
-    by_step,
-    over_steps,
-    rows,
-    share_steps,
-    whole_numbers,
-)
 
 SCORE_NAMES = {
     "name_to_name": "name → name",
@@ -54,11 +59,11 @@ SCORE_NAMES = {
 """What a reader is told a score or a cut edge is."""
 
 _ROLES = {
-    "name grouping": ("●", "circle", PALETTE["blue"]),
-    "extraction": ("■", "square", PALETTE["orange"]),
-    "type propagation": ("◆", "diamond", PALETTE["green"]),
-    "positional": ("▲", "triangle-up", PALETTE["purple"]),
-    "none": ("", None, None),
+    "name grouping": Look(PALETTE["blue"], name="● name grouping"),
+    "extraction": Look(PALETTE["orange"], symbol="square", name="■ extraction"),
+    "type propagation": Look(PALETTE["green"], symbol="diamond", name="◆ type propagation"),
+    "positional": Look(PALETTE["purple"], symbol="triangle-up", name="▲ positional"),
+    "none": Look(see_through(PALETTE["grey"], 0.16), symbol=""),
 }
 
 
@@ -139,59 +144,15 @@ def attention_by_head(
         InterpError: one of the scores is missing.
     """
     _need(scores, metrics)
-    layers = whole_numbers(scores["layer"])
-    n_columns = min(2, len(layers))
-    per_metric = -(-len(layers) // n_columns)
-    n_rows = per_metric * len(metrics)
-    space = 56.0  # pixels between two rows: two lines of title and room
-    height = n_rows * (118 + space) + 180
-    figure = make_subplots(
-        rows=n_rows, cols=n_columns, shared_xaxes="all",
-        vertical_spacing=space / (n_rows * (118 + space)), horizontal_spacing=0.08,
+    found = scores[scores["metric"].isin(metrics)]
+    tops = 1.2 * found.groupby("metric")["value"].max()
+    figure = curves(
+        found, line="head", looks=looks_of(whole_numbers(found["head"])), facet="metric",
+        column="layer", n_columns=2, phases=phases,
+        axis={m: Axis(f"{SCORE_NAMES.get(m, m)} (share)", range=(0, tops[m])) for m in metrics},
+        levels=[Level("chance", by_step(own, "chance"), key)
+                for key, own in found.dropna(subset="chance").groupby(["metric", "layer"])],
     )  # fmt: skip
-    for m, metric in enumerate(metrics):
-        of_metric = scores[scores["metric"] == metric]
-        top = 1.2 * max(1e-9, float(of_metric["value"].fillna(0.0).max()))
-        for i, layer in enumerate(layers):
-            row, column = m * per_metric + i // n_columns + 1, i % n_columns + 1
-            panel = of_metric[of_metric["layer"] == layer].sort_values("step")
-            for head in whole_numbers(panel["head"]):
-                curve = panel[panel["head"] == head]
-                figure.add_scatter(
-                    x=list(curve["step"]), y=list(curve["value"]), mode="lines",
-                    name=f"head {head}", legendgroup=f"head {head}", row=row, col=column,
-                    showlegend=m == i == 0,
-                    line={"color": COLOURS[head % 5], "dash": DASHES[head % 4], "width": 2},
-                    hovertemplate=f"head {layer}.{head}: %{{y:.3f}} at step %{{x:,d}}"
-                    "<extra></extra>",
-                )  # fmt: skip
-            chance = panel.groupby("step")["chance"].mean().dropna()
-            if len(chance):
-                figure.add_scatter(
-                    x=list(chance.index), y=list(chance), mode="lines", name="chance",
-                    legendgroup="chance", showlegend=m == i == 0, row=row, col=column,
-                    line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5},
-                    hovertemplate="chance: %{y:.3f}<extra></extra>",
-                )  # fmt: skip
-            figure.update_yaxes(
-                range=[0, top], nticks=4, showticklabels=column == 1, row=row, col=column
-            )
-            figure.add_annotation(
-                text=f"<b>layer {layer}</b><br>{SCORE_NAMES.get(metric, metric)}", showarrow=False,
-                x=0, xanchor="left", y=1, yanchor="bottom", font_size=11, align="left",
-                xref="x domain", yref="y domain", row=row, col=column,
-            )  # fmt: skip
-    figure.update_yaxes(title_text="share", col=1)
-    for column in range(1, n_columns + 1):
-        figure.update_xaxes(title_text="training (steps)", row=n_rows, col=column)
-    share_steps(figure, whole_numbers(scores["step"]))
-    figure.update_xaxes(nticks=3)
-    steps = whole_numbers(scores["step"])
-    shade_phases(figure, phases, steps[0], steps[-1], "y domain", n_columns)
-    # The titles of the first panels stand between them and the list of phases.
-    figure.update_layout(
-        height=round(height), margin_t=124, legend2_y=1 + 34 / (n_rows * (118 + space))
-    )
     return describe(
         figure,
         "Attention of single heads",
@@ -224,41 +185,18 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
         )
     steps = whole_numbers(roles["step"])
     # The last checkpoint has no next one: its cell is as wide as the one before.
-    edges = [sqrt(step) for step in steps]
-    edges.append(2 * edges[-1] - edges[-2] if len(edges) > 1 else edges[-1] + 1)
-    left = dict(zip(steps, edges[:-1], strict=True))
-    width = dict(zip(steps, (b - a for a, b in pairwise(edges)), strict=True))
-    heads = sorted(set(_heads(roles)))
-    figure = go.Figure()
-    for role, (symbol, shape, colour) in _ROLES.items():
-        cells = roles[roles["role"].fillna("none") == role].sort_values(["layer", "head", "step"])
-        figure.add_bar(
-            orientation="h", base=[left[int(step)] for step in cells["step"]],
-            x=[width[int(step)] for step in cells["step"]],
-            y=[heads.index(head) for head in _heads(cells)],
-            width=0.82, name=f"{symbol} {role}".strip(), showlegend=True, legendgroup=role,
-            marker={"color": colour or see_through(PALETTE["grey"], 0.16), "line_width": 0},
-            customdata=[_reason(row) for _, row in cells.iterrows()],
-            hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
-        if shape is None:
-            continue
-        stretches = _stretches(cells, steps, edges, heads)
-        figure.add_scatter(
-            x=[x for x, _ in stretches], y=[y for _, y in stretches], mode="markers",
-            name=f"{symbol} {role}, sign", legendgroup=role, showlegend=False, hoverinfo="skip",
-            marker={"symbol": shape, "size": 9, "color": "#F2F4F6",
-                    "line": {"color": "#22272E", "width": 1.2}},
-        )  # fmt: skip
-    figure.update_yaxes(
-        title_text="layer.head", tickvals=list(range(len(heads))), showgrid=False,
-        ticktext=[f"{layer}.{head}" for layer, head in heads], range=[len(heads) - 0.5, -0.95],
+    root = [sqrt(step) for step in steps[-2:]]
+    ends = dict(zip(steps, [*steps[1:], (root[-1] + (root[-1] - root[0] or 1)) ** 2], strict=True))
+    held = roles.assign(role=roles["role"].fillna("none")).sort_values(["layer", "head", "step"])
+    figure = timeline(
+        held.assign(
+            unit=[f"{layer}.{head}" for layer, head in _heads(held)],
+            until=[ends[int(step)] for step in held["step"]],
+            reason=[_reason(row) for _, row in held.iterrows()],
+        ),
+        place="unit", start="step", end="until", group="role", looks=_ROLES, words="reason",
+        signs=True, place_axis="layer.head", x_axis=ROOT_STEPS, phases=phases, what="roles",
     )  # fmt: skip
-    figure.update_xaxes(title_text="training (steps, square-root scale)", showgrid=False)
-    shade_phases(figure, phases, steps[0], round(edges[-1] ** 2), "y domain", place=sqrt)
-    spread_steps(figure, steps, phases)
-    figure.update_xaxes(range=[edges[0], edges[-1]])
-    figure.update_layout(height=210 + 26 * len(heads), barmode="overlay", margin_t=68)
     return describe(
         figure,
         "Roles of heads",
@@ -288,26 +226,16 @@ def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
     costs = costs[costs["head"].isna()]
     if costs.empty:
         raise InterpError("The table of knockouts has no rows of whole layers (head NA) to draw.")
-    layers: list[int | None] = [None] if costs["layer"].isna().any() else []
-    layers += whole_numbers(costs["layer"].dropna())
-    edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"])]
-    panels = []
-    for layer in layers:
-        of_layer = costs[costs["layer"].isna() if layer is None else (costs["layer"] == layer)]
-        lines = []
-        for i, edge in enumerate(edges):
-            curve = by_step(of_layer[of_layer["edge"] == edge], "cost")
-            style = {"color": COLOURS[i % 4], "width": 2}
-            if edge == "control":
-                style = {"color": PALETTE["grey"], "dash": "dash", "width": 2}
-            if len(curve):
-                lines.append(
-                    Line(SCORE_NAMES[edge], curve, style, group=edge, symbol=SYMBOLS[i % 4])
-                )
-        panels.append(Panel("all layers" if layer is None else f"layer {layer}", lines))
-    figure = over_steps(panels, phases, "cost (nats)", unit=" nats")
-    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
-    figure.update_yaxes(rangemode="normal")
+    edges = [edge for edge in SCORE_NAMES if edge in set(costs["edge"]) and edge != "control"]
+    looks = {
+        edge: Look(COLOURS[i % 4], symbol=SYMBOLS[i % 6], name=SCORE_NAMES[edge])
+        for i, edge in enumerate(edges)
+    }
+    looks["control"] = Look(PALETTE["grey"], "dash", symbol="cross", name="control")
+    figure = curves(
+        costs, y="cost", line="edge", looks=looks, facet="layer", axis="cost (nats)", unit="nats",
+        phases=phases, marks=True, what="knockouts",
+    )  # fmt: skip
     return describe(
         figure,
         "The cost of cutting attention",
@@ -333,37 +261,25 @@ def knockout_by_head(table: pd.DataFrame, step: int | None = None) -> go.Figure:
     """
     costs = knockout_rows(table)
     costs = costs[costs["head"].notna() & costs["layer"].notna()]
-    measured = whole_numbers(costs["step"])
-    if not measured:
-        raise InterpError("The table of knockouts has no rows of single heads to draw.")
-    step = measured[-1] if step is None else step
-    if step not in measured:
-        raise InterpError(f"No knockout of single heads at step {step}; there is {measured}.")
-    costs = costs[costs["step"] == step]
-    grid = costs.pivot(index=["layer", "head"], columns="edge", values="cost").sort_index()
-    grid = grid[[edge for edge in SCORE_NAMES if edge in grid.columns]]
-    values = grid.astype(float).to_numpy()
-    highest = max(float(abs(values).max()), 1e-9)
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=values.tolist(), x=[SCORE_NAMES[e].replace(" → ", "<br>→ ") for e in grid.columns],
-        y=[f"{layer}.{head}" for layer, head in grid.index], zmin=-highest, zmax=highest,
-        # Opacity, not lightness, carries the value: text stays readable on light and dark pages.
-        colorscale=SIGNED, showscale=False, xgap=2, ygap=2, name="cost", texttemplate="%{z:.2f}",
-        textfont={"color": INK, "size": 13},
-        hovertemplate="head %{y}, %{x}: %{z:.3f} nats<extra></extra>",
+    costs, step = at_step(costs, step, "knockouts of single heads")
+    costs = costs.sort_values(["layer", "head"])
+    names = {edge: name.replace(" → ", "<br>→ ") for edge, name in SCORE_NAMES.items()}
+    grid = matrix(
+        costs.assign(head=[f"{layer}.{head}" for layer, head in _heads(costs)]), row="head",
+        column="edge", value="cost", what="knockouts",
     )  # fmt: skip
-    figure.update_xaxes(title_text="edge that is cut (one head)", showgrid=False, type="category")
-    figure.update_yaxes(
-        title_text="layer.head", autorange="reversed", showgrid=False, type="category"
-    )
-    figure.update_layout(height=220 + 32 * len(grid), margin_t=80)
+    figure = heatmap(
+        grid[[edge for edge in names if edge in grid]].rename(columns=names), axis="cost (nats)",
+        unit="nats", rows="layer.head", columns="edge that is cut (one head)",
+        names={"": "head"},
+    )  # fmt: skip
     return describe(
         figure,
         f"The cost of cutting single heads, step {step:,}",
         f"""How much the attribute loss rises, in nats, when an attention edge of one head is cut, at
         training step {step:,}; rows are heads (layer.head), columns are edges; blue is a cost,
-        orange a gain, and the stronger the colour the larger. Look for rows that stand out against
+        orange a gain, and the stronger the colour the larger. {CROSSED if has_missing(figure) else ""}
+        Look for rows that stand out against
         their control, and compare with the cost of the whole layer: if it is far larger than the
         sum of its heads, they stand in for one another.""",
     )
@@ -403,28 +319,6 @@ def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
             f"The table of attention scores has no {', '.join(missing) or 'metric to draw'}; it "
             f"has {sorted(set(scores['metric']))}."
         )
-
-
-def _stretches(
-    cells: pd.DataFrame,
-    steps: Sequence[int],
-    edges: Sequence[float],
-    heads: Sequence[tuple[int, int]],
-) -> list[tuple[float, int]]:
-    """The middle (x) and the row (y) of every stretch of cells that is wide enough for a sign."""
-    wide = 0.035 * (edges[-1] - edges[0])
-    found = []
-    of_cells = _heads(cells)
-    for y, head in enumerate(heads):
-        own = zip(of_cells, cells["step"], strict=True)
-        held = sorted(steps.index(int(step)) for other, step in own if other == head)
-        starts = [i for i in held if i - 1 not in held]
-        ends = [i for i in held if i + 1 not in held]
-        for start, end in zip(starts, ends, strict=True):
-            if edges[end + 1] - edges[start] >= wide:
-                middle = (edges[start] + edges[end + 1]) / 2
-                found.append((middle, y))
-    return found
 
 
 def _reason(row: pd.Series) -> str:

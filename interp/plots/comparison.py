@@ -5,38 +5,40 @@ function. Lines of runs differ in colour and dashes, marks in shape; both go by 
 a run looks the same in every figure. Up to a dozen runs stay readable.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.bands import spread_steps
-from interp.charts.style import DASHES, INK, PALETTE, describe, plain, see_through
+from interp.charts import (
+    INK,
+    PALETTE,
+    ROOT_AXIS,
+    ROOT_STEPS,
+    Axis,
+    Level,
+    Look,
+    bars,
+    curves,
+    describe,
+    looks_of,
+    plain,
+    rows,
+)
+from interp.charts.panels import legend_key
+from interp.charts.style import see_through, two_lines
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    ROOT_AXIS,
-    SYMBOLS,
-    Line,
-    Panel,
-    add_line,
-    by_step,
-    over_steps,
-    rows,
-    whole_numbers,
-)
 
-_NO_PHASES = Phases(None, None, 0.0, 0.0)
 _STRIP = 30.0
 """Pixels of a run's strip of phases: its label, and its marks below."""
-_ENDS = (
-    ("statistics_end", "end of the statistics phase", "diamond-open"),
-    ("plateau_end", "end of the plateau", "circle"),
-)
+_ENDS = {
+    "statistics_end": ("end of the statistics phase", "diamond-open"),
+    "plateau_end": ("end of the plateau", "circle"),
+}
+_PHASES = "phases"
 
 
 _LISTED = 6
@@ -44,17 +46,6 @@ _LISTED = 6
 _AVERAGED = (
     "The wide grey line is the mean of the seeds of one configuration, the band their range."
 )
-
-
-def run_styles(labels: Sequence[str]) -> dict[str, dict[str, object]]:
-    """The line of each run: five colours and four dashes go round, so that twenty runs differ.
-
-    Example:
-        >>> run_styles(["a", "b"])["b"]["dash"]
-        'dash'
-    """
-    looks = zip(labels, cycle(COLOURS), cycle(DASHES))
-    return {label: {"color": colour, "dash": dash, "width": 2} for label, colour, dash in looks}
 
 
 def compared_curves(
@@ -77,45 +68,43 @@ def compared_curves(
     Raises:
         InterpError: there is nothing to draw.
     """
-    tables = {
-        title: rows(table, ("run", "step", "value"), title) for title, table in panels.items()
-    }
-    steps = whole_numbers(step for table in tables.values() for step in table["step"])
-    if not steps:
+    tables = [rows(table, ("run", "step", "value"), title) for title, table in panels.items()]
+    found = pd.concat([t.assign(panel=title) for title, t in zip(panels, tables, strict=True)])
+    if found.empty:
         raise InterpError("No run has a measured value to draw a curve of.")
-    labels = list(phases)
-    styles = run_styles(labels)
+    labels, looks = list(phases), _looks(phases)
     averaged = list(groups[0]) if len(groups) == 1 and len(groups[0]) > 1 else []
-    strip = _STRIP * len(labels) + 12
-    heights = [230.0] + [170.0] * (len(tables) - 1) + [strip]
-    figure = make_subplots(
-        rows=len(heights), cols=1, shared_xaxes=True, row_heights=heights,
-        vertical_spacing=36 / (sum(heights) + 36 * (len(heights) - 1)),
+    for label in averaged:
+        looks[label] = replace(looks[label], width=1.3)
+    # The mean is the line of no run, and is drawn below the others.
+    name = "mean" if len(averaged) == len(labels) else f"mean of {len(averaged)} seeds"
+    mean = found[found["run"].isin(averaged)].rename(columns={"run": "seed"}).assign(run=None)
+    # A strip is a run's place, as long as it was measured.
+    places = {label: place for place, label in enumerate(labels)}
+    measured = found.groupby("run")["step"].agg(["min", "max"]).reindex(labels)
+    strips = measured.reset_index().melt("run", value_name="step").assign(panel=_PHASES)
+    strips["value"] = strips["run"].map(places)
+    axes = {
+        title: Axis(title, range=(-0.02, 1.04) if table["value"].max() <= 1 else None)
+        for title, table in zip(panels, tables, strict=True)
+    }
+    figure = curves(
+        pd.concat([mean, found, strips]).assign(seed=lambda t: t["seed"].fillna("")), line="run",
+        looks={None: Look(PALETTE["grey"], width=4, name=name), **looks}, facet="panel",
+        axis={**axes, _PHASES: Axis(_PHASES, range=(len(labels) - 0.5, -0.95))}, seeds=True,
+        levels=[
+            Level(f"{plain(label)}, level", value, (title,), "dot", looks[label].colour, 1.5, False,
+                  label)
+            for title, own in (levels or {}).items() for label, value in own.items()
+        ],
+        heights=[230, *[170] * (len(panels) - 1), _STRIP * len(labels) + 12],
+        x_axis=ROOT_STEPS,
     )  # fmt: skip
-    shown: set[str] = set()
-    words = ("level", "range of seeds", "")
-    for row, (title, table) in enumerate(tables.items(), start=1):
-        at = {"row": row, "col": 1}
-        of_run = {label: by_step(table[table["run"] == label]) for label in labels}
-        if averaged:
-            add_line(figure, _mean_line(of_run, averaged), shown, sqrt, words, at)
-        for label, curve in of_run.items():
-            style = styles[label]
-            if label in averaged:
-                style = {**style, "width": 1.3}
-            name, level = plain(label), (levels or {}).get(title, {}).get(label)
-            of_level = None if level is None else pd.Series(level, index=[steps[0], steps[-1]])
-            if len(curve):
-                line = Line(name, curve, style, level=of_level, legend=len(labels) <= _LISTED)
-                add_line(figure, line, shown, sqrt, words, at)
-        figure.update_yaxes(title_text=title, rangemode="tozero", nticks=6, **at)
-        if table["value"].max() <= 1:
-            figure.update_yaxes(range=[-0.02, 1.04], **at)
-    _add_strips(figure, phases, tables, len(heights))
-    spread_steps(figure, steps, _NO_PHASES)
-    figure.update_xaxes(title_text="training (steps, square-root scale)", row=len(heights), col=1)
+    if len(labels) > _LISTED:
+        figure.for_each_trace(lambda t: t.update(showlegend=t.showlegend and t.name == name))
+    _mark_strips(figure, phases, looks, measured["min"], len(axes) + 1)
     legend = _legend_height(labels if len(labels) <= _LISTED else [], 3)
-    figure.update_layout(height=round(sum(heights)) + 36 * len(heights) + 70 + legend, margin_t=48)
+    figure.update_layout(height=figure.layout.height + legend - 40)
     return describe(
         figure,
         "Learning curves of all runs",
@@ -158,25 +147,14 @@ def compared_panels(
     Raises:
         InterpError: there is nothing to draw.
     """
-    styles = run_styles(labels)
-    symbols = dict(zip(labels, cycle(SYMBOLS)))
-    drawn = []
-    for name, table in panels.items():
-        typed = rows(table, ("run", "step", "value"), title)
-        lines = [
-            Line(plain(label), curve, styles[label], symbol=symbols[label] if marks else None)
-            for label in labels
-            if len(curve := by_step(typed[typed["run"] == label]))
-        ]
-        level = (levels or {}).get(name)
-        if level is not None and len(level):
-            style = {"color": PALETTE["grey"], "dash": "dot", "width": 1.5}
-            lines.append(Line("chance", level, style))
-        drawn.append(Panel(name, lines))
-    figure = over_steps(drawn, None, axis, n_columns=n_columns, place=sqrt, unit=unit)
-    height = int(figure.layout.height) + _legend_height(labels, bool(levels)) - 40
-    top = int(figure.layout.margin.t) - 30
-    figure.update_layout(height=height, margin_t=top)
+    tables = [rows(t, ("run", "step", "value"), title).assign(panel=p) for p, t in panels.items()]
+    figure = curves(
+        pd.concat(tables), line="run", looks=_looks(labels), facet="panel",
+        titles={name: name for name in panels}, axis=Axis(axis, unit.strip()), n_columns=n_columns,
+        levels=[Level("chance", values, (name,)) for name, values in (levels or {}).items()],
+        marks=marks, x_axis=ROOT_STEPS,
+    )  # fmt: skip
+    figure.update_layout(height=figure.layout.height + _legend_height(labels, bool(levels)) - 40)
     return describe(figure, title, f"{look} {ROOT_AXIS}")
 
 
@@ -209,40 +187,16 @@ def compared_rows(
     if typed.empty:
         raise InterpError(f"{title}: there is no value to draw.")
     places = list(dict.fromkeys(table["row"]))
-    figure = go.Figure()
-    looks = zip(labels, cycle(COLOURS), cycle(SYMBOLS))
-    spread = 0.35 if len(labels) > 1 else 0.0
-    for i, (label, colour, symbol) in enumerate(looks):
-        own = typed[typed["run"] == label]
-        if own.empty:
-            continue
-        offset = spread * (2 * i / max(1, len(labels) - 1) - 1)
-        values = [float(value) for value in own["value"]]
-        form = ",.0f" if of_steps else "+.3f"
-        figure.add_scatter(
-            x=[sqrt(v) for v in values] if of_steps else values, mode="markers", name=plain(label),
-            y=[places.index(row) + offset for row in own["row"]],
-            marker={"color": colour, "symbol": symbol, "size": 9},
-            customdata=[f"{row}: {value:{form}}{unit}"
-                        for row, value in zip(own["row"], values, strict=True)],
-            hovertemplate=f"{plain(label)}<br>%{{customdata}}<extra></extra>",
-        )  # fmt: skip
+    figure = bars(
+        typed[["run", "row", "value"]], place="row", group="run", looks=_looks(labels),
+        axis=replace(ROOT_STEPS, title=axis) if of_steps else Axis(axis, unit.strip(), "+.3f"),
+        places={place: two_lines(place) for place in places}, zero=of_steps,
+    )  # fmt: skip
     for edge in range(1, len(places)):
         figure.add_hline(y=edge - 0.5, line={"color": see_through(INK, 0.3), "width": 1})
-    if of_steps:
-        last = int(max(typed["value"])) + 1
-        size = 10 ** max(0, len(str(last)) - 2)
-        ticks = [step for step in range(0, last + 1, size) if step % (5 * size) == 0] or [0, last]
-        spread_steps(figure, {0, last, *ticks}, _NO_PHASES, margin=0.03)
-    else:
+    if not of_steps:
         figure.update_xaxes(zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_xaxes(title_text=axis)
-    figure.update_yaxes(
-        tickvals=list(range(len(places))), ticktext=[_broken(name) for name in places],
-        range=[len(places) - 0.5, -0.5], showgrid=False, tickfont_size=12,
-    )  # fmt: skip
-    row = max(40, 9 * len(labels) + 14)
-    figure.update_layout(height=150 + row * len(places) + _legend_height(labels))
+    figure.update_layout(height=figure.layout.height + _legend_height(labels) - 40)
     return describe(figure, title, look)
 
 
@@ -262,24 +216,13 @@ def compared_gains(gains: pd.DataFrame, labels: Sequence[str], step: int) -> go.
     table = rows(gains, ("run", "reference_step", "gain"), "gains")
     if table.empty:
         raise InterpError("The table of gains has no row to draw.")
-    styles = run_styles(labels)
-    symbols = islice(cycle(SYMBOLS), len(labels))
-    figure = go.Figure()
-    for label, symbol in zip(labels, symbols, strict=True):
-        own = table[table["run"] == label].groupby("reference_step")["gain"].mean()
-        if own.empty:
-            continue
-        figure.add_scatter(
-            x=[sqrt(reference) for reference in own.index], y=list(own), name=plain(label),
-            mode="lines+markers", line=styles[label], marker={"symbol": symbol, "size": 8},
-            customdata=[f"{int(reference):,}" for reference in own.index],
-            hovertemplate=f"{plain(label)}, reference step %{{customdata}}: %{{y:+.3f}} nats"
-            "<extra></extra>",
-        )  # fmt: skip
-    spread_steps(figure, whole_numbers(table["reference_step"]), _NO_PHASES, margin=0.04)
-    figure.update_xaxes(title_text="reference checkpoint (steps, square-root scale)")
-    figure.update_yaxes(title_text="gain (nats)", zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_layout(height=400 + _legend_height(labels))
+    figure = curves(
+        table, x="reference_step", y="gain", line="run", looks=_looks(labels), marks=True,
+        x_axis=replace(ROOT_STEPS, title="reference checkpoint (steps, square-root scale)",
+                       hover="reference step"),
+        axis=Axis("gain (nats)", "nats", "+.3f"), levels=[Level("no gain", 0.0, legend=False)],
+    )  # fmt: skip
+    figure.update_layout(height=figure.layout.height + _legend_height(labels))
     return describe(
         figure,
         f"What attention of a reference checkpoint gains, step {step:,}",
@@ -291,71 +234,42 @@ def compared_gains(gains: pd.DataFrame, labels: Sequence[str], step: int) -> go.
     )
 
 
-def _mean_line(curves: Mapping[str, pd.Series], group: Sequence[str]) -> Line:
-    """The mean of a group at the steps that all of its runs have, with the range."""
-    table = pd.concat([curves[label] for label in group], axis=1).dropna()
-    return Line(
-        "mean" if len(group) == len(curves) else f"mean of {len(group)} seeds",
-        table.mean(axis=1),
-        {"color": PALETTE["grey"], "width": 4},
-        low=table.min(axis=1),
-        high=table.max(axis=1),
-    )
+def _looks(labels: Iterable[str]) -> dict[str, Look]:
+    """The look of each run: five colours and four dashes go round, so that twenty runs differ."""
+    labels = list(labels)
+    return looks_of(labels, {label: plain(label) for label in labels})
 
 
-def _add_strips(
+def _mark_strips(
     figure: go.Figure,
     phases: Mapping[str, Phases],
-    tables: Mapping[str, pd.DataFrame],
+    looks: Mapping[str, Look],
+    first: pd.Series,
     row: int,
 ) -> None:
-    """A line for each run, as long as it was measured, with marks where its phases meet."""
-    styles = run_styles(list(phases))
-    every = pd.concat(tables.values())
+    """Marks where the phases of each run meet, and its name."""
     at = {"row": row, "col": 1}
     for y, (label, found) in enumerate(phases.items()):
-        measured = whole_numbers(every.loc[every["run"] == label, "step"])
-        name = plain(label)
-        figure.add_scatter(
-            x=[sqrt(measured[0]), sqrt(measured[-1])], y=[y, y], mode="lines", name=name,
-            legendgroup=name, showlegend=False, hoverinfo="skip", line=styles[label], **at,
-        )  # fmt: skip
-        for end, words, symbol in _ENDS:
+        for end, (words, symbol) in _ENDS.items():
             step = getattr(found, end)
             if step is not None:
                 figure.add_scatter(
-                    x=[sqrt(step)], y=[y], mode="markers", name=f"{name}, {words}",
-                    legendgroup=name, showlegend=False,
-                    marker={"symbol": symbol, "size": 11, "color": styles[label]["color"],
+                    x=[sqrt(step)], y=[y], mode="markers", name=f"{plain(label)}, {words}",
+                    legendgroup=label, showlegend=False,
+                    marker={"symbol": symbol, "size": 11, "color": looks[label].colour,
                             "line_width": 2 if symbol.endswith("open") else 0},
-                    hovertemplate=f"{name}: {words} at step {step:,}<extra></extra>", **at,
+                    hovertemplate=f"{plain(label)}: {words} at step {step:,}<extra></extra>", **at,
                 )  # fmt: skip
         figure.add_annotation(
-            text=name, x=sqrt(measured[0]), xanchor="left", y=y, yanchor="bottom", yshift=3,
-            showarrow=False, font={"size": 11, "color": styles[label]["color"]}, **at,
+            text=plain(label), x=sqrt(first[label]), xanchor="left", y=y, yanchor="bottom",
+            yshift=3, showarrow=False, font={"size": 11, "color": looks[label].colour}, **at,
         )  # fmt: skip
-    for _, words, symbol in _ENDS:
-        figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=words, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 10, "color": PALETTE["grey"]},
-        )  # fmt: skip
-    figure.update_yaxes(
-        range=[len(phases) - 0.5, -0.95], showticklabels=False, ticks="", showgrid=False,
-        title_text="phases", **at,
-    )  # fmt: skip
+    for words, symbol in _ENDS.values():
+        legend_key(figure, words, symbol=symbol)
+    figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, **at)
 
 
 def _legend_height(labels: Sequence[str], n_others: int = 0) -> int:
     """Pixels of a legend below a figure on a phone, where one or two entries go on a line."""
     on_a_line = 1 if max(map(len, labels), default=0) > 14 else 2
     return 23 * (-(-len(labels) // on_a_line) + n_others)
-
-
-def _broken(name: str) -> str:
-    """A name of some words on two lines, so that it fits beside a figure on a phone."""
-    words = name.split()
-    if len(name) <= 16 or len(words) < 2:
-        return plain(name)
-    cuts = range(1, len(words))
-    cut = min(cuts, key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))))
-    return f"{plain(' '.join(words[:cut]))}<br>{plain(' '.join(words[cut:]))}"

@@ -108,7 +108,7 @@ def known_and_held_out(run: Run) -> go.Figure:
     """
     if "held_out" not in _splits(run):
         raise RunError(
-            f"{run.path} has no held-out people to compare with; train with "
+            f"{run.given} has no held-out people to compare with; train with "
             "population.n_held_out above 0."
         )
     figure = curves(

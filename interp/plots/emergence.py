@@ -12,12 +12,25 @@ from math import sqrt
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.bands import shade_phases, spread_steps
-from interp.charts.style import DASHES, INK, PALETTE, describe, note, see_through
+from interp.charts import (
+    INK,
+    PALETTE,
+    ROOT_STEPS,
+    Axis,
+    Level,
+    Look,
+    bars,
+    curves,
+    describe,
+    looks_of,
+    note,
+)
+from interp.charts.bands import shade_phases
+from interp.charts.style import see_through, two_lines
+from interp.charts.tidy import rows, whole_numbers
 from interp.errors import InterpError
 from interp.memory.emergence import FAINT
 from interp.phases import Phases
-from interp.plots.panels import COLOURS, Line, Panel, over_steps, rows, whole_numbers
 
 GROUPS = {
     "attention": (
@@ -43,14 +56,15 @@ GROUPS = {
 }
 """The mechanisms, by what they are part of."""
 _LOOKS = {
-    "attention": (PALETTE["blue"], "circle"),
-    "memory at names": (PALETTE["orange"], "square"),
-    "at the value": (PALETTE["green"], "diamond"),
-    "knowledge": (INK, "star"),
-    "other": (PALETTE["purple"], "triangle-up"),
+    "attention": Look(PALETTE["blue"]),
+    "memory at names": Look(PALETTE["orange"], symbol="square"),
+    "at the value": Look(PALETTE["green"], symbol="diamond"),
+    "knowledge": Look(INK, symbol="star"),
+    "other": Look(PALETTE["purple"], symbol="triangle-up"),
 }
 _EMERGENCE = ("mechanism", "seed", "step", "final")
 _STRENGTHS = ("mechanism", "step", "strength")
+_KNOWN = "knowledge"
 
 
 def emergence(
@@ -79,49 +93,30 @@ def emergence(
     order = sorted(
         dict.fromkeys(table["mechanism"]), key=lambda m: (pd.isna(means[m]), means[m], _rank(m))
     )
+    there = table.groupby("mechanism")["step"].count()
+    n_seeds = table["seed"].nunique()
     first, last = _extent(table, strengths, of_seeds)
-    figure = go.Figure()
-    seen: set[str] = set()
-    labels: list[str] = []
-    for y, mechanism in enumerate(order):
-        group = group_of(mechanism)
-        colour, symbol = _LOOKS[group]
-        own = table[table["mechanism"] == mechanism]
-        found = own[own["step"].notna()]
-        shared = {"legendgroup": group}
-        rise = None if strengths is None or found.empty else _rise(strengths, mechanism)
-        if rise is not None:
-            figure.add_scatter(
-                x=[sqrt(step) for step in rise], y=[y, y], mode="lines", name=f"{mechanism}, rise",
-                line={"color": see_through(colour, 0.3), "width": 12}, showlegend=False,
-                hovertemplate=f"{mechanism}: from a quarter to three quarters of its final strength "
-                f"between steps {rise[0]:,.0f} and {rise[1]:,.0f}<extra></extra>", **shared,
-            )  # fmt: skip
-        if len(found):
-            _add_steps(figure, found, y, mechanism, colour, symbol, group not in seen)
-            seen.add(group)
-        label = mechanism
-        if found.empty:
-            figure.add_annotation(
-                text="<i>absent</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
-                font={"size": 12, "color": INK},
-            )  # fmt: skip
-        elif len(found) < len(own):
-            label = f"{mechanism} ({len(found)} of {len(own)})"
-        labels.append(f"<b>{label}</b>" if mechanism == "knowledge" else _two_lines(label))
+    figure = bars(
+        table.assign(group=table["mechanism"].map(group_of),
+                     final=[f"final strength {final:.3f}" for final in table["final"]]),
+        place="mechanism", y="step", group="group", looks=_LOOKS, words="final",
+        places={m: _label(m, int(there[m]), n_seeds) for m in order},
+        axis=replace(ROOT_STEPS, range=(first, last)),
+    )  # fmt: skip
+    measured = table.groupby("mechanism")["final"].count()
+    for y, mechanism in ((y, m) for y, m in enumerate(order) if not there[m]):
+        why = "absent" if measured[mechanism] else "not measured"
+        figure.add_annotation(
+            text=f"<i>{why}</i>", x=sqrt(last), y=y, xanchor="right", showarrow=False,
+            font={"size": 12, "color": INK},
+        )  # fmt: skip
+    if strengths is not None:
+        # What is there comes first.
+        rising = [mechanism for mechanism in order if there[mechanism]]
+        _add_rises(figure, rows(strengths, _STRENGTHS, "strengths"), rising)
     if of_seeds:
         _shade_seeds(figure, of_seeds, first, last)
-    # Ticks are true steps; without measured ones, round ones do.
-    ticks = _round_steps(first, last) if strengths is None else whole_numbers(strengths["step"])
-    ends = [e for p in of_seeds for e in (p.statistics_end, p.plateau_end) if e is not None]
-    spread_steps(figure, {first, last, *ticks, *ends}, _mean_phases(of_seeds), margin=0.03)
-    figure.update_xaxes(title_text="training (steps, square-root scale)")
-    figure.update_yaxes(
-        tickvals=list(range(len(order))), range=[len(order) - 0.4, -0.9], tickfont_size=12,
-        ticktext=labels,
-    )  # fmt: skip
-    figure.update_layout(height=190 + 40 * len(order), margin_t=68)
-    n_seeds = table["seed"].nunique()
+    figure.update_layout(margin_t=68)
     return describe(
         figure,
         "The order of emergence",
@@ -132,7 +127,8 @@ def emergence(
         squares: the memory at the name; green diamonds: what arrives where the value is predicted;
         star: knowledge, the accuracy that all of them are to explain. Shaded: the phases (of seeds,
         their mean), with strips from the earliest to the latest boundary. Absent: no stronger than its
-        control in the end; in brackets, in how many seeds it is there. The axis goes with the square
+        control in the end (not measured: this run has nothing to measure it on); in brackets, in how many
+        seeds it is there. The axis goes with the square
         root of steps. Look for whether attention to names is above the memory, which means earlier,
         or below it; rows whose whiskers overlap have no order. Predictions follow a swap only where
         there is knowledge, so that swaps and probes cannot come before it; shares, of what names do
@@ -153,35 +149,32 @@ def strength_curves(strengths: pd.DataFrame, phases: Phases) -> go.Figure:
         InterpError: a column is missing.
     """
     table = rows(strengths, _STRENGTHS, "strengths")
-    curves = {m: _shares(table, m) for m in dict.fromkeys(table["mechanism"])}
-    faint = sorted(m for m, curve in curves.items() if curve is None)
-    knowledge = curves.get("knowledge")
-    panels = []
+    faint, drawn, looks = [], [], {_KNOWN: Look(PALETTE["grey"], width=3)}
     for group in (*GROUPS, "other"):
-        own = {
-            m: curve for m, curve in curves.items() if curve is not None and group_of(m) == group
-        }
-        lines = [
-            _strength_line(m, curve, {"color": COLOURS[i % 4], "dash": DASHES[i % 4], "width": 2})
-            for i, (m, curve) in enumerate(sorted(own.items(), key=lambda item: _rank(item[0])))
-        ]
-        if knowledge is not None and group != "knowledge" and lines:
-            style = {"color": PALETTE["grey"], "width": 3}
-            lines.insert(0, _strength_line("knowledge", knowledge, style))
-        if lines and group != "knowledge":
-            panels.append(Panel(group, lines))
-    if panels:
-        figure = over_steps(panels, phases, "share of final", place=sqrt, band="range of seeds")
-        figure.add_hline(y=0.5, line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5})
-        figure.update_yaxes(range=[-0.3, 1.5], tickvals=[0, 0.5, 1])
-        figure.update_layout(height=190 + 215 * len(panels))
+        own = sorted((m for m in table["mechanism"].unique() if group_of(m) == group), key=_rank)
+        shares = {m: _shares(table, m) for m in own}
+        faint += [m for m, found in shares.items() if found.empty]
+        shares = {m: found for m, found in shares.items() if not found.empty}
+        if group == _KNOWN:
+            continue
+        looks |= looks_of(shares)
+        # Knowledge is what each group is held against: it stands in every panel.
+        with_knowledge = [_shares(table, _KNOWN), *shares.values()] if shares else []
+        drawn += [found.assign(group=group) for found in with_knowledge]
+    if drawn:
+        figure = curves(
+            pd.concat(drawn), y="share", line="mechanism", looks=looks, facet="group", seeds=True,
+            axis=Axis("share of final", range=(-0.3, 1.5)), x_axis=ROOT_STEPS, phases=phases,
+            levels=[Level("one half", 0.5, legend=False)],
+        )  # fmt: skip
+        figure.update_yaxes(tickvals=[0, 0.5, 1])
     else:
         figure = go.Figure()
         note(figure, "No mechanism is stronger<br>than its control in the end")
         figure.update_xaxes(title_text="training (steps)")
         figure.update_yaxes(title_text="share of final")
     left_out = (
-        f"Left out, as their final strength is below {FAINT:g}: {', '.join(faint)}."
+        f"Left out, as their final strength is below {FAINT:g}: {', '.join(sorted(faint))}."
         if faint
         else ""
     )
@@ -202,43 +195,27 @@ def group_of(mechanism: str) -> str:
     return next((group for group, own in GROUPS.items() if mechanism in own), "other")
 
 
-def _add_steps(
-    figure: go.Figure,
-    found: pd.DataFrame,
-    y: int,
-    mechanism: str,
-    colour: str,
-    symbol: str,
-    legend: bool,
-) -> None:
-    """A mechanism's seeds, their mean, and whiskers over their range."""
-    group = group_of(mechanism)
-    steps = [float(step) for step in found["step"]]
-    mean = sum(steps) / len(steps)
-    if len(steps) > 1:
-        # Marks of seeds that fall together stay apart.
-        offsets = [0.24 * (2 * i / (len(steps) - 1) - 1) for i in range(len(steps))]
-        figure.add_scatter(
-            x=[sqrt(step) for step in steps], y=[y + offset for offset in offsets], mode="markers",
-            name=f"{mechanism}, seeds", legendgroup=group, showlegend=False,
-            marker={"color": see_through(colour, 0.6), "size": 6, "symbol": symbol},
-            customdata=[
-                f"seed {seed}: step {step:,.0f}, final strength {final:.3f}"
-                for seed, step, final in zip(found["seed"], steps, found["final"], strict=True)
-            ],
-            hovertemplate=f"{mechanism}, %{{customdata}}<extra></extra>",
+def _label(mechanism: str, n_there: int, n_seeds: int) -> str:
+    """A mechanism's name; in brackets, in how many seeds it is there if in some only."""
+    label = f"{mechanism} ({n_there} of {n_seeds})" if 0 < n_there < n_seeds else mechanism
+    return f"<b>{label}</b>" if mechanism == _KNOWN else two_lines(label)
+
+
+def _add_rises(figure: go.Figure, strengths: pd.DataFrame, order: Sequence[str]) -> None:
+    """Pale bars from a quarter to three quarters of the final strength, behind the steps."""
+    for y, mechanism in enumerate(order):
+        shares = _shares(strengths, mechanism)
+        if shares.empty:
+            continue
+        curve = shares.groupby("step")["share"].mean()
+        start, end = _passes(curve, 0.25), _passes(curve, 0.75)
+        figure.add_bar(
+            y=[y], base=[sqrt(start)], x=[sqrt(end) - sqrt(start)], orientation="h", width=0.34,
+            name=f"{mechanism}, rise", legendgroup=group_of(mechanism), showlegend=False,
+            marker={"color": see_through(_LOOKS[group_of(mechanism)].colour, 0.3), "line_width": 0},
+            hovertemplate=f"{mechanism}: from a quarter to three quarters of its final strength "
+            f"between steps {start:,.0f} and {end:,.0f}<extra></extra>",
         )  # fmt: skip
-    figure.add_scatter(
-        x=[sqrt(mean)], y=[y], mode="markers", name=group, legendgroup=group, showlegend=legend,
-        marker={"color": colour, "size": 12, "symbol": symbol},
-        error_x={
-            "type": "data", "symmetric": False, "array": [sqrt(max(steps)) - sqrt(mean)],
-            "arrayminus": [sqrt(mean) - sqrt(min(steps))], "thickness": 1.5, "width": 5,
-            "color": colour,
-        },
-        hovertemplate=f"{mechanism}: step {mean:,.0f}, from {min(steps):,.0f} to "
-        f"{max(steps):,.0f}<extra></extra>",
-    )  # fmt: skip
 
 
 def _shade_seeds(figure: go.Figure, phases: Sequence[Phases], first: int, last: int) -> None:
@@ -278,45 +255,19 @@ def _extent(
         return measured[0], measured[-1]
     ends = [e for p in phases for e in (p.statistics_end, p.plateau_end) if e is not None]
     latest = max([*ends, *table["step"].dropna()], default=0)
-    size = 10 ** max(0, len(str(int(latest))) - 1) // 2 or 1
-    return 0, size * int(1.2 * latest // size + 1)
+    return 0, int(float(f"{1.2 * latest:.2g}")) or 1
 
 
-def _round_steps(first: int, last: int) -> list[int]:
-    size = 10 ** max(0, len(str(last)) - 2)
-    return [step for step in range(first, last + 1, size) if step % (5 * size) == 0]
-
-
-def _shares(table: pd.DataFrame, mechanism: str) -> pd.DataFrame | None:
-    """Strength as a share of the final one: a row a step, a column a seed; None if too faint."""
+def _shares(table: pd.DataFrame, mechanism: str) -> pd.DataFrame:
+    """Strength as a share of the final one, at the steps that all seeds have, without faint seeds."""
     own = table[table["mechanism"] == mechanism]
     own = own if "seed" in own else own.assign(seed=0)
     curves = own.pivot_table("strength", "step", "seed").dropna()
-    if curves.empty:
-        return None
-    curves = curves.loc[:, curves.iloc[-1] >= FAINT]
-    return None if curves.empty else curves / curves.iloc[-1]
-
-
-def _strength_line(name: str, shares: pd.DataFrame, style: dict[str, object]) -> Line:
-    several = shares.shape[1] > 1
-    return Line(
-        name,
-        shares.mean(axis=1),
-        style,
-        low=shares.min(axis=1) if several else None,
-        high=shares.max(axis=1) if several else None,
-    )
-
-
-def _rise(strengths: pd.DataFrame, mechanism: str) -> tuple[float, float] | None:
-    """Between which steps the mean share passes a quarter and three quarters for the last time."""
-    table = rows(strengths, _STRENGTHS, "strengths")
-    shares = _shares(table, mechanism)
-    if shares is None:
-        return None
-    curve = shares.mean(axis=1)
-    return _passes(curve, 0.25), _passes(curve, 0.75)
+    if len(curves):
+        curves = curves.loc[:, curves.iloc[-1] >= FAINT]
+        curves /= curves.iloc[-1]
+    shares = curves.reset_index().melt("step", var_name="seed", value_name="share")
+    return shares.assign(mechanism=mechanism)
 
 
 def _passes(curve: pd.Series, height: float) -> float:
@@ -334,18 +285,6 @@ def _rank(mechanism: str) -> int:
     """The place of a mechanism where nothing else orders it."""
     known = [m for own in GROUPS.values() for m in own]
     return known.index(mechanism) if mechanism in known else len(known)
-
-
-def _two_lines(name: str) -> str:
-    """A long name, broken before its last words so that it fits beside a figure on a phone."""
-    words = name.split()
-    if len(name) <= 14 or len(words) < 2:
-        return name
-    cut = min(
-        range(1, len(words)),
-        key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))),
-    )
-    return f"{' '.join(words[:cut])}<br>{' '.join(words[cut:])}"
 
 
 def _count(n_seeds: int) -> str:

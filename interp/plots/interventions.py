@@ -77,9 +77,13 @@ def patch_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Fig
         for title, site in names.items()
     }  # fmt: skip
     name, what = METRIC_NAMES.get(metric, metric), _axis_titles(grid)
-    unit = name.rstrip(")").replace(" (", ", ").split(", ")[-1] if " (" in name else "share"
     figure = heatmap(
-        maps, axis=unit, rows=what, columns="position that is patched", upward=True, names=names
+        maps,
+        axis=unit_of(name),
+        rows=what,
+        columns="position that is patched",
+        upward=True,
+        names=names,
     )
     figure.update_xaxes(tickangle=-90, dtick=1 if last < _MANY else None)
     highest = float(grid["value"].abs().max())
@@ -93,6 +97,11 @@ def patch_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Fig
         first at the name, in early layers, then where the value is predicted, in late ones; cells
         between the two move it.""",
     )
+
+
+def unit_of(name: str) -> str:
+    """The unit of a metric's name, in its brackets; those without are shares."""
+    return name.rstrip(")").replace(" (", ", ").split(", ")[-1] if " (" in name else "share"
 
 
 def attribution_error(table: pd.DataFrame) -> go.Figure:

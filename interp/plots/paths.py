@@ -3,18 +3,16 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.style import INK, describe
+from interp.charts import chosen, describe, has_missing, heatmap, matrix, rows
+from interp.charts.tidy import unit_label
 from interp.errors import InterpError
 from interp.interventions import LOGIT_DIFFERENCE
-from interp.plots.interventions import METRIC_NAMES
-from interp.plots.panels import SIGNED, chosen, rows, unit_label
+from interp.plots.interventions import METRIC_NAMES, unit_of
 
 _COLUMNS = ("sender", "sender_layer", "sender_head", "receiver", "layer", "head", "metric", "value")
 _READS = {"q_input": "queries", "k_input": "keys", "v_input": "values"}
-_LEGIBLE = 12
-"""With more columns than these, all maps together, numbers do not fit into the cells."""
+_CROSSED = "Crossed cells: not measured, or no path, as one leads to a later layer."
 
 
 def path_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Figure:
@@ -46,48 +44,23 @@ def path_heatmap(table: pd.DataFrame, metric: str = LOGIT_DIFFERENCE) -> go.Figu
     )
     if not paths["change"].notna().any():
         raise InterpError(f"The table of paths has no value of {metric} to draw.")
-    twice = paths[paths.duplicated(["start", "receiver", "end"])]
-    if len(twice):
-        raise InterpError(
-            f"The table of paths has the path from {twice['start'].iloc[0]} to {twice['end'].iloc[0]} "
-            f"({twice['receiver'].iloc[0]}) more than once; give one model, checkpoint and metric."
-        )
-    starts = list(dict.fromkeys(paths["start"]))
     maps = {
-        receiver: part.pivot(index="start", columns="end", values="change").reindex(
-            index=starts, columns=list(dict.fromkeys(part["end"]))
-        )
+        _READS.get(str(receiver), str(receiver)): matrix(
+            part, row="start", column="end", value="change", what="paths"
+        ).reindex(paths["start"].unique())
         for receiver, part in paths.groupby("receiver", sort=False)
     }
-    highest = max(1e-9, float(np.nanmax(np.abs(paths["change"].astype(float)))))
-    figure = make_subplots(
-        rows=1, cols=len(maps), shared_yaxes=True, horizontal_spacing=0.04,
-        column_widths=[len(values.columns) for values in maps.values()],
-        subplot_titles=[f"<b>{_READS.get(str(name), str(name))}</b>" for name in maps],
-    )  # fmt: skip
     name = METRIC_NAMES.get(metric, metric)
-    legible = sum(len(values.columns) for values in maps.values()) <= _LEGIBLE
-    for column, (receiver, values) in enumerate(maps.items(), start=1):
-        figure.add_heatmap(
-            z=values.astype(float).to_numpy().tolist(), x=list(values.columns), y=starts,
-            zmin=-highest, zmax=highest, colorscale=SIGNED, showscale=False, xgap=2, ygap=2,
-            texttemplate="%{z:.2f}" if legible else None, textfont={"color": INK, "size": 11},
-            hovertemplate=f"from %{{y}} to the {_READS.get(str(receiver), receiver)} of %{{x}}: change "
-            "%{z:.3f}<extra></extra>",
-            name=str(receiver), row=1, col=column,
-        )  # fmt: skip
-    figure.update_annotations(font_size=12)
-    figure.update_xaxes(showgrid=False, type="category", title_text="receiver", tickfont_size=11)
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont_size=11)
-    figure.update_yaxes(title_text="sender", col=1)
-    figure.update_layout(height=170 + 30 * len(starts))
+    figure = heatmap(maps, axis=unit_of(name), rows="sender", columns="receiver", beside=True)
+    highest = float(paths["change"].abs().max())
     return describe(
         figure,
         f"Direct paths: {name.split(' (')[0]}",
         f"""Change of the {name} when what a sender writes reaches one receiver alone as the source
         has it: rows are senders, columns receivers (a layer and its head), a map for each input of
         the receivers. Blue is above zero, orange below; all maps share one scale, whose end is
-        {highest:.2f}. Look for the pairs that talk to each other, and through which input.""",
+        {highest:.2f}. {_CROSSED if has_missing(figure) else ""} Look for the pairs that talk to each
+        other, and through which input.""",
     )
 
 

@@ -1,13 +1,22 @@
 """The plateau: how its ends depend on the tolerance δ, how its length depends on N."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import PALETTE, describe, note
+from interp.charts import PALETTE, Axis, Line, Look, curves, describe, note, scatter
+from interp.charts.panels import legend_key
 from interp.errors import InterpError
 from interp.phases import DELTA, PAPER_COEFFICIENT, PAPER_EXPONENT, PowerLawFit
 from interp.run import Run
+
+_DELTAS = Axis("tolerance δ (share of the baseline)", form="g", hover="δ")
+_ENDS = {
+    "plateau_end": Look(PALETTE["blue"], name="end of the plateau"),
+    "statistics_end": Look(PALETTE["orange"], symbol="square", name="end of the statistics phase"),
+}
 
 
 def phase_sensitivity(run: Run) -> go.Figure:
@@ -22,28 +31,27 @@ def phase_sensitivity(run: Run) -> go.Figure:
         RunError: nothing has been measured yet.
     """
     table = run.phase_sensitivity()
-    figure = go.Figure()
-    for column, name, colour, symbol in (
-        ("plateau_end", "end of the plateau", PALETTE["blue"], "circle"),
-        ("statistics_end", "end of the statistics phase", PALETTE["orange"], "square"),
-    ):
-        ends = table[column]
-        figure.add_scatter(
-            x=list(table["delta"]), y=[None if pd.isna(end) else int(end) for end in ends],
-            mode="lines+markers", name=name + ("" if ends.notna().any() else " (never reached)"),
-            line={"color": colour, "width": 2}, marker={"symbol": symbol, "size": 8},
-            hovertemplate="step %{y:,d} with δ = %{x}",
+    ends = table.melt("delta", list(_ENDS), "end").dropna(subset=["value"])
+    if ends.empty:
+        figure = go.Figure()
+        note(figure, "No δ marks an end of a phase in this run")
+        figure.update_xaxes(title_text=_DELTAS.title, range=[0, table["delta"].max()])
+        figure.update_yaxes(
+            title_text="end of phase (steps)", range=[0, int(run.curve().index[-1])]
+        )
+    else:
+        figure = curves(
+            ends, x="delta", line="end", looks=_ENDS, marks=True,
+            x_axis=replace(_DELTAS, range=(0, 1.05 * table["delta"].max())),
+            axis=Axis("end of phase (steps)", "steps", ",.0f"),
         )  # fmt: skip
+    for end, look in _ENDS.items():
+        if end not in set(ends["end"]):
+            legend_key(figure, f"{look.name} (never reached)", color=look.colour)
     figure.add_vline(
         x=DELTA, line={"color": PALETTE["grey"], "dash": "dot", "width": 1.5},
         annotation_text=f"default δ = {DELTA}", annotation_position="top right",
     )  # fmt: skip
-    if table[["statistics_end", "plateau_end"]].isna().all(axis=None):
-        note(figure, "No δ marks an end of a phase in this run")
-        figure.update_yaxes(range=[0, int(run.curve().index[-1])])
-    figure.update_xaxes(title_text="tolerance δ (share of the baseline)", rangemode="tozero")
-    figure.update_yaxes(title_text="end of phase (steps)", rangemode="tozero", tickformat=",d")
-    figure.update_layout(height=400)
     return describe(
         figure,
         "Sensitivity of the phases to δ",
@@ -96,30 +104,22 @@ def scaling(
         raise InterpError(
             f"No run of the table has a {measure} above 0 to draw; train for more steps."
         )
-    people = reached["n_individuals"].to_numpy(dtype=float)
-    steps = reached[measure].to_numpy(dtype=float)
+    people = reached["n_individuals"].astype(float)
     span = np.geomspace(people.min() / 1.15, people.max() * 1.15, 40)
-    figure = go.Figure()
+    paper = pd.Series(PAPER_COEFFICIENT * span**PAPER_EXPONENT, index=span)
+    name = f"paper: {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}"
+    lines = [Line(name, paper, Look(PALETTE["grey"], "dash").line)]
     if fit is not None:
-        _draw_fit(figure, fit, span, middle=float(np.exp(np.log(people).mean())))
-    figure.add_scatter(
-        x=list(span), y=list(PAPER_COEFFICIENT * span**PAPER_EXPONENT), mode="lines",
-        line={"color": PALETTE["grey"], "dash": "dash", "width": 2}, hoverinfo="skip",
-        name=f"paper: {PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}",
+        lines.insert(0, _line(fit, span, middle=float(np.exp(np.log(people).mean()))))
+    figure = scatter(
+        reached.assign(run="seed " + reached["seed"].astype(str)), x="n_individuals", y=measure,
+        label="run", lines=lines, what="runs",
+        looks={None: Look(PALETTE["orange"], symbol="circle-open", name="a run (one point per seed)")},
+        x_axis=Axis("individuals N", form=",.0f", scale="log", range=(span[0], span[-1])),
+        axis=Axis(axis, "steps", ",.0f", "log"),
     )  # fmt: skip
-    figure.add_scatter(
-        x=list(people), y=list(steps), mode="markers", name="a run (one point per seed)",
-        customdata=[str(seed) for seed in reached["seed"]],
-        marker={"color": PALETTE["orange"], "size": 9, "symbol": "circle-open", "line_width": 2},
-        hovertemplate="%{x:,d} individuals, seed %{customdata}: %{y:,d} steps<extra></extra>",
-    )  # fmt: skip
-    sizes = sorted({int(n) for n in reached["n_individuals"]})
-    figure.update_xaxes(
-        title_text="individuals N", type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes],
-        range=[np.log10(span[0]), np.log10(span[-1])],
-    )  # fmt: skip
-    figure.update_yaxes(title_text=axis, type="log", dtick="D2", tickformat=",d")
-    figure.update_layout(height=480)
+    sizes = sorted({int(n) for n in people})
+    figure.update_xaxes(tickvals=sizes, ticktext=[f"{n:,}" for n in sizes])
     n_left_out = len(table) - len(reached)
     left_out = (
         f"""Not drawn: {n_left_out} of {len(table)} runs, whose plateau did not end or was too short
@@ -139,22 +139,19 @@ def scaling(
     )
 
 
-def _draw_fit(figure: go.Figure, fit: PowerLawFit, span: np.ndarray, middle: float) -> None:
+def _line(fit: PowerLawFit, span: np.ndarray, middle: float) -> Line:
     """The line of a fit, and a band of the slopes of its interval."""
     # Least squares on logarithms passes through the mean point; the slope's interval turns there.
     at_middle = fit.coefficient * middle**fit.exponent
     fans = [at_middle * (span / middle) ** slope for slope in (fit.low, fit.high)]
-    figure.add_scatter(
-        x=[*span, *span[::-1]],
-        y=[*np.maximum(*fans), *np.minimum(*fans)[::-1]],
-        mode="lines", fill="toself", line_width=0, fillcolor="rgba(31,131,196,0.18)",
-        name=f"95% interval of the exponent: {fit.low:.2f} to {fit.high:.2f}", hoverinfo="skip",
-    )  # fmt: skip
-    figure.add_scatter(
-        x=list(span), y=list(fit.coefficient * span**fit.exponent), mode="lines",
-        line={"color": PALETTE["blue"], "width": 2}, hoverinfo="skip",
-        name=f"fit: {fit.coefficient:.2g} · N^{fit.exponent:.2f} (R² {fit.r_squared:.3f})",
-    )  # fmt: skip
+    return Line(
+        f"fit: {fit.coefficient:.2g} · N^{fit.exponent:.2f} (95%: {fit.low:.2f} to "
+        f"{fit.high:.2f}; R² {fit.r_squared:.3f})",
+        pd.Series(fit.coefficient * span**fit.exponent, index=span),
+        Look(PALETTE["blue"]).line,
+        low=pd.Series(np.minimum(*fans), index=span),
+        high=pd.Series(np.maximum(*fans), index=span),
+    )
 
 
 def _described(fit: PowerLawFit | None) -> str:

@@ -7,26 +7,14 @@ Tables have the columns `step`, `site`, `layer`, `position`, `attribute`, `accur
 """
 
 from itertools import product
-from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import describe
+from interp.charts import ROOT_AXIS, ROOT_STEPS, Level, curves, describe, looks_of
+from interp.charts.tidy import at_step, chosen, in_order, rows
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    ROOT_AXIS,
-    Line,
-    Panel,
-    at_step,
-    by_step,
-    chosen,
-    in_order,
-    over_steps,
-    rows,
-)
-from interp.plots.sites import checked_maps, of_site, residual_sites, site_name, site_styles
+from interp.plots.sites import checked_maps, of_site, residual_sites, site_name
 
 _PROBES = (
     "step", "site", "layer", "position", "attribute", "accuracy", "control", "selectivity",
@@ -48,24 +36,16 @@ def probe_curves(probes: pd.DataFrame, phases: Phases) -> go.Figure:
         InterpError: a column is missing, or the rows of attribute "all".
     """
     found = chosen(rows(probes, _PROBES, "probes"), "probes", attribute="all")
-    sites = residual_sites(found)
-    people = _people(found)
-    panels = []
-    for position in in_order(found["position"]):
-        of_position = found[found["position"] == position]
-        for suffix, words in people.items():
-            curves = [by_step(of_site(of_position, s), f"selectivity{suffix}") for s in sites]
-            lines = [
-                Line(site_name(*site), curve, style)
-                for site, curve, style in zip(sites, curves, site_styles(sites), strict=True)
-                if len(curve)
-            ]
-            title = f"{position}<br>{words}" if len(people) > 1 else position
-            panels.append(Panel(title, lines))
-    figure = over_steps(panels, phases, "selectivity", n_columns=len(people), place=sqrt)
-    figure.add_hline(y=0, line={"color": COLOURS[-1], "dash": "dot", "width": 1.5})
-    if len(people) == 1:
-        figure.update_layout(height=170 + 260 * len(panels))
+    sites, people = residual_sites(found), _people(found)
+    columns = {f"selectivity{suffix}": words for suffix, words in people.items()}
+    drawn = pd.concat([of_site(found, site).assign(at=site_name(*site)) for site in sites])
+    figure = curves(
+        drawn.melt(["step", "at", "position"], list(columns), "people"), line="at",
+        looks=looks_of([site_name(*site) for site in sites], ordered=True), facet="position",
+        column="people" if len(people) > 1 else None, axis="selectivity", x_axis=ROOT_STEPS,
+        titles={**{p: p for p in in_order(found["position"])}, **columns}, phases=phases,
+        levels=[Level("as good as the control", 0.0, legend=False)],
+    )  # fmt: skip
     return describe(
         figure,
         "What linear probes read",

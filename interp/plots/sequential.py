@@ -3,18 +3,26 @@
 Tables are those of `interp.studies.sequential`; read back from CSV they will do.
 """
 
-from typing import cast
-
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.style import DASHES, GRID, INK, PALETTE, describe, note, see_through
-from interp.plots.panels import COLOURS, SYMBOLS, chosen, legend_key, rows
+from interp.charts import (
+    PALETTE,
+    Axis,
+    Look,
+    chosen,
+    curves,
+    describe,
+    looks_of,
+    note,
+    rows,
+    scatter,
+)
+from interp.charts.panels import legend_key
+from interp.charts.style import see_through
 
 _KNOWLEDGE = ("n_groups", "n_repeats", "seed", "step", "group", "metric", "value")
 _TURNS = ("n_groups", "n_repeats", "seed", "repeat", "group", "begin", "end")
-_LOG_TICKS = (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 _SHADE = see_through(PALETTE["orange"], 0.22)
 
 
@@ -40,45 +48,22 @@ def group_curves(
     found = chosen(found, "knowledge", metric="attribute_accuracy", **own)
     shaded = chosen(rows(turns, _TURNS, "turns"), "turns", **own)
     shaded = shaded.drop_duplicates(["group", "begin"])
-    inner = 52 * n_groups
-    figure = make_subplots(rows=n_groups, shared_xaxes=True, vertical_spacing=8 / inner)
-    for index in range(1, n_groups + 1):
-        curves = found[found["group"] == index].pivot_table("value", "step", "seed")
-        mean, steps = curves.mean(axis=1), [int(step) for step in curves.index]
-        if curves.shape[1] > 1:
-            low, high = curves.min(axis=1).tolist(), curves.max(axis=1).tolist()
-            figure.add_scatter(
-                x=[*steps, *steps[::-1]], y=[*high, *low[::-1]], mode="lines", line_width=0,
-                fill="toself", fillcolor=see_through(PALETTE["blue"], 0.2), hoverinfo="skip",
-                showlegend=False, row=index, col=1,
-            )  # fmt: skip
-        figure.add_scatter(
-            x=steps, y=mean.tolist(), mode="lines", name=f"group {index}", showlegend=False,
-            line={"color": PALETTE["blue"], "width": 2}, row=index, col=1,
-            hovertemplate=f"group {index}: %{{y:.3f}} at step %{{x:,d}}<extra></extra>",
+    figure = curves(
+        found, facet="group", seeds=True, heights=[52] * n_groups,
+        looks={None: Look(PALETTE["blue"], name="accuracy on the group")},
+        axis={group: Axis(str(group), range=(-0.04, 1.08)) for group in range(1, n_groups + 1)},
+    )  # fmt: skip
+    for group, begin, end in shaded[["group", "begin", "end"]].itertuples(index=False):
+        figure.add_vrect(
+            x0=int(begin), x1=int(end), fillcolor=_SHADE, line_width=0, layer="below",
+            row=int(group), col=1,
         )  # fmt: skip
-        # After the curve: plotly shades no panel that is empty.
-        for begin, end in shaded[shaded["group"] == index][["begin", "end"]].itertuples(
-            index=False
-        ):
-            figure.add_vrect(
-                x0=int(begin), x1=int(end), fillcolor=_SHADE, line_width=0, layer="below",
-                row=index, col=1,
-            )  # fmt: skip
-        figure.update_yaxes(
-            range=[-0.04, 1.08], tickvals=[0, 0.5, 1], ticktext=["0", "", "1"], title_text=str(index),
-            row=index, col=1,
-        )  # fmt: skip
-    legend_key(figure, "accuracy on the group", color=PALETTE["blue"])
     legend_key(figure, "the group's own turns", color=_SHADE, width=12)
-    last = int(found["step"].max())
-    figure.update_xaxes(range=[0, last], tickformat=",d", nticks=8)
-    figure.update_xaxes(title_text="training (steps)", row=n_groups)
+    figure.update_yaxes(tickvals=[0, 0.5, 1], ticktext=["0", "", "1"])
     figure.add_annotation(
         text="accuracy (share) of group …", x=0, xref="paper", xanchor="left", y=1, yref="paper",
         yanchor="bottom", xshift=-48, yshift=4, showarrow=False, font_size=12,
     )  # fmt: skip
-    figure.update_layout(height=inner + 190, margin_t=64)
     n_seeds = found["seed"].nunique()
     return describe(
         figure,
@@ -101,40 +86,21 @@ def new_groups(turns: pd.DataFrame) -> go.Figure:
         turns: "turns": with `mean_accuracy` and `after`, shares.
 
     Raises:
-        InterpError: a column is missing.
+        InterpError: a column is missing, or no group had its first turn.
     """
     found = rows(turns, (*_TURNS, "mean_accuracy", "after"), "turns")
     found = found[found["repeat"] == 1]
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08)
-    for i, (name, own) in enumerate(_schedules(found)):
-        colour = COLOURS[i % len(COLOURS)]
-        for row, column in enumerate(("mean_accuracy", "after"), 1):
-            means = own.groupby("group")[column].mean()
-            figure.add_scatter(
-                x=means.index.tolist(), y=means.tolist(), mode="lines", name=name, legendgroup=name,
-                showlegend=row == 1, row=row, col=1, hoverinfo="skip",
-                line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
-            )  # fmt: skip
-            figure.add_scatter(
-                x=own["group"].tolist(), y=own[column].tolist(), mode="markers", name=name,
-                legendgroup=name, showlegend=False, row=row, col=1,
-                customdata=own["seed"].tolist(),
-                marker={
-                    "symbol": f"{SYMBOLS[i % len(SYMBOLS)]}-open", "size": 8, "color": colour,
-                    "line": {"width": 1.5},
-                },
-                hovertemplate=(
-                    f"group %{{x}}, seed %{{customdata}}: %{{y:.3f}}<extra>{name}</extra>"
-                ),
-            )  # fmt: skip
-    if found.empty:
-        note(figure, "Nothing was measured")
-    figure.update_yaxes(range=[-0.04, 1.08], nticks=6)
-    figure.update_yaxes(title_text="mean accuracy in<br>the turn (share)", row=1)
-    figure.update_yaxes(title_text="accuracy at the<br>turn's end (share)", row=2)
+    measures = {
+        "mean_accuracy": Axis("mean accuracy in<br>the turn (share)", range=(-0.04, 1.08)),
+        "after": Axis("accuracy at the<br>turn's end (share)", range=(-0.04, 1.08)),
+    }
+    table = _scheduled(found).melt(["schedule", "group", "seed"], list(measures), "measure")
+    figure = curves(
+        table, x="group", line="schedule", facet="measure", axis=measures, seeds=True, what="turns",
+        spread="points", x_axis=Axis("group, in order of first turns", form=",.0f", hover="group"),
+        looks=looks_of(table["schedule"].unique()),
+    )  # fmt: skip
     figure.update_xaxes(dtick=1)
-    figure.update_xaxes(title_text="group, in order of first turns", row=2)
-    figure.update_layout(height=500, margin_t=56)
     return describe(
         figure,
         "How fast new groups are learned",
@@ -164,47 +130,26 @@ def learning_and_forgetting(turns: pd.DataFrame, learned: float) -> go.Figure:
     told = found[
         (found["after"] >= learned) & found["learn_half"].notna() & (found["followed"] > 0)
     ]
-    figure = go.Figure()
-    for i, (name, own) in enumerate(_schedules(told)):
-        colour, symbol = COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)]
-        lost = own["lose_half"].notna()
-        for part, mark in ((own[lost], symbol), (own[~lost], "arrow-up")):
-            if part.empty:
-                continue
-            hover = [
-                f"group {group}, turn {repeat}, seed {seed}: learned in {learn:.0f} steps, "
-                + (f"lost in {lose:.0f}" if lose == lose else f"not lost in {followed:.0f}")
-                for group, repeat, seed, learn, lose, followed in part[
-                    ["group", "repeat", "seed", "learn_half", "lose_half", "followed"]
-                ].itertuples(index=False)
-            ]
-            opened = [mark if repeat == 1 else f"{mark}-open" for repeat in part["repeat"]]
-            figure.add_scatter(
-                x=part["learn_half"].tolist(),
-                y=part["lose_half"].fillna(part["followed"]).tolist(),
-                mode="markers", name=name, legendgroup=name, showlegend=mark != "arrow-up",
-                text=hover, hovertemplate="%{text}<extra>" + name + "</extra>",
-                marker={
-                    "symbol": opened, "size": 9, "color": colour, "line": {"width": 1.5, "color": colour},
-                },
-            )  # fmt: skip
-    values = [*told["learn_half"], *told["lose_half"].fillna(told["followed"])]
-    if values:
-        low, high = max(1.0, min(values)) / 1.3, max(values) * 1.3
-        figure.add_scatter(
-            x=[low, high], y=[low, high], mode="lines", name="as fast", hoverinfo="skip",
-            line={"color": INK, "dash": "dot", "width": 1.5},
-        )  # fmt: skip
-    else:
+    if told.empty:
+        figure = go.Figure()
         note(figure, "No turn taught enough to measure")
-    ticks = {
-        "type": "log",
-        "tickvals": _LOG_TICKS,
-        "ticktext": [f"{tick:,}" for tick in _LOG_TICKS],
-    }
-    figure.update_xaxes(title_text="to learn half, in the turn (steps)", gridcolor=GRID, **ticks)
-    figure.update_yaxes(title_text="to lose half, after the turn (steps)", gridcolor=GRID, **ticks)
-    figure.update_layout(height=480)
+    else:
+        # Filled marks first: the legend shows them.
+        points = _scheduled(told).sort_values("repeat", kind="stable")
+        looks, lost = looks_of(points["schedule"].unique()), points["lose_half"].notna()
+        marks = points["schedule"].map({name: look.symbol for name, look in looks.items()})
+        figure = scatter(
+            points.assign(
+                lost=points["lose_half"].fillna(points["followed"]),
+                symbol=marks.where(lost, "arrow-up") + points["repeat"].gt(1).map({True: "-open", False: ""}),
+                point=[f"group {group}, turn {repeat}, seed {seed}{'' if there else ', not lost by then'}"
+                       for group, repeat, seed, there in
+                       zip(points["group"], points["repeat"], points["seed"], lost, strict=True)],
+            ),
+            x="learn_half", y="lost", group="schedule", label="point", looks=looks, identity=True,
+            x_axis=Axis("to learn half, in the turn (steps)", "steps", ",.0f", "log"),
+            axis=Axis("to lose half, after the turn (steps)", "steps", ",.0f", "log"),
+        )  # fmt: skip
     return describe(
         figure,
         "Learning and forgetting",
@@ -217,13 +162,13 @@ def learning_and_forgetting(turns: pd.DataFrame, learned: float) -> go.Figure:
     )
 
 
-def _schedules(turns: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The turns of each schedule, by name."""
-    found = []
-    for key, own in turns.groupby(["n_repeats", "n_groups"]):
-        n_repeats, n_groups = cast("tuple[int, int]", key)
-        found.append((f"{n_groups} groups, {_times(int(n_repeats))}", own))
-    return found
+def _scheduled(turns: pd.DataFrame) -> pd.DataFrame:
+    """Turns with the names of their schedules, in order."""
+    names = [
+        f"{groups} groups, {_times(int(repeats))}"
+        for groups, repeats in zip(turns["n_groups"], turns["n_repeats"], strict=True)
+    ]
+    return turns.assign(schedule=names).sort_values(["n_repeats", "n_groups"], kind="stable")
 
 
 def _times(n: int) -> str:

@@ -7,13 +7,10 @@ MLP (`mlp_out`) adds to it.
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from interp.charts.style import DASHES, INK, ramp
-from interp.plots.panels import SIGNED
+from interp.charts import Axis, Look, heatmap, looks_of
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post")
 """Sites of the residual stream, in order."""
@@ -71,12 +68,9 @@ def of_site(table: pd.DataFrame, site: Site) -> pd.DataFrame:
     return table[(table["site"] == site[0]) & (table["layer"] == site[1])]
 
 
-def site_styles(sites: Sequence[Site]) -> list[dict[str, object]]:
-    """Lines from blue (first site) to orange (last); neighbours differ in their dashes too."""
-    return [
-        {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-        for i, colour in enumerate(ramp(len(sites)))
-    ]
+def site_looks(sites: Sequence[Site]) -> dict[str, Look]:
+    """By the name of a site, from blue (first) to orange (last); neighbours differ in dashes too."""
+    return looks_of([site_name(*site) for site in sites], ordered=True)
 
 
 def checked_maps(
@@ -90,36 +84,17 @@ def checked_maps(
         measure: What the values are, for the pointer.
         axis: Title of the columns.
     """
-    counts = [len(values) for values, _ in maps.values()]
-    cell, space = 36.0, 40.0
-    inner = sum(counts) * cell + len(counts) * space
-    figure = make_subplots(
-        rows=len(maps), cols=1, shared_xaxes=True, row_heights=counts,
-        vertical_spacing=space / inner,
-    )  # fmt: skip
-    gains = [(v - c).abs().to_numpy(dtype=float) for v, c in maps.values()]
-    highest = max(1e-9, *(float(np.nanmax(gain, initial=0.0)) for gain in gains))
-    for row, (title, (values, controls)) in enumerate(maps.items(), start=1):
-        gain = (values - controls).astype(float)
-        shares = zip(values.to_numpy(), controls.to_numpy(), strict=True)
-        texts = [
-            [_cell(*both) for both in zip(value, control, strict=True)] for value, control in shares
+    texts = {
+        title: [
+            [_cell(*both) for both in zip(*row, strict=True)]
+            for row in zip(values.to_numpy(), controls.to_numpy(), strict=True)
         ]
-        figure.add_heatmap(
-            z=gain.to_numpy().tolist(), x=list(values.columns), y=list(values.index), text=texts,
-            texttemplate="%{text}", textfont={"color": INK, "size": 11}, name=title,
-            zmin=-highest, zmax=highest, colorscale=SIGNED, showscale=False, xgap=2, ygap=2,
-            hovertemplate=f"{title}, %{{y}}, %{{x}}: {measure} %{{text}} percent<extra></extra>",
-            row=row, col=1,
-        )  # fmt: skip
-        figure.add_annotation(
-            text=f"<b>{title}</b>", showarrow=False, x=0, xanchor="left", y=1, yanchor="bottom",
-            font_size=12, xref="x domain", yref="y domain", row=row, col=1,
-        )  # fmt: skip
-    figure.update_xaxes(showgrid=False, type="category", tickfont_size=11)
-    figure.update_xaxes(title_text=axis, row=len(maps))
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont_size=11)
-    figure.update_layout(height=round(inner) + 150, margin_t=64)
+        for title, (values, controls) in maps.items()
+    }
+    gains = {title: values - controls for title, (values, controls) in maps.items()}
+    shares = Axis(measure, "percent", hover=measure)
+    figure = heatmap(gains, axis=shares, rows="", columns=axis, texts=texts, told=True, bar=False)
+    figure.update_xaxes(tickangle=-90)
     return figure
 
 

@@ -7,35 +7,28 @@ Source: Meng et al. 2022 (causal tracing).
 """
 
 from collections.abc import Sequence
-from math import sqrt
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts.style import DASHES, PALETTE, describe
+from interp.charts import (
+    DASHES,
+    PALETTE,
+    ROOT_STEPS,
+    SYMBOLS,
+    Level,
+    Look,
+    at_step,
+    chosen,
+    curves,
+    describe,
+    looks_of,
+    rows,
+)
+from interp.charts.tidy import by_step, values_of
 from interp.errors import InterpError
 from interp.phases import Phases
-from interp.plots.panels import (
-    COLOURS,
-    SYMBOLS,
-    Line,
-    Panel,
-    at_step,
-    by_step,
-    chosen,
-    over_steps,
-    rows,
-    whole_numbers,
-)
-from interp.plots.sites import (
-    OUTPUTS,
-    RESIDUAL,
-    checked_maps,
-    of_site,
-    site_name,
-    site_styles,
-    sites_of,
-)
+from interp.plots.sites import OUTPUTS, RESIDUAL, checked_maps, site_looks, site_name, sites_of
 
 _SWAPS = ("step", "site", "layer", "position", "sentences", "n", "follows", "kept", "control")
 _ABLATIONS = ("step", "layer", "position", "cost")
@@ -50,14 +43,17 @@ _WORDS = {
     "first": "In first sentences, where the name was mentioned once",
     "any": "In any sentence",
 }
-_ABLATED: dict[str, tuple[str, dict[str, object]]] = {
-    "name": ("at names", {"color": PALETTE["blue"]}),
-    "first name": ("at first names", {"color": PALETTE["green"], "dash": "dash"}),
-    "middle name": ("at middle names", {"color": PALETTE["purple"], "dash": "dashdot"}),
-    "last name": ("at last names", {"color": PALETTE["blue"], "dash": "12px,3px"}),
-    "predicts value": ("where values are predicted", {"color": PALETTE["orange"]}),
-    "control": ("control", {"color": PALETTE["grey"], "dash": "dot"}),
+_ABLATED = {
+    "name": Look(PALETTE["blue"], name="at names"),
+    "first name": Look(PALETTE["green"], "dash", symbol="square", name="at first names"),
+    "middle name": Look(PALETTE["purple"], "dashdot", symbol="diamond", name="at middle names"),
+    "last name": Look(PALETTE["blue"], "12px,3px", symbol="x", name="at last names"),
+    "predicts value": Look(
+        PALETTE["orange"], symbol="triangle-up", name="where values are predicted"
+    ),
+    "control": Look(PALETTE["grey"], "dot", symbol="cross", name="control"),
 }
+_KINDS = {"residual stream": RESIDUAL, "what a block adds": OUTPUTS}
 
 
 def swap_rows(swaps: pd.DataFrame, sentences: str | None = None) -> pd.DataFrame:
@@ -118,31 +114,17 @@ def swap_success(
         InterpError: a column is missing, or there is no row to draw.
     """
     found = chosen(swap_rows(swaps, sentences), "swaps", position=positions)
-    columns = [
-        (words, sites_of(found, kinds))
-        for words, kinds in (("residual stream", RESIDUAL), ("what a block adds", OUTPUTS))
-    ]
-    columns = [(words, sites) for words, sites in columns if sites]
-    panels = []
-    for position in dict.fromkeys(found["position"]):
-        at_position = found[found["position"] == position]
-        for words, sites in columns:
-            lines = []
-            for site, style in zip(sites, site_styles(sites), strict=True):
-                of_line = of_site(at_position, site)
-                if len(of_line):
-                    lines.append(
-                        Line(
-                            site_name(*site),
-                            by_step(of_line, "follows"),
-                            style,
-                            level=by_step(of_line, "control"),
-                        )
-                    )
-            panels.append(Panel(f"{position}<br>{words}", lines))
-    figure = over_steps(
-        panels, phases, "share", n_columns=len(columns), place=sqrt, level="control"
-    )
+    kinds = {words: sites_of(found, sites) for words, sites in _KINDS.items()}
+    of_site = {site: words for words, sites in kinds.items() for site in sites}
+    pairs = list(zip(found["site"], found["layer"].astype(int), strict=True))
+    figure = curves(
+        found.assign(
+            named=[site_name(*pair) for pair in pairs], kind=[of_site.get(pair, "") for pair in pairs]
+        ).query("kind != ''"),
+        y="follows", line="named", facet="position", column="kind", axis="share", level="control",
+        looks={name: look for sites in kinds.values() for name, look in site_looks(sites).items()},
+        titles={words: words for words in kinds}, x_axis=ROOT_STEPS, phases=phases, what="swaps",
+    )  # fmt: skip
     return describe(
         figure,
         "Predictions that follow a swap",
@@ -174,7 +156,7 @@ def swap_sites(
     found, step = at_step(swap_rows(swaps, sentences), step, "swaps")
     places = list(dict.fromkeys(found["position"]))
     maps = {}
-    for title, kinds in (("residual stream", RESIDUAL), ("what a block adds", OUTPUTS)):
+    for title, kinds in _KINDS.items():
         sites = sites_of(found, kinds)
         if not sites:
             continue
@@ -186,7 +168,6 @@ def swap_sites(
             grids.append(grid)
         maps[title] = (grids[0], grids[1])
     figure = checked_maps(maps, "follows (control)", "position that is swapped")
-    figure.update_xaxes(tickangle=-90)
     return describe(
         figure,
         f"Predictions that follow a swap, step {step:,}",
@@ -212,27 +193,13 @@ def mlp_ablation(ablations: pd.DataFrame, phases: Phases) -> go.Figure:
         InterpError: a column is missing, or the table is empty.
     """
     table = rows(ablations, _ABLATIONS, "ablations", numbers=("layer",))
-    layers: list[int | None] = [None] if table["layer"].isna().any() else []
-    layers += whole_numbers(table["layer"].dropna())
-    known = list(_ABLATED)
-    positions = sorted(
-        dict.fromkeys(str(position) for position in table["position"]),
-        key=lambda p: (p == "control", known.index(p) if p in known else len(known)),
-    )
-    panels = []
-    for layer in layers:
-        of_layer = table[table["layer"].isna() if layer is None else (table["layer"] == layer)]
-        lines = []
-        for i, position in enumerate(positions):
-            words, style = _ABLATED.get(position, (f"at {position}", {"color": COLOURS[i % 4]}))
-            curve = by_step(of_layer[of_layer["position"] == position], "cost")
-            if len(curve):
-                symbol = SYMBOLS[i % len(SYMBOLS)]
-                lines.append(Line(words, curve, {**style, "width": 2}, symbol=symbol))
-        panels.append(Panel("all MLPs" if layer is None else f"MLP {layer}", lines))
-    figure = over_steps(panels, phases, "cost (nats)", place=sqrt, unit=" nats")
-    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
-    figure.update_yaxes(rangemode="normal")
+    others = [p for p in values_of(table["position"]) if p not in _ABLATED]
+    figure = curves(
+        table, y="cost", line="position", facet="layer", axis="cost (nats)", unit="nats",
+        looks={**_ABLATED, **looks_of(others, {p: f"at {p}" for p in others})}, marks=True,
+        titles={at: "all MLPs" if at is None else f"MLP {at}" for at in values_of(table["layer"])},
+        x_axis=ROOT_STEPS, phases=phases, what="ablations",
+    )  # fmt: skip
     return describe(
         figure,
         "The cost of ablating MLPs",
@@ -258,27 +225,24 @@ def recall_edges(edges: pd.DataFrame, phases: Phases) -> go.Figure:
         InterpError: a column is missing, or the table is empty.
     """
     table = rows(edges, _EDGES, "edges", numbers=("layer",))
-    panels = []
-    for layer in whole_numbers(table["layer"]):
-        of_layer = table[table["layer"] == layer]
-        lines = []
-        pairs = dict.fromkeys(zip(of_layer["query"], of_layer["key"], strict=True))
-        for i, (query, key) in enumerate(pairs):
-            own = of_layer[(of_layer["query"] == query) & (of_layer["key"] == key)]
-            # Colour tells the query, dashes and signs the key.
-            colour = _QUERIES.get(query, PALETTE["purple"])
-            style = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-            words = f"{query} → {key}".replace("every ", "").replace("predicts value", "value")
-            symbol = SYMBOLS[i % len(SYMBOLS)]
-            lines.append(Line(words, by_step(own, "cost"), style, symbol=symbol))
-        control = of_layer[of_layer["query"] == "predicts value"]
-        if len(control):
-            style = {"color": PALETTE["grey"], "dash": "dot", "width": 2}
-            lines.append(Line("value → text, control", by_step(control, "control"), style))
-        panels.append(Panel(f"layer {layer}", lines))
-    figure = over_steps(panels, phases, "cost (nats)", place=sqrt, unit=" nats")
-    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTE["grey"], zerolinewidth=1)
-    figure.update_yaxes(rangemode="normal")
+    pairs = list(zip(table["query"], table["key"], strict=True))
+    # Colour tells the query, dashes and signs the key.
+    looks = {
+        (query, key): Look(
+            _QUERIES.get(query, PALETTE["purple"]), DASHES[i % len(DASHES)],
+            symbol=SYMBOLS[i % len(SYMBOLS)],
+            name=f"{query} → {key}".replace("every ", "").replace("predicts value", "value"),
+        )
+        for i, (query, key) in enumerate(dict.fromkeys(pairs))
+    }  # fmt: skip
+    controls = table[table["query"] == "predicts value"].groupby("layer")
+    figure = curves(
+        table.assign(edge=[str(looks[pair].name) for pair in pairs]), y="cost", line="edge",
+        facet="layer", axis="cost (nats)", unit="nats", marks=True, x_axis=ROOT_STEPS,
+        looks={look.name: look for look in looks.values()}, phases=phases, what="edges",
+        levels=[Level("value → text, control", by_step(own, "control"), (layer,), width=2)
+                for layer, own in controls],
+    )  # fmt: skip
     return describe(
         figure,
         "The edges of recall",

@@ -6,14 +6,24 @@ Tables are those of `interp.studies.warm_up`; read back from CSV they will do. E
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts import INK, PALETTE, Axis, Look, bars, curves, describe, rows
-from interp.charts.style import ramp
+from interp.charts import (
+    INK,
+    PALETTE,
+    Axis,
+    Look,
+    bars,
+    curves,
+    describe,
+    looks_of,
+    rows,
+    timeline,
+)
 from interp.charts.tidy import whole_numbers
 
 _LOOKS = {
@@ -44,14 +54,11 @@ def final_values(table: pd.DataFrame, column: str = "accuracy_of_everybody") -> 
     found = rows(table, ("schedule", "family", "seed", column), "schedules")
     axis, name, ascending = _VALUES[column]
     means = found.groupby("schedule")[column].mean().sort_values(ascending=ascending)
-    families = dict(zip(found["schedule"], found["family"], strict=True))
-    looks = {schedule: _LOOKS[families[schedule]] for schedule in means.index}
     figure = bars(
-        found, place="schedule", y=column, group="schedule", looks=looks, axis=axis, zero=False,
+        found, place="schedule", y=column, group="family", looks=_LOOKS, axis=axis, zero=False,
         place_axis="schedule",
         places={str(schedule): str(schedule) for schedule in means.index}, what="schedules",
     )  # fmt: skip
-    figure.update_layout(showlegend=False)
     counted = (
         """People left out of training count as not known, so that the control, trained on fewer people
         only, cannot end higher than its share of them."""
@@ -140,39 +147,20 @@ def shown_people(stages: pd.DataFrame, n_steps: int) -> go.Figure:
     """
     found = rows(stages, ("schedule", "seed", "step", "people"), "stages")
     found = found.astype({"step": int, "people": int, "seed": int})
-    schedules = sorted(found["schedule"].unique(), key=_natural)
-    seeds = whole_numbers(found["seed"])
-    sizes = whole_numbers(found["people"])
-    colours = dict(zip(sizes, ramp(len(sizes)), strict=True))
-    bars: dict[int, dict[str, list[Any]]] = {n: {"x": [], "y": [], "seen": []} for n in sizes}
-    for key, own in found.groupby(["schedule", "seed"]):
-        schedule, seed = cast("tuple[str, int]", key)
-        offset = (seeds.index(int(seed)) - (len(seeds) - 1) / 2) * 0.7 / max(3, len(seeds))
-        place = schedules.index(schedule) + offset
-        begins = own.sort_values("step")
-        ends = [*begins["step"].iloc[1:], n_steps]
-        for begin, end, n in zip(begins["step"], ends, begins["people"], strict=True):
-            text = f"{schedule}, seed {seed}: {n:,} people, steps {begin:,} to {end:,}"
-            bars[n]["x"] += [begin, end, None]
-            bars[n]["y"] += [place, place, None]
-            bars[n]["seen"] += [text, text, None]
-    figure = go.Figure()
-    for n in sizes:
-        figure.add_scatter(
-            x=bars[n]["x"], y=bars[n]["y"], customdata=bars[n]["seen"], mode="lines",
-            name=f"{n:,} people", line={"color": colours[n], "width": 5},
-            hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(
-        title_text="training (steps)", range=[0, n_steps], tickformat=",d", nticks=6
-    )
-    figure.update_yaxes(
-        tickvals=list(range(len(schedules))), ticktext=schedules, showgrid=False,
-        range=[len(schedules) - 0.4, -0.6], tickfont={"size": 12},
+    schedules = {name: name for name in sorted(found["schedule"].unique(), key=_natural)}
+    seeds, sizes = whole_numbers(found["seed"]), whole_numbers(found["people"])
+    found = found.sort_values(["seed", "step"])
+    until = found.groupby(["schedule", "seed"])["step"].shift(-1).fillna(n_steps).astype(int)
+    told = [
+        f"{row.schedule}, seed {row.seed}: {row.people:,} people, steps {row.step:,} to {end:,}"
+        for row, end in zip(found.itertuples(), until, strict=True)
+    ]
+    figure = timeline(
+        found.assign(until=until, told=told), place="schedule", lane="seed", start="step",
+        end="until", group="people", words="told", places=schedules, what="stages",
+        looks=looks_of(sizes, {n: f"{n:,} people" for n in sizes}, ordered=True),
     )  # fmt: skip
-    figure.update_layout(
-        height=180 + 34 * len(schedules), legend={"xref": "container", "x": 0.02, "entrywidth": 104}
-    )
+    figure.update_layout(legend={"xref": "container", "x": 0.02, "entrywidth": 104})
     return describe(
         figure,
         "Who is shown when",

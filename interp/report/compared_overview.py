@@ -92,7 +92,7 @@ def learning(compared: Compared) -> Section:
     levels = {label: run.phase_baseline for label, run in compared.runs.items()}
     panels = {"attribute loss (nats)": loss}
     text = []
-    if max(levels.values()) > (1 + _BASELINES_DIFFER) * min(levels.values()):
+    if max(levels.values()) > (1 + _BASELINES_DIFFER) * min(levels.values()) > 0:
         share = loss["value"] / loss["run"].map(levels)
         panels["loss (share of baseline)"] = loss.assign(value=share)
         text.append(

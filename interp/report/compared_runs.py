@@ -14,6 +14,7 @@ from interp.phases import Phases
 from interp.presets import PRESETS
 from interp.report.elements import LeftOut, Section, section
 from interp.report.run_labels import run_labels, seed_groups
+from interp.report.run_tables import nothing_to_measure
 from interp.run import Run
 
 _MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
@@ -78,6 +79,11 @@ class Compared:
         found = {label: run.result(stage, name) for label, run in self.runs.items()}
         return {label: table for label, table in found.items() if table is not None and len(table)}
 
+    def reasons(self, table: str) -> dict[str, str]:
+        """Why there was nothing to measure for a table, `stage/table`, by the runs of which that is so."""
+        found = {label: run.not_measured.get(table) for label, run in self.runs.items()}
+        return {label: why for label, why in found.items() if why is not None}
+
     def present(self, table: pd.DataFrame) -> list[str]:
         """The runs that a table has rows of, in order."""
         return [label for label in self.runs if label in set(table["run"])]
@@ -108,13 +114,13 @@ def compare(runs: Sequence[Run | Path | str]) -> Compared:
     for i, folder in enumerate(folders):
         if folder in folders[:i]:
             raise ConfigError(
-                f"{opened[i].path} is given twice; name every run once, so that none counts double."
+                f"{opened[i].given} is given twice; name every run once, so that none counts double."
             )
     for run in opened:
         table = run.metrics
         if table[table["metric"] == "attribute_loss"].empty:
             raise RunError(
-                f"{run.path} has no measurements yet: there is nothing to compare. Train it with "
+                f"{run.given} has no measurements yet: there is nothing to compare. Train it with "
                 "`interp train --resume`, or leave it out."
             )
     configs = [run.config for run in opened]
@@ -138,7 +144,9 @@ def find_tables(compared: Compared, name: str) -> pd.DataFrame | LeftOut:
             return LeftOut("a patched run has none, as it is no reference of others")
         return LeftOut("a recurrent run has none, as it has no attention")
     has = f"only {listed(found)} has been measured" if found else "no run has been measured"
-    return LeftOut(has, compared.commands(stage, found))
+    reasons = compared.reasons(name)
+    has += "".join(f"; {label}: {nothing_to_measure(why).why}" for label, why in reasons.items())
+    return LeftOut(has, compared.commands(stage, {**found, **reasons}))
 
 
 def of_runs(
@@ -161,12 +169,17 @@ def of_runs(
                 return made
             stage, table = needs[0].split("/")
             found = compared.results(stage, table)
-            lacking = [label for label in compared.able(stage) if label not in found]
-            if not lacking:
-                return made
-            who = f"{title} of {listed(lacking)}"
-            lacks = LeftOut("not measured", compared.commands(stage, found), who)
-            return replace(made, lacks=[*made.lacks, lacks])
+            reasons = compared.reasons(needs[0])
+            lacks = [
+                replace(nothing_to_measure(why), title=f"{title} of {label}")
+                for label, why in reasons.items()
+            ]
+            known = {**found, **reasons}
+            lacking = [label for label in compared.able(stage) if label not in known]
+            if lacking:
+                who = f"{title} of {listed(lacking)}"
+                lacks.append(LeftOut("not measured", compared.commands(stage, known), who))
+            return replace(made, lacks=[*made.lacks, *lacks])
 
         return built
 
@@ -206,7 +219,7 @@ def spread(values: Mapping[Any, float], form: str, *, mean: bool = False) -> str
 
 def _command(run: Run, stage: str) -> str:
     """What to type to give a run a stage's results."""
-    folder = str(run.path)
+    folder = str(run.given)
     if stage in _MEMORY_STAGES and run.finished:
         return shlex.join(["interp", "memory", folder])
     known = PRESETS.get(run.config.preset)

@@ -80,11 +80,14 @@ class LeftOut:
         why: What is missing.
         commands: What to type to have it; none if nothing would make it.
         title: Of the section; a builder made by `section` fills it in.
+        nothing_there: Whether it was looked for, and there is nothing to measure: the page says so of each
+            table that a section could show.
     """
 
     why: str
     commands: Sequence[str] = ()
     title: str = ""
+    nothing_there: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,18 +166,26 @@ def section(
             found = {name: find(source, name) for name in (*needs, *uses)}
             absent = {name: one for name, one in found.items() if isinstance(one, LeftOut)}
             if any(name in absent for name in needs) or (found and len(absent) == len(found)):
-                return replace(next(iter(absent.values())), title=title)
+                first, *_ = absent.values()
+                if first.nothing_there:
+                    whys = dict.fromkeys(o.why for o in absent.values() if o.nothing_there)
+                    first = replace(first, why="; ".join(whys))
+                return replace(first, title=title)
             tables = {n: one for n, one in found.items() if isinstance(one, pd.DataFrame)}
             made = build(source, *(tables.get(name) for name in found))
             if isinstance(made, LeftOut):
                 return replace(made, title=title)
             downloads = {name.replace("/", "-"): table for name, table in tables.items()}
+            parts = (
+                replace(o, title=f"{title}: {n}") for n, o in absent.items() if o.nothing_there
+            )
             return replace(
                 made,
                 title=title,
                 anchor=anchor,
                 folded=folded,
                 downloads=made.downloads or downloads,
+                lacks=[*made.lacks, *parts],
             )
 
         return built

@@ -30,6 +30,8 @@ from interp.report.elements import LeftOut, Section, SectionBuilder
 from interp.report.sections import SECTIONS
 from interp.report.summary import headline, page_title
 from interp.run import Run
+from interp.tables import for_spreadsheets
+from interp.torch_state import default_state
 
 _OVERVIEW = "overview"
 """The anchor of the list of findings."""
@@ -45,6 +47,7 @@ _HEIGHT = 450
 """Pixels of a figure that names no height: plotly's own default."""
 
 
+@default_state()
 def write_report(
     run: Run,
     path: Path | str | None = None,
@@ -184,7 +187,7 @@ def _packed_tables(sections: Sequence[Section]) -> dict[str, str]:
     """The measured tables as CSV, by their ids in the page; sections may share one."""
     packed: dict[str, str] = {}
     for name, table in (pair for section in sections for pair in section.downloads.items()):
-        content = pack(table.to_csv(index=False, lineterminator="\n").encode())
+        content = pack(for_spreadsheets(table).to_csv(index=False, lineterminator="\n").encode())
         if packed.setdefault(f"{name}-csv", content) != content:
             raise InterpError(f"Two different tables of a page are called {name!r}.")
     return packed

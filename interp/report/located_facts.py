@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from interp.errors import RunError
+from interp.memory import FirstTokens
 from interp.memory.locate import locate_facts
 from interp.memory.located_fact import NAME_TOKENS, VALUE, LocatedFact
 from interp.plots.fact import located_fact
@@ -37,7 +38,13 @@ def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
     moments = _moments(run)
     every = run.steps
     spread = every[:: -(-len(every) // _N_HISTORY)]
-    facts = [(_INDIVIDUAL, attribute) for attribute in _ATTRIBUTES]
+    first = FirstTokens.of(run.corpus)
+    facts = [(_INDIVIDUAL, a) for a in _ATTRIBUTES if len(first[a].tokens) > 1]
+    if not facts:
+        return LeftOut(
+            f"of {', '.join(_ATTRIBUTES).replace('_', ' ')} there is one value each, or all begin with the "
+            "same token, so there is no other to compare the true one with"
+        )
     found = locate_facts(run, facts, list(moments), history=[*spread, every[-1]])
     # First the fact that the sentence is about, as it is in the end.
     shown = [t for t in found if t.step == every[-1]]
@@ -45,7 +52,7 @@ def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
     shown += [
         t
         for t in found
-        if t.attribute == _ATTRIBUTES[0] and t.step in plateau_end and t not in shown
+        if t.attribute == found[0].attribute and t.step in plateau_end and t not in shown
     ]
     table = _fact_table(found, moments)
     return Section(

@@ -12,12 +12,14 @@ from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots import SCORE_NAMES, site_name
 from interp.report.elements import Table
-from interp.report.summary import final, meaning_of_held_out, measured_splits
+from interp.report.summary import NO_PHASES, against_baseline, final, measured_splits
 from interp.run import Run
 from interp.series import nearest_step
 
 _SMALL = 0.01
 """Changes of a share of attention that count as none."""
+NOT_MEASURED = "not measured"
+"""The date of a mechanism whose final strength is unknown."""
 _MEMORY_AT_NAMES = ("MLP share at names", "key-value agreement at names", "MLP swap at names")
 """The mechanisms that say that MLPs hold people at their names."""
 
@@ -26,6 +28,8 @@ def phases_sentence(phases: Phases, last: int) -> str:
     """The steps at which the phases end, and the length of the plateau; `last` was measured last."""
     baseline = f"the no-knowledge baseline of {phases.baseline:.2f} nats"
     start, end = phases.statistics_end, phases.plateau_end
+    if not phases.baseline:
+        return f"{NO_PHASES[0].upper()}{NO_PHASES[1:]}."
     if start is None:
         return f"By step {last:,} the attribute loss has not come down to {baseline}."
     if end is None:
@@ -57,7 +61,7 @@ def knowledge_sentence(run: Run) -> str:
     unknown = final(run, "attribute_loss", "held_out")
     return (
         f"{known}; on people never trained on the loss is {unknown:.2f} nats, "
-        f"{unknown / run.phase_baseline:.2f} times the baseline: {meaning_of_held_out(run)}."
+        f"{against_baseline(run, unknown)}."
     )
 
 
@@ -125,6 +129,8 @@ def memory_sentence(values: pd.DataFrame) -> str:
     """
     own = values[(values["metric"] == "layer_agreement") & (values["attribute"] == "all")]
     own = own[(own["step"] == own["step"].max()) & own["value"].notna()]
+    if own.empty:
+        return ""
     parts: list[str] = []
     at_value = own["position"] == "predicts value"
     for rows in (own[~at_value], own[at_value]):
@@ -152,6 +158,8 @@ def swap_sentence(swaps: pd.DataFrame) -> str:
     last = swaps[swaps["step"] == swaps["step"].max()]
     last = last[last["sentences"] == "any"] if (last["sentences"] == "any").any() else last
     mlps = last[(last["site"] == "mlp_out") & last["position"].str.contains("name")]
+    if not mlps["follows"].notna().any():
+        return ""
     best = mlps.loc[mlps["follows"].idxmax()]
     at = str(best["position"])
     place = f"at {at}" if at.startswith("every") else f"at the {at}"
@@ -171,6 +179,8 @@ def emergence_sentence(steps: pd.DataFrame) -> str:
         name: dated(steps, name)[0] for name in _MEMORY_AT_NAMES if name in set(steps["mechanism"])
     }
     listed = ", ".join(f"{name}: {when}" for name, when in memory.items())
+    if date == NOT_MEASURED:
+        return f"Attention from the value to names was not measured ({listed})."
     if date == "absent":
         return f"Attention from the value to names stays faint in this run ({listed})."
     means = steps.groupby("mechanism")["step"].mean()
@@ -220,9 +230,11 @@ def fact_sentence(table: Table) -> str:
 
 def dated(steps: pd.DataFrame, mechanism: str) -> tuple[str, str]:
     """When a mechanism emerges and in which phase, in words; of several seeds the mean."""
-    own = steps[(steps["mechanism"] == mechanism) & steps["step"].notna()]
+    every = steps[steps["mechanism"] == mechanism]
+    own = every[every["step"].notna()]
     if own.empty:
-        return "absent", ""
+        unknown = "final" in every and len(every) and every["final"].isna().all()
+        return NOT_MEASURED if unknown else "absent", ""
     phases = dict.fromkeys(str(phase) for phase in own["phase"].dropna())
     return f"step {own['step'].mean():,.0f}", " or ".join(phases)
 

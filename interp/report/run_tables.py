@@ -9,6 +9,12 @@ from interp.report.elements import LeftOut, section
 from interp.run import Run
 
 
+def nothing_to_measure(why: str) -> LeftOut:
+    """What a page says of a table that a measure gave this reason for."""
+    reason = f"{why[0].lower()}{why[1:].removesuffix('.')}"
+    return LeftOut(f"nothing to measure: {reason}", nothing_there=True)
+
+
 def find_table(run: Run, name: str) -> pd.DataFrame | LeftOut:
     """A stage's table by its name, `stage/table`; where it is missing or empty, why."""
     stage, table = name.split("/")
@@ -19,6 +25,8 @@ def find_table(run: Run, name: str) -> pd.DataFrame | LeftOut:
         return LeftOut(NO_ATTENTION)
     if not run.finished:
         return LeftOut("not measured yet, as training has not ended")
+    if why := run.not_measured.get(name):
+        return nothing_to_measure(why)
     if found is not None or (run.results_path / stage / "summary.json").exists():
         return LeftOut("the stage has run and has nothing to show for this run")
     if stage in ("attention", "memory", "interventions", "emergence"):

@@ -3,10 +3,13 @@
 A new section is a function with the decorator `of_run`, added to `SECTIONS`.
 """
 
+from dataclasses import replace
+
 import yaml
 
 from interp import plots
 from interp.biographies import ATTRIBUTES
+from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
 from interp.report.glossary import GLOSSARY
@@ -14,7 +17,7 @@ from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.overview import knowledge_sentence, phases_sentence
-from interp.report.run_tables import of_run
+from interp.report.run_tables import nothing_to_measure, of_run
 from interp.report.summary import final, key_results, measured_on, measured_splits, phase_rows
 from interp.run import Run
 
@@ -25,13 +28,15 @@ __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
 def learning(run: Run) -> Section:
     """The curves over training, and how firm the phases are."""
     phases = run.phases
+    figures, lacks = {"learning-curves": plots.learning_curves(run)}, []
+    try:
+        figures["phase-sensitivity"] = plots.phase_sensitivity(run)
+    except NothingToMeasureError as error:
+        lacks.append(replace(nothing_to_measure(str(error)), title="Phases of learning"))
     return Section(
         sentence=phases_sentence(phases, int(run.curve().index[-1])),
         results=key_results(run),
-        figures={
-            "learning-curves": plots.learning_curves(run),
-            "phase-sensitivity": plots.phase_sensitivity(run),
-        },
+        figures=figures,
         tables=[
             Table(
                 f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "
@@ -41,6 +46,7 @@ def learning(run: Run) -> Section:
             )
         ],
         downloads={"metrics": run.metrics},
+        lacks=lacks,
     )
 
 

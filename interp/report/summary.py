@@ -11,6 +11,9 @@ _HAPPENS = {
     "knowledge": "The loss falls below the baseline for good: facts are learned.",
 }
 
+ONE_VALUE = "all known people have the same values"
+NO_PHASES = f"there are no phases, as {ONE_VALUE}: statistics alone predict everything"
+
 
 def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "all") -> float:
     """The last value of a metric: on everybody if that was measured, else as while training.
@@ -27,7 +30,7 @@ def final(run: Run, metric: str, split: str = "evaluation", attribute: str = "al
         folder = run.results_path / "knowledge"
         raise RunError(
             f"{folder / 'final.csv'} has no {metric} of split {split!r} and attribute {attribute!r}: rows "
-            f"are missing. Delete {folder} and run `interp reproduce --out {run.path}` with the same "
+            f"are missing. Delete {folder} and run `interp reproduce --out {run.given}` with the same "
             "settings again."
         )
     return float(values.iloc[0])
@@ -106,20 +109,30 @@ def key_results(run: Run) -> list[tuple[str, str, str]]:
     ]
     if "held_out" in measured_splits(run):
         unknown = final(run, "attribute_loss", "held_out")
-        ratio = unknown / run.phase_baseline
         results.append(
             (
                 "Held-out attribute loss",
                 f"{unknown:.2f} nats",
-                f"{ratio:.2f} times the baseline of {run.phase_baseline:.2f}: {meaning_of_held_out(run)}",
+                against_baseline(run, unknown, f" of {run.phase_baseline:.2f}"),
             )
         )
-    if phases.plateau_length is not None:
+    if not run.phase_baseline:
+        results.append(("Plateau length", "none", NO_PHASES))
+    elif phases.plateau_length is not None:
         remark = f"from step {phases.statistics_end:,} to step {phases.plateau_end:,}"
         results.append(("Plateau length", f"{phases.plateau_length:,} steps", remark))
     else:
         results.append(("Plateau length", "not reached", f"no end by step {last:,}"))
     return results
+
+
+def against_baseline(run: Run, unknown: float, level: str = "") -> str:
+    """The final loss on held-out people as a multiple of the baseline (`level` in words), and its meaning."""
+    if not run.phase_baseline:
+        return f"the baseline is 0, as {ONE_VALUE}"
+    return (
+        f"{unknown / run.phase_baseline:.2f} times the baseline{level}: {meaning_of_held_out(run)}"
+    )
 
 
 def meaning_of_held_out(run: Run) -> str:

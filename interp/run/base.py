@@ -28,7 +28,7 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
         return config
     if not base.finished:
         raise RunError(
-            f"The base {base.path} has not been trained to its end; `interp train --resume` does."
+            f"The base {base.given} has not been trained to its end; `interp train --resume` does."
         )
     require_fit(
         config,
@@ -40,7 +40,7 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
     step = config.finetuning.base_step
     if step is not None and step not in base.steps:
         raise RunError(
-            f"The base {base.path} has no checkpoint at step {step}; it has {base.steps}. Choose one "
+            f"The base {base.given} has no checkpoint at step {step}; it has {base.steps}. Choose one "
             "of them as finetuning.base_step."
         )
     return with_fingerprint(config, "base", base)

@@ -10,6 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.config import Config
 from interp.errors import CheckpointError
 from interp.files import read_tensors, write_tensors
+from interp.torch_state import default_state
 
 _FORMAT = "interp checkpoint 1"
 _NAME = re.compile(r"step_(\d{8})\.safetensors")
@@ -37,6 +38,7 @@ def write_checkpoint(folder: Path, step: int, model: TransformerBridge, config: 
     write_tensors(checkpoint_path(folder, step), model.state_dict(), metadata)
 
 
+@default_state()
 def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: Config) -> None:
     """Loads the checkpoint of a step into a model.
 

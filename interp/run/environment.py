@@ -7,9 +7,26 @@ from typing import Any
 import torch
 
 from interp.config import TrainingConfig
-from interp.errors import ConfigError
+from interp.errors import ArgumentError, ConfigError
 
 _PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "safetensors")
+
+
+def usable_device(wanted: torch.device | str) -> torch.device:
+    """A device that this machine has.
+
+    Raises:
+        ArgumentError: there is no such device here.
+    """
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ArgumentError(
+            f"device={wanted!r} cannot be used here ({reason}). Use cpu, cuda, cuda:N or mps."
+        ) from error
+    return device
 
 
 def resolve_device(wanted: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,19 @@ def keep_until(path: Path, step: int) -> None:
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """The metrics file as a tidy table with the columns `COLUMNS`; empty if there is no file."""
+    """The metrics file as a tidy table with the columns `COLUMNS`; empty if there is no file.
+
+    An analysis asks for it hundreds of times: an unchanged file is not read again.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    file = path.stat()
+    table = _table(path.absolute(), (file.st_ino, file.st_size, file.st_mtime_ns))
+    return table.copy()  # the caller's own, to change as they like
+
+
+@lru_cache(maxsize=32)
+def _table(path: Path, _version: tuple[int, ...]) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in _observations(path)], columns=list(COLUMNS))
 
 

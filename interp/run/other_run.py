@@ -63,7 +63,7 @@ def require_fit(
         )
     if differing:
         lines = "\n  ".join(differing)
-        raise RunError(f"{what} of {other_run.path} do not fit this run:\n  {lines}\n{remedy}")
+        raise RunError(f"{what} of {other_run.given} do not fit this run:\n  {lines}\n{remedy}")
 
 
 def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
@@ -82,7 +82,7 @@ def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
     now = fingerprint(other_run.config)
     if known not in (None, now):
         raise RunError(
-            f"{other_run.path} is not the {role} that this run was {trained}: its settings have the "
+            f"{other_run.given} is not the {role} that this run was {trained}: its settings have the "
             f"fingerprint {now[:12]}, expected {known[:12]}. Put the former {role} back, or train "
             f"the {kind} run again with --overwrite."
         )

@@ -9,6 +9,7 @@ from interp.config import Config
 from interp.errors import RunError
 from interp.model import AttentionPatch, hooked_transformer
 from interp.run.other_run import require_fit, with_fingerprint
+from interp.torch_state import default_state
 
 if TYPE_CHECKING:
     from interp.run.run import Run
@@ -31,7 +32,7 @@ def resolve_reference(config: Config, reference: "Run | None") -> Config:
     theirs = reference.config.patching
     if theirs.on:
         raise RunError(
-            f"The reference {reference.path} is itself a run with patched attention (its patterns are "
+            f"The reference {reference.given} is itself a run with patched attention (its patterns are "
             f"those of {theirs.reference}). Use an unpatched run."
         )
     require_fit(
@@ -53,6 +54,7 @@ def reference_patch(config: Config, reference: "Run", device: torch.device) -> A
     return AttentionPatch(model.requires_grad_(False), patching.layers, patching.heads)
 
 
+@default_state()
 def own_patch(config: Config, model: TransformerBridge) -> AttentionPatch:
     """The control: a patch whose reference is the model itself, at every step of its training."""
     twin = hooked_transformer(config, model.tokenizer, next(model.parameters()).device)

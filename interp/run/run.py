@@ -13,7 +13,8 @@ Folder layout:
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -27,21 +28,27 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies import Batch, Corpus, Population, load_tokenizer, sampler
 from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
-from interp.errors import ConfigError, RunError
+from interp.errors import ArgumentError, ConfigError, RunError, whole_number
+from interp.files import absolute
 from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
+from interp.run.environment import usable_device
 from interp.run.metrics import read_metrics
+from interp.run.other_run import with_fingerprint
 from interp.run.reference import reference_patch
+from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
+from interp.torch_state import default_state
 
 
 class Run:
     """A training run: where every analysis starts.
 
     Attributes:
-        path: Its folder; the other paths are those of what lies in it (see the module).
+        path: Its folder, absolute; the other paths are those of what lies in it (see the module).
+        given: The folder as it was given, to be shown.
 
     Example:
         ```python
@@ -55,7 +62,8 @@ class Run:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.given = Path(path)
+        self.path = absolute(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.tokenizer_path = self.path / "tokenizer"
@@ -70,15 +78,18 @@ class Run:
         Raises:
             RunError: the folder is missing or holds no run.
             ConfigError: its settings cannot be read.
+            ArgumentError: it is no path.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise ArgumentError(f"path={path!r}: give the path of a run's folder.")
         run = cls(path)
         if not run.path.is_dir():
             raise RunError(
-                f"There is no folder {run.path}. Train a run with `interp train --out DIR`."
+                f"There is no folder {run.given}. Train a run with `interp train --out DIR`."
             )
         if not run.config_path.is_file():
             raise RunError(
-                f"{run.path} holds no run (config.yaml is missing). Give the folder that was --out "
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that was --out "
                 "when training."
             )
         _ = run.config
@@ -98,6 +109,7 @@ class Run:
         return load_tokenizer(self.tokenizer_path)
 
     @cached_property
+    @default_state()
     def corpus(self) -> Corpus:
         """Draws biographies as token batches with spans.
 
@@ -109,7 +121,7 @@ class Run:
         recorded = self.environment.get("population")
         if recorded not in (None, population.fingerprint()):
             raise RunError(
-                f"The population drawn now differs from the one {self.path} was trained on: the "
+                f"The population drawn now differs from the one {self.given} was trained on: the "
                 "package's word lists or NumPy's random streams have changed since. Install the "
                 f"versions that environment.json names (NumPy "
                 f"{self.environment['packages']['numpy']}), or train the run again."
@@ -171,13 +183,17 @@ class Run:
             RunError: nothing of that kind was measured.
         """
         table = self.metrics
-        chosen = table.query("metric == @metric and split == @split and attribute == @attribute")
+        chosen = table[
+            (table["metric"] == metric)
+            & (table["split"] == split)
+            & (table["attribute"] == attribute)
+        ]
         if chosen.empty:
             known = {
                 name: sorted(table[name].unique()) for name in ("metric", "split", "attribute")
             }
             raise RunError(
-                f"{self.path} has no metric {metric!r} of split {split!r} and attribute {attribute!r}. "
+                f"{self.given} has no metric {metric!r} of split {split!r} and attribute {attribute!r}. "
                 f"Metrics: {known['metric']}; splits: {known['split']}; attributes: {known['attribute']}."
             )
         return chosen.set_index("step")["value"].rename(metric)
@@ -203,7 +219,7 @@ class Run:
         return None if self.metrics.empty else self.phases
 
     def phases_at(self, delta: float) -> Phases:
-        """The phases for another tolerance δ."""
+        """The phases for another tolerance δ, a share between 0 and 1."""
         curve = self.curve()
         return detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
 
@@ -231,6 +247,7 @@ class Run:
         """Whether training has ended."""
         return self.finished_path.exists() and bool(self.steps)
 
+    @default_state()
     def model(
         self, step: int | None = None, device: torch.device | str = "cpu"
     ) -> TransformerBridge:
@@ -246,11 +263,13 @@ class Run:
         Raises:
             RunError: no checkpoint at all.
             CheckpointError: none at that step, or a file that is damaged or foreign.
+            ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
         if step is None and not self.steps:
-            raise RunError(f"{self.path} has no checkpoint yet; train it with --resume.")
-        model = hooked_transformer(self.config, self.tokenizer, device)
-        load_checkpoint(self.path, self.steps[-1] if step is None else step, model, self.config)
+            raise RunError(f"{self.given} has no checkpoint yet; train it with --resume.")
+        step = self.steps[-1] if step is None else whole_number(step, "step")
+        model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
+        load_checkpoint(self.path, step, model, self.config)
         return model.eval()
 
     def models(
@@ -264,8 +283,10 @@ class Run:
             steps: Steps with a checkpoint.
             device: Where the weights go; the CPU by default.
         """
+        if not isinstance(steps, Iterable):
+            raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [0].")
         model: TransformerBridge | None = None
-        for step in steps:
+        for step in (whole_number(one, "step") for one in steps):
             if model is None:
                 model = self.model(step, "cpu" if device is None else device)
             else:
@@ -273,15 +294,24 @@ class Run:
             with self.patched(model, step):
                 yield step, model
 
+    @default_state()
     def texts(self, split: Split = "evaluation", n_individuals: int | None = None) -> Batch:
         """The biographies that a split is measured on (see `knowledge.split_batch`)."""
         return split_batch(self.corpus, split, n_individuals)
 
     @cached_property
     def reference(self) -> "Run | None":
-        """The run whose attention patterns this one was trained with; None if with its own."""
+        """The run whose attention patterns this one was trained with; None if with its own.
+
+        Raises:
+            RunError: the folder in the settings holds another run, or none.
+        """
         folder = self.config.patching.reference
-        return None if folder is None or self.config.patching.own else Run.load(folder)
+        if folder is None or self.config.patching.own:
+            return None
+        reference = Run.load(folder)
+        with_fingerprint(self.config, "reference", reference)
+        return reference
 
     def patched(
         self, model: TransformerBridge, step: int | None = None
@@ -300,6 +330,7 @@ class Run:
                 logits = model(tokens)
             ```
         """
+        step = None if step is None else whole_number(step, "step", 0)
         patching = self.config.patching
         early = step is not None and patching.start is not None and step < patching.start
         if self.reference is None or early:
@@ -307,6 +338,7 @@ class Run:
         device = next(model.parameters()).device
         return reference_patch(self.config, self.reference, device).on(model)
 
+    @default_state()
     def measure(
         self,
         step: int | None = None,
@@ -319,7 +351,9 @@ class Run:
             return measure(model, self.corpus, split, n_individuals)
 
     def result(self, stage: str, table: str) -> pd.DataFrame | None:
-        """A table that a stage of `interp reproduce` wrote; None if it has not finished here.
+        """A table that a stage of `interp reproduce` wrote.
+
+        None if it has not finished here, or had nothing to measure (see `not_measured`).
 
         Args:
             stage: The stage, e.g. "attention".
@@ -335,6 +369,19 @@ class Run:
             return None
         return declared.read(path)
 
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Of the tables for which finished stages had nothing to measure, why; by "stage/table".
+
+        Raises:
+            RunError: a stage's summary is damaged.
+        """
+        found: dict[str, str] = {}
+        for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES):
+            reasons = read_stage_summary(self.results_path / stage).get(NOT_MEASURED, {})
+            found |= {f"{stage}/{table}": why for table, why in reasons.items()}
+        return found
+
     def check_results(self) -> None:
         """Reads every table of the stages that have finished; raises as `result`."""
         for stage, table in RESULT_TABLES:
@@ -344,7 +391,7 @@ class Run:
         config, steps = self.config, self.steps
         model, people = config.model, config.population
         lines = [
-            f"Run({str(self.path)!r})",
+            f"Run({str(self.given)!r})",
             f"  preset {config.preset}, seed {config.seed}, {people.n_individuals:,} individuals "
             f"+ {people.n_held_out:,} held out",
             f"  {model.n_layers} layers, d_model {model.d_model}, {model.n_heads} heads, "

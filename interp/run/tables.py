@@ -10,14 +10,16 @@ from interp.errors import ArgumentError, suggest
 from interp.tables import Column, Kind, Table, markdown
 
 _SHARE, _NATS, _LOGITS, _STEPS, _STRENGTH = "share", "nats", "logits", "steps", "share; nats"
-_UNKNOWN, _UNDEFINED, _ABSENT = "no score is known", "not defined", "it is absent in the end"
+_UNKNOWN, _ABSENT = "no score is known", "it is absent in the end, or could not be measured"
 _NO_QUERY = "no query of the texts has such keys"
 _NO_POSITION = "no pair has such a position"
 _NO_POSITIONS = "no pair has such positions"
 _NO_EFFECT = "what names do for the answer is less than two standard errors from 0"
 _ALL_OR_NONE = "all, or the site has none"
 _NOT_MEASURED = "it cannot be measured"
-_FEW_PEOPLE = "fewer than five people, or no two of them share a value"
+_FEW_PEOPLE = "fewer than five people, or no two of them share a value, or all do"
+_ONE_RANK = "all values of the attribute begin with the same token"
+_ONE_CLASS = "all people have the same value"
 
 
 def _column(kind: Kind) -> Callable[..., Column]:
@@ -130,8 +132,8 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict([
         _text("metric", "`value_share` (of top tokens), `agreement` of neurons and `layer_agreement` (rank "
               "from 0 to 1)"),
         _ATTRIBUTE,
-        _number("value", "its value", "share; rank", _UNDEFINED),
-        _number("control", "what random neurons or shuffled facts give", "share; rank", _UNDEFINED),
+        _number("value", "its value", "share; rank", _ONE_RANK),
+        _number("control", "what random neurons or shuffled facts give", "share; rank", _ONE_RANK),
     ),
     _of_stage(
         "memory", "probes", "How well linear probes read the values off the residual stream.",
@@ -140,9 +142,9 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict([
         _LAYER,
         _text("position", "where in the sentence it is read"),
         _ATTRIBUTE,
-        _number("accuracy", "of the same people in other wordings", _SHARE, _UNDEFINED),
-        _number("control", "of shuffled facts", _SHARE, _UNDEFINED),
-        _number("selectivity", "accuracy - control", _SHARE, _UNDEFINED),
+        _number("accuracy", "of the same people in other wordings", _SHARE, _ONE_CLASS),
+        _number("control", "of shuffled facts", _SHARE, _ONE_CLASS),
+        _number("selectivity", "accuracy - control", _SHARE, _ONE_CLASS),
         _number("accuracy_other_people", "of people whom the probe was not fitted on", _SHARE, _FEW_PEOPLE),
         _number("control_other_people", "of shuffled facts of such people", _SHARE, _FEW_PEOPLE),
         _number("selectivity_other_people", "accuracy_other_people - control_other_people", _SHARE,

@@ -5,7 +5,6 @@ last, so that a stage with a summary is finished and is not run again. A new sta
 and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -16,7 +15,6 @@ import pandas as pd
 
 from interp.config import Config, flatten
 from interp.errors import (
-    ArgumentError,
     ConfigError,
     FolderInUseError,
     RunError,
@@ -28,6 +26,7 @@ from interp.model import NO_ATTENTION
 from interp.progress import Job, Progress, part
 from interp.report import write_report
 from interp.run import Run
+from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
 from interp.stages.measures import (
     find_phases,
     intervene,
@@ -39,6 +38,7 @@ from interp.stages.measures import (
     read_memory,
 )
 from interp.stages.stage import Stage
+from interp.torch_state import default_state
 from interp.training import train
 from interp.training.loop import expected_seconds
 
@@ -120,6 +120,7 @@ MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
 """What `interp memory` runs."""
 
 
+@default_state()
 def run_stages(
     run: Run,
     names: Sequence[str],
@@ -148,11 +149,13 @@ def run_stages(
     unfit = [stage.name for stage in STAGES if stage.name in names and not stage.fits(run.config)]
     if unfit:
         raise ConfigError(
-            f"{', '.join(unfit)}: not for {run.path}, {NO_ATTENTION}. `interp report` shows what there is "
+            f"{', '.join(unfit)}: not for {run.given}, {NO_ATTENTION}. `interp report` shows what there is "
             "to see of it."
         )
     if not run.finished:
-        raise RunError(f"{run.path} has not been trained to its end; `interp train --resume` does.")
+        raise RunError(
+            f"{run.given} has not been trained to its end; `interp train --resume` does."
+        )
     if all(stage.finished(run) for stage in STAGES if stage.name in names):
         return  # nothing is to be written
     with folder_lock(run.path):
@@ -167,6 +170,7 @@ def run_stages(
 _REPORT_SECONDS = 5.0
 
 
+@default_state()
 def reproduce(
     config: Config,
     out: Path | str,
@@ -178,7 +182,8 @@ def reproduce(
     """The main job: train, run every stage, write `summary.json` and `report.html`.
 
     What is finished is kept: a run that was killed goes on where it was. Of a recurrent model, stages
-    that need attention are skipped, and their summaries say so.
+    that need attention are skipped, and their summaries say so. Tables for which a run has nothing to
+    measure are left out: `Run.not_measured`, `summary.json` and the report say which, and why.
 
     Args:
         config: What to train.
@@ -206,7 +211,9 @@ def reproduce(
     with job.task("training", partial(announce, title)) as report:
         if before.finished and not overwrite:
             report(1.0, "done before")
-        run = train(config, out, resume=not overwrite, overwrite=overwrite, progress=report)
+        run = train(
+            config, before.given, resume=not overwrite, overwrite=overwrite, progress=report
+        )
     with ExitStack() as held:
         try:
             held.enter_context(folder_lock(run.path))
@@ -237,7 +244,10 @@ def _complete(run: Run) -> bool:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """The summaries of all finished stages, by stage, with what was run."""
+    """The summaries of all finished stages, by stage, with what was run.
+
+    Where there are tables with nothing to measure, they come last, by "stage/table", with the reasons.
+    """
     config = run.config
     found: dict[str, Any] = {
         "preset": config.preset,
@@ -247,41 +257,27 @@ def summary(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage.finished(run):
-            found[stage.name] = _stage_summary(run, stage)
-    return found
-
-
-def _stage_summary(run: Run, stage: Stage) -> dict[str, Any]:
-    """What a finished stage has summed up."""
-    path = run.results_path / stage.name / "summary.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"expected names with values, found {type(found).__name__}")
-    except (ValueError, OSError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}). Delete it and run `interp reproduce --out {run.path}` with the "
-            "same settings again."
-        ) from error
-    return found
+            found[stage.name] = read_stage_summary(run.results_path / stage.name)
+            found[stage.name].pop(NOT_MEASURED, None)
+    reasons = run.not_measured
+    return found | ({NOT_MEASURED: reasons} if reasons else {})
 
 
 def summary_table(paths: Sequence[Path | str]) -> pd.DataFrame:
     """The summaries of several finished runs, one row each, columns by dotted name.
 
     Raises:
-        ArgumentError: no run is given.
         RunError: a folder holds no run, or one that `reproduce` has not finished.
     """
     if not paths:
-        raise ArgumentError("No run is given; name the folder of at least one finished run.")
+        raise RunError("No run is given; name the folders of finished runs.")
     rows = []
     for path in paths:
         run = Run.load(path)
         unfinished = [stage.name for stage in STAGES if not stage.finished(run)]
         if unfinished:
             raise RunError(
-                f"{run.path} has no result of: {', '.join(unfinished)}. Finish it with "
+                f"{run.given} has no result of: {', '.join(unfinished)}. Finish it with "
                 "`interp reproduce --out` and the same settings."
             )
         rows.append(flatten(summary(run)))

@@ -1,12 +1,15 @@
 """What each stage measures of a trained run."""
 
+from functools import partial
 from math import isnan
+from typing import Any
 
 import joblib
 import pandas as pd
+import torch
 
 from interp.attention import attention_to_names, averaged, head_roles, knockout
-from interp.errors import RunError
+from interp.errors import NothingToMeasureError, RunError
 from interp.interventions import Grid, attribution, swapped_people
 from interp.knowledge import SPLITS, Baseline, measure
 from interp.memory import (
@@ -22,7 +25,7 @@ from interp.model import parameter_counts
 from interp.progress import Progress, counted, parts, silent
 from interp.run import Run, resolve_device
 from interp.series import nearest_step, steps_around_plateau
-from interp.stages.stage import StageResult
+from interp.stages.stage import Measured, StageResult
 from interp.studies.cells import default_reference_steps, default_until
 from interp.studies.patching import comparison, patching
 from interp.training.loop import expected_seconds
@@ -40,7 +43,8 @@ def _workers(run: Run) -> int:
 
 def find_phases(run: Run, progress: Progress = silent) -> StageResult:
     """The three phases, and how they move with δ."""
-    phases = run.phases
+    phases, found = run.phases, Measured()
+    found.add("sensitivity", run.phase_sensitivity)
     return StageResult(
         {
             "statistics_end": phases.statistics_end,
@@ -51,7 +55,8 @@ def find_phases(run: Run, progress: Progress = silent) -> StageResult:
             "baseline": run.baseline,
             "population_entropy": Baseline.overall(run.baselines.population),
         },
-        {"sensitivity": run.phase_sensitivity()},
+        found.tables,
+        found.not_measured,
     )
 
 
@@ -124,20 +129,19 @@ def read_memory(run: Run, progress: Progress = silent) -> StageResult:
     device = resolve_device(run.config.training.device)
     steps = steps_around_plateau(run)
     found = measure_memory(run, steps, device=device, workers=_workers(run), progress=progress)
-    last = found.probes["step"] == found.probes["step"].max()
-    probes = found.probes[last & (found.probes["attribute"] == "all")]
-    column = "selectivity_other_people"
-    best = probes.loc[probes.groupby("position")[column].idxmax()]
-    return StageResult(
-        {
-            "step": int(probes["step"].max()),
-            "probe_selectivity": {
-                position: float(value)
-                for position, value in zip(best["position"], best[column], strict=True)
-            },
-        },
-        {"keys": found.keys, "values": found.values, "probes": found.probes},
-    )
+    tables = {"keys": found.keys, "values": found.values, "probes": found.probes}
+    summary = {"step": steps[-1], "probe_selectivity": {}}
+    if "probes" not in found.not_measured:
+        last = found.probes[found.probes["attribute"] == "all"]
+        summary["probe_selectivity"] = _best(last, "selectivity_other_people")
+    measured = {name: table for name, table in tables.items() if name not in found.not_measured}
+    return StageResult(summary, measured, found.not_measured)
+
+
+def _best(table: pd.DataFrame, column: str) -> dict[str, float | None]:
+    """For each position, the largest number of a column at the last step; None where there is none."""
+    best = table[table["step"] == table["step"].max()].groupby("position")[column].max()
+    return {str(position): _or_none(value) for position, value in best.items()}
 
 
 _GRID = Grid(
@@ -151,29 +155,35 @@ def intervene(run: Run, progress: Progress = silent) -> StageResult:
     device, workers = resolve_device(run.config.training.device), _workers(run)
     steps = steps_around_plateau(run)
     of_swaps, of_edges, of_ablations, of_grid = parts(progress, (60, 20, 15, 5))
-    swapped = swaps(run, steps, device=device, workers=workers, progress=of_swaps)
-    edges = recall_edges(run, steps, device=device, workers=workers, progress=of_edges)
-    ablated = ablations(run, device=device, workers=workers, progress=of_ablations)
+    how: dict[str, Any] = {"device": device, "workers": workers}
+    found = Measured()
+    swapped = found.add("swaps", lambda: swaps(run, steps, progress=of_swaps, **how))
+    found.add("edges", lambda: recall_edges(run, steps, progress=of_edges, **how))
+    ablated = found.add("ablations", lambda: ablations(run, progress=of_ablations, **how))
     of_grid(0.0, "a grid of patches")
+    grid = found.add("attribution", partial(_attribution, run, device))
+    summary: dict[str, Any] = {"step": steps[-1]}
+    if swapped is not None:
+        # Before layer 0 a swap exchanges the tokens themselves, which says nothing about the model.
+        behind = swapped[(swapped["site"] != "resid_pre") | (swapped["layer"] != 0)]
+        summary["follows"] = _best(behind[behind["sentences"] == "any"], "follows")
+    if ablated is not None:
+        costs = ablated[ablated["layer"].isna() & (ablated["step"] == ablated["step"].max())]
+        costs_at = zip(costs["position"], costs["cost"].astype(float), strict=True)
+        summary["ablation_cost"] = dict(costs_at)
+    if grid is not None:
+        correlation = grid["exact"].corr(grid["approximate"])
+        summary["attribution_correlation"] = _or_none(correlation)
+    return StageResult(summary, found.tables, found.not_measured)
+
+
+def _attribution(run: Run, device: torch.device) -> pd.DataFrame:
+    """A grid of patches between people at the last step."""
     model = run.model(device=device)
     with run.patched(model):
         grid = attribution(model, swapped_people(run.corpus, 64), _GRID)
     # No neuron is patched by itself and no position: the table of runs has one column for neurons.
-    grid = grid.rename(columns={"group": "neurons"}).drop(columns=["neuron", "token"])
-    last = swapped[(swapped["step"] == swapped["step"].max()) & (swapped["sentences"] == "any")]
-    # Before layer 0 a swap exchanges the tokens themselves, which says nothing about the model.
-    last = last[(last["site"] != "resid_pre") | (last["layer"] != 0)]
-    best = last.loc[last.groupby("position")["follows"].idxmax()]
-    costs = ablated[ablated["layer"].isna() & (ablated["step"] == ablated["step"].max())]
-    return StageResult(
-        {
-            "step": int(last["step"].max()),
-            "follows": dict(zip(best["position"], best["follows"].astype(float), strict=True)),
-            "ablation_cost": dict(zip(costs["position"], costs["cost"].astype(float), strict=True)),
-            "attribution_correlation": _or_none(grid["exact"].corr(grid["approximate"])),
-        },
-        {"swaps": swapped, "edges": edges, "ablations": ablated, "attribution": grid},
-    )
+    return grid.rename(columns={"group": "neurons"}).drop(columns=["neuron", "token"])
 
 
 def _or_none(number: float) -> float | None:
@@ -195,13 +205,15 @@ def order_of_emergence(run: Run, progress: Progress = silent) -> StageResult:
 
 def _mechanism_tables(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
     """The tables that mechanisms are read from; refuses those of older versions that lack a column."""
-    found = {}
+    found, not_measured = {}, run.not_measured
     for name, mechanism in MECHANISMS.items():
         stage, of_stage = mechanism.table
+        if f"{stage}/{of_stage}" in not_measured:
+            continue
         table, folder = run.result(stage, of_stage), run.results_path / stage
         if table is None:
             raise RunError(
-                f"{run.path} has no table {of_stage!r} of the stage {stage!r}, which {name!r} is read "
+                f"{run.given} has no table {of_stage!r} of the stage {stage!r}, which {name!r} is read "
                 f"from. Run `interp memory` on it; if it does not help, the stage was run by an older "
                 f"version: delete {folder} first."
             )
@@ -210,7 +222,7 @@ def _mechanism_tables(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
         if lacking:
             raise RunError(
                 f"{folder / of_stage}.csv has no column {lacking[0]!r}: it was made by an older version. "
-                f"Delete {folder} and run `interp reproduce --out {run.path}` with the same settings again."
+                f"Delete {folder} and run `interp reproduce --out {run.given}` with the same settings again."
             )
         found[mechanism.table] = table
     return found
@@ -224,6 +236,11 @@ def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
     if run.config.patching.on:
         return StageResult({"skipped": "the run has patched attention itself"})
     steps, until = default_reference_steps(run, inside_plateau=1), default_until(run)
+    if not until:
+        raise NothingToMeasureError(
+            "The loss is below the baseline from step 0 on, so there is no plateau that attention patterns "
+            "could shorten."
+        )
     early, end = run.phases.statistics_end, run.phases.plateau_end
     if early is not None and end is not None:  # of nine, the five that tell the phases apart
         steps = tuple(s for s in steps if s in (steps[0], steps[-1]) or early <= s <= end)

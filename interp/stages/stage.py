@@ -1,18 +1,20 @@
 """What a stage of the main job is, and what it finds."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from interp.config import Config
+from interp.errors import NothingToMeasureError
 from interp.files import write_json
 from interp.model import NO_ATTENTION
 from interp.progress import Progress, silent
 from interp.run import Run
-from interp.run.tables import result_table
+from interp.run.stage_summary import NOT_MEASURED
+from interp.run.tables import RESULT_TABLES, result_table
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,33 @@ class StageResult:
     Attributes:
         summary: The numbers a script would want; goes into the run's `summary.json`.
         tables: Tidy tables by name, as `interp.run.tables` declares them; each becomes a CSV file.
+        not_measured: Of the tables for which there is nothing to measure, why.
     """
 
     summary: dict[str, Any]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+
+
+class Measured:
+    """The tables of a stage as they are measured; of those with nothing to measure, why.
+
+    Attributes:
+        tables: Those that were measured, by name.
+        not_measured: The reasons, by name.
+    """
+
+    def __init__(self) -> None:
+        self.tables: dict[str, pd.DataFrame] = {}
+        self.not_measured: dict[str, str] = {}
+
+    def add(self, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:
+        """Measures a table; None if there is nothing to measure."""
+        try:
+            self.tables[name] = measure()
+        except NothingToMeasureError as error:
+            self.not_measured[name] = str(error)
+        return self.tables.get(name)
 
 
 @dataclass(frozen=True)
@@ -61,16 +86,27 @@ class Stage:
         return (run.results_path / self.name / "summary.json").exists()
 
     def execute(self, run: Run, progress: Progress = silent) -> None:
-        """Computes and writes the result, the summary last; of a stage that is skipped, why.
+        """Computes and writes the result, the summary last.
+
+        Of a stage that is skipped, or of tables with nothing to measure, the summary says why.
 
         Raises:
             StorageError: a file could not be written.
         """
         started = time.perf_counter()
-        skipped = StageResult({"skipped": NO_ATTENTION})
-        result = self.compute(run, progress) if self.fits(run.config) else skipped
+        result = self._result(run, progress)
         folder = run.results_path / self.name
         for name, table in result.tables.items():
             result_table(self.name, name).write(folder / f"{name}.csv", table)
         seconds = round(time.perf_counter() - started, 2)
-        write_json(folder / "summary.json", {**result.summary, "seconds": seconds})
+        reasons = {NOT_MEASURED: dict(result.not_measured)} if result.not_measured else {}
+        write_json(folder / "summary.json", {**result.summary, **reasons, "seconds": seconds})
+
+    def _result(self, run: Run, progress: Progress) -> StageResult:
+        if not self.fits(run.config):
+            return StageResult({"skipped": NO_ATTENTION})
+        try:
+            return self.compute(run, progress)
+        except NothingToMeasureError as error:
+            tables = [table for stage, table in RESULT_TABLES if stage == self.name]
+            return StageResult({}, not_measured=dict.fromkeys(tables, str(error)))

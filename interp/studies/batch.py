@@ -9,6 +9,7 @@
 A run that two studies need is trained once, and a finished one never again.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from interp.config import Settings
+from interp.config import Settings, describe
 from interp.engine import Job, Store
 from interp.engine.store import address_of
-from interp.errors import ConfigError, suggest
+from interp.errors import ConfigError, short, suggest
+from interp.plain_yaml import read_yaml
 from interp.studies.registry import STUDIES, is_file, study_named
 from interp.studies.study import Planned
 
@@ -67,7 +69,7 @@ class Entry(Settings):
         try:
             return model.model_validate(given)
         except ValidationError as error:
-            raise ConfigError(_described(self.study, model, error)) from error
+            raise ConfigError(describe(error, self.study, partial(_unknown, model))) from error
 
 
 class Batch(Settings):
@@ -105,7 +107,7 @@ class Batch(Settings):
         Raises:
             ConfigError: not YAML, an unknown study or setting, or a value that cannot work.
         """
-        return cls.parse(_read_yaml(text), folder)
+        return cls.parse(read_yaml(text), folder)
 
     @classmethod
     def parse(cls, values: Any, folder: Path | None = None) -> "Batch":
@@ -127,18 +129,11 @@ class Batch(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(_described("batch", cls, error)) from error
+            raise ConfigError(describe(error, "batch", partial(_unknown, cls))) from error
 
     def to_yaml(self) -> str:
         """The inverse of `from_yaml`."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-
-
-def _read_yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Not a YAML file: {error}") from error
 
 
 def _located(entry: Any, folder: Path | None) -> Any:
@@ -149,21 +144,14 @@ def _located(entry: Any, folder: Path | None) -> Any:
     return {**entry, "study": path, "name": entry.get("name") or study_named(path).name}
 
 
-def _described(owner: str, model: type[Settings], error: ValidationError) -> str:
-    """A pydantic error in one line a setting, with what there is to set."""
-    lines = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            leaf = str(item["loc"][-1])
-            known = (Entry if model is Batch and len(item["loc"]) > 1 else model).model_fields
-            names = f"{suggest(leaf, known)} Settings: {', '.join(known)}."
-            lines.append(f"{owner}: there is no setting {place!r}.{names}")
-        elif item["type"] == "missing":
-            lines.append(f"{owner}: {place} is missing; set it.")
-        else:
-            lines.append(f"{owner}: {place}: {item['msg']} (got {item['input']!r}).")
-    return "\n".join(lines)
+def _unknown(model: type[Settings], place: tuple[int | str, ...]) -> str:
+    """That a batch or a study has no such setting, and which it has."""
+    leaf = str(place[-1])
+    known = (Entry if model is Batch and len(place) > 1 else model).model_fields
+    where = ".".join(map(str, place))
+    return (
+        f"there is no setting {short(where)}.{suggest(leaf, known)} Settings: {', '.join(known)}."
+    )
 
 
 def planned_runs(entry: Entry) -> list[Planned]:
@@ -194,7 +182,10 @@ def with_others(batch: Batch, out: Path) -> Batch:
     path = out / BATCH_FILE
     if not path.exists():
         return batch
-    before = _read_yaml(path.read_text(encoding="utf-8"))
+    try:
+        before = read_yaml(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError):
+        before = None
     if not _is_description(before):
         raise ConfigError(
             f"{path} does not describe a batch; it is damaged or somebody else's. Delete it (runs and tables "

@@ -56,6 +56,6 @@ def require_same_but_seed(run: Run, first: Run) -> None:
     )
     if differing:
         raise RunError(
-            f"{run.path} differs from {first.path} in more than its seed: {', '.join(differing)}. "
+            f"{run.given} differs from {first.given} in more than its seed: {', '.join(differing)}. "
             "Runs of one study share all other settings."
         )

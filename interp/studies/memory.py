@@ -32,6 +32,8 @@ TABLES = {
 def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     """The tables of several runs, with the column `seed` in front.
 
+    A run that had nothing to measure for a table has no rows in it; a table that no run has is left out.
+
     Args:
         runs: Runs that differ in their seed only, whose stages have finished.
 
@@ -44,17 +46,20 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     for name, (stage, table) in TABLES.items():
         parts = []
         for run in runs:
+            if f"{stage}/{table}" in run.not_measured:
+                continue
             of_run = run.result(stage, table)
             if of_run is None:
                 raise RunError(
-                    f"{run.path} has no table {table!r} of the stage {stage!r}. Run `interp memory` on "
+                    f"{run.given} has no table {table!r} of the stage {stage!r}. Run `interp memory` on "
                     f"it; if it does not help, the stage was run by an older version: delete "
                     f"{run.results_path / stage} first."
                 )
             if "seed" not in of_run:
                 of_run.insert(0, "seed", run.config.seed)
             parts.append(of_run)
-        found[name] = pd.concat(parts, ignore_index=True)
+        if parts:
+            found[name] = pd.concat(parts, ignore_index=True)
     return found
 
 
@@ -102,7 +107,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
     for run in runs:
         if not run.finished:
             raise RunError(
-                f"{run.path} has not been trained to its end; `interp train --resume` does."
+                f"{run.given} has not been trained to its end; `interp train --resume` does."
             )
     for run in runs[1:]:
         require_same_but_seed(run, runs[0])

@@ -209,7 +209,7 @@ def _references(
         _require_reference(run, runs[0])
         if run.config.seed in by_seed:
             raise RunError(
-                f"{by_seed[run.config.seed].path} and {run.path} have the same seed, "
+                f"{by_seed[run.config.seed].given} and {run.given} have the same seed, "
                 f"{run.config.seed}; give one run a seed."
             )
         by_seed[run.config.seed] = run
@@ -229,8 +229,8 @@ def _references(
 def _require_reference(run: Run, first: Run) -> None:
     if not run.finished:
         raise RunError(
-            f"{run.path} has not finished training; go on with it (--resume) before patching from it."
+            f"{run.given} has not finished training; go on with it (--resume) before patching from it."
         )
     if run.config.patching.on:
-        raise RunError(f"{run.path} is itself a patched run; give an unpatched one as reference.")
+        raise RunError(f"{run.given} is itself a patched run; give an unpatched one as reference.")
     require_same_but_seed(run, first)

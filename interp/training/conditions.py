@@ -68,5 +68,5 @@ def warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
         warnings.warn(
             f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
             "those of an uninterrupted run to the last bit.",
-            stacklevel=7,
+            stacklevel=8,
         )

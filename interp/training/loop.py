@@ -50,16 +50,19 @@ from interp.run import (
 )
 from interp.run.base import load_base
 from interp.run.layout import RUN, remove_training
+from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import find_run, nothing_left, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
 from interp.training.parallel import Ranks, Status, gather
+from interp.training.size import require_memory
 from interp.training.state import load_state, write_state
-from interp.training.wandb import MetricsLog, wandb_log
+from interp.training.wandb import MetricsLog, require_login, wandb_log
 
 
+@default_state()
 def train(
     config: Config,
     out: Path | str,
@@ -91,11 +94,13 @@ def train(
         SystemExit: another of several processes raised one of the above, and shows it.
     """
     out = place_to_write(out)
+    trained = Run(out)  # the folder that is meant now, wherever a progress may change to
     ranks = gather(config)
     asked = config, out, resume, overwrite
     plan = ranks.main_first(lambda: _resolved(*asked))
     if plan is None:
-        return Run.load(out)
+        _ = trained.config
+        return trained
     trainer = ranks.main_first(lambda: Trainer(*plan, ranks))  # before anything is written
     with ExitStack() as stack:
         opened = _opened(trainer.config, out, resume, overwrite)
@@ -107,7 +112,8 @@ def train(
                 ranks.main_first(lambda: trainer.open(run))
                 trainer.run_to_end(report)
         ranks.on_main(lambda: run.state_path.unlink(missing_ok=True))
-        return Run.load(out)
+        _ = trained.config
+        return trained
 
 
 def _resolved(
@@ -142,6 +148,8 @@ def _resolved(
         if nothing_left(run):
             return None
         config = run.config  # the same but for what decides about no byte
+    require_memory(config)
+    require_login(config)
     return config, Corpus.from_config(config), reference, base
 
 
@@ -394,7 +402,7 @@ class Trainer:
             else "No checkpoint was written"
         )
         raise DivergedError(
-            f"Training of {self.run.path} diverged: {what}. {last}. Try a lower "
+            f"Training of {self.run.given} diverged: {what}. {last}. Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
             "training.precision fp32, in a new folder or with --overwrite."
         )
@@ -403,7 +411,7 @@ class Trainer:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
-            f"{self.run.path}. The same command goes on from there (`interp train`: with --resume)."
+            f"{self.run.given}. The same command goes on from there (`interp train`: with --resume)."
         )
 
 

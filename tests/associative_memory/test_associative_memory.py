@@ -393,7 +393,7 @@ def test_bad_settings(settings, message):
     ("text", "message"),
     [
         ("model: {n_hiden: 3}", r"n_hiden'.*'model.n_hidden'"),
-        ("a: [", "Not a YAML file"),
+        ("a: [", "no YAML"),
         ("- 1", "valid dictionary"),
     ],
 )

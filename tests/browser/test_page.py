@@ -164,7 +164,7 @@ def test_figures_are_saved(open_page, report, dark):
     assert download.value.suggested_filename == ("run-of-preset-smoke-seed-0-learning-curves.png")
     image = Path(download.value.path()).read_bytes()
     assert image[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", image[16:24]) == (2000, 1300)
+    assert struct.unpack(">II", image[16:24]) == (2000, 1352)
     at = image.index(b"IDAT")
     length = struct.unpack(">I", image[at - 4 : at])[0]
     pixels = zlib.decompressobj().decompress(image[at + 4 : at + 4 + length], 5)

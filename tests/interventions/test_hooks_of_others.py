@@ -19,7 +19,6 @@ from interp.interventions import (
     Grid,
     Pairs,
     Replace,
-    attribution,
     patch,
     path_patch,
 )
@@ -164,18 +163,6 @@ def test_another_mask_is_obeyed(model: TransformerBridge, pairs: Pairs) -> None:
     model.add_hook("embed.hook_out", lambda value, hook: value)
     slow = patch(model, pairs, Grid(("resid_pre", "q"), at(pairs, 2), heads="all"), **ALL)
     pd.testing.assert_frame_equal(table, slow, rtol=0, atol=1e-5)
-
-
-def test_modes_of_the_caller(model: TransformerBridge, pairs: Pairs) -> None:
-    expected = attribution(model, pairs, Grid(("z", "k_input"), "predicts value", heads="all"))
-    with torch.inference_mode():
-        found = attribution(model, pairs, Grid(("z", "k_input"), "predicts value", heads="all"))
-    pd.testing.assert_frame_equal(found, expected)
-    with torch.autocast("cpu", torch.bfloat16):
-        table = patch(
-            model, pairs, Grid(("k_input", "v_input", "k", "v"), at(pairs, 2), heads="all"), **ALL
-        )
-    assert table["value"].notna().all()
 
 
 def test_a_pass_that_stops_before_it_starts(model: TransformerBridge, pairs: Pairs) -> None:

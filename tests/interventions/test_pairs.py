@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, N_TRAIN_TEMPLATES, Corpus, Spans, TokenKind, templates
 from interp.biographies.tokenizer import encode_words
-from interp.errors import ConfigError
+from interp.errors import ConfigError, NothingToMeasureError
 from interp.interventions import (
     POSITIONS,
     Pairs,
@@ -361,7 +361,7 @@ def test_errors_of_pairs(corpus: Corpus, pairs: Pairs, monkeypatch: pytest.Monke
     [
         ("swapped_people", {"attribute": "majr"}, r"'majr'.*'major'"),
         ("swapped_people", {"place": "middle"}, "There is no place 'middle'"),
-        ("swapped_people", {"n": 0}, "at least one pair"),
+        ("swapped_people", {"n": 0}, "n=0"),
         ("swapped_people", {"n": 3, "individuals": np.arange(4)}, "leave one of them out"),
         ("swapped_people", {"individuals": np.array([10**6])}, "does not exist"),
         ("swapped_people", {"individuals": np.array([], dtype=int)}, "does not exist, or nobody"),
@@ -389,5 +389,11 @@ def test_nobody_to_swap_with(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) ->
     values = corpus.population.values.copy()
     values[:, ATTRIBUTES.index("major")] = 0
     monkeypatch.setitem(corpus.population.__dict__, "values", values)
-    with pytest.raises(ConfigError, match=r"another major.*individual 0"):
+    with pytest.raises(NothingToMeasureError, match=r"another major.*individual 0"):
         swapped_people(corpus, n=1, attribute="major")
+    majors = set(first_value_tokens(corpus)[:, ATTRIBUTES.index("major")].tolist())
+    pairs = swapped_people(corpus, n=12)  # asked for the five others
+    assert not majors & set(pairs.base_answer.tolist())
+    monkeypatch.setitem(corpus.population.__dict__, "values", values * 0)
+    with pytest.raises(NothingToMeasureError, match="nobody to swap with"):
+        swapped_people(corpus, n=12)

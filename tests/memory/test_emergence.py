@@ -30,6 +30,13 @@ def test_what_was_there_from_the_start_emerges_at_the_first_step() -> None:
     assert half_strength_step([5, 10], [0.6, 1.0]) == 5
 
 
+def test_a_strength_need_not_be_defined_at_every_step() -> None:
+    steps, undefined = [0, 50, 100, 150, 200], [math.nan, 0.0, math.nan, 0.2, 1.0]
+    assert half_strength_step(steps, undefined) == half_strength_step(
+        [50, 150, 200], [0.0, 0.2, 1.0]
+    )
+
+
 @pytest.mark.parametrize("last", [FAINT - 0.001, 0.0, -0.5, math.nan])
 def test_what_is_faint_in_the_end_is_absent(last: float) -> None:
     assert math.isnan(half_strength_step([0, 1, 2], [0.0, 0.9, last]))

@@ -10,17 +10,19 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import ATTRIBUTES, Corpus
 from interp.config import Config
-from interp.errors import CheckpointError, ConfigError
+from interp.errors import CheckpointError, ConfigError, NothingToMeasureError
 from interp.memory import (
     KEY_METRICS,
     POSITIONS,
     CachedActivations,
     intraclass_correlation,
     key_measures,
+    key_turns,
     key_vectors,
     measure_memory,
     neuron_hook,
 )
+from interp.memory.keys import BETWEEN
 from interp.model import evaluating, hooked_transformer
 from interp.run import Run
 
@@ -215,6 +217,27 @@ def test_errors_of_keys(model: TransformerBridge, corpus: Corpus) -> None:
     )
     with pytest.raises(ConfigError, match="read both in the same"):
         key_measures(corpus, known, other)
+
+
+def test_one_person_cannot_be_told_apart(corpus: Corpus) -> None:
+    def of_one(many: CachedActivations) -> CachedActivations:
+        neurons = {layer: x[:, :, :, :1] for layer, x in many.neurons.items()}
+        return CachedActivations(many.individuals[:1], many.templates[:, :1], {}, neurons)
+
+    known, held_out = random_harvests()
+    for call in (
+        lambda: key_measures(corpus, of_one(known), held_out),
+        lambda: key_turns(of_one(known), of_one(known)),
+    ):
+        with pytest.raises(NothingToMeasureError, match="there is one"):
+            call()
+    table = key_measures(corpus, known, of_one(held_out)).set_index(["split", "metric"])["value"]
+    missing = table["held_out"].isna()
+    assert missing["selectivity"].all()
+    assert missing["similarity_other"].all()
+    assert not missing["sparsity"].any()
+    assert not table["evaluation"]["selectivity"].isna().any()
+    assert not table[BETWEEN]["similarity_other"].isna().any()
 
 
 def test_over_a_run(short_run: Run) -> None:

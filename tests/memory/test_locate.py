@@ -464,7 +464,7 @@ def test_repr(smoke_run: Run) -> None:
 
 def test_figure(fact: LocatedFact) -> None:
     figure = located_fact(fact)
-    first = [t for t in figure.data if isinstance(t, go.Heatmap)][-1]
+    first = next(t for t in figure.data if isinstance(t, go.Heatmap))
     z = np.array(first.z, dtype=float)
     assert len(z) == len(fact.heads[fact.heads["at"] == VALUE])
     np.testing.assert_allclose(z.sum(axis=1), 1, atol=1e-5)
@@ -475,10 +475,11 @@ def test_figure(fact: LocatedFact) -> None:
     of_steps = next(t for t in figure.data if t.name == "first token")
     np.testing.assert_allclose(np.square(of_steps.x), fact.history["step"])
     assert list(of_steps.y) == list(fact.history["probability"])
-    assert figure.layout.xaxis2.ticktext != figure.layout.xaxis.ticktext
+    own = of_steps.yaxis
+    assert figure.layout[own.replace("y", "xaxis")].ticktext != figure.layout.xaxis.ticktext
     assert fact.name in caption(figure)
     assert f"step {fact.step:,}" in title(figure)
-    assert all(shape.yref == "y domain" for shape in figure.layout.shapes)
+    assert all(shape.yref == f"{own} domain" for shape in figure.layout.shapes)
 
 
 def test_figure_of_large_and_of_shallow_models(smoke: Config, tmp_path: Any) -> None:

@@ -1,5 +1,7 @@
 """Ridge probes against a solver from scratch, and on streams that hold known facts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,11 @@ from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Corpus
 from interp.config import Config
-from interp.errors import ConfigError
+from interp.errors import ConfigError, NothingToMeasureError
 from interp.memory import (
     POSITIONS,
     CachedActivations,
+    FactLabels,
     FirstTokens,
     RidgeProbe,
     probe_accuracies,
@@ -171,6 +174,28 @@ def test_too_few_people_to_leave_some_out(corpus: Corpus) -> None:
     table = probe_accuracies(corpus, *few)
     assert table["accuracy_other_people"].isna().all()
     assert not table["accuracy"].isna().any()
+
+
+def test_one_value_is_told_by_no_probe(corpus: Corpus) -> None:
+    """An attribute of which all have one value is left out of the mean."""
+    train, test = streams(corpus, "person")
+    labels = FactLabels.of(corpus)
+    name, *others = labels.relations
+    same = {n: replace(r, of_individual=r.of_individual * 0) for n, r in labels.relations.items()}
+    one = FactLabels(labels.relations | {name: same[name]}, labels.namesakes)
+    table = probe_accuracies(one, train, test)
+    of_one = table[table["attribute"] == name].drop(
+        columns=["site", "layer", "position", "attribute"]
+    )
+    assert of_one.isna().all(axis=None)
+    means = table[table["attribute"].isin(others)].groupby(["site", "layer", "position"])[
+        "accuracy"
+    ]
+    expected = means.mean().to_numpy()
+    found = table[table["attribute"] == "all"].sort_values(["site", "layer", "position"])
+    assert found["accuracy"].to_numpy() == pytest.approx(expected)
+    with pytest.raises(NothingToMeasureError, match="no two people"):
+        probe_accuracies(FactLabels(same), train, test)
 
 
 def test_results_depend_on_the_seed_alone(corpus: Corpus) -> None:

@@ -1,5 +1,6 @@
 """Harvests against `run_with_cache`, promoted tokens against forward passes, measures against loops."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.biographies import ATTRIBUTES, Corpus, load_tokenizer
 from interp.config import Config
-from interp.errors import ConfigError
+from interp.errors import ConfigError, NothingToMeasureError
 from interp.memory import (
     POSITIONS,
     READINGS,
     VALUE_METRICS,
     CachedActivations,
+    FactLabels,
     FirstTokens,
     cache_activations,
     draw_batches,
@@ -145,9 +147,9 @@ def test_a_harvest_leaves_the_model_and_sees_its_hooks(
 
 
 def test_errors_of_a_harvest(layer_norm: TransformerBridge, corpus: Corpus) -> None:
-    with pytest.raises(ConfigError, match="no person is named"):
+    with pytest.raises(ConfigError, match="nobody"):
         draw_batches(corpus, np.array([], dtype=int), "train", [0])
-    with pytest.raises(ConfigError, match="no draw of sentences"):
+    with pytest.raises(ConfigError, match="at least one draw"):
         draw_batches(corpus, slice(0, 2), "train", [])
     batches = [corpus.biographies(slice(0, 2)), corpus.biographies(slice(1, 3))]
     with pytest.raises(ConfigError, match="same people"):
@@ -359,6 +361,24 @@ def test_a_perfect_memory_agrees_and_a_shuffled_one_does_not(
     assert layer["value"] > 0.8
     assert abs(layer["control"] - 0.5) < 0.1
     assert layer["value"] - layer["control"] > 0.25
+
+
+def test_values_that_begin_alike_have_no_rank(
+    layer_norm: TransformerBridge, corpus: Corpus
+) -> None:
+    labels = FactLabels.of(corpus)
+    name, *others = labels.relations
+    own = labels.relations[name]
+    one = replace(own, tokens=own.tokens[:1], of_individual=own.of_individual * 0)
+    known = fake_harvest({0: torch.randn(len(POSITIONS), 6, 2, 24, layer_norm.cfg.d_mlp)})
+    table = value_measures(layer_norm, FactLabels(labels.relations | {name: one}), known)
+    ranks = table[table["metric"] == "layer_agreement"].set_index("attribute")
+    assert ranks.loc[name, ["value", "control"]].isna().all(axis=None)
+    expected = ranks.loc[others].groupby(["position", "path"])["value"].mean()
+    found = ranks.loc["all"].groupby(["position", "path"])["value"].mean()
+    pd.testing.assert_series_equal(found, expected)
+    with pytest.raises(NothingToMeasureError, match="one person"):
+        value_measures(layer_norm, corpus, fake_harvest({0: known.neurons[0][:, :, :, :1]}))
 
 
 def hooked_like(model: TransformerBridge, layer: int, written: Tensor) -> Any:

@@ -22,6 +22,7 @@ from interp.memory.ablation import ablation_costs
 from interp.memory.activations import cache_activations
 from interp.memory.keys import intraclass_correlation
 from interp.memory.probes import sums_of_inputs
+from interp.memory.transplant import weight_changes
 from interp.model import (
     RunningMean,
     at_least_single,
@@ -230,3 +231,13 @@ def test_sums_over_people(dtype: torch.dtype) -> None:
     torch.testing.assert_close(
         intraclass_correlation(x).double(), intraclass_correlation(x.double()), rtol=0, atol=1e-4
     )
+
+
+def test_weight_changes(model: TransformerBridge, corpus: Corpus) -> None:
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.01)
+    wide = [copy.deepcopy(one).double() for one in (model, other)]
+    found, expected = weight_changes(model, other), weight_changes(*wide)
+    np.testing.assert_allclose(found["value"], expected["value"], rtol=1e-5)

@@ -98,7 +98,7 @@ def test_every_head_has_its_line(scores):
     assert sum(bool(t.showlegend) for t in heads) == 1
     assert len({(t.line.color, t.line.dash) for t in figure.data if t.name[:4] == "head"}) == 2
     titles = [a.text for a in figure.layout.annotations if a.text.startswith("<b>layer")]
-    assert titles[4] == "<b>layer 1</b><br>attribute → type"
+    assert titles[4] == "<b>layer 1<br>attribute → type (share)</b>"
     # Panels of one score share a scale that holds all of their lines.
     tops = {axis.range[1] for axis in list(figure.select_yaxes())[:3]}
     assert len(tops) == 1
@@ -166,7 +166,7 @@ def test_costs_of_heads_at_one_step(knockout):
 
 def test_missing_knockouts_are_named(knockout):
     whole = knockout[knockout["head"].isna()]
-    with pytest.raises(InterpError, match="no rows of single heads"):
+    with pytest.raises(InterpError, match="single heads has no rows"):
         plots.knockout_by_head(whole)
     with pytest.raises(InterpError, match="step 7; there is"):
         plots.knockout_by_head(knockout, step=7)

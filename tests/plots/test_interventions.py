@@ -258,7 +258,11 @@ def test_a_map_of_paths_for_each_input(stored):
     ]
     np.testing.assert_allclose(np.array(queries.z), expected)
     np.testing.assert_allclose(np.array(keys.z), np.array(expected) - 3)
-    assert queries.zmax == keys.zmax == pytest.approx(2.99)
+    assert figure.layout.coloraxis.cmax == pytest.approx(2.99)
+    assert "Crossed" not in plots.caption(figure)
+    later = plots.path_heatmap(stored(paths().query("sender_head != 1 or layer == 2")))
+    assert np.isnan(np.array(later.data[0].z, dtype=float)[1, :2]).all()
+    assert "Crossed cells: not measured, or no path" in plots.caption(later)
     assert "logits" in plots.caption(figure)
     assert {a.text for a in figure.layout.annotations} == {"<b>queries</b>", "<b>keys</b>"}
 

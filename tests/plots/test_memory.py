@@ -9,10 +9,10 @@ import pytest
 
 from interp import plots
 from interp.biographies import ATTRIBUTES
+from interp.charts import Line, Panel, draw
 from interp.errors import InterpError
 from interp.phases import Phases
 from interp.plots.emergence import group_of
-from interp.plots.panels import Line, Panel, over_steps
 from interp.plots.sites import site_name, sites_of
 
 PHASES = Phases(50, 100, 5.6, 0.05)
@@ -247,16 +247,20 @@ def test_mechanisms_from_first_to_last(emergence):
     labels = [text.replace("<br>", " ") for text in figure.layout.yaxis.ticktext]
     assert labels == ["name grouping at last name", "probe at names", "<b>knowledge (1 of 2)</b>",
                       "MLP swap at names"]  # fmt: skip
-    marks = [t for t in figure.data if t.error_x.array is not None]
-    np.testing.assert_allclose(np.square([t.x[0] for t in marks]), [40, 105, 160])
-    assert [t.y[0] for t in marks] == [0, 1, 2]
+    attention, memory, known = (named(figure, name)[0] for name in
+                                ("attention", "memory at names", "knowledge"))  # fmt: skip
+    assert [attention.y, memory.y, known.y] == [(0,), (1,), (2,)]
+    for mark, mean in ((attention, 40), (memory, 105), (known, 160)):
+        assert mark.x[0] ** 2 == pytest.approx(mean)
     # Whiskers reach to the seeds.
-    first = marks[0]
-    reach = (first.x[0] - first.error_x.arrayminus[0], first.x[0] + first.error_x.array[0])
+    whiskers = attention.error_x
+    reach = (attention.x[0] - whiskers.arrayminus[0], attention.x[0] + whiskers.array[0])
     np.testing.assert_allclose(np.square(reach), [30, 50])
-    seeds = named(figure, "probe at names, seeds")[0]
+    seeds = named(figure, "memory at names, a seed")[0]
     np.testing.assert_allclose(np.square(seeds.x), [120, 90])
-    assert seeds.customdata[1] == "seed 1: step 90, final strength 0.500"
+    assert seeds.customdata[1] == (
+        "memory at names, probe at names, seed 1: 90, final strength 0.500"
+    )
     absent = [a for a in figure.layout.annotations if "absent" in a.text]
     assert [a.y for a in absent] == [3]
     strips = {s.name: (s.x0**2, s.x1**2) for s in figure.layout.shapes if "range" in s.name}
@@ -269,7 +273,8 @@ def test_mechanisms_from_first_to_last(emergence):
 def test_how_long_a_mechanism_takes_to_rise(emergence, strengths):
     figure = plots.emergence(emergence, strengths, PHASES)
     bar = named(figure, "probe at names, rise")[0]
-    np.testing.assert_allclose(np.square(bar.x), [50, 150])  # a straight rise over 200 steps
+    ends = [bar.base[0], bar.base[0] + bar.x[0]]
+    np.testing.assert_allclose(np.square(ends), [50, 150])  # a straight rise over 200 steps
     assert not named(figure, "MLP swap at names, rise")
     assert figure.layout.xaxis.ticktext[-1] == "200"
 
@@ -352,7 +357,7 @@ def test_what_is_missing_is_named(keys, values, probes, emergence, strengths):
 
 def test_panels_without_lines_are_refused():
     with pytest.raises(InterpError, match="no measured value"):
-        over_steps([Panel("empty", [Line("none", pd.Series(dtype=float), {})])], PHASES, "axis")
+        draw([Panel("empty", [Line("none", pd.Series(dtype=float), {})])], phases=PHASES)
 
 
 def test_recall_edges_shows_every_edge_and_the_control():

@@ -164,17 +164,17 @@ def test_scaling_draws_runs_fit_and_paper():
     figure = plots.scaling(table, fit, "plateau_length")
     runs = locate_fact(figure, "a run")
     assert list(runs.y) == [float(v) for v in table["plateau_length"].dropna()]
-    assert list(runs.customdata) == [str(seed) for seed in table["seed"][:7]]
+    assert list(runs.customdata) == [f", seed {seed}" for seed in table["seed"][:7]]
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
     for name, coefficient, exponent in (
         ("fit", fit.coefficient, fit.exponent), ("paper", 0.43, 0.81)
     ):  # fmt: skip
-        line = locate_fact(figure, name)
+        line = next(t for t in figure.data if t.name.startswith(name) and t.fill is None)
         slope = math.log(line.y[-1] / line.y[0]) / math.log(line.x[-1] / line.x[0])
         assert slope == pytest.approx(exponent)
         assert line.y[0] == pytest.approx(coefficient * line.x[0] ** exponent)
-    band = locate_fact(figure, "95% interval")
-    assert f"{fit.low:.2f} to {fit.high:.2f}" in band.name
+    assert f"{fit.low:.2f} to {fit.high:.2f}" in locate_fact(figure, "fit").name
+    (band,) = [t for t in figure.data if t.fill == "toself"]
     half = len(band.x) // 2
     upper, lower = np.array(band.y[:half]), np.array(band.y[half:][::-1])
     assert np.all(lower <= upper)

@@ -3,12 +3,12 @@
 import html
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import interp
@@ -16,7 +16,8 @@ from interp import plots
 from interp.config import Config
 from interp.errors import ConfigError, InterpError, RunError
 from interp.phases import Phases
-from interp.report.comparison import SECTIONS, attention_maps, compare, write_comparison
+from interp.report import compared_overview, compared_sections
+from interp.report.comparison import SECTIONS, Compared, attention_maps, compare, write_comparison
 from interp.report.elements import LeftOut, Section
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
@@ -26,6 +27,7 @@ from tests.report.test_report import Page
 HOSTILE = "<img src=x onerror=alert(1)>'"
 EDGES = ("attribute_to_name", "name_to_name", "control")
 MakeRun = Callable[..., Run]
+Builder = Callable[[Compared], Section | LeftOut]
 
 
 @pytest.fixture
@@ -109,14 +111,17 @@ def fill(run: Run, add: float = 0.0, steps: tuple[int, ...] = (0, 6, 12)) -> Non
     store(run, "patching", curves=curves)
 
 
-def sections(*runs: Run) -> dict[str, object]:
+def built(*runs: Run, builders: Sequence[Builder] = SECTIONS) -> list[Section | LeftOut]:
     compared = compare(runs)
-    return {s.anchor: s for build in SECTIONS if isinstance(s := build(compared), Section)}
+    return [build(compared) for build in builders]
 
 
-def left_out(*runs: Run) -> dict[str, LeftOut]:
-    compared = compare(runs)
-    return {s.title: s for build in SECTIONS if isinstance(s := build(compared), LeftOut)}
+def sections(*runs: Run, builders: Sequence[Builder] = SECTIONS) -> dict[str, Section]:
+    return {s.anchor: s for s in built(*runs, builders=builders) if isinstance(s, Section)}
+
+
+def left_out(*runs: Run, builders: Sequence[Builder] = SECTIONS) -> dict[str, LeftOut]:
+    return {s.title: s for s in built(*runs, builders=builders) if isinstance(s, LeftOut)}
 
 
 def table(section, start: str) -> dict[str, dict[str, str]]:
@@ -145,6 +150,7 @@ PATCHED = st.one_of(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(SETTINGS, PATCHED), min_size=2, max_size=12))
 def test_labels_are_unique_and_short(drawn) -> None:
     configs = [interp.preset("smoke", **settings, **patched) for settings, patched in drawn]
@@ -277,45 +283,47 @@ def test_seeds_share_the_figure_of_emergence(make: MakeRun) -> None:
     runs = [make(f"r{seed}", seed=seed) for seed in (0, 1)]
     for run in runs:
         fill(run, run.config.seed / 8)
-    figure = sections(*runs)["emergence"].figures["emergence-rows"]
+    emergence = [compared_sections.emergence]
+    figure = sections(*runs, builders=emergence)["emergence"].figures["emergence-rows"]
     assert plots.title(figure) == "The order of emergence"
     assert "2 seeds" in plots.caption(figure)
 
 
 @pytest.mark.parametrize(
-    ("stage", "anchor", "command"),
+    ("stage", "build", "command"),
     [
-        ("attention", "attention", "interp memory"),
-        ("knockout", "knockout", "interp reproduce smoke --out"),
-        ("emergence", "emergence", "interp memory"),
-        ("interventions", "swaps", "interp memory"),
-        ("patching", "patching", "interp reproduce smoke --out"),
+        ("attention", compared_sections.attention, "interp memory"),
+        ("knockout", compared_sections.knockout, "interp reproduce smoke --out"),
+        ("emergence", compared_sections.emergence, "interp memory"),
+        ("interventions", compared_sections.swaps, "interp memory"),
+        ("patching", compared_sections.patching, "interp reproduce smoke --out"),
     ],
 )
 def test_a_missing_stage_is_said_with_its_command(
-    make: MakeRun, stage: str, anchor: str, command: str
+    make: MakeRun, stage: str, build: Builder, command: str
 ) -> None:
     runs = [make(f"r{seed}", seed=seed) for seed in (0, 1, 2)]
     for run in runs:
         fill(run)
     shutil.rmtree(runs[2].results_path / stage)
-    two = sections(*runs)
-    title = two[anchor].title
-    lacks = two[anchor].lacks[-1]
-    assert lacks.title == f"{title} of seed 2"
+    [two] = built(*runs, builders=[build])
+    assert isinstance(two, Section)
+    lacks = two.lacks[-1]
+    assert lacks.title == f"{two.title} of seed 2"
     assert lacks.commands[0].startswith(command)
     assert str(runs[2].path) in lacks.commands[0]
-    assert left_out(*runs) == {}
     shutil.rmtree(runs[1].results_path / stage)
-    assert anchor not in sections(*runs)
-    one = left_out(*runs)[title]
+    [one] = built(*runs, builders=[build])
+    assert isinstance(one, LeftOut)
+    assert one.title == two.title
     assert "only seed 0 has been measured" in one.why
     assert len(one.commands) == 2
 
 
 def test_the_command_gives_the_run_back(make: MakeRun) -> None:
     run = make("a", seed=4, **{"training.stop_at": 12})
-    commands = left_out(run, make("b"))["Attention knockout"].commands
+    knockout = [compared_sections.knockout]
+    commands = left_out(run, make("b"), builders=knockout)["Attention knockout"].commands
     command = next(line for line in commands if str(run.path) in line)
     assert "--seed 4" in command
     assert "--training.stop-at 12" in command
@@ -343,18 +351,20 @@ def test_patched_runs(short_run: Run, tmp_path: Path) -> None:
     assert list(table(found["learning"], "Attribute loss at steps")["unpatched"])[-1] == "step 8"
     page = write_comparison([short_run, patched], tmp_path / "a.html").read_text(encoding="utf-8")
     assert "Accuracy at step 8, the last that all of them have, is" in page
-    assert "a patched run has none" in left_out(short_run, patched)["Attention patching"].why
+    patching = left_out(short_run, patched, builders=[compared_sections.patching])
+    assert "a patched run has none" in patching["Attention patching"].why
 
 
 def test_baselines_that_differ_give_shares(make: MakeRun) -> None:
     a, b = make("a"), make("b", **{"population.cities": 3})
     (b.path / "environment.json").unlink()
-    section = sections(a, b)["learning"]
+    found = sections(a, b, builders=[compared_overview.overview, compared_overview.learning])
+    section = found["learning"]
     assert "as a share" in section.text[0]
     drawn = section.figures["curves"]
     shares = [t for t in drawn.data if t.name == "cities 3" and t.yaxis == "y2"]
     assert list(shares[0].y) == pytest.approx(list(b.curve() / b.phase_baseline))
-    final = table(sections(a, b)["compared"], "What each run knows")
+    final = table(found["compared"], "What each run knows")
     assert final["cities 3"]["parameters"] == "not recorded"
 
 
@@ -362,7 +372,8 @@ def test_no_common_step(make: MakeRun) -> None:
     a, b = make("a"), make("b", seed=1)
     fill(a)
     fill(b, steps=(1, 5))
-    found = left_out(a, b)
+    stages = [compared_sections.knockout, compared_sections.patching]
+    found = left_out(a, b, builders=stages)
     for title in ("Attention knockout", "Attention patching"):
         assert "no common axis" in found[title].why
 
@@ -383,7 +394,8 @@ def test_the_page(make: MakeRun, tmp_path: Path) -> None:
     assert "img" not in {tag for tag, _ in seen.elements}
     assert HOSTILE in seen.text
     assert HOSTILE not in source
-    names = {t.name for t in sections(*runs)["learning"].figures["curves"].data}
+    learning = sections(*runs, builders=[compared_overview.learning])["learning"]
+    names = {t.name for t in learning.figures["curves"].data}
     assert html.escape(HOSTILE, quote=False) in names
     assert "&#36;x&#36; %&#123;y}" in names
     assert "3 runs compared" in seen.text

@@ -43,7 +43,7 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"model: {n_layers: 2", "Not a YAML file"),
+        (b"model: {n_layers: 2", "no YAML"),
         (b"model: {n_layer: 2}", "Did you mean 'model.n_layers'"),
         (b"seed: many", "seed"),
         (b"", "cannot be read"),
@@ -74,6 +74,21 @@ def test_metrics_of_a_run_that_is_being_written(copy: Run) -> None:
     with copy.metrics_path.open("a") as file:
         file.write('{"step": 41, "spl')
     assert len(copy.metrics) == n_rows
+
+
+def test_metrics_are_read_again_where_the_file_has_changed(copy: Run) -> None:
+    table = copy.metrics
+    table["value"] = 0.0
+    assert copy.metrics["value"].max() > 0, "a table is its caller's own"
+    lines = copy.metrics_path.read_text().splitlines(keepends=True)
+    copy.metrics_path.write_text("".join(lines[:-1]))
+    assert len(copy.metrics) == len(table) - 1
+    other = copy.metrics_path.with_name("other")
+    other.write_text("".join(lines[1:-1]))
+    other.replace(copy.metrics_path)
+    assert len(copy.metrics) == len(table) - 2
+    copy.metrics_path.unlink()
+    assert copy.metrics.empty
 
 
 @pytest.mark.parametrize(

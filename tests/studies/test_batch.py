@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from interp import finetuned, plots
-from interp.batch import run_batch
+from interp.batch import Work, run_batch, work_left
 from interp.cli import main
 from interp.engine import Store
 from interp.errors import CheckpointError, ConfigError
@@ -171,7 +171,12 @@ def test_a_study_that_cannot_read_its_runs_stops_no_other(
 def test_another_batch_in_the_same_folder_is_added(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_batch(described({"study": "rates", "seeds": [0]}), tmp_path, progress=False)
+    first = described({"study": "rates", "seeds": [0]})
+    before = work_left(first, tmp_path)
+    run_batch(first, tmp_path, progress=False)
+    assert (before.n_runs, before.n_left) == (2, 2)
+    assert before.seconds > 0
+    assert work_left(first, tmp_path) == Work(n_runs=2, n_left=0, seconds=0)
     more = {"study": "rates", "name": "more", "seeds": [0], "settings": {"rates": [1e-3, 3e-3]}}
     run_batch(described(more), tmp_path, progress=False)
     assert len(list((tmp_path / "runs").iterdir())) == 3
@@ -224,7 +229,7 @@ def test_the_readme_table() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("studies: [", ["Not a YAML file"]),
+        ("studies: [", ["no YAML"]),
         ("- a", ["a mapping with the key `studies`", "list"]),
         ("studies: []", ["no study"]),
         ("studies: [{study: rate}]", ["no study 'rate'", "Did you mean 'rates'?"]),

@@ -23,7 +23,7 @@ from interp.series import steps_around_plateau
 from interp.stages import MEMORY_STAGES, STAGES, intervene, run_stages
 from interp.studies import memory_tables, write_memory_study
 from interp.studies.memory import TABLES
-from tests.helpers import run_cli
+from tests.helpers import few_pairs, run_cli
 
 COLUMNS = {
     "emergence": ["mechanism", "seed", "step", "start", "final", "phase"],
@@ -82,7 +82,8 @@ def runs(bare: list[Run], tmp_path_factory: pytest.TempPathFactory) -> list[Run]
     found = [copied(run, folder / run.path.name) for run in bare]
     for run in found:
         announced: list[str] = []
-        run_stages(run, tuple(reversed(MEMORY_STAGES)), announced.append)
+        with few_pairs():
+            run_stages(run, tuple(reversed(MEMORY_STAGES)), announced.append)
         assert announced == TITLES, "stages run in their own order, each once"
     return found
 
@@ -469,7 +470,7 @@ def test_without_a_folder_the_command_only_shows(
     ("named", "says"),
     [
         ((), "No run is given"),
-        (("nowhere",), "There is no folder nowhere"),
+        (("nowhere",), "nowhere. Train"),
         (("empty",), "empty holds no run"),
         (("run", "copy"), "seeds [0, 0]"),
         (("unfinished",), "unfinished has not been trained"),
