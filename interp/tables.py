@@ -8,6 +8,7 @@ else with one `RunError` that says where and what to do. Only the empty field is
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,10 @@ class Table:
         """The names of its columns, in order."""
         return [column.name for column in self.columns]
 
+    def mark(self) -> re.Pattern[bytes]:
+        """What the file of such a table begins with: a header with the columns that are needed."""
+        return header_mark([column.name for column in self.columns if column.needed])
+
     def write(self, path: Path, frame: pd.DataFrame) -> None:
         """Writes a frame as CSV, atomically.
 
@@ -174,6 +179,12 @@ class Table:
                 f"{path} is not the table {self.name} as it was written: {damage}. Expected: the columns "
                 f"{', '.join(self.column_names)}. {self.remedy.format(**known)}"
             ) from None
+
+
+def header_mark(columns: Iterable[str]) -> re.Pattern[bytes]:
+    """Matches a CSV file whose header has these columns, in any order."""
+    ahead = (rf"(?=([^\n]*,)?{re.escape(name)}[,\r\n])" for name in columns)
+    return re.compile("".join(ahead).encode())
 
 
 def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:

@@ -20,13 +20,17 @@ from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory
 from interp.associative_memory.pairs import Pairs
 from interp.errors import CheckpointError, ConfigError, RunError
-from interp.files import absolute, read_tensors
+from interp.files import Layout, absolute, read_tensors
 from interp.torch_state import default_state
 
 PHASES = ("pretraining", "finetuning")
 COLUMNS = ("phase", "step", "split", "metric", "value")
 """The columns of a table of metrics."""
 _WEIGHTS = {"pretraining": "pretrained.safetensors", "finetuning": "finetuned.safetensors"}
+LAYOUT: Layout = {
+    "": r"config\.yaml|metrics\.jsonl|(pretrained|finetuned)\.safetensors|finished\.json"
+}
+"""Everything that is written into a run's folder."""
 
 
 class AssociativeMemoryRun:
