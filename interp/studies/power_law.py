@@ -23,7 +23,7 @@ from interp.plots import distribution as plots
 from interp.run import Run
 from interp.seeds import spread
 from interp.studies import distribution, paired
-from interp.studies.distribution import DistributionSettings
+from interp.studies.distribution import DistributionSettings, planned
 from interp.studies.rules import Claim, Rule, Statement, Verdict
 from interp.studies.study import Study, Tables
 
@@ -213,4 +213,4 @@ def claims(tables: Tables) -> list[Claim]:
     return [paired.to_scale(statement.against(sizes), runs) for statement in STATEMENTS]
 
 
-STUDY = Study("power_law", __doc__, PowerLawSettings, distribution.planned, tables, figures, claims)
+STUDY = Study("power_law", __doc__, PowerLawSettings, planned, tables, figures, claims)
