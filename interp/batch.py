@@ -7,9 +7,10 @@ from typing import NamedTuple
 from interp.engine import EngineSettings, Store, run_jobs
 from interp.engine.kinds import kind_of
 from interp.errors import RunError
-from interp.files import absolute, write_text
+from interp.files import absolute, place_to_write, refuse_run, write_text
 from interp.progress import Progress
 from interp.report.batch import write_batch_report
+from interp.report.html import page_to_write
 from interp.studies.batch import (
     BATCH_FILE,
     RUNS,
@@ -19,7 +20,7 @@ from interp.studies.batch import (
     planned_runs,
     with_others,
 )
-from interp.studies.found import Found, what_is_found, write_found
+from interp.studies.found import Found, require_found_folder, what_is_found, write_found
 from interp.torch_state import default_state
 
 REPORT = "report.html"
@@ -65,9 +66,14 @@ def run_batch(
 
     Raises:
         ConfigError: there is no such study, or its settings cannot work.
+        RunError: a file that would be written is there and is somebody else's.
         StorageError: a file could not be written; complete files are intact.
     """
-    out, batch = absolute(out), _described(studies)
+    out, batch = absolute(place_to_write(out)), _described(studies)
+    refuse_run(out)
+    for entry in batch.studies:
+        require_found_folder(out / entry.label)
+    page_to_write(out / REPORT)
     store = Store(out / RUNS)
     planned = [p for entry in batch.studies for p in planned_runs(entry)]
     jobs = [job for p in planned for job in jobs_of(p, store)]
@@ -105,7 +111,7 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
         path: The HTML file; `report.html` in the folder by default.
 
     Raises:
-        RunError: the folder holds no batch.
+        RunError: the folder holds no batch, or the file is there and no page.
         ConfigError: the file of a study is no longer where it was.
         StorageError: the file could not be written.
     """
@@ -115,9 +121,10 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
         raise RunError(
             f"{out} holds no batch ({BATCH_FILE} is missing). Give --out of `interp batch`."
         )
+    target = page_to_write(out / REPORT if path is None else path)
     store = Store(out / RUNS)
     found = [what_is_found(entry, store, folder=out / entry.label) for entry in batch.studies]
-    return write_batch_report(found, out / REPORT if path is None else path)
+    return write_batch_report(found, target)
 
 
 def _described(studies: Batch | str | Path | Sequence[str | Path]) -> Batch:

@@ -1,14 +1,19 @@
 """Files on disk: written beside their place and moved in, locked while a process writes a folder.
 
-Weights go through safetensors and everything else through text formats: nothing is ever unpickled.
+Weights go through safetensors and everything else through text formats: nothing is ever unpickled. What
+is deleted or replaced goes by the names that the toolkit writes (a `Layout`), never by place alone, and
+a file that a user names is replaced only where it holds what the toolkit would write.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +26,30 @@ from torch import Tensor
 from interp.errors import CheckpointError, FolderInUseError, RunError, StorageError, short
 from interp.reading import DamageError, MissingError, parse_json, require_file
 
+Layout = Mapping[str, str]
+"""What the toolkit writes into a folder of its own: the names, as a regular expression, by the place in
+it ("" for the folder itself). They are deleted in this order."""
+
 _PART = ".part"  # the end of the name of a file that is being written
 _DIGEST = "digest"
+_LOCK = ".lock"
+_LOCK_NOTE = re.compile(
+    rb"(\d+\n[^\n]+\n(\d+\n)?|filelock/.*)?", re.DOTALL
+)  # as filelock writes them
+_BEGINNING = 65_536  # bytes of a file that tell what it is
+
+_IN_THE_WAY = "Something else has that name there: move it away"
+_FULL = "Free space"
+_FORBIDDEN = "Fix the permissions"
+_REMEDIES = {
+    errno.ENOENT: "Its folder has been moved or removed: put it back",
+    errno.ENAMETOOLONG: "The name is too long: choose a shorter one",
+    errno.ELOOP: "A link on the way leads nowhere: remove it",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY), _IN_THE_WAY),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FORBIDDEN),
+}
+"""What to do about the causes that are common."""
 
 
 def absolute(path: Path | str) -> Path:
@@ -46,10 +73,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, f"{_FULL} or {_FORBIDDEN.lower()}")
         raise StorageError(
             f"Could not write {path}: {error.strerror or error}. Files that were complete before are "
-            "intact. Free space or fix the permissions, then run the same command again "
-            "(`interp train`: with --resume)."
+            f"intact. {remedy}, then run the same command again (`interp train`: with --resume)."
         ) from error
 
 
@@ -75,13 +102,134 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
-def remove_parts(folder: Path) -> None:
-    """Deletes what a kill left, below a folder, of files that were being written.
+def place_to_write(path: Path | str) -> Path:
+    """A path for output, with `~` expanded, once it is known that files can have such a name.
+
+    Raises:
+        RunError: it is no text, longer than the system allows, or below something that is no folder.
+    """
+    path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = ascii(str(path))
+        raise RunError(f"The name {shown} is not UTF-8 text. Choose another name.") from None
+    try:
+        path = path.expanduser()
+        above = next(folder for folder in absolute(path).parents if folder.exists())
+        path.exists()  # a name too long is an error here
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"{_short(path)} cannot be written to: {reason}. Choose another name."
+        ) from None
+    if not above.is_dir():
+        raise RunError(f"{path} lies below {above}, which is a file. Choose another place.")
+    return path
+
+
+def replaceable(path: Path | str, mark: re.Pattern[bytes], what: str) -> Path:
+    """A file for output, once it is known that nothing but an older one of ours would be replaced.
+
+    Args:
+        path: The file; it need not exist.
+        mark: What the beginning of a file of this kind matches.
+        what: The kind in words, e.g. "a table of summaries".
+
+    Returns:
+        The path, as `place_to_write` gives it.
+
+    Raises:
+        RunError: something else lies there, or no file can.
+    """
+    path = place_to_write(path)
+    if path.is_dir():
+        raise RunError(f"{path} is a folder; give the name of a file.")
+    if not path.exists():
+        return path
+    if not path.is_file():
+        raise RunError(f"{path} is no file that could be replaced. Give the name of a file.")
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_BEGINNING)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}). Choose another name.") from error
+    if beginning and not mark.match(beginning):
+        raise RunError(
+            f"{path} is there and is not {what} that interp wrote, so it is not replaced. Delete it "
+            "yourself, or choose another name."
+        )
+    return path
+
+
+def written_files(folder: Path, layout: Layout) -> Iterator[Path]:
+    """The files of a folder that have a name of its layout, in the layout's order."""
+    for place, names in layout.items():
+        for path in _children(folder / place):
+            if re.fullmatch(names, path.name) and not path.is_dir():
+                yield path
+
+
+def remove_files(folder: Path, layout: Layout) -> None:
+    """Deletes the files of a layout, and those of its places that are empty then; nothing else.
+
+    Raises:
+        StorageError: a file cannot be deleted.
+    """
+    remove_parts(folder, layout)
+    with storage_errors(folder):
+        for path in written_files(folder, layout):
+            path.unlink(missing_ok=True)
+        for place in sorted((p for p in layout if p), key=len, reverse=True):
+            remove_if_empty(folder / place)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Deletes a folder that holds nothing."""
+    if folder.is_dir() and not folder.is_symlink() and not _children(folder):
+        folder.rmdir()
+
+
+def require_own_places(folder: Path, layout: Layout) -> None:
+    """Refuses to delete files of a layout by way of a link, which leads to what may be somebody else's.
+
+    Raises:
+        RunError: a place of the layout is a link, or no folder.
+    """
+    for place in layout:
+        path = folder / place
+        if place and path.is_symlink():
+            raise RunError(
+                f"{path} is a link to {path.readlink()}, and files are deleted only in the folder itself. "
+                "Remove the link, or choose another folder with --out."
+            )
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is no folder. Move it away, or choose another --out.")
+
+
+def remove_parts(folder: Path, layout: Layout) -> None:
+    """Deletes what a kill left of files of a layout that were being written.
 
     Only for who holds the folder (`folder_lock`): somebody else may be writing them.
     """
-    for part in folder.rglob(f".*{_PART}"):
-        part.unlink()
+    with storage_errors(folder):
+        for place, names in layout.items():
+            for path in _children(folder / place):
+                # The eight characters are those of `tempfile`.
+                if (
+                    re.fullmatch(rf"\.({names})\.[a-z0-9_]{{8}}\{_PART}", path.name)
+                    and path.is_file()
+                ):
+                    path.unlink(missing_ok=True)
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 80 else f"{text[:40]}...{text[-30:]}"
 
 
 def _umask() -> int:
@@ -162,10 +310,19 @@ def _digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> st
     return state.hexdigest()
 
 
-def refuse_foreign(out: Path, ours: Collection[str] = ()) -> set[str]:
-    """The names in a folder for a run; refuses one with files that are no run's (`ours` may be there)."""
-    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    foreign = [n for n in present - set(ours) if not n.endswith(_PART) and not n.startswith(".")]
+def refuse_foreign(out: Path) -> set[str]:
+    """The names in a folder for a run; refuses one with files and no config.yaml, which marks a run.
+
+    Raises:
+        RunError: the folder holds something else; nothing has been touched.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; --out needs a folder.")
+    try:
+        present = {path.name for path in _children(out)}
+    except OSError as error:
+        raise RunError(f"{out} cannot be read ({error.strerror}). Choose another --out.") from error
+    foreign = [name for name in present if not name.startswith(".")]
     if "config.yaml" not in present and foreign:
         raise RunError(
             f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
@@ -174,27 +331,69 @@ def refuse_foreign(out: Path, ours: Collection[str] = ()) -> set[str]:
     return present
 
 
+def refuse_run(out: Path) -> None:
+    """Refuses a run's folder for something else, whose files would be put among the run's own.
+
+    Raises:
+        RunError: a run of any kind is there.
+    """
+    if (out / "config.yaml").exists() and (out / "metrics.jsonl").exists():
+        raise RunError(
+            f"{out} is the folder of a run, and these files would be put among its own. Choose another "
+            "folder with --out."
+        )
+
+
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Holds a folder for one writing process; the system lets go of it when the process dies.
 
+    The lock file goes with the hold: on a file system without locks its being there is the lock.
+
     Raises:
         FolderInUseError: another process holds the folder.
-        RunError: it is a file.
+        RunError: it is a file, or its lock is somebody else's file.
+        StorageError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; --out needs a folder.")
+    path = folder / _LOCK
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise FolderInUseError(
-                f"Another process is writing to {folder}. Wait until it has finished, stop it, or "
-                "choose another folder with --out."
-            ) from error
+        _require_lock_file(path)
+        lock = FileLock(path, timeout=0)
+        while not lock.is_locked:
+            try:
+                lock.acquire()
+            except Timeout as error:
+                if not path.exists():
+                    continue  # who held it has just let go
+                raise FolderInUseError(
+                    f"Another process is writing to {folder}. Wait until it has finished, stop it, or "
+                    f"choose another folder with --out. (If there is none, because the folder was copied "
+                    f"or its system knows no locks, delete {path}.)"
+                ) from error
     try:
         yield
     finally:
+        # Before it is let go of: who comes next makes another file, and who has opened this one sees
+        # that it is gone.
+        with suppress(OSError):
+            path.unlink()
         lock.release()
+
+
+def _require_lock_file(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
+    elif found.st_size > 1024 or not _LOCK_NOTE.fullmatch(path.read_bytes()):
+        kind = "somebody else's file"
+    else:
+        return
+    raise RunError(
+        f"{path} is {kind}, where a lock has to be. Move it away, or choose another --out."
+    )

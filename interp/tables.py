@@ -8,6 +8,7 @@ else with one `RunError` that says where and what to do. Only the empty field is
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,10 @@ class Table:
         """The names of its columns, in order."""
         return [column.name for column in self.columns]
 
+    def mark(self) -> re.Pattern[bytes]:
+        """What the file of such a table begins with: a header with the columns that are needed."""
+        return header_mark([column.name for column in self.columns if column.needed])
+
     def write(self, path: Path, frame: pd.DataFrame) -> None:
         """Writes a frame as CSV, atomically.
 
@@ -181,6 +186,12 @@ class Table:
             ) from None
 
 
+def header_mark(columns: Iterable[str]) -> re.Pattern[bytes]:
+    """Matches a CSV file whose header has these columns, in any order."""
+    ahead = (rf"(?=([^\n]*,)?{re.escape(name)}[,\r\n])" for name in columns)
+    return re.compile("".join(ahead).encode())
+
+
 def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:
     """Reads a CSV file whose columns are declared nowhere, with the types that pandas sees in it.
 
@@ -234,7 +245,7 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     header, *rows = rows
     if lacking := [name for name in needed if name not in header]:
         raise DamageError(
-            f"it has the columns {short(', '.join(header), 80)}, without {short(', '.join(lacking))[1:-1]}"
+            f"of its columns, {short(', '.join(header), 60)}, it lacks {short(', '.join(lacking))[1:-1]}"
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

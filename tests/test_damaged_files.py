@@ -60,7 +60,7 @@ def said(folder: Path, command: tuple[str, ...]) -> str:
         text = text[text.find("error: ") :]  # after what a command says of its progress
         assert text.startswith("error: ")
         assert text.count("\n") == 1, text
-        assert len(text) <= 500, text
+        assert len(text.replace(str(folder), "runs/tiny/0")) <= 500, text
     return text if code else ""
 
 

@@ -1,15 +1,23 @@
+import errno
 import json
+import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 import torch
 
-from interp.errors import CheckpointError, RunError, StorageError
+from interp.errors import CheckpointError, FolderInUseError, RunError, StorageError
 from interp.files import (
     folder_lock,
+    place_to_write,
     read_tensors,
+    remove_files,
     remove_parts,
+    replaceable,
+    require_own_places,
+    storage_errors,
     write_bytes,
     write_json,
     write_tensors,
@@ -49,17 +57,92 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     assert mode[0] == mode[1]
 
 
+LAYOUT = {"": "x", "deep": r"y\d"}
+
+
 def test_what_a_kill_left_is_deleted_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "theirs.part").touch()
-    write_bytes(tmp_path / "deep" / "x", b"old")
+    ours = [tmp_path / "x", tmp_path / "deep" / "y1"]
+    theirs = [
+        ".x.part",
+        ".x.abc.part",
+        ".MINE.12345678.part",
+        "deep/.x.12345678.part",
+        "c/.x.12345678.part",
+    ]
+    for path in (*ours, *(tmp_path / name for name in theirs)):
+        write_bytes(path, b"old")
+    (tmp_path / ".x.abcdefgh.part").mkdir()
+    before = names(tmp_path)
     with monkeypatch.context() as killed:
         killed.setattr(Path, "replace", lambda *_: None)  # never moved into its place
-        write_bytes(tmp_path / "deep" / "x", b"new")
-    assert len(names(tmp_path)) == 4
-    remove_parts(tmp_path)
-    assert names(tmp_path) == {"theirs.part", "deep", "x"}
+        for path in ours:
+            write_bytes(path, b"new")
+    assert len(names(tmp_path)) == len(before) + 2
+    remove_parts(tmp_path, LAYOUT)
+    assert names(tmp_path) == before
+
+
+def test_files_are_deleted_by_name_and_folders_only_when_empty(tmp_path: Path) -> None:
+    for name in ("x", "MINE", "deep/y1", "deep/MINE"):
+        write_bytes(tmp_path / name, b"")
+    remove_files(tmp_path, LAYOUT)
+    assert names(tmp_path) == {"MINE", "deep"}
+    (tmp_path / "deep/MINE").unlink()
+    remove_files(tmp_path, LAYOUT)
+    assert names(tmp_path) == {"MINE"}
+
+
+def test_nothing_is_deleted_through_a_link(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "theirs" / "y1", b"")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "deep").symlink_to(tmp_path / "theirs")
+    with pytest.raises(RunError, match=r"ours/deep is a link to .*theirs"):
+        require_own_places(tmp_path / "ours", LAYOUT)
+
+
+MARK = re.compile(b"ours")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ours, older"])
+def test_a_file_of_ours_is_replaceable(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    if content is not None:
+        path.write_bytes(content)
+    assert replaceable(path, MARK, "a table") == path
+
+
+@pytest.mark.parametrize("name", ["theirs", "folder", "pipe", "theirs/x", "a" * 256, "x\udcff"])
+def test_what_is_not_ours_is_not_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("a,b\n")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError) as refused:
+        replaceable(tmp_path / name, MARK, "a table")
+    assert len(str(refused.value)) < 500
+    assert (tmp_path / "theirs").read_text() == "a,b\n"
+
+
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert place_to_write("~/x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Free space"),
+        (errno.EROFS, "permissions"),
+        (errno.ENOENT, "removed"),
+        (errno.EISDIR, "Something else"),
+        (errno.ENAMETOOLONG, "shorter"),
+        (errno.EIO, "Free space or fix the permissions"),
+    ],
+)
+def test_a_cause_and_its_remedy(number: int, remedy: str) -> None:
+    with pytest.raises(StorageError, match=f"{remedy}.*, then run"), storage_errors(Path("x")):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -105,6 +188,46 @@ def test_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), folder_lock(tmp_path):
         raise ZeroDivisionError
     with folder_lock(tmp_path):
+        pass
+
+
+def test_a_lock_is_removed(tmp_path: Path) -> None:
+    with folder_lock(tmp_path):
+        assert names(tmp_path) == {".lock"}
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "somebody else's", "no file"])
+def test_a_lock_of_somebody_else(kind: str, tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    if kind == "a folder":
+        lock.mkdir()
+    elif kind == "no file":
+        lock.symlink_to(tmp_path / "elsewhere")
+    else:
+        lock.write_text("my notes")
+    before = lock.lstat()
+    with pytest.raises(RunError, match=rf"\.lock is {kind}.*Move it away"), folder_lock(tmp_path):
+        pass
+    assert lock.lstat() == before
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a lock is a file that exists: it goes with the hold, and one that was copied can be deleted."""
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no flock")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.warns(UserWarning, match="flock"), folder_lock(tmp_path):
+        pass
+    assert names(tmp_path) == set()
+    (tmp_path / ".lock").touch()
+    with (
+        pytest.warns(UserWarning, match="flock"),
+        pytest.raises(FolderInUseError, match=r"delete .*\.lock"),
+        folder_lock(tmp_path),
+    ):
         pass
 
 

@@ -21,7 +21,7 @@ from interp.associative_memory.model import AssociativeMemory
 from interp.associative_memory.pairs import Pairs
 from interp.ending import require_unchanged
 from interp.errors import CheckpointError, ConfigError, RunError
-from interp.files import absolute, read_tensors
+from interp.files import Layout, absolute, read_tensors
 from interp.reading import MAX_DOCUMENT, DamageError, read_json_lines, read_text
 from interp.torch_state import default_state
 
@@ -29,6 +29,10 @@ PHASES = ("pretraining", "finetuning")
 COLUMNS = ("phase", "step", "split", "metric", "value")
 """The columns of a table of metrics."""
 _WEIGHTS = {"pretraining": "pretrained.safetensors", "finetuning": "finetuned.safetensors"}
+LAYOUT: Layout = {
+    "": r"config\.yaml|metrics\.jsonl|(pretrained|finetuned)\.safetensors|finished\.json"
+}
+"""Everything that is written into a run's folder."""
 
 
 class _Observation(BaseModel):

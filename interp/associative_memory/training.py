@@ -16,13 +16,14 @@ import torch
 from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory, recall_logits, recall_loss
 from interp.associative_memory.pairs import BLOCK, Pairs, finetuning_samples, pretraining_samples
-from interp.associative_memory.run import AssociativeMemoryRun
+from interp.associative_memory.run import LAYOUT, AssociativeMemoryRun
 from interp.config import differences
 from interp.ending import write_ending
 from interp.errors import DivergedError, RunError
 from interp.files import (
     absolute,
     folder_lock,
+    place_to_write,
     refuse_foreign,
     remove_parts,
     write_tensors,
@@ -56,20 +57,23 @@ def train(
         DivergedError: the loss became NaN or infinite.
         StorageError: a file could not be written.
     """
-    out = absolute(out)
-    refuse_foreign(out)  # before a lock is put into it
+    out = absolute(place_to_write(out))
+    run = AssociativeMemoryRun(out)
+    _look(config, run, resume)
+    if run.finished:
+        return AssociativeMemoryRun.load(out)
+    with using_threads(1):
+        pairs = Pairs.draw(config)
+        model = AssociativeMemory(config.model, config.seed)
     with folder_lock(out):
-        run = AssociativeMemoryRun(out)
-        if run.config_path.exists():
-            _require_same(config, out, resume)
-        else:
+        if not _look(config, run, resume):
             write_text(run.config_path, config.to_yaml())
-        remove_parts(out)
+        remove_parts(out, LAYOUT)
         if not run.finished:
             run.finished_path.unlink(missing_ok=True)
             seconds = expected_seconds(config)
             with showing("associative memory", seconds, progress) as report, using_threads(1):
-                _train(config, run, report)
+                _train(config, run, model, pairs, report)
         return AssociativeMemoryRun.load(out)
 
 
@@ -102,7 +106,11 @@ def measure(model: AssociativeMemory, pairs: Pairs) -> dict[tuple[str, str], flo
     return measured
 
 
-def _require_same(config: AssociativeMemoryConfig, out: Path, resume: bool) -> None:
+def _look(config: AssociativeMemoryConfig, run: AssociativeMemoryRun, resume: bool) -> bool:
+    """Whether the folder holds this run; refuses one that holds something else."""
+    out = run.path
+    if "config.yaml" not in refuse_foreign(out):
+        return False
     changed = changed_settings(config, out)
     if changed:
         raise RunError(
@@ -114,11 +122,16 @@ def _require_same(config: AssociativeMemoryConfig, out: Path, resume: bool) -> N
         raise RunError(
             f"{out} already holds this run. Use resume=True to keep it, or another folder."
         )
+    return True
 
 
-def _train(config: AssociativeMemoryConfig, run: AssociativeMemoryRun, progress: Progress) -> None:
-    pairs = Pairs.draw(config)
-    model = AssociativeMemory(config.model, config.seed)
+def _train(
+    config: AssociativeMemoryConfig,
+    run: AssociativeMemoryRun,
+    model: AssociativeMemory,
+    pairs: Pairs,
+    progress: Progress,
+) -> None:
     pre, fine = config.pretraining, config.finetuning
     rows: list[dict[str, Any]] = []
     progress(0.0)

@@ -6,6 +6,7 @@ the pools in use and the templates need.
 """
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,11 +21,17 @@ from interp.biographies.templates import templates
 from interp.config import PopulationConfig, TokenizerConfig
 from interp.errors import RunError, short
 from interp.files import storage_errors, write_bytes
-from interp.reading import DamageError, MissingError, names_in, require_file
+from interp.reading import DamageError, MissingError, require_file
 
 PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
 SPECIAL_TOKENS = (PAD, BOS, UNK)
 PUNCTUATION = frozenset(".,:;")
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja",
+)  # fmt: skip
+"""The files of a folder that a tokenizer is read from; versions of transformers write some of them."""
 
 _CONTINUATION = "##"  # marks a subword that continues a word
 _ISOLATED = r"'s(?!\w)|[.,:;]"
@@ -122,8 +129,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         RunError: the folder holds no tokenizer, or a damaged one.
     """
     try:
-        for name in {*names_in(folder), "tokenizer.json"}:
-            require_file(folder / name)
+        for name in TOKENIZER_FILES:
+            if os.path.lexists(folder / name) or name == "tokenizer.json":
+                require_file(folder / name)
         tokenizer = _adds_bos(PreTrainedTokenizerFast.from_pretrained(folder))
         if not tokenizer.get_vocab():
             raise DamageError("its vocabulary is empty")

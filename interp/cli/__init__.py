@@ -91,6 +91,18 @@ def _one_of_several(words: list[str]) -> None:
         )
 
 
+def _path_expanded(word: str) -> str:
+    """A word of the command line with `~` for the home folder, which shells leave in `--out=~/x`."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise InterpError(
+            f"{word!a} is not UTF-8 text. Rename the file or folder, or choose another name."
+        ) from None
+    name, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
+
+
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -101,7 +113,7 @@ def _dispatch(words: list[str]) -> None:
 
         OUT.print(__version__, highlight=False)
         return
-    command, *rest = words
+    command, *rest = map(_path_expanded, words)
     if command in _WITH_PRESET:
         name = rest.pop(0) if rest and not rest[0].startswith("-") else "tiny"
         function = _WITH_PRESET[command](preset(name))

@@ -221,10 +221,12 @@ def summary(runs: RunPaths, *, csv: Path) -> None:
         runs: Folders of runs that `interp reproduce` has finished.
         csv: The table to write, a row a run.
     """
-    from interp.files import write_text
+    from interp.files import replaceable, write_text
     from interp.stages import summary_table
-    from interp.tables import for_spreadsheets
+    from interp.tables import for_spreadsheets, header_mark
 
+    mark = header_mark(("preset", "seed", "n_individuals", "steps"))
+    csv = replaceable(csv, mark, "a table of summaries")
     table = summary_table(runs)
     write_text(csv, for_spreadsheets(table).to_csv(index=False))
     OUT.print(numbers(table.set_index("seed").T.reset_index(), "Summaries, a column a seed"))

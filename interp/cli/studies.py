@@ -47,10 +47,14 @@ def train_patched(
         until: Step at which patched runs end; by default twice the end of the plateau.
         workers: Runs at a time.
     """
+    from interp.report.html import page_to_write
     from interp.report.patching import write_patching_report
     from interp.run import Run
     from interp.studies import patching, write_study
+    from interp.studies.patching import require_study_folder
 
+    require_study_folder(out)
+    page_to_write(out / "report.html")
     opened = [Run.load(path) for path in runs]
     patching(
         opened,
@@ -81,13 +85,18 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
         runs: Folders of finished runs, one a seed, that differ in nothing else.
         out: Folder for the tables of all runs and a report.html; by default none is written.
     """
+    from interp.report.html import page_to_write
     from interp.report.memory_study import write_memory_report
     from interp.run import Run
     from interp.stages import MEMORY_STAGES, run_stages
     from interp.studies import memory_tables, require_comparable, write_memory_study
+    from interp.studies.memory import require_memory_folder
 
     if not runs:
         raise InterpError("No run is given; name the folder of at least one finished run.")
+    if out is not None:
+        require_memory_folder(out)
+        page_to_write(out / "report.html")
     opened = [Run.load(path) for path in runs]
     require_comparable(opened)
     for run in opened:

@@ -333,6 +333,8 @@ def _in_use(folder: Path) -> bool:
             return False
     except FolderInUseError:
         return True
+    except InterpError:  # it cannot be locked, which the run's own attempt says
+        return False
 
 
 def _given_up(result: Result) -> Result:

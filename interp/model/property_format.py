@@ -16,7 +16,13 @@ from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_check
 
 from interp.biographies.tokenizer import load_tokenizer, save_tokenizer
 from interp.errors import ArgumentError, CheckpointError, RunError
-from interp.files import read_tensors, write_json, write_tensors, write_text
+from interp.files import (
+    place_to_write,
+    read_tensors,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
 from interp.reading import MAX_DOCUMENT, parse_json, read_text
@@ -110,21 +116,29 @@ def export_model(model: TransformerBridge, folder: Path, description: str = "") 
         RunError: the folder holds files that are no export.
         ArgumentError: the model has features that the format spells otherwise.
     """
-    folder = Path(folder)
+    folder = place_to_write(folder)
+    weights = folder / "model.safetensors"
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if present and not present >= {"config.json", "model.safetensors"}:
+    if folder.is_file() or (present and not _is_export(weights)):
         raise RunError(
             f"{folder} holds other files ({', '.join(sorted(present)[:4])}); they would be overwritten. "
             "Export into a new or empty folder, or over an earlier export."
         )
     settings = {name: getattr(model.cfg, name) for name in _SHARED_SETTINGS}
     settings |= {"device": "cpu", "init_weights": False, "default_prepend_bos": True}
-    write_tensors(folder / "model.safetensors", property_state_dict(model), {"from": description})
+    write_tensors(weights, property_state_dict(model), {"from": description})
     write_json(folder / "config.json", settings)
     write_text(folder / "README.md", _README)
     if model.tokenizer is not None:
         save_tokenizer(model.tokenizer, folder / "tokenizer")
     return folder
+
+
+def _is_export(weights: Path) -> bool:
+    try:
+        return "from" in read_tensors(weights)[1]
+    except CheckpointError:
+        return False
 
 
 @default_state()

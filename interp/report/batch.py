@@ -10,7 +10,7 @@ import yaml
 
 from interp.files import write_text
 from interp.report.elements import LeftOut, Listing, Section, Table
-from interp.report.html import render
+from interp.report.html import page_to_write, render
 from interp.studies.found import Found, slip
 from interp.studies.rules import VERDICTS, Claim
 
@@ -28,9 +28,10 @@ def write_batch_report(found: Sequence[Found], path: Path | str) -> Path:
     Raises:
         StorageError: the file cannot be written.
     """
+    target = page_to_write(path)
     sections = [_summary(found), *(_section(of_study) for of_study in found)]
-    write_text(Path(path), render("What the studies found", headline(found), sections))
-    return Path(path)
+    write_text(target, render("What the studies found", headline(found), sections))
+    return target
 
 
 def headline(found: Sequence[Found]) -> str:

@@ -20,7 +20,7 @@ from interp.report.compared_sections import (
     swaps,
 )
 from interp.report.elements import LeftOut, Section
-from interp.report.html import render
+from interp.report.html import page_to_write, render
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Compared", "attention_maps", "compare", "write_comparison"]
@@ -52,11 +52,13 @@ def write_comparison(runs: Sequence[Run | Path | str], path: Path | str) -> Path
 
     Raises:
         ConfigError: fewer than two runs, or the same one twice.
-        RunError: a folder holds no run, or nothing has been measured there yet.
+        RunError: a folder holds no run, or nothing has been measured there yet, or `path` is a file that
+            is no page of ours.
         StorageError: the file cannot be written.
     """
+    target = page_to_write(path)
     compared = compare(runs)
     title = f"{len(compared.runs)} {'seeds' if compared.one_configuration else 'runs'} compared"
     page = render(title, headline(compared), [build(compared) for build in SECTIONS])
-    write_text(Path(path), page)
-    return Path(path)
+    write_text(target, page)
+    return target

@@ -9,6 +9,7 @@ page is random or dated: the same run gives the same bytes.
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.errors import InterpError
-from interp.files import write_text
+from interp.files import replaceable, write_text
 from interp.plots import TEMPLATE, caption, title
 from interp.progress import Progress, silent
 from interp.report.elements import LeftOut, Section, SectionBuilder
@@ -36,6 +37,12 @@ _OVERVIEW = "overview"
 """The anchor of the list of findings."""
 _TITLE_SPACE = 40
 """Pixels that the title of a figure takes at its top."""
+_PAGE = re.compile(
+    rb"<!doctype html>\s*<html lang=\"en\">.*<meta http-equiv=\"Content-Security-Policy\" "
+    rb"content=\"default-src &#39;none&#39;.*<link rel=\"icon\" href=\"data:,\">\s*<style>",
+    re.DOTALL,
+)
+"""What every page begins with, those of earlier versions too: only such a file is replaced by a page."""
 _HEIGHT = 450
 """Pixels of a figure that names no height: plotly's own default."""
 
@@ -60,17 +67,23 @@ def write_report(
         The path of the file.
 
     Raises:
-        RunError: nothing has been measured yet, or a result table is damaged.
+        RunError: nothing has been measured yet, or a result table is damaged, or `path` is a file that is
+            no page of ours.
         StorageError: the file cannot be written; an older report is intact then.
     """
+    target = run.path / "report.html" if path is None else page_to_write(path)
     run.check_results()  # before the sections, which take longer and read only some of them
-    target = run.path / "report.html" if path is None else Path(path)
     built = []
     for count, build in enumerate(sections):
         progress(count / len(sections), f"section {count + 1} of {len(sections)}")
         built.append(build(run))
     write_text(target, render(page_title(run), headline(run), built))
     return target
+
+
+def page_to_write(path: Path | str) -> Path:
+    """A file for a page; a RunError if something else than an older page lies there."""
+    return replaceable(path, _PAGE, "a page")
 
 
 def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> str:

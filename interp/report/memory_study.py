@@ -11,7 +11,7 @@ from interp import plots
 from interp.files import write_text
 from interp.phases import Phases
 from interp.report.elements import LeftOut, Section, section
-from interp.report.html import render
+from interp.report.html import page_to_write, render
 from interp.report.memory import (
     HEADLINE,
     emergence_table,
@@ -52,6 +52,7 @@ def write_memory_report(
         InterpError: a table lacks what a figure needs.
         StorageError: the file cannot be written.
     """
+    target = page_to_write(path)
     emergence = tables["emergence"]
     n_seeds = emergence["seed"].nunique()
     seeds = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
@@ -62,7 +63,6 @@ def write_memory_report(
         f"Half of its final strength (mean of {seeds}) is reached by {headline}.",
         [_order(study), _causal(study), _stored(study)],
     )
-    target = Path(path)
     write_text(target, page)
     return target
 

@@ -1,18 +1,27 @@
 """One located fact as a file of its own: a page that opens with the network off, or a picture."""
 
+import re
+import struct
+import zlib
 from pathlib import Path
 
 from interp.errors import ConfigError, InterpError
-from interp.files import write_bytes, write_text
+from interp.files import place_to_write, replaceable, write_bytes, write_text
 from interp.memory.located_fact import LocatedFact
 from interp.plots.fact import located_fact
 from interp.report.elements import Listing, Section
-from interp.report.html import render
+from interp.report.html import page_to_write, render
 
 PICTURES = (".svg", ".png")
 FORMATS = (".html", *PICTURES)
 """The files that a fact can be written to, by their ending."""
 _PICTURE_WIDTH = 640
+_NOTE = b"tEXtSoftware\0interp"  # a chunk of a PNG
+_MARKS = {
+    ".svg": re.compile(rb'<svg class="main-svg"'),
+    ".png": re.compile(rb"\x89PNG\r\n\x1a\n.{25}.{4}" + _NOTE, re.DOTALL),
+}
+"""What pictures begin with."""
 
 
 def require_format(path: Path | str) -> None:
@@ -20,9 +29,15 @@ def require_format(path: Path | str) -> None:
 
     Raises:
         ConfigError: its ending is none of `FORMATS`.
+        RunError: a file is there that was not written by this toolkit.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise ConfigError(f"{path}: give a file that ends in {', '.join(FORMATS)}.")
+    suffix = Path(path).suffix.lower()
+    if suffix in PICTURES:
+        replaceable(path, _MARKS[suffix], "a picture")
+    else:
+        page_to_write(path)
 
 
 def write_fact(fact: LocatedFact, path: Path | str) -> Path:
@@ -41,7 +56,7 @@ def write_fact(fact: LocatedFact, path: Path | str) -> Path:
         StorageError: the file cannot be written.
     """
     require_format(path)
-    target = Path(path)
+    target = place_to_write(path)
     if target.suffix.lower() in PICTURES:
         write_bytes(target, _picture(fact, target.suffix.lower().removeprefix(".")))
         return target
@@ -61,7 +76,7 @@ def _picture(fact: LocatedFact, kind: str) -> bytes:
     # Opaque: a picture is looked at on whatever background a viewer has.
     figure = located_fact(fact).update_layout(paper_bgcolor="white", width=_PICTURE_WIDTH)
     try:
-        return bytes(figure.to_image(format=kind))
+        picture = bytes(figure.to_image(format=kind))
     # Kaleido is an optional package (ValueError), and its browser a program of its own.
     except (ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -70,3 +85,10 @@ def _picture(fact: LocatedFact, kind: str) -> bytes:
             "Chrome or Chromium (BROWSER_PATH says where it is). Give --out a file that ends in "
             ".html instead: it needs neither."
         ) from error
+    return _marked(picture) if kind == "png" else picture
+
+
+def _marked(png: bytes) -> bytes:
+    """A PNG that says which software wrote it, as the first chunk after its head."""
+    chunk = struct.pack(">I", len(_NOTE) - 4) + _NOTE + struct.pack(">I", zlib.crc32(_NOTE))
+    return png[:33] + chunk + png[33:]

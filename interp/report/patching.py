@@ -9,7 +9,7 @@ from interp.files import write_text
 from interp.phases import NAMES, Phases
 from interp.report.attention import reference_table
 from interp.report.elements import Section, Table
-from interp.report.html import render
+from interp.report.html import page_to_write, render
 from interp.report.overview import reference_changes
 
 _RULE = (
@@ -36,6 +36,7 @@ def write_patching_report(table: pd.DataFrame, phases: Phases, path: Path | str)
         InterpError: the unpatched run, or every run patched throughout, is missing.
         StorageError: the file cannot be written.
     """
+    target = page_to_write(path)
     change, step = reference_changes(table, phases)
     section = Section(
         "Attention patterns and the plateau",
@@ -47,8 +48,8 @@ def write_patching_report(table: pd.DataFrame, phases: Phases, path: Path | str)
     )
     headline = _headline(change, phases, step)
     page = render("Learning with the attention of a reference checkpoint", headline, [section])
-    write_text(Path(path), page)
-    return Path(path)
+    write_text(target, page)
+    return target
 
 
 def _headline(changes: pd.DataFrame, phases: Phases, step: int) -> str:

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies import load_tokenizer
-from interp.biographies.tokenizer import BOS, SPECIAL_TOKENS
+from interp.biographies.tokenizer import BOS, SPECIAL_TOKENS, TOKENIZER_FILES
 from interp.ending import noted_digests, require_unchanged
 from interp.errors import RunError
-from interp.reading import DamageError, MissingError, names_in, read_json
+from interp.reading import DamageError, MissingError, read_json
 
 _TOKENIZER = "tokenizer/"
 
@@ -51,9 +51,10 @@ class _Environment(BaseModel):
 
 
 def kept_files(folder: Path) -> list[str]:
-    """Their names in a run's folder; a DamageError if it cannot be read."""
-    tokenizer = [_TOKENIZER + name for name in names_in(folder / _TOKENIZER)]
-    return ["environment.json", "metrics.jsonl", *tokenizer]
+    """Their names in a run's folder."""
+    tokenizer = [_TOKENIZER + name for name in TOKENIZER_FILES]
+    there = [name for name in tokenizer if (folder / name).exists()]
+    return ["environment.json", "metrics.jsonl", *there]
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and one entry in `STAGES`; the report and `summary.json` pick it up by name.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,14 @@ from typing import Any
 import pandas as pd
 
 from interp.config import Config, flatten
-from interp.errors import ConfigError, RunError, suggest
-from interp.files import folder_lock, write_json
+from interp.errors import (
+    ConfigError,
+    FolderInUseError,
+    RunError,
+    StorageError,
+    suggest,
+)
+from interp.files import folder_lock, place_to_write, write_json
 from interp.model import NO_ATTENTION
 from interp.progress import Job, Progress, part
 from interp.report import write_report
@@ -149,6 +156,8 @@ def run_stages(
         raise RunError(
             f"{run.given} has not been trained to its end; `interp train --resume` does."
         )
+    if all(stage.finished(run) for stage in STAGES if stage.name in names):
+        return  # nothing is to be written
     with folder_lock(run.path):
         chosen = [s for s in STAGES if s.name in names and not s.finished(run)]
         expected = {stage.name: stage.expected_seconds(run.config) for stage in chosen}
@@ -187,6 +196,7 @@ def reproduce(
     Raises:
         InterpError: as `train` does.
     """
+    out = place_to_write(out)
     n_stages = len(STAGES) + 2
     expected = {"training": expected_seconds(config)}
     expected |= {stage.name: stage.expected_seconds(config) for stage in STAGES}
@@ -204,7 +214,14 @@ def reproduce(
         run = train(
             config, before.given, resume=not overwrite, overwrite=overwrite, progress=report
         )
-    with folder_lock(run.path):
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder_lock(run.path))
+        except (FolderInUseError, StorageError) as error:
+            if not _complete(run):
+                raise
+            announce(f"[{n_stages}/{n_stages}] Everything was done before and is kept: {error}")
+            return run
         for number, stage in enumerate(STAGES, 2):
             title = f"[{number}/{n_stages}] {stage.title}"
             if stage.finished(run):
@@ -219,6 +236,11 @@ def reproduce(
             write_json(run.path / "summary.json", summary(run))
             write_report(run, progress=part(report, 0.0, 0.7))
     return run
+
+
+def _complete(run: Run) -> bool:
+    pages = (run.path / "summary.json", run.path / "report.html")
+    return all(stage.finished(run) for stage in STAGES) and all(page.exists() for page in pages)
 
 
 def summary(run: Run) -> dict[str, Any]:

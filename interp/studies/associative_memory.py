@@ -14,11 +14,8 @@ Our summary of the paper does not say how many pairs are new. So the study takes
 the old ones) and as many as there are old ones, and a claim has to hold for both.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import nan
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -29,10 +26,8 @@ from interp.associative_memory import AssociativeMemoryConfig, AssociativeMemory
 from interp.config import Settings
 from interp.errors import ConfigError
 from interp.plots import associative_memory as plots
-from interp.studies import forgetting
+from interp.studies.associative_memory_claims import claims
 from interp.studies.collect import collect
-from interp.studies.forgetting import Forgetting, Question, first, last
-from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
 from interp.studies.study import Planned, Study, Tables, each_once
 
 _COLUMNS = {
@@ -136,135 +131,6 @@ def figures(tables: Tables) -> dict[str, go.Figure]:
         "replay-tradeoff": plots.replay_tradeoff(finetuning),
         "weight-movement": plots.weight_movement(tables["movement"]),
     }
-
-
-@dataclass(frozen=True)
-class _Setting(Forgetting):
-    """The runs of one number of new pairs and one seed.
-
-    Attributes:
-        n_new: The number of new pairs.
-    """
-
-    n_new: int = 0
-
-
-def _by_size(words: Callable[[Sequence[_Setting]], str]) -> Callable[[Sequence[_Setting]], str]:
-    """What was measured, for each number of new pairs."""
-
-    def measured(settings: Sequence[_Setting]) -> str:
-        sizes = sorted({one.n_new for one in settings})
-        alike = {n: [one for one in settings if one.n_new == n] for n in sizes}
-        return "; ".join(f"{n:,} new pairs: {words(those)}" for n, those in alike.items())
-
-    return measured
-
-
-def _measured_loss(own: Sequence[_Setting]) -> str:
-    return (
-        f"accuracy on old pairs {_mean(first(one.old) for one in own):.2f} before, "
-        f"{_mean(last(one.old) for one in own):.2f} after {own[0].old.index[-1]:,} steps"
-    )
-
-
-def _measured_soon(own: Sequence[_Setting]) -> str:
-    soon = forgetting.forgets_soon.numbers["soon"]
-    reached = sorted(one.half_lost for one in own if one.half_lost is not None)
-    at = _mean(last(one.old[one.old.index <= soon]) for one in own)
-    when = f"half of it is lost in {len(reached)} of {len(own)} seeds"
-    if reached:
-        when += f", first measured at step {reached[0]:,}"
-        when += f" to {reached[-1]:,}" if reached[-1] > reached[0] else ""
-    return f"accuracy on old pairs at step {soon} {at:.2f}; {when}"
-
-
-def _measured_order(own: Sequence[_Setting]) -> str:
-    learned = [one.new[one.half_lost] for one in own if one.half_lost is not None]
-    if not learned:
-        return "half of the old pairs is never lost"
-    return f"accuracy on new pairs when half of the old ones is lost {_mean(learned):.2f}"
-
-
-def _measured_ends(own: Sequence[_Setting], which: str) -> str:
-    """Final accuracies by replay weight."""
-    ends = [{0.0: (last(one.old), last(one.new)), **one.replayed} for one in own]
-    words = []
-    for weight in sorted(set.intersection(*map(set, ends))):
-        old, new = (_mean(of_run[weight][i] for of_run in ends) for i in (0, 1))
-        numbers = f"{old:.2f}" if which == "old" else f"{old:.2f} and {new:.2f}"
-        words.append(f"{numbers} ({plots.weight_name(weight or nan)})")
-    return f"final accuracy on {which} pairs by replay weight {', '.join(words)}"
-
-
-def _mean(values: Iterable[float]) -> float:
-    return fmean(float(value) for value in values)
-
-
-def _rule(asked: Question, otherwise: str = "") -> Rule[_Setting]:
-    """A rule that has to say the same for every number of new pairs and every seed."""
-
-    def decide(
-        settings: Sequence[_Setting], min_seeds: int, known: float, **numbers: float | int
-    ) -> Verdict:
-        n_seeds = Counter(one.n_new for one in settings)
-        outcomes = [
-            asked.holds(one, **numbers) if first(one.old) >= known else None for one in settings
-        ]
-        if None in outcomes or any(n < min_seeds for n in n_seeds.values()):
-            return "cannot tell"
-        return verdict(outcomes)
-
-    ending = (
-        " Agree: so for every number of new pairs and every seed; disagree: for none; else, or with "
-        "fewer than {min_seeds} seeds, or where accuracy on old pairs began below {known:g}: cannot tell."
-    )
-    numbers = {**asked.numbers, "known": forgetting.KNOWN, "min_seeds": 3}
-    return Rule(asked.about("pairs") + otherwise + ending, decide, numbers)
-
-
-STATEMENTS = (
-    Statement[_Setting](
-        "Fine-tuning on new pairs alone destroys old ones, with no attention at all",
-        "the same forgetting as in language models (Appendix Q and R)",
-        _rule(forgetting.forgets),
-        _by_size(_measured_loss),
-    ),
-    Statement[_Setting](
-        "Old pairs are lost within a few hundred steps",
-        "old knowledge of language models collapses within a few hundred steps (Fig. 5)",
-        _rule(forgetting.forgets_soon),
-        _by_size(_measured_soon),
-    ),
-    Statement[_Setting](
-        "Old pairs are lost before new ones are learned",
-        "language models have learned little that is new by then (Fig. 5)",
-        _rule(forgetting.loses_first, "; where it never falls so far, it cannot be told."),
-        _by_size(_measured_order),
-    ),
-    Statement[_Setting](
-        "Replay reduces the forgetting",
-        "replay with weights from 1/32 to 2 helps (Fig. 5)",
-        _rule(forgetting.replay_helps, "."),
-        _by_size(lambda own: _measured_ends(own, "old")),
-    ),
-    Statement[_Setting](
-        "Replay helps only in part",
-        "no replay weight avoids the forgetting without a cost (Fig. 5)",
-        _rule(forgetting.replay_is_partial),
-        _by_size(lambda own: _measured_ends(own, "old and new")),
-    ),
-)
-
-
-def claims(tables: Tables) -> list[Claim]:
-    """The paper's claims about forgetting, held against "finetuning", as made or read back from CSV."""
-    table = tables["finetuning"]
-    groups = table[table["metric"] == "accuracy"].groupby(["n_new", "seed"])
-    settings = [
-        _Setting.of(rows, "old", "new", n_new=int(rows["n_new"].iloc[0])) for _, rows in groups
-    ]
-    without_replay = [one for one in settings if len(one.old)]
-    return [statement.against(without_replay) for statement in STATEMENTS]
 
 
 STUDY = Study(

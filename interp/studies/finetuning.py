@@ -11,7 +11,6 @@ at several weights; another, trained on people of whom some come rarely, goes on
 what is known of whom, three things are followed: attention to names, the keys of old people in MLP
 layers, and the weights. Where the damage is done is seen by *transplanting*: single parts of the
 fine-tuned model are put into the model before, and back.
-
 All comparisons are with step 0 of the fine-tuned run itself, whose weights are the base's.
 """
 
@@ -68,8 +67,7 @@ class FinetuningSettings(StudySettings):
     every: int = Field(default=10, ge=1)
     """Steps of fine-tuning between measurements."""
     replay_weights: tuple[float | None, ...] = (None, 1 / 32, 1 / 8, 1 / 2, 2.0)
-    """How likely each old person is in fine-tuning on new people, against 1 for a new one; None: no
-    replay."""
+    """How likely each old person is, against 1 for a new one; None: no replay."""
     rare_exponent: float = Field(default=0.6, ge=0)
     """Exponent of the power law that the base of fine-tuning on rare people was trained with: such that
     these are known about half, as in the paper."""
@@ -88,10 +86,6 @@ class FinetuningSettings(StudySettings):
     @classmethod
     def _weights_once(cls, weights: tuple[float | None, ...]) -> tuple[float | None, ...]:
         return each_once("replay_weights", weights)
-
-    def base(self, seed: int) -> Config:
-        """The run that fine-tuning on new people starts from: the preset as it is."""
-        return self.config(seed)
 
     def rare_base(self, seed: int) -> Config:
         """The run that fine-tuning on rare people starts from: one of the study of power laws."""
@@ -124,16 +118,14 @@ def planned(settings: FinetuningSettings) -> list[Planned]:
     Raises:
         ConfigError: the model has no attention to be read, or there are too few people.
     """
-    if (recurrence := settings.base(settings.seeds[0]).model.recurrence) is not None:
+    if (recurrence := settings.config(settings.seeds[0]).model.recurrence) is not None:
         raise ConfigError(
             f"finetuning: model.recurrence={recurrence!r} has no attention, which this study reads; leave "
             "it out."
         )
+    new = {"finetuning.people": "new"}
     runs = [
-        settings.finetuning(
-            settings.base(seed),
-            **{"finetuning.people": "new", "finetuning.replay_weight": weight},
-        )
+        settings.finetuning(settings.config(seed), **new, **{"finetuning.replay_weight": weight})
         for weight in settings.replay_weights
         for seed in settings.seeds
     ]
@@ -145,8 +137,7 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
     """What the finished runs measured.
 
     Returns:
-        Tables that begin with `seed`, `variant` ("new" or "rare" people), `replay_weight` (NaN: no
-        replay):
+        Tables that begin with `seed`, `variant` ("new" or "rare" people), `replay_weight` (NaN: none):
 
         "scale": `people` of fine-tuning and `old_people`, `learning_rate` and `base_learning_rate`.
         "curves": `step`, `split` ("evaluation": old people, "finetuned"), `metric` ("attribute_loss" in
@@ -171,7 +162,7 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 
 def measures(run: Run) -> dict[str, pd.DataFrame]:
     """The tables of one fine-tuned run, without the columns that tell runs apart."""
-    config, every = run.config, run.metrics
+    config = run.config
     rare = config.finetuning.people == "rare"
     scale = {
         "people": config.n_finetuned,
@@ -189,15 +180,13 @@ def measures(run: Run) -> dict[str, pd.DataFrame]:
     read = pd.concat(attention, ignore_index=True)
     old = measured_individuals(run.corpus, "evaluation", most)
     batches = draw_batches(run.corpus, old, "evaluation", (0,))
-    before, after = run.model(run.steps[0]), run.model(run.steps[-1])
+    before, after = (run.model(run.steps[i]) for i in (0, -1))
     keys = cache_activations(before, batches, sites=[])
     return {
         "scale": pd.DataFrame([scale]),
-        "curves": every[
-            (every["attribute"] == "all")
-            & every["split"].isin(READ)
-            & every["metric"].isin(["attribute_loss", "attribute_accuracy"])
-        ],
+        "curves": run.metrics.query(
+            "attribute == 'all' and split in @READ and metric in ('attribute_loss', 'attribute_accuracy')"
+        ),
         "attention": read[read["metric"].isin(ATTENTION)],
         "keys": table_over_steps(
             run, lambda model: key_turns(keys, cache_activations(model, batches, sites=[])), few

@@ -1,5 +1,6 @@
 """What the studies of a batch have found: tables, claims, and the files that hold them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ import yaml
 
 from interp.config import Settings
 from interp.engine import Failure, Outcome, Store
-from interp.errors import InterpError
-from interp.files import write_text
+from interp.errors import InterpError, RunError
+from interp.files import replaceable, write_text
 from interp.studies.batch import Entry, jobs_of, planned_runs
 from interp.studies.registry import study_named
 from interp.studies.rules import Claim
@@ -20,6 +21,7 @@ from interp.tables import read_undeclared
 
 CLAIMS = "claims"
 """The file of a study's verdicts, beside its tables."""
+_SETTINGS = "settings.yaml"
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,31 @@ def slip(problem: Exception, study: Study) -> str:
     return f"{type(problem).__name__} in {where}: {problem}"
 
 
+def require_found_folder(folder: Path) -> None:
+    """Checks that a folder is new, empty, or one of a study, which its settings.yaml marks.
+
+    Raises:
+        RunError: it holds other files.
+    """
+    settings = replaceable(folder / _SETTINGS, re.compile(rb"study: "), "the settings of a study")
+    there = [p.name for p in folder.iterdir() if p.name[0] != "."] if folder.is_dir() else []
+    if there and not settings.exists():
+        raise RunError(
+            f"{folder} holds files that are no study's ({', '.join(sorted(there)[:4])}). Move them away, or "
+            "give another --out."
+        )
+
+
 def write_found(found: Found, folder: Path) -> None:
-    """Writes a study's tables and claims as CSV, and its settings as YAML, into a folder."""
+    """Writes a study's tables and claims as CSV, and its settings as YAML, into a folder.
+
+    Raises:
+        RunError: the folder holds files that are no study's.
+        StorageError: a file could not be written.
+    """
+    require_found_folder(folder)
     settings = {"study": found.study.name, "settings": found.settings.model_dump(mode="json")}
-    write_text(folder / "settings.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_text(folder / _SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     for name, table in found.tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
     write_text(folder / f"{CLAIMS}.csv", claims_table(found.claims).to_csv(index=False))

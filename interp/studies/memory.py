@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import ConfigError, RunError
-from interp.files import write_text
+from interp.files import place_to_write, refuse_run, replaceable, write_text
 from interp.run import Run
+from interp.run.tables import result_table
 from interp.studies.grid import require_same_but_seed
 
 TABLES = {
@@ -62,13 +63,27 @@ def memory_tables(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     return found
 
 
+def require_memory_folder(out: Path | str) -> Path:
+    """A folder for the study, once it is known that none of its files would replace somebody else's.
+
+    Raises:
+        RunError: the folder is a run's, or a file of that name holds another table.
+    """
+    out = place_to_write(out)
+    refuse_run(out)
+    for name, of_run in TABLES.items():
+        replaceable(out / f"{name}.csv", result_table(*of_run).mark(), f"the table {name}")
+    return out
+
+
 def write_memory_study(runs: Sequence[Run], out: Path) -> dict[str, pd.DataFrame]:
     """Writes the tables of several runs as CSV files into a folder.
 
     Raises:
-        ConfigError, RunError: as `memory_tables`.
+        ConfigError, RunError: as `memory_tables` and `require_memory_folder`.
         StorageError: a file could not be written.
     """
+    out = require_memory_folder(out)
     tables = memory_tables(runs)
     for name, table in tables.items():
         write_text(out / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.errors import ConfigError, RunError
+from interp.files import place_to_write, refuse_run, replaceable
 from interp.model import valid_indices
 from interp.progress import Progress, parts, showing
 from interp.run import Run
@@ -114,7 +115,8 @@ def patching(
         ConfigError: a layer, head or step that cannot be.
         CheckpointError: a reference has no checkpoint at a step.
     """
-    out = Path(out)
+    out = place_to_write(out)
+    refuse_run(out)
     first = _first(runs)
     until = default_until(first) if until is None else until
     chosen = default_reference_steps(first) if reference_steps is None else tuple(reference_steps)
@@ -149,6 +151,19 @@ def patching(
     return patching_table([*references.values(), *patched.values()])
 
 
+def require_study_folder(out: Path | str) -> Path:
+    """A folder for a study, once it is known that none of its files would replace somebody else's.
+
+    Raises:
+        RunError: the folder is a run's, or holds another table.csv or comparison.csv.
+    """
+    out = place_to_write(out)
+    refuse_run(out)
+    for name, table in (("table", PATCHING_TABLE), ("comparison", PATCHING_COMPARISON)):
+        replaceable(out / f"{name}.csv", table.mark(), "a table of a patching study")
+    return out
+
+
 def write_study(runs: Sequence[Run], out: Path | str) -> pd.DataFrame:
     """Writes `table.csv` and `comparison.csv` of all finished runs of a study, of every grid in it.
 
@@ -160,9 +175,10 @@ def write_study(runs: Sequence[Run], out: Path | str) -> pd.DataFrame:
         The table of `patching_table`.
 
     Raises:
+        RunError: as `require_study_folder`.
         StorageError: a file could not be written.
     """
-    out = Path(out)
+    out = require_study_folder(out)
     found = [Run.load(path.parent) for path in sorted(out.glob("runs/*/finished.json"))]
     given = {run.config.seed for run in runs}
     unpatched = [r for r in found if not r.config.patching.on and r.config.seed not in given]

@@ -22,17 +22,8 @@ import plotly.graph_objects as go
 from interp.plots import distribution as plots
 from interp.run import Run
 from interp.seeds import spread
-from interp.studies import paired
-from interp.studies.distribution import (
-    ACCURACY,
-    NEVER_ENDED,
-    PLATEAU,
-    UNIFORM,
-    DistributionSettings,
-    comparable,
-    measured,
-    planned,
-)
+from interp.studies import distribution, paired
+from interp.studies.distribution import DistributionSettings, planned
 from interp.studies.rules import Claim, Rule, Statement, Verdict
 from interp.studies.study import Study, Tables
 
@@ -59,12 +50,12 @@ class PowerLawSettings(DistributionSettings):
 
 def power_law(exponent: float) -> dict[str, Any]:
     """The sampling settings of an exponent. With 0 those of uniform sampling: other studies share them."""
-    return {"kind": "power_law", "exponent": exponent} if exponent else UNIFORM
+    return {"kind": "power_law", "exponent": exponent} if exponent else distribution.UNIFORM
 
 
 def tables(settings: PowerLawSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     """`distribution.measured` of the finished runs; `exponent` is 0 for uniform sampling."""
-    found = measured(
+    found = distribution.measured(
         runs, lambda run: {"exponent": run.config.sampling.exponent or 0.0}, _APART, _APART
     )
     return {
@@ -75,7 +66,7 @@ def tables(settings: PowerLawSettings, runs: Sequence[Run]) -> dict[str, pd.Data
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor; none where nothing was measured."""
-    runs = comparable(tables["runs"])
+    runs = distribution.comparable(tables["runs"])
     if runs.empty:
         return {}
     curves = tables["curves"].sort_values(["exponent", "seed", "step"])
@@ -103,10 +94,8 @@ Measured = Sequence[_Size]
 def _at_every_size(holds: Callable[..., bool | None]) -> Callable[..., Verdict]:
     """A decision about the plateau's ends at every N."""
 
-    def decide(
-        of: Measured, low: float, high: float, earlier: int, min_seeds: int, min_sizes: int
-    ) -> Verdict:
-        outcomes = [holds(size.ends, low, high, earlier, min_seeds) for size in of]
+    def decide(of: Measured, earlier: int, min_sizes: int, **numbers: float | int) -> Verdict:
+        outcomes = [holds(size.ends, margin=earlier, **numbers) for size in of]
         return paired.everywhere(outcomes, min_sizes)
 
     return decide
@@ -151,10 +140,10 @@ def _say_accuracy(of: Measured) -> str:
 
 
 _EVERY_N = (
-    f" {NEVER_ENDED}{paired.SEEDS_COUNT} Agree: so at every N; disagree: the other way round at some N; "
-    "else, or with fewer than {min_sizes} N: cannot tell."
+    f" {distribution.NEVER_ENDED}{paired.SEEDS_COUNT} Agree: so at every N; disagree: the other way round at "
+    "some N; else, or with fewer than {min_sizes} N: cannot tell."
 )
-_NUMBERS = {**BETWEEN, **SIZES, **PLATEAU, **paired.SEEDS}
+_NUMBERS = {**BETWEEN, **SIZES, **distribution.PLATEAU, **paired.SEEDS}
 STATEMENTS = (
     Statement[Measured](
         "An uneven distribution shortens the plateau, for every N",
@@ -204,7 +193,7 @@ STATEMENTS = (
             "some α above 0 the final accuracy is at least {higher:g} higher",
             "no α above 0 it is higher",
             lambda of: paired.gains(of[-1].accuracies, 0.0, 1) if of else pd.DataFrame(),
-            ACCURACY,
+            distribution.ACCURACY,
         ),
         _say_accuracy,
     ),
@@ -213,9 +202,8 @@ STATEMENTS = (
 
 def claims(tables: Tables) -> list[Claim]:
     """The paper's claims about power laws, held against "runs", as made or read back from CSV."""
-    runs = comparable(tables["runs"])
+    runs = distribution.comparable(tables["runs"])
     exponents = sorted(runs["exponent"].unique())
-
     measures = ("plateau_end", "attribute_loss", "attribute_accuracy")
     sizes = [
         _Size(n, *(paired.by_seed(of_size, "exponent", one, exponents) for one in measures))

@@ -25,7 +25,7 @@ from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.ending import write_ending
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, refuse_foreign, remove_parts, write_json, write_text
+from interp.files import folder_lock, place_to_write, remove_parts, write_json, write_text
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -51,10 +51,11 @@ from interp.run import (
 )
 from interp.run.base import load_base
 from interp.run.kept import kept_files
+from interp.run.layout import RUN, remove_training
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
-from interp.training.folder import RUN_FILES, clear_results, open_folder
+from interp.training.folder import find_run, nothing_left, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
 from interp.training.parallel import Ranks, Status, gather
@@ -94,20 +95,23 @@ def train(
         LostProcessError: another of several processes ended without a word.
         SystemExit: another of several processes raised one of the above, and shows it.
     """
-    out = Path(out)
+    out = place_to_write(out)
     trained = Run(out)  # the folder that is meant now, wherever a progress may change to
     ranks = gather(config)
-    config, corpus, reference, base = ranks.main_first(
-        lambda: _resolved(config, out, resume, overwrite)
-    )
+    asked = config, out, resume, overwrite
+    plan = ranks.main_first(lambda: _resolved(*asked))
+    if plan is None:
+        _ = trained.config
+        return trained
+    trainer = ranks.main_first(lambda: Trainer(*plan, ranks))  # before anything is written
     with ExitStack() as stack:
-        opened = _opened(config, out, resume, overwrite)
+        opened = _opened(trainer.config, out, resume, overwrite)
         run = ranks.on_main(lambda: stack.enter_context(opened)) or Run.load(out)
         if not run.finished:
             name = f"{config.preset} seed {config.seed}"
             shown = progress if ranks.is_main else False
             with showing(name, expected_seconds(config), shown) as report:
-                trainer = ranks.main_first(lambda: Trainer(run, corpus, reference, base, ranks))
+                ranks.main_first(lambda: trainer.open(run))
                 trainer.run_to_end(report)
         ranks.on_main(lambda: run.state_path.unlink(missing_ok=True))
         _ = trained.config
@@ -116,8 +120,11 @@ def train(
 
 def _resolved(
     config: Config, out: Path, resume: bool, overwrite: bool
-) -> tuple[Config, Corpus, Run | None, Run | None]:
-    """The settings once they are known to work, their corpus, and the runs they refer to."""
+) -> tuple[Config, Corpus, Run | None, Run | None] | None:
+    """The settings once they are known to work, their corpus, and the runs they refer to.
+
+    None where the run is finished and nothing is left to do.
+    """
     if resume and overwrite:
         raise ConfigError(
             "Both resume and overwrite were asked for; resume keeps the run in the folder, overwrite "
@@ -138,6 +145,11 @@ def _resolved(
                 f"{name.split('.')[1]}. Choose another --out."
             )
     config = resolve_base(resolve_reference(config, reference), base)
+    run = find_run(config, out, resume=resume, overwrite=overwrite)
+    if resume and run is not None:
+        if nothing_left(run):
+            return None
+        config = run.config  # the same but for what decides about no byte
     require_memory(config)
     require_login(config)
     return config, Corpus.from_config(config), reference, base
@@ -146,10 +158,9 @@ def _resolved(
 @contextmanager
 def _opened(config: Config, out: Path, resume: bool, overwrite: bool) -> Iterator[Run]:
     """The run in a folder that is locked for this process."""
-    refuse_foreign(out, RUN_FILES)  # before a lock is put into it
     with folder_lock(out):
         run = open_folder(config, out, resume=resume, overwrite=overwrite)
-        remove_parts(out)
+        remove_parts(out, RUN)
         yield run
 
 
@@ -169,47 +180,58 @@ def expected_seconds(config: Config) -> float:
 
 
 class Trainer:
-    """Trains one run that lies in an open, locked folder.
+    """Trains one run, once its locked folder has been given to `open`.
 
     Args:
-        run: The run.
+        config: The settings.
         corpus: What it is trained on.
         reference: The run that attention patterns come from, if any.
         base: The run whose weights a fine-tuning starts from.
         ranks: The processes that train it, of which only the main one writes and measures.
     """
 
+    run: Run
+
     def __init__(
-        self, run: Run, corpus: Corpus, reference: Run | None, base: Run | None, ranks: Ranks
+        self,
+        config: Config,
+        corpus: Corpus,
+        reference: Run | None,
+        base: Run | None,
+        ranks: Ranks,
     ) -> None:
-        self.run = run
         self.corpus = corpus
-        self.config = run.config
+        self.config = config
         self.ranks = ranks
         self.device = ranks.device
         self.precision = resolve_precision(self.config.training, self.device)
         self.model: TransformerBridge = hooked_transformer(
             self.config, corpus.tokenizer, self.device
         )
+        self._reference, self._base = reference, base
         self.patch = self._patch(reference)
         if base is not None:
             load_base(self.config, base, self.model)
-        if ranks.is_main:
-            self._prepare_folder(reference, base)
         self.optimizer = adamw(self.model, self.config.optimizer)
-        self.metrics = MetricsWriter(run.metrics_path)
         self.checkpoint_steps = self.config.training.checkpoint_steps()
         self.losses: dict[int, float] = {}  # attribute loss on the evaluation split, by step
-        self.baseline = run.phase_baseline
         self.step = 0
         self.measured = False  # whether the state at this step has been measured
         self.measurement = ""  # the last one, in words
+        self._batches = self._measured_batches() if ranks.is_main else {}
+
+    def open(self, run: Run) -> None:
+        """Takes the run's folder: writes what training begins with, or loads the state it had reached."""
+        self.run = run
+        if self.ranks.is_main:
+            self._prepare_folder(self._reference, self._base)
+        self.metrics = MetricsWriter(run.metrics_path)
+        self.baseline = run.phase_baseline
         if run.state_path.exists():
             self._resume()
         self.schedule: AdaptiveSchedule | None = None
         if self.config.sampling.kind == "adaptive":
-            self.schedule = AdaptiveSchedule(self.config, corpus, run)
-        self._batches = self._measured_batches() if ranks.is_main else {}
+            self.schedule = AdaptiveSchedule(self.config, self.corpus, run)
 
     def _measured_batches(self) -> dict[Split, Batch]:
         people = self.config.evaluation.n_individuals
@@ -232,7 +254,7 @@ class Trainer:
             environment["population"] = self.corpus.population.fingerprint()
             write_json(run.path / "environment.json", environment)
         if not run.state_path.exists():
-            clear_results(run.path)  # of an earlier training, should there have been one
+            remove_training(run.path)  # an earlier one, should there have been one
             write_text(run.metrics_path, "")
 
     def _patch(self, reference: Run | None) -> AttentionPatch | None:

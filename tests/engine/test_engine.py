@@ -467,6 +467,14 @@ def test_a_run_in_use_is_seen_by_the_attempt_too(
     assert len(calls) == 2
 
 
+def test_a_folder_that_cannot_be_locked_stops_no_other(six: list[Config], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.folder(six[1]) / ".lock").mkdir(parents=True)
+    outcome = run_jobs([store.job(config) for config in six[1:3]], progress=False)
+    assert outcome.finished == (store.folder(six[2]),)
+    assert ".lock is a folder" in outcome.failed[0].message
+
+
 def test_progress_begins_with_what_was_done_before(
     six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:

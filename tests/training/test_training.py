@@ -13,6 +13,7 @@ from torch import Tensor
 import interp
 from interp.config import Config, OptimizerConfig
 from interp.errors import ConfigError, DivergedError, RunError
+from interp.files import folder_lock
 from interp.knowledge import SPLITS
 from interp.model import hooked_transformer
 from interp.run import Run
@@ -193,18 +194,92 @@ def test_other_logging_is_no_other_run(short: Config, copy: Path) -> None:
     assert interp.train(other, copy, resume=True, progress=False).finished
 
 
-def test_overwriting_deletes_only_files_of_runs(short: Config, short_run: Run, copy: Path) -> None:
-    (copy / "notes.txt").write_text("mine")
-    (copy / "figures").mkdir()
-    (copy / "figures" / "loss.png").write_bytes(b"mine too")
-    (copy / "results").mkdir()
-    (copy / "results" / "old.json").write_text("{}")
-    run = interp.train(short.with_settings(seed=1), copy, overwrite=True, progress=False)
-    assert run.config.seed == 1
-    assert (copy / "notes.txt").read_text() == "mine"
-    assert (copy / "figures" / "loss.png").read_bytes() == b"mine too"
-    others = {"notes.txt", "figures/loss.png"}
-    assert contents(copy).keys() - others == contents(short_run.path).keys()
+THEIRS = (
+    "notes.txt", "figures/loss.png", "results/MINE.csv", "results/attention/MINE.csv",
+    "results/patching/runs/MINE/x", "results/patching/runs/seed0_unpatched/MINE", "checkpoints/MINE.pt",
+    "checkpoints/step_1.safetensors", "tokenizer/MINE.txt", ".cache/.MINE.part", "wandb/x",
+)  # fmt: skip
+
+
+@pytest.fixture
+def shared(copy: Path) -> Path:
+    """A run that has results, into which somebody has put files of their own."""
+    nested = copy / "results/patching/runs/seed0_unpatched"
+    shutil.copytree(copy, nested)
+    for name in ("attention/scores.csv", "attention/summary.json"):
+        (copy / "results" / name).parent.mkdir(exist_ok=True)
+        (copy / "results" / name).write_text("")
+    for name in THEIRS:
+        (copy / name).parent.mkdir(exist_ok=True, parents=True)
+        (copy / name).write_text("mine")
+    (copy / ".x.part").mkdir()
+    return copy
+
+
+@pytest.mark.parametrize("overwrite", [True, False], ids=["overwritten", "trained from the start"])
+def test_only_files_of_runs_are_deleted(
+    overwrite: bool, short: Config, short_run: Run, shared: Path
+) -> None:
+    if not overwrite:
+        (shared / "finished.json").unlink()
+    config = short.with_settings(seed=1) if overwrite else short
+    run = interp.train(config, shared, resume=not overwrite, overwrite=overwrite, progress=False)
+    assert run.config == config
+    ours, theirs = contents(short_run.path).keys(), set(THEIRS) - {".cache/.MINE.part"}
+    assert contents(shared).keys() == ours | theirs
+    assert all((shared / name).read_text() == "mine" for name in THEIRS)
+    assert (shared / ".x.part").is_dir()
+
+
+def test_a_run_that_others_share_is_deleted_whole_without_them(
+    short: Config, short_run: Run, copy: Path
+) -> None:
+    shutil.copytree(copy, copy / "results/patching/runs/seed0_unpatched")
+    interp.train(short.with_settings(seed=1), copy, overwrite=True, progress=False)
+    assert contents(copy).keys() == contents(short_run.path).keys()
+    assert not (copy / "results").exists()
+
+
+def test_checkpoints_elsewhere_are_not_deleted(short: Config, copy: Path) -> None:
+    elsewhere = copy.parent / "elsewhere"
+    (copy / "checkpoints").rename(elsewhere)
+    (copy / "checkpoints").symlink_to(elsewhere)
+    before = contents(copy) | contents(elsewhere)
+    with pytest.raises(RunError, match=r"checkpoints is a link.*Remove the link"):
+        interp.train(short, copy, overwrite=True, progress=False)
+    assert contents(copy) | contents(elsewhere) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["results/MINE.csv", "checkpoints/MINE.pt", "wandb/x", "report.html"]
+)
+def test_names_of_runs_without_a_run_are_somebody_elses(
+    name: str, short: Config, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RunError, match="holds files but no run"):
+        interp.train(short, tmp_path, progress=False)
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_model_that_cannot_be_built_leaves_nothing(
+    short: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as small:
+        small.setattr(loop, "adamw", too_large)
+        with pytest.raises(MemoryError):
+            interp.train(short, tmp_path / "new", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_looked_at_without_a_lock(short: Config, copy: Path) -> None:
+    """So it may lie where nothing can be written, or carry a lock that was copied."""
+    with folder_lock(copy):
+        assert interp.train(short, copy, resume=True, progress=False).finished
 
 
 @pytest.mark.parametrize(("resume", "overwrite"), [(False, False), (True, False), (False, True)])
@@ -223,7 +298,7 @@ def test_overwriting_another_programs_folder_is_refused(short: Config, tmp_path:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").write_bytes(b"weeks of work")
     before = contents(tmp_path)
-    with pytest.raises((RunError, ConfigError)):
+    with pytest.raises(RunError, match="not known to be a run"):
         interp.train(short, tmp_path, overwrite=True, progress=False)
     assert contents(tmp_path) == before
 

@@ -1,0 +1,83 @@
+"""The names of the files of a run, and their deletion: what others put into its folder stays."""
+
+import re
+from pathlib import Path
+
+from interp.errors import ConfigError, RunError
+from interp.files import (
+    Layout,
+    remove_files,
+    remove_if_empty,
+    require_own_places,
+    storage_errors,
+)
+from interp.run.run import Run
+from interp.run.tables import RESULT_TABLES
+
+_RESULTS = {
+    f"results/{stage}": "|".join(
+        [r"summary\.json", *(rf"{name}\.csv" for of, name in RESULT_TABLES if of == stage)]
+    )
+    for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES)
+}
+_TOKENIZER = "(tokenizer|tokenizer_config|special_tokens_map|added_tokens)" + r"\.json"
+FROM_TRAINING: Layout = {
+    # A kill in between leaves nothing that could be taken for finished, or for a state to go on from.
+    "": r"finished\.json|training_state\.safetensors|summary\.json|report\.html",
+    **_RESULTS,
+    "results": "(?!)",
+    "checkpoints": r"step_\d{8,}\.safetensors",
+}
+"""What follows from a training."""
+_BEFORE_TRAINING: Layout = {"": r"environment\.json|metrics\.jsonl", "tokenizer": _TOKENIZER}
+RUN: Layout = {
+    **FROM_TRAINING,
+    **_BEFORE_TRAINING,
+    "": "|".join((FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml")),
+}
+"""Everything that is written into a run's folder."""
+
+_PATCHED = Path("results/patching/runs")  # the runs of the stage `patching`
+_PATCHED_NAME = re.compile(r"seed\d+_(unpatched|reference\d+_start\d+.*_until\d+)")
+
+
+def require_removable(run: Run) -> None:
+    """Checks that a run's files can be deleted: none of its folders is a link.
+
+    Raises:
+        RunError: one is.
+    """
+    require_own_places(run.path, RUN)
+    for patched in _patched_runs(run.path):
+        require_removable(patched)
+
+
+def remove_training(folder: Path) -> None:
+    """Deletes what followed from a training, in a folder that holds a run."""
+    for run in _patched_runs(folder):
+        remove_run(run.path)
+        with storage_errors(run.path):
+            run.config_path.unlink()
+            (run.path / ".lock").unlink(missing_ok=True)  # versions before left it there
+            remove_if_empty(run.path)
+    with storage_errors(folder):
+        remove_if_empty(folder / _PATCHED)
+    remove_files(folder, FROM_TRAINING)
+
+
+def remove_run(folder: Path) -> None:
+    """Deletes all files of a run but config.yaml, which marks the folder, so that a kill leaves a run."""
+    remove_training(folder)
+    remove_files(folder, _BEFORE_TRAINING)
+
+
+def _patched_runs(folder: Path) -> list[Run]:
+    runs = []
+    within = folder / _PATCHED
+    for path in sorted(within.iterdir()) if within.is_dir() else []:
+        if _PATCHED_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            try:
+                runs.append(Run.load(path))
+            except (RunError, ConfigError):
+                continue  # it does not carry the mark
+    return runs
