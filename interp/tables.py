@@ -245,7 +245,7 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     header, *rows = rows
     if lacking := [name for name in needed if name not in header]:
         raise DamageError(
-            f"of its columns, {short(', '.join(header), 60)}, it lacks {short(', '.join(lacking))[1:-1]}"
+            f"it has the columns {short(', '.join(header), 60)}, without {short(', '.join(lacking))[1:-1]}"
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

@@ -197,7 +197,7 @@ def test_a_damaged_table_ends_the_report_with_one_message(
             run.check_results()
         message = str(raised.value)
         assert str(path) in message, how
-        assert f"Delete {path.parent} and run `interp reproduce --out {run.path}`" in message, how
+        assert f"Delete its folder and run `interp reproduce --out {run.path}`" in message, how
         if how in THROUGH_COMMANDS:
             assert message in error_of(run, capsys)
     for column in [column for column in table.columns if column.kind != "text"]:
