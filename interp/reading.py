@@ -7,6 +7,7 @@ file's name; who knows the kind of file makes it an error for people and adds wh
 import errno
 import hashlib
 import json
+import math
 import stat
 from collections.abc import Iterator
 from os import stat_result
@@ -19,6 +20,8 @@ from interp.errors import short
 
 MAX_DOCUMENT = 10_000_000
 """Bytes of a JSON document (not of lines) at most; those of runs have a few thousand."""
+
+MAX_DEPTH = 20
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -127,7 +130,7 @@ def read_json_lines(path: Path, schema: type[Schema]) -> Iterator[tuple[int, str
 def parse_json(text: str, line: int = 1) -> Any:
     """What a JSON text holds; a DamageError says where it is wrong, lines counted from `line`."""
     try:
-        found = json.loads(text, parse_constant=_no_number)
+        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno + line - 1}, column {error.colno}"
         raise DamageError(f"{place}: no JSON ({error.msg})") from None
@@ -137,6 +140,8 @@ def parse_json(text: str, line: int = 1) -> Any:
         raise
     except ValueError:
         raise DamageError("it holds a number of thousands of digits") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _require_flat(found)
     if "\\u" in text:  # only so can half of a pair come in
         try:
             json.dumps(found, ensure_ascii=False).encode()
@@ -174,6 +179,23 @@ def _decoded(raw: bytes, line: int = 1) -> str:
         raise DamageError(
             f"line {line + before.count(10)}, column {column}: a byte that is not UTF-8 text"
         ) from None
+
+
+def _require_flat(found: Any) -> None:
+    level = [found]
+    for _ in range(MAX_DEPTH):
+        inner = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        level = [value for values in inner for value in values]
+    if any(isinstance(value, dict | list) for value in level):
+        raise DamageError("it is nested too deeply")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise DamageError(f"{short(digits)} is too large")
+    return float(digits)
 
 
 def _no_number(name: str) -> NoReturn:
