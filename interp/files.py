@@ -121,7 +121,7 @@ def place_to_write(path: Path | str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{_short(path)} cannot be written to: {reason}. Choose another name."
+            f"{short(str(path), 80)} cannot be written to: {reason}. Choose another name."
         ) from None
     if not above.is_dir():
         raise RunError(f"{path} lies below {above}, which is a file. Choose another place.")
@@ -225,11 +225,6 @@ def remove_parts(folder: Path, layout: Layout) -> None:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _short(path: Path) -> str:
-    text = str(path)
-    return text if len(text) <= 80 else f"{text[:40]}...{text[-30:]}"
 
 
 def _umask() -> int:

@@ -1,7 +1,9 @@
 """The command line: what it prints, and that bad input ends with one message."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from interp.cli.printing import standard_output
 from interp.report import comparison
 from interp.run import Run
 from tests.helpers import run_cli
@@ -325,3 +328,12 @@ def test_what_a_terminal_would_obey_is_shown_as_text(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "a\\x1b[31m[bold]\\u202eb\\x07" in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "to a worker"), OSError(errno.ECONNRESET, "of others")]
+)
+def test_what_is_not_standard_outputs_is_not_taken_for_it(error: OSError) -> None:
+    with pytest.raises(OSError, match=re.escape(str(error))) as caught, standard_output():
+        raise error
+    assert caught.value is error

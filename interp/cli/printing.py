@@ -1,7 +1,9 @@
 """What commands print: results to standard output, titles and errors to standard error."""
 
+import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +17,9 @@ from interp.errors import StorageError, printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class _StandardError(Console):
@@ -42,16 +47,28 @@ def standard_output() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _reader_is_gone():  # another pipe, to a process that has died
+            raise
         _close_output()
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:  # a file's, not the stream's
+        if error.filename is not None or error.errno not in _FULL:  # a file's, not the stream's
             raise
         _close_output()
         raise StorageError(
             f"Standard output cannot be written: {error.strerror or error}. Files are complete; send the "
             "output elsewhere."
         ) from error
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLERR)
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or no such stream
+        return True
 
 
 def _close_output() -> None:

@@ -193,8 +193,8 @@ def batch(
     work = work_left(batch, out)
     if work.n_left:
         announce(
-            f"{work.n_left:,} of {work.n_runs:,} runs are to be trained: {in_words(work.seconds)} on 2 CPU "
-            "cores with --workers 2, less on more"
+            f"{work.n_left:,} of {work.n_runs:,} runs are to be trained: {in_words(work.seconds)}, "
+            "up to half as much again, on 2 CPU cores with --workers 2; less on more"
         )
     found = run_batch(batch, out, settings)
     claims = [(study.label, claim) for study in found for claim in study.claims]

@@ -96,7 +96,9 @@ def train(
         SystemExit: another of several processes raised one of the above, and shows it.
     """
     out = place_to_write(out)
-    trained = Run(out)  # the folder that is meant now, wherever a progress may change to
+    trained = Run(
+        out
+    )  # its path is absolute from here on, should a progress change the working directory
     ranks = gather(config)
     asked = config, out, resume, overwrite
     plan = ranks.main_first(lambda: _resolved(*asked))

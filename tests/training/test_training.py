@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import interp
+from interp.biographies import Corpus
 from interp.config import Config, OptimizerConfig
 from interp.errors import ConfigError, DivergedError, RunError
 from interp.files import folder_lock
@@ -19,6 +20,7 @@ from interp.model import hooked_transformer
 from interp.run import Run
 from interp.training import learning_rate, loop
 from interp.training.optimizer import adamw
+from interp.training.size import least_bytes
 from tests.helpers import contents
 
 
@@ -342,3 +344,37 @@ def test_rotary_rms_bpe_and_power_law_train(short: Config, tmp_path: Path) -> No
     run = interp.train(config, tmp_path, progress=False)
     assert run.curve("loss", "train").notna().all()
     assert run.model().cfg.positional_embedding_type == "rotary"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model.d_model": 10**6, "model.n_heads": 1}, "GiB of memory"),
+        ({"training.batch_size": 10**7, "model.d_mlp": 10**6}, "GiB of memory"),
+    ],
+)
+def test_what_no_memory_can_hold_is_refused_before_anything_is_written(
+    smoke: Config, settings: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        interp.train(smoke.with_settings(**settings), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_is_estimated_from_below() -> None:
+    config = interp.preset("tiny", **{"training.batch_size": 1})
+    model = hooked_transformer(config, Corpus.from_config(config).tokenizer)
+    trained = 16 * sum(
+        weights.numel() for weights in model.parameters()
+    )  # with gradient and moments
+    assert 0.7 * trained < least_bytes(config) < trained
+
+
+def test_sending_metrics_without_a_login_is_refused_before_anything_is_written(
+    smoke: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    config = smoke.with_settings(**{"logging.wandb": "online"})
+    with pytest.raises(ConfigError, match="wandb login"):
+        interp.train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
