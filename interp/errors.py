@@ -126,7 +126,8 @@ def printable(text: str) -> str:
 
 def short(text: str, most: int = 40) -> str:
     """A text in quotes, its end left out where it is longer than `most` characters."""
-    return repr(text if len(text) <= most else text[: most - 1] + "…")
+    shown = repr(text if len(text) <= most else text[: most - 1] + "…")
+    return shown if len(shown) <= most + 2 else f"{shown[:most]}…{shown[0]}"  # codes are longer
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ a file that a user names is replaced only where it holds what the toolkit would 
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -17,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interp.errors import CheckpointError, FolderInUseError, RunError, StorageError, short
+from interp.reading import DamageError, MissingError, parse_json, require_file
 
 Layout = Mapping[str, str]
 """What the toolkit writes into a folder of its own: the names, as a regular expression, by the place in
 it ("" for the folder itself). They are deleted in this order."""
 
 _PART = ".part"  # the end of the name of a file that is being written
+_DIGEST = "digest"
 _LOCK = ".lock"
 _LOCK_NOTE = re.compile(
     rb"(\d+\n[^\n]+\n(\d+\n)?|filelock/.*)?", re.DOTALL
@@ -240,31 +244,65 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes named tensors and text metadata as a safetensors file, atomically."""
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    """Writes named tensors and text metadata as a safetensors file, with their digest, atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    noted = {**metadata, _DIGEST: _digest_of(contiguous, metadata)}
     # One entry: safetensors writes several in an order that changes from call to call.
-    note = {"interp": json.dumps(dict(metadata), sort_keys=True)}
+    note = {"interp": json.dumps(noted, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(contiguous, note))
 
 
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+_REMEDY = "Choose another checkpoint, or make the file again (a run: train it with --overwrite)."
+
+
+def read_tensors(
+    path: Path, device: str = "cpu", remedy: str = _REMEDY
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Reads what `write_tensors` wrote: the tensors by name, and the metadata.
 
+    Files of versions that wrote no digest are taken as they are.
+
     Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, damaged, or not a safetensors file; `remedy` says
+            what to do then.
     """
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        require_file(path)
+        with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads((file.metadata() or {}).get("interp", "{}"))
-    except FileNotFoundError as error:
+            metadata = _metadata((file.metadata() or {}).get("interp", "{}"))
+        written = metadata.pop(_DIGEST, None)
+        if written not in (None, _digest_of(tensors, metadata)):
+            raise DamageError(
+                "its digest is not that of what it holds, so a byte has changed since"
+            )
+    except MissingError as error:
         raise CheckpointError(f"There is no file {path}.") from error
+    except DamageError as damage:
+        raise CheckpointError(f"{path} is damaged: {damage}. {remedy}") from None
     except (SafetensorError, OSError) as error:
+        reason = short(" ".join(str(error).split()), 160)[1:-1]
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}): it is truncated or comes from "
-            "another program. Choose another checkpoint, or make the file again (a run: train it with "
-            "--overwrite)."
+            f"{path} is not a readable safetensors file ({reason}): it is truncated or comes from another "
+            f"program. {remedy}"
         ) from error
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _metadata(text: str) -> dict[str, str]:
+    found = parse_json(text)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise DamageError("its metadata is not names with texts")
+    return found
+
+
+def _digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of metadata, and of the names, dtypes, shapes and bytes of all tensors (on the CPU)."""
+    state = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"\n{json.dumps([name, str(tensor.dtype), list(tensor.shape)])}\n".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def refuse_foreign(out: Path) -> set[str]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from interp.errors import ArgumentError, RunError, short
 from interp.files import write_text
+from interp.reading import DamageError, digest, read_text
 
 Kind = Literal["integer", "number", "text", "boolean"]
 _KINDS: dict[Kind, str] = {
@@ -31,10 +32,6 @@ _TEXT = pd.Series(["text"]).dtype  # what pandas of this version gives text: str
 
 
 _FORMULA = tuple("=+-@\t\r")  # what a formula begins with
-
-
-class _DamageError(ValueError):
-    """What is wrong with a file, in words."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,11 @@ class Column:
         entries: list[Any] = []
         for field, line in zip(fields, lines, strict=True):
             if not field and self.missing is None:
-                raise _DamageError(f"line {line}, column {self.name!r} is empty")
+                raise DamageError(f"line {line}, column {self.name!r} is empty")
             try:
                 entries.append(self._entry(field))
             except (ValueError, KeyError, OverflowError):
-                raise _DamageError(
+                raise DamageError(
                     f"line {line}, column {self.name!r} holds {short(field)}, not {_KINDS[self.kind]}"
                 ) from None
         series: pd.Series[Any] = pd.Series(entries, dtype=self._dtype())
@@ -149,35 +146,43 @@ class Table:
                 )
         write_text(path, frame.to_csv(index=False))
 
-    def read(self, path: Path) -> pd.DataFrame:
+    def read(self, path: Path, written: str | None = None) -> pd.DataFrame:
         """Reads what `write` wrote, types included.
 
         Columns that are not declared are left out. A declared one that nothing reads may be lacking,
         as in tables of another version.
 
+        Args:
+            path: The file.
+            written: The digest that it had when it was written; None: it is not known.
+
         Raises:
-            RunError: the file is empty, cut off, not UTF-8, a table of other columns, or holds
-                something else than the entries that are declared.
+            RunError: the file is empty, cut off, not UTF-8, a table of other columns, holds something else
+                than the entries that are declared, or has another digest.
         """
         try:
             needed = [column.name for column in self.columns if column.needed]
-            header, rows, lines = _parsed(_text(path), needed)
+            text = _text(path)
+            header, rows, lines = _parsed(text, needed)
             first: dict[tuple[str, ...], int] = {}
             for row, line in zip(
                 rows, lines, strict=True
             ):  # of a file that was put together of two
                 before = first.setdefault(tuple(row), line)
                 if before != line:
-                    raise _DamageError(f"line {line} is line {before} again")
+                    raise DamageError(f"line {line} is line {before} again")
             fields = dict(zip(header, zip(*rows, strict=True), strict=True))
-            return pd.DataFrame(
+            frame = pd.DataFrame(
                 {c.name: c.parsed(fields[c.name], lines) for c in self.columns if c.name in fields}
             )
-        except _DamageError as damage:
+            if written not in (None, digest(text.encode())):
+                raise DamageError("an entry has been changed since")
+            return frame
+        except DamageError as damage:
             known = {"path": path, "folder": path.parent, "run": path.parent.parent.parent}
             raise RunError(
                 f"{path} is not the table {self.name} as it was written: {damage}. Expected: the columns "
-                f"{', '.join(self.column_names)}. {self.remedy.format(**known)}"
+                f"{short(', '.join(self.column_names), 100)[1:-1]}. {self.remedy.format(**known)}"
             ) from None
 
 
@@ -197,8 +202,8 @@ def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:
         text = _text(path)
         header, _, _ = _parsed(text)
         if not all(header):
-            raise _DamageError("a column of its first line has no name")
-    except _DamageError as damage:
+            raise DamageError("a column of its first line has no name")
+    except DamageError as damage:
         raise RunError(f"{path} is not a table as it was written: {damage}. {remedy}") from None
     return pd.read_csv(io.StringIO(text))
 
@@ -219,16 +224,11 @@ def markdown(tables: Iterable[Table]) -> str:
 
 def _text(path: Path) -> str:
     """The file's text, which has to have an end."""
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise _DamageError(f"it cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise _DamageError(f"byte {error.start} is not UTF-8 text") from None
+    text = read_text(path)
     if not text.strip():
-        raise _DamageError("it is empty")
+        raise DamageError("it is empty")
     if not text.endswith("\n"):
-        raise _DamageError(f"it is cut off in line {text.count(chr(10)) + 1}, which has no end")
+        raise DamageError(f"it is cut off in line {text.count(chr(10)) + 1}, which has no end")
     return text
 
 
@@ -241,20 +241,20 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise _DamageError(f"line {reader.line_num} is not CSV ({error})") from None
+        raise DamageError(f"line {reader.line_num} is not CSV ({error})") from None
     header, *rows = rows
     if lacking := [name for name in needed if name not in header]:
-        raise _DamageError(
-            f"it has the columns {short(', '.join(header), 80)}, without {', '.join(lacking)}"
+        raise DamageError(
+            f"it has the columns {short(', '.join(header), 60)}, without {short(', '.join(lacking))[1:-1]}"
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise _DamageError(f"it has the column {short(twice[0])} twice")
+        raise DamageError(f"it has the column {short(twice[0])} twice")
     if not rows:
-        raise _DamageError("it has no row below its columns")
+        raise DamageError("it has no row below its columns")
     for row, line in zip(rows, lines[1:], strict=True):
         if len(row) != len(header):
-            raise _DamageError(f"line {line} has {len(row)} fields, not {len(header)}")
+            raise DamageError(f"line {line} has {len(row)} fields, not {len(header)}")
     return header, rows, lines[1:]
 
 

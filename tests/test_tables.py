@@ -1,6 +1,7 @@
 """Result tables: written and read by one declaration; damaged ones end in one message."""
 
 import io
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from interp.studies.found import read_tables
 from interp.studies.patching import comparison, write_study
 from interp.tables import Column, Table, for_spreadsheets, read_undeclared
 from tests.fixtures import MainJob
+from tests.helpers import without_digests
 
 SMALL = Table(
     "small",
@@ -86,7 +88,8 @@ THROUGH_COMMANDS = ("nothing", "cut in a row", "other columns", "binary")
 def run(finished: Run, tmp_path: Path) -> Run:
     """A copy that a test may damage; the runs of the patching stage are left out."""
     skipped = shutil.ignore_patterns("runs", "checkpoints")
-    return Run.load(shutil.copytree(finished.path, tmp_path / "run", ignore=skipped))
+    folder = shutil.copytree(finished.path, tmp_path / "run", ignore=skipped)
+    return Run.load(without_digests(folder))
 
 
 def error_of(run: Run, capsys: pytest.CaptureFixture[str], command: str = "report") -> str:
@@ -194,7 +197,7 @@ def test_a_damaged_table_ends_the_report_with_one_message(
             run.check_results()
         message = str(raised.value)
         assert str(path) in message, how
-        assert f"Delete {path.parent} and run `interp reproduce --out {run.path}`" in message, how
+        assert f"Delete its folder and run `interp reproduce --out {run.path}`" in message, how
         if how in THROUGH_COMMANDS:
             assert message in error_of(run, capsys)
     for column in [column for column in table.columns if column.kind != "text"]:
@@ -262,30 +265,55 @@ def test_tables_of_a_study_are_whole(tmp_path: Path) -> None:
         read_undeclared(tmp_path / "nowhere.csv", "Look.")
 
 
+GOOD = b'{"step": 1, "split": "train", "metric": "loss", "attribute": "all", "value": 2.5}\n'
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"\xff\xfe\x00\n", "cannot be read"),
-        (b"[1, 2]\n", "Line 1 .*no observation"),
-        (b"step,value\n", "Line 1 .*damaged"),
-        (b'{"epoch": 1}\n', "keys step, split"),
+        (b"\xff\xfe\x00\n", "line 1, column 1: a byte that is not UTF-8"),
+        (GOOD + b'{"step": 1, "\xe9', ""),  # cut off by a kill
+        (GOOD + b'{"\xe9": 1}\n', "line 2, column 3: a byte that is not UTF-8"),
+        (GOOD + b"[1, 2]\n", "line 2: it holds a list"),
+        (b"null\n", "line 1: it holds null"),
+        (b"3\n", "line 1: it holds a number"),
+        (GOOD + b"\n", "line 2, column 1: no JSON"),
+        (b"step,value\n", "line 1, column 1: no JSON"),
+        (b'{"step": 3}\n', "line 1: it lacks 'split'"),
         (
-            b'{"step": "a", "split": "train", "metric": "loss", "attribute": "all", "value": 1}\n',
-            "no whole number",
+            GOOD.replace(b"1,", b'"a",', 1),
+            "line 1: 'step' is \"'a'\": input should be a valid integer",
         ),
+        (GOOD.replace(b"1,", b"1.0,", 1), "'step' is '1.0'"),
+        (GOOD.replace(b"1,", b"true,", 1), "'step' is 'True'"),
+        (GOOD.replace(b"1,", b"-1,", 1), "'step' is '-1'"),
+        (GOOD.replace(b"1,", b"1" + b"0" * 30 + b",", 1), "'step' is '10000"),
         (
-            b'{"step": 1, "split": "train", "metric": "loss", "attribute": "all", "value": null}\n',
-            "value no number",
+            GOOD.replace(b"1,", b"1" * 5000 + b",", 1),
+            "line 1: it holds a number of thousands of digits",
         ),
+        (GOOD.replace(b"2.5", b"null"), "'value' is 'None'"),
+        (GOOD.replace(b"2.5", b"NaN"), "line 1: NaN is no number"),
+        (GOOD.replace(b"2.5", b"1e999"), "line 1: '1e999' is too large"),
+        (GOOD.replace(b"2.5", b"[" * 5000 + b"]" * 5000), "line 1: it is nested too deeply"),
+        (GOOD.replace(b"2.5", b"[" * 50 + b"]" * 50), "line 1: it is nested too deeply"),
+        (GOOD.replace(b"train", b"\\ud800"), "line 1: it holds half of a character"),
+        (GOOD.replace(b"train", b"t" * 50), "'split'"),
+        (GOOD + GOOD, "line 2 measures what line 1 does"),
+        (GOOD.replace(b"1,", b"7,", 1) + GOOD, "line 2: step 1 after 7"),
     ],
+    ids=lambda value: str(value)[:30],
 )
 def test_damaged_metrics(
     content: bytes, says: str, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.metrics_path.write_bytes(content)
-    with pytest.raises(RunError, match=says):
+    if not says:
+        assert len(read_metrics(run.metrics_path)) == 1
+        return
+    with pytest.raises(RunError, match=re.escape(says)):
         read_metrics(run.metrics_path)
-    assert str(run.metrics_path) in error_of(run, capsys)
+    assert f"{run.metrics_path} is damaged: line" in error_of(run, capsys)
 
 
 def test_empty_metrics(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,18 +9,20 @@ Folder layout:
     finished.json              written last: present once training has ended
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
 
 from interp.associative_memory.config import AssociativeMemoryConfig
 from interp.associative_memory.model import AssociativeMemory
 from interp.associative_memory.pairs import Pairs
+from interp.ending import require_unchanged
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.files import Layout, absolute, read_tensors
+from interp.reading import MAX_DOCUMENT, DamageError, read_json_lines, read_text
 from interp.torch_state import default_state
 
 PHASES = ("pretraining", "finetuning")
@@ -31,6 +33,18 @@ LAYOUT: Layout = {
     "": r"config\.yaml|metrics\.jsonl|(pretrained|finetuned)\.safetensors|finished\.json"
 }
 """Everything that is written into a run's folder."""
+
+
+class _Observation(BaseModel):
+    """A line of the metrics."""
+
+    model_config = ConfigDict(strict=True)
+
+    phase: Literal["pretraining", "finetuning"]
+    step: int = Field(ge=0)
+    split: Literal["old", "new"]
+    metric: Literal["accuracy", "loss"]
+    value: float = Field(allow_inf_nan=False)
 
 
 class AssociativeMemoryRun:
@@ -73,8 +87,8 @@ class AssociativeMemoryRun:
     def config(self) -> AssociativeMemoryConfig:
         """The run's settings."""
         try:
-            return AssociativeMemoryConfig.from_yaml(self.config_path.read_text(encoding="utf-8"))
-        except (ConfigError, UnicodeDecodeError) as error:
+            return AssociativeMemoryConfig.from_yaml(read_text(self.config_path, MAX_DOCUMENT))
+        except (ConfigError, DamageError) as error:
             raise RunError(
                 f"{self.config_path} is not of an associative memory of this version. {error}"
             ) from error
@@ -87,14 +101,15 @@ class AssociativeMemoryRun:
         `split` is "old" or "new" pairs; `metric` is "accuracy" (share of keys whose value has the
         highest logit) or "loss" (nats). A RunError if the file is missing or damaged.
         """
+        again = f"Delete {self.finished_path} and train the run again."
         try:
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
-            return pd.DataFrame([json.loads(line) for line in lines], columns=list(COLUMNS))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.metrics_path} cannot be read ({error}). Delete {self.finished_path} and train "
-                "the run again."
-            ) from error
+            rows = [vars(row) for *_, row in read_json_lines(self.metrics_path, _Observation)]
+            if not rows:
+                raise DamageError("it holds no observation")
+        except DamageError as damage:
+            raise RunError(f"{self.metrics_path} is damaged: {damage}. {again}") from None
+        require_unchanged(self.path, self.metrics_path.name, again)
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
     @cached_property
     @default_state()

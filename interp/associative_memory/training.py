@@ -18,6 +18,7 @@ from interp.associative_memory.model import AssociativeMemory, recall_logits, re
 from interp.associative_memory.pairs import BLOCK, Pairs, finetuning_samples, pretraining_samples
 from interp.associative_memory.run import LAYOUT, AssociativeMemoryRun
 from interp.config import differences
+from interp.ending import write_ending
 from interp.errors import DivergedError, RunError
 from interp.files import (
     absolute,
@@ -25,7 +26,6 @@ from interp.files import (
     place_to_write,
     refuse_foreign,
     remove_parts,
-    write_json,
     write_tensors,
     write_text,
 )
@@ -146,9 +146,8 @@ def _train(
         second, run,
     )  # fmt: skip
     write_text(run.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
-    write_json(
-        run.finished_path, {"pretraining_steps": pre.n_steps, "finetuning_steps": fine.n_steps}
-    )
+    steps = {"pretraining_steps": pre.n_steps, "finetuning_steps": fine.n_steps}
+    write_ending(run.path, steps, [run.metrics_path.name])
 
 
 def _train_phase(

@@ -6,6 +6,7 @@ the pools in use and the templates need.
 """
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,12 +19,19 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies.lists import name_pools, value_pools
 from interp.biographies.templates import templates
 from interp.config import PopulationConfig, TokenizerConfig
-from interp.errors import RunError
+from interp.errors import RunError, short
 from interp.files import storage_errors, write_bytes
+from interp.reading import DamageError, MissingError, require_file
 
 PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
 SPECIAL_TOKENS = (PAD, BOS, UNK)
 PUNCTUATION = frozenset(".,:;")
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja",
+)  # fmt: skip
+"""The files of a folder that a tokenizer is read from; versions of transformers write some of them."""
 
 _CONTINUATION = "##"  # marks a subword that continues a word
 _ISOLATED = r"'s(?!\w)|[.,:;]"
@@ -120,18 +128,25 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         RunError: the folder holds no tokenizer, or a damaged one.
     """
-    if not (folder / "tokenizer.json").is_file():
+    try:
+        for name in TOKENIZER_FILES:
+            if os.path.lexists(folder / name) or name == "tokenizer.json":
+                require_file(folder / name)
+        tokenizer = _adds_bos(PreTrainedTokenizerFast.from_pretrained(folder))
+        if not tokenizer.get_vocab():
+            raise DamageError("its vocabulary is empty")
+    except MissingError:
         raise RunError(
             f"{folder} holds no tokenizer (tokenizer.json is missing). Run the command that made it "
             "again."
-        )
-    try:
-        return _adds_bos(PreTrainedTokenizerFast.from_pretrained(folder))
+        ) from None
     except Exception as error:  # the library raises a bare Exception for a damaged tokenizer.json
+        reason = short(" ".join(str(error).split()), 160)[1:-1]
         raise RunError(
-            f"The tokenizer in {folder} cannot be read ({error}). Delete that folder and run the "
+            f"The tokenizer in {folder} cannot be read ({reason}). Delete that folder and run the "
             "command that made it again."
         ) from error
+    return tokenizer
 
 
 def encode_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from interp.config.base import MAX_SEED, Settings
 from interp.errors import ConfigError
 
+MAX_STEPS = 10**9
 _MOST_CHECKPOINTS = 100_000
 
 
@@ -28,7 +29,7 @@ class OptimizerConfig(Settings):
 class TrainingConfig(Settings):
     """The training loop."""
 
-    n_steps: int = Field(default=1500, ge=1, le=10**9)
+    n_steps: int = Field(default=1500, ge=1, le=MAX_STEPS)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1, le=10**7)
     """Biographies per step."""

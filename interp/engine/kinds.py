@@ -12,6 +12,7 @@ from interp.config import Config, differences, flatten
 from interp.engine.jobs import RunSettings
 from interp.errors import ConfigError
 from interp.progress import Progress
+from interp.reading import DamageError, require_file
 from interp.run import Run, fingerprint
 from interp.training import train
 from interp.training.loop import expected_seconds
@@ -114,16 +115,17 @@ def last_step(folder: Path) -> int:
     """The step that a run has reached, by the last whole line of its metrics; 0 without one."""
     path = folder / "metrics.jsonl"
     try:
+        size = require_file(path).st_size
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
+            file.seek(max(0, size - 4096))
             lines = file.read().splitlines(keepends=True)
-    except OSError:
+    except (OSError, DamageError):
         return 0
     for line in reversed(lines):
         try:
             if line.endswith(b"\n"):
                 return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return 0
 

@@ -5,7 +5,6 @@
 `HookedTransformerConfig`), `model.safetensors`, the tokenizer, and a note on how to open it.
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -26,6 +25,7 @@ from interp.files import (
 )
 from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
+from interp.reading import MAX_DOCUMENT, parse_json, read_text
 from interp.torch_state import default_state
 
 _SHARED_SETTINGS = (
@@ -150,7 +150,7 @@ def import_model(folder: Path | str) -> TransformerBridge:
     """
     folder = Path(folder)
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = parse_json(read_text(folder / "config.json", MAX_DOCUMENT))
         cfg = TransformerBridgeConfig(**{k: settings[k] for k in _SHARED_SETTINGS})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

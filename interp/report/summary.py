@@ -62,15 +62,19 @@ def headline(run: Run) -> str:
     """One sentence: which model was trained on whom, and for how long."""
     config = run.config
     people = config.population
-    counts = run.environment["parameters"]
+    counts = run.environment.get("parameters")
     steps = int(run.curve().index[-1])
     held_out = f" ({people.n_held_out:,} more were held out)" if people.n_held_out else ""
     kind = "A transformer" if config.model.recurrence is None else "A recurrent model (RG-LRU)"
     progress = "" if run.finished else f" of {config.training.last_step:,}; training has not ended"
+    parameters = (
+        f" and {_short(counts['total'])} parameters ({_short(counts['non_embedding'])} without embeddings)"
+        if counts
+        else ""
+    )
     return (
-        f"{kind} of {_count(config.model.n_layers, 'layer')} and "
-        f"{_short(counts['total'])} parameters ({_short(counts['non_embedding'])} without "
-        f"embeddings) learned the biographies of {people.n_individuals:,} people{held_out} in "
+        f"{kind} of {_count(config.model.n_layers, 'layer')}{parameters} learned the biographies "
+        f"of {people.n_individuals:,} people{held_out} in "
         f"{steps:,} steps of {_count(config.training.batch_size, 'biography', 'biographies')}"
         f"{progress}."
     )

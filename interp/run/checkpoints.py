@@ -10,6 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.config import Config
 from interp.errors import CheckpointError
 from interp.files import read_tensors, write_tensors
+from interp.reading import DamageError, names_in
 from interp.torch_state import default_state
 
 _FORMAT = "interp checkpoint 1"
@@ -27,8 +28,13 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint, increasing."""
-    names = (_NAME.fullmatch(path.name) for path in (folder / "checkpoints").glob("step_*"))
+    """The steps that have a checkpoint, increasing; a CheckpointError if the folder cannot be read."""
+    try:
+        names = map(_NAME.fullmatch, names_in(folder / "checkpoints"))
+    except DamageError as damage:
+        raise CheckpointError(
+            f"{folder / 'checkpoints'}: {damage}. Put the run's own folder back."
+        ) from None
     return sorted(int(match[1]) for match in names if match)
 
 
@@ -47,7 +53,7 @@ def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: C
             another model. The model is unchanged then.
     """
     path = checkpoint_path(folder, step)
-    if not path.exists():
+    if step not in checkpoint_steps(folder):
         steps = ", ".join(map(str, checkpoint_steps(folder))) or "none"
         raise CheckpointError(f"There is no checkpoint at step {step} in {folder}. Steps: {steps}.")
     tensors, metadata = read_tensors(path)
@@ -56,7 +62,7 @@ def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: C
             f"{path} is a safetensors file but not a checkpoint of this toolkit (format "
             f"{metadata.get('format')!r}, expected {_FORMAT!r}). Remove it from the run's folder."
         )
-    if metadata.get("config") != fingerprint(config) or metadata.get("step") != str(step):
+    if metadata != {"format": _FORMAT, "step": str(step), "config": fingerprint(config)}:
         raise CheckpointError(
             f"{path} belongs to another run or step: it says step {metadata.get('step')} of a run "
             f"with other settings than config.yaml beside it. Put back the run's own file, or train "

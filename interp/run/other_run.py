@@ -1,12 +1,11 @@
 """Another run that takes part in a training, as a reference or a base: does it fit, is it the same?"""
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.biographies import Population, build_tokenizer
 from interp.config import Config, flatten
 from interp.errors import RunError
+from interp.reading import digest, read_bytes
 from interp.run.checkpoints import checkpoint_path, fingerprint
 
 if TYPE_CHECKING:
@@ -91,12 +90,6 @@ def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
 
 def describe_other_run(role: str, other_run: "Run", step: int) -> dict[str, Any]:
     """What `environment.json` records of another run that takes part: a reference, a base."""
-    checkpoint = digest(checkpoint_path(other_run.path, step))
+    checkpoint = digest(read_bytes(checkpoint_path(other_run.path, step)))
     config = fingerprint(other_run.config)
     return {role: {"step": step, "config": config, "checkpoint": checkpoint}}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,6 @@ Folder layout:
     results/                         one folder for each stage that has run (see `stages`)
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,20 +24,29 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import Batch, Corpus, Population, load_tokenizer, sampler
+from interp.biographies import Batch, Corpus, Population, sampler
 from interp.biographies.sampling import finetuned_individuals
 from interp.config import Config
+from interp.ending import noted_digests
 from interp.errors import ArgumentError, ConfigError, RunError, whole_number
 from interp.files import absolute
 from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
+from interp.reading import (
+    MAX_DOCUMENT,
+    DamageError,
+    MissingError,
+    read_text,
+    require_file,
+)
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.environment import usable_device
+from interp.run.kept import read_environment, read_tokenizer
 from interp.run.metrics import read_metrics
 from interp.run.other_run import with_fingerprint
 from interp.run.reference import reference_patch
-from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
+from interp.run.stage_summary import DIGESTS, NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
 from interp.torch_state import default_state
 
@@ -83,15 +91,23 @@ class Run:
         if not isinstance(path, str | os.PathLike):
             raise ArgumentError(f"path={path!r}: give the path of a run's folder.")
         run = cls(path)
-        if not run.path.is_dir():
-            raise RunError(
-                f"There is no folder {run.given}. Train a run with `interp train --out DIR`."
-            )
-        if not run.config_path.is_file():
+        try:
+            if not run.path.is_dir():
+                raise RunError(
+                    f"There is no folder {run.given}. Train a run with `interp train --out DIR`."
+                )
+            require_file(run.config_path)
+        except MissingError:
             raise RunError(
                 f"{run.given} holds no run (config.yaml is missing). Give the folder that was --out "
                 "when training."
-            )
+            ) from None
+        except (OSError, DamageError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(
+                f"The run in {run.given} cannot be opened; config.yaml: {reason}. Give a folder that you "
+                "may read, the --out of a training."
+            ) from None
         _ = run.config
         return run
 
@@ -99,14 +115,18 @@ class Run:
     def config(self) -> Config:
         """The run's settings."""
         try:
-            return Config.from_yaml(self.config_path.read_text(encoding="utf-8"))
-        except (ConfigError, UnicodeDecodeError) as error:
+            return Config.from_yaml(read_text(self.config_path, MAX_DOCUMENT))
+        except (ConfigError, DamageError) as error:
             raise ConfigError(f"{self.config_path} cannot be read. {error}") from error
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The population's tokenizer."""
-        return load_tokenizer(self.tokenizer_path)
+        """The population's tokenizer.
+
+        Raises:
+            RunError: it is missing, damaged, or not what it was when training ended.
+        """
+        return read_tokenizer(self.path)
 
     @cached_property
     @default_state()
@@ -124,7 +144,7 @@ class Run:
                 f"The population drawn now differs from the one {self.given} was trained on: the "
                 "package's word lists or NumPy's random streams have changed since. Install the "
                 f"versions that environment.json names (NumPy "
-                f"{self.environment['packages']['numpy']}), or train the run again."
+                f"{self.environment.get('packages', {}).get('numpy', 'not named')}), or train the run again."
             )
         return Corpus(
             population,
@@ -153,17 +173,11 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, device, precision and threads of the training; empty if not recorded."""
-        path = self.path / "environment.json"
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise RunError(
-                f"{path} is damaged ({error}). Delete it: the run works without, but cannot check "
-                "that its population is still the same."
-            ) from error
+        """Versions, device, precision and threads of the training; empty if not recorded.
+
+        Other versions record less, or more. A RunError if the file is damaged.
+        """
+        return read_environment(self.path)
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -172,7 +186,7 @@ class Run:
         Metrics are `attribute_loss` (nats), `attribute_accuracy`, `top_probability` and `entropy`
         (nats) for every split and attribute, and the training `loss` (nats per token).
         """
-        return read_metrics(self.metrics_path)
+        return read_metrics(self.metrics_path, noted_digests(self.path).get("metrics.jsonl"))
 
     def curve(
         self, metric: str = "attribute_loss", split: str = "evaluation", attribute: str = "all"
@@ -365,9 +379,10 @@ class Run:
         """
         declared = result_table(stage, table)
         path = self.results_path / stage / f"{table}.csv"
-        if not (path.parent / "summary.json").exists() or not path.exists():
+        if not (path.parent / "summary.json").exists() or not os.path.lexists(path):
             return None
-        return declared.read(path)
+        written = read_stage_summary(path.parent).get(DIGESTS, {}).get(table)
+        return declared.read(path, written)
 
     @property
     def not_measured(self) -> dict[str, str]:

@@ -1,13 +1,24 @@
 """The `summary.json` of a stage: written last, so that a stage with one is finished."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from interp.errors import RunError
+from interp.reading import DamageError, MissingError, read_json
 
 NOT_MEASURED = "not_measured"
 """Under this name a summary gives, by table, why there was nothing to measure; lacking where nothing was."""
+DIGESTS = "digests"
+"""Under this name a summary gives the digests of the stage's tables, by table; older ones give none."""
+
+
+class _Summary(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    not_measured: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
 
 def read_stage_summary(folder: Path) -> dict[str, Any]:
@@ -18,17 +29,11 @@ def read_stage_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / "summary.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"expected names with values, found {type(found).__name__}")
-        reasons = found.get(NOT_MEASURED, {})
-        if not isinstance(reasons, dict) or not all(isinstance(w, str) for w in reasons.values()):
-            raise ValueError(f"{NOT_MEASURED!r} gives no reasons by table")
-    except FileNotFoundError:
+        return read_json(path, _Summary)
+    except MissingError:
         return {}
-    except (ValueError, OSError) as error:
+    except DamageError as damage:
         raise RunError(
-            f"{path} is damaged ({error}). Delete it and run `interp reproduce --out "
+            f"{path} is damaged: {damage}. Delete it and run `interp reproduce --out "
             f"{folder.parent.parent}` with the same settings again."
-        ) from error
-    return found
+        ) from None

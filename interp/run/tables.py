@@ -55,7 +55,7 @@ _CURVES = (
 
 
 def _of_stage(stage: str, name: str, holds: str, *columns: Column) -> tuple[tuple[str, str], Table]:
-    again = "Delete {folder} and run `interp reproduce --out {run}` with the same settings again."
+    again = "Delete its folder and run `interp reproduce --out {run}` with the same settings again."
     maker = f"`interp reproduce`, stage {stage}"
     return (stage, name), Table(f"{stage}/{name}", holds, columns, maker, again)
 

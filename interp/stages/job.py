@@ -26,7 +26,7 @@ from interp.model import NO_ATTENTION
 from interp.progress import Job, Progress, part
 from interp.report import write_report
 from interp.run import Run
-from interp.run.stage_summary import NOT_MEASURED, read_stage_summary
+from interp.run.stage_summary import DIGESTS, NOT_MEASURED, read_stage_summary
 from interp.stages.measures import (
     find_phases,
     intervene,
@@ -258,7 +258,8 @@ def summary(run: Run) -> dict[str, Any]:
     for stage in STAGES:
         if stage.finished(run):
             found[stage.name] = read_stage_summary(run.results_path / stage.name)
-            found[stage.name].pop(NOT_MEASURED, None)
+            for note in (DIGESTS, NOT_MEASURED):
+                found[stage.name].pop(note, None)
     reasons = run.not_measured
     return found | ({NOT_MEASURED: reasons} if reasons else {})
 

@@ -12,8 +12,9 @@ from interp.errors import NothingToMeasureError
 from interp.files import write_json
 from interp.model import NO_ATTENTION
 from interp.progress import Progress, silent
+from interp.reading import digest, read_bytes
 from interp.run import Run
-from interp.run.stage_summary import NOT_MEASURED
+from interp.run.stage_summary import DIGESTS, NOT_MEASURED
 from interp.run.tables import RESULT_TABLES, result_table
 
 
@@ -96,11 +97,16 @@ class Stage:
         started = time.perf_counter()
         result = self._result(run, progress)
         folder = run.results_path / self.name
+        digests = {}
         for name, table in result.tables.items():
-            result_table(self.name, name).write(folder / f"{name}.csv", table)
+            path = folder / f"{name}.csv"
+            result_table(self.name, name).write(path, table)
+            digests[name] = digest(read_bytes(path))
         seconds = round(time.perf_counter() - started, 2)
-        reasons = {NOT_MEASURED: dict(result.not_measured)} if result.not_measured else {}
-        write_json(folder / "summary.json", {**result.summary, **reasons, "seconds": seconds})
+        notes: dict[str, Any] = {"seconds": seconds, DIGESTS: digests}
+        if result.not_measured:
+            notes[NOT_MEASURED] = dict(result.not_measured)
+        write_json(folder / "summary.json", {**result.summary, **notes})
 
     def _result(self, run: Run, progress: Progress) -> StageResult:
         if not self.fits(run.config):

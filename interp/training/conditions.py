@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from interp.config import Config
+from interp.errors import printable
 from interp.run import Run, describe_environment, describe_other_run
 from interp.run.base import base_step
 
@@ -66,7 +67,7 @@ def warn_of_changes(now: dict[str, Any], before: dict[str, Any]) -> None:
             changed.append(f"the {role} checkpoint was trained anew and has other weights now")
     if changed:
         warnings.warn(
-            f"The run goes on in another environment ({'; '.join(changed)}): its numbers will not be "
-            "those of an uninterrupted run to the last bit.",
+            f"The run goes on in another environment ({printable('; '.join(changed))}): its numbers will "
+            "not be those of an uninterrupted run to the last bit.",
             stacklevel=8,
         )

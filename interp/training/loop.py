@@ -23,6 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
+from interp.ending import write_ending
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
 from interp.files import folder_lock, place_to_write, remove_parts, write_json, write_text
 from interp.knowledge import (
@@ -49,6 +50,7 @@ from interp.run import (
     write_checkpoint,
 )
 from interp.run.base import load_base
+from interp.run.kept import kept_files
 from interp.run.layout import RUN, remove_training
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
@@ -243,8 +245,7 @@ class Trainer:
 
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
         run = self.run
-        if not (run.tokenizer_path / "tokenizer.json").exists():
-            save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)
+        save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)  # whatever may lie there
         environment = describe_conditions(
             self.config, self.device, self.precision, self.ranks.count, reference, base
         )
@@ -311,7 +312,9 @@ class Trainer:
         self.metrics.flush()
         planned = "n_steps" if config.last_step == config.n_steps else "stop_at"
         reason = "stop_below" if self._low_enough() else planned
-        write_json(self.run.finished_path, {"step": self.step, "reason": reason})
+        write_ending(
+            self.run.path, {"step": self.step, "reason": reason}, kept_files(self.run.path)
+        )
 
     def _note(self) -> str:
         done = f"step {self.step:,} of {self.config.training.last_step:,}"
@@ -351,10 +354,11 @@ class Trainer:
             with self._attending():
                 tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
                 shown = self.schedule.measured(self.model, step) if self.schedule else []
+            for split, table in tables.items():
+                loss = float(table[0].mean())
+                if not math.isfinite(loss):
+                    self._diverged(f"the attribute loss ({split}) is {loss} at step {step}")
             self.metrics.add(shown)
-            loss = float(tables["evaluation"][0].mean())
-            if not math.isfinite(loss):
-                self._diverged(f"the attribute loss is {loss} at step {step}")
             for split, table in tables.items():
                 summary = summarise(table, split).assign(step=step)
                 rows = summary.itertuples(index=False)
@@ -377,16 +381,20 @@ class Trainer:
 
     def _save_state(self) -> None:
         """Everything needed to go on, after the measurement of its step."""
-        self.metrics.flush()
-        write_state(self.run.state_path, self.config, self.step, self.model, self.optimizer)
+        metrics = self.metrics.flushed_digest()
+        write_state(
+            self.run.state_path, self.config, self.step, self.model, self.optimizer, metrics
+        )
 
     def _resume(self) -> None:
         """Loads the saved state; the main process drops what was recorded after it."""
-        self.step = load_state(self.run.state_path, self.config, self.model, self.optimizer)
+        self.step, metrics = load_state(
+            self.run.state_path, self.config, self.model, self.optimizer
+        )
         self.measured = True
         if not self.ranks.is_main:
             return
-        keep_until(self.run.metrics_path, self.step)
+        keep_until(self.run.metrics_path, self.step, metrics)
         curve = self.run.curve()
         self.losses = dict(zip(map(int, curve.index), map(float, curve), strict=True))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.config import OptimizerConfig
-from interp.errors import CheckpointError
+from interp.errors import CheckpointError, short
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -50,17 +50,24 @@ def optimizer_tensors(model: TransformerBridge, optimizer: torch.optim.AdamW) ->
 def load_optimizer_tensors(
     model: TransformerBridge, optimizer: torch.optim.AdamW, tensors: dict[str, Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`; a CheckpointError if the tensors are of another model."""
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: a parameter has some of its moments only, or the tensors are of another model.
+    """
     fused = bool(optimizer.defaults["fused"])  # only then do step counts live on the device
+    left = dict(tensors)
+    state: dict[Tensor, dict[str, Tensor]] = {}
     for name, parameter in model.named_parameters():
-        state = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}
-        if all(value is None for value in state.values()):
-            continue
-        first = state["exp_avg"]
-        if first is None or first.shape != parameter.shape:
-            raise CheckpointError(f"The saved optimizer state does not fit the parameter {name}.")
-        optimizer.state[parameter] = {
-            m: value.to(parameter.device if m != "step" or fused else "cpu")
-            for m, value in state.items()
-            if value is not None
-        }
+        moments = {m: left.pop(f"{m}.{name}") for m in _MOMENTS if f"{m}.{name}" in left}
+        shapes = {"exp_avg": parameter.shape, "exp_avg_sq": parameter.shape, "step": torch.Size()}
+        if moments and {m: value.shape for m, value in moments.items()} != shapes:
+            raise CheckpointError(f"the optimizer's moments of {name} do not fit")
+        if moments:
+            state[parameter] = {
+                m: value.to(parameter.device if m != "step" or fused else "cpu")
+                for m, value in moments.items()
+            }
+    if left:
+        raise CheckpointError(f"it holds {short(min(left))}, which the model has not")
+    optimizer.state.update(state)

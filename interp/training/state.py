@@ -16,33 +16,53 @@ _WEIGHTS = "weights."
 
 
 def write_state(
-    path: Path, config: Config, step: int, model: TransformerBridge, optimizer: torch.optim.AdamW
+    path: Path,
+    config: Config,
+    step: int,
+    model: TransformerBridge,
+    optimizer: torch.optim.AdamW,
+    metrics: str,
 ) -> None:
-    """Writes weights, optimizer moments and the step as one file, atomically."""
+    """Writes weights, optimizer moments, the step and the digest of the metrics so far, atomically."""
     tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
     tensors |= optimizer_tensors(model, optimizer)
-    write_tensors(path, tensors, {**_identity(config), "step": str(step)})
+    write_tensors(path, tensors, {**_identity(config), "step": str(step), "metrics": metrics})
 
 
 def load_state(
     path: Path, config: Config, model: TransformerBridge, optimizer: torch.optim.AdamW
-) -> int:
-    """Loads what `write_state` wrote and returns the step; a CheckpointError if damaged or foreign."""
-    remedy = "Delete it to train the run from the start with --resume, or use --overwrite."
-    try:
-        tensors, metadata = read_tensors(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} is truncated or damaged. {remedy}") from error
-    if any(metadata.get(name) != value for name, value in _identity(config).items()):
+) -> tuple[int, str | None]:
+    """Loads what `write_state` wrote.
+
+    Returns:
+        The step, and the digest of the metrics; None from a version that noted none.
+
+    Raises:
+        CheckpointError: the file is damaged, of another run or of another model. The model is unchanged
+            then.
+    """
+    remedy = (
+        "Delete it to train the run from the start with --resume, which gives the same bytes, or use "
+        "--overwrite."
+    )
+    tensors, metadata = read_tensors(path, remedy=remedy)
+    step, metrics = metadata.pop("step", ""), metadata.pop("metrics", None)
+    if metadata != _identity(config) or not step.isdecimal():
         raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
-    weights = {
-        name.removeprefix(_WEIGHTS): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(_WEIGHTS)
-    }
+    theirs = {name: tensor for name, tensor in tensors.items() if name.startswith(_WEIGHTS)}
+    weights = {name.removeprefix(_WEIGHTS): tensor for name, tensor in theirs.items()}
+    moments = {name: tensor for name, tensor in tensors.items() if name not in theirs}
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    try:
+        if {name: tensor.shape for name, tensor in weights.items()} != wanted:
+            raise CheckpointError("its weights are not those of the model")
+        if not moments and int(step) > 0:
+            raise CheckpointError("it lacks the optimizer's moments")
+        load_optimizer_tensors(model, optimizer, moments)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is damaged: {error}. {remedy}") from None
     model.load_state_dict(weights, strict=True)
-    load_optimizer_tensors(model, optimizer, tensors)
-    return int(metadata["step"])
+    return int(step), metrics
 
 
 def _identity(config: Config) -> dict[str, str]:

@@ -16,6 +16,7 @@ from interp.errors import InterpError, RunError
 from interp.knowledge import METRICS
 from interp.phases import Phases, fit_power_law
 from interp.run import Run
+from tests.helpers import without_digests
 
 STEPS = [0, 5, *range(20, 101, 10)]  # as uneven as those of a real run
 
@@ -28,12 +29,12 @@ def untrained(short_run) -> Run:
 
 def rewritten(run: Run, folder: Path, share: dict[str, list[float]]) -> Run:
     """A copy of a run with attribute losses of our own, as shares of the baseline."""
-    shutil.copytree(run.path, folder)
+    without_digests(shutil.copytree(run.path, folder))
     rows = [
         {"step": step, "split": split, "metric": metric, "attribute": attribute,
          "value": shares[i] * run.phase_baseline if metric == "attribute_loss" else i / 20}
-        for split, shares in share.items()
         for i, step in enumerate(STEPS)
+        for split, shares in share.items()
         for metric in METRICS
         for attribute in ("all", *ATTRIBUTES)
     ]  # fmt: skip

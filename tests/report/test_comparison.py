@@ -22,6 +22,7 @@ from interp.report.elements import LeftOut, Section
 from interp.report.run_labels import differing_settings, run_labels, seed_groups
 from interp.run import Run
 from interp.training import train
+from tests.helpers import without_digests
 from tests.report.test_report import Page
 
 HOSTILE = "<img src=x onerror=alert(1)>'"
@@ -43,7 +44,7 @@ def make(short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     )
 
     def copy(name: str, **settings: object) -> Run:
-        folder = Path(shutil.copytree(short_run.path, tmp_path / name))
+        folder = without_digests(Path(shutil.copytree(short_run.path, tmp_path / name)))
         config = short_run.config.with_settings(**settings)
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         environment = json.loads((folder / "environment.json").read_text())

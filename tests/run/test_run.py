@@ -12,12 +12,13 @@ from interp.biographies import ATTRIBUTES
 from interp.errors import CheckpointError, ConfigError, InterpError, RunError
 from interp.knowledge import METRICS, Baseline
 from interp.run import Run, load_checkpoint
+from tests.helpers import without_digests
 
 
 @pytest.fixture
 def copy(smoke_run: Run, tmp_path: Path) -> Run:
     """A run that may be changed."""
-    return Run.load(shutil.copytree(smoke_run.path, tmp_path / "copy"))
+    return Run.load(without_digests(shutil.copytree(smoke_run.path, tmp_path / "copy")))
 
 
 def checkpoint(run: Run, step: int) -> Path:

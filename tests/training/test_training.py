@@ -30,7 +30,11 @@ def test_files_of_a_run(short_run: Run) -> None:
         "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
         *(f"checkpoints/step_{step:08d}.safetensors" for step in (0, 4, 8, 12)),
     }  # fmt: skip
-    assert json.loads(short_run.finished_path.read_text()) == {"step": 12, "reason": "n_steps"}
+    note = json.loads(short_run.finished_path.read_text())
+    assert (note["step"], note["reason"]) == (12, "n_steps")
+    assert set(note["digests"]) == {
+        "environment.json", "metrics.jsonl", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
+    }  # fmt: skip
 
 
 def test_the_same_config_gives_the_same_bytes(
@@ -116,7 +120,8 @@ def test_stop_below(
     config = short.with_settings(**{"training.stop_below": share})
     run = interp.train(config, tmp_path, progress=False)
     assert list(run.curve()) == list(curve[curve.index <= 6])
-    assert json.loads(run.finished_path.read_text()) == {"step": 6, "reason": "stop_below"}
+    note = json.loads(run.finished_path.read_text())
+    assert (note["step"], note["reason"]) == (6, "stop_below")
     assert run.steps == [0, 4, 6]
     assert not run.state_path.exists()
 
