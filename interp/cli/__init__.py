@@ -13,7 +13,7 @@ import tyro
 from interp.cli import runs, studies
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.errors import InterpError, suggest
-from interp.presets import PRESETS, preset
+from interp.presets import MAIN_PRESET, PRESETS, preset
 
 _HELP = """\
 interp: watch a language model learn facts.
@@ -32,7 +32,7 @@ interp: watch a language model learn facts.
   interp studies   [DIR]                the studies, and what of them is finished
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
 
-PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
+PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` lists every setting.
 """
 
 
@@ -106,7 +106,7 @@ def _path_expanded(word: str) -> str:
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
-        OUT.print(_HELP.format(presets=", ".join(PRESETS)), highlight=False, markup=False)
+        OUT.print(_HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET), highlight=False, markup=False)
         return
     if words[0] == "--version":
         from interp import __version__
@@ -115,7 +115,8 @@ def _dispatch(words: list[str]) -> None:
         return
     command, *rest = map(_path_expanded, words)
     if command in _WITH_PRESET:
-        name = rest.pop(0) if rest and not rest[0].startswith("-") else "tiny"
+        default = MAIN_PRESET if command == "reproduce" else "tiny"
+        name = rest.pop(0) if rest and not rest[0].startswith("-") else default
         function = _WITH_PRESET[command](preset(name))
     elif command in _ON_RUN:
         function = _ON_RUN[command]

@@ -53,7 +53,7 @@ def reproduce(base: Config) -> Callable[..., None]:
         Stages that are finished are not run again, so the same command goes on after a kill.
         Writes OUT/report.html and OUT/summary.json.
 
-        Example: interp reproduce tiny --out runs/tiny
+        Example: interp reproduce demo --out runs/demo
 
         Args:
             config: The settings.

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.biographies import ATTRIBUTES
-from interp.charts import PALETTE, Axis, Level, Look, curves, describe
+from interp.charts import PALETTE, ROOT_STEPS, Axis, Level, Look, curves, describe
 from interp.errors import RunError
 from interp.run import Run
 
@@ -37,7 +37,7 @@ def learning_curves(run: Run) -> go.Figure:
     figure = curves(
         _measured(run, ("attribute_loss", "attribute_accuracy")), line="split", looks=_LOOKS,
         facet="metric", axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY},
-        phases=run.phases, heights=[264, 176],
+        x_axis=ROOT_STEPS, phases=run.phases, heights=[264, 176],
         levels=[
             _level(_DRAWN, run.phase_baseline, "dash", "attribute_loss"),
             _level(_THEORETICAL, run.baseline, "dot", "attribute_loss"),
@@ -46,7 +46,8 @@ def learning_curves(run: Run) -> go.Figure:
     return describe(
         figure,
         "Three phases of learning",
-        """Above: attribute loss, in nats, against training steps. Look for three phases: the loss
+        """Above: attribute loss, in nats, against training steps (on a square-root scale, as most of it
+        happens early). Look for three phases: the loss
         falls to the no-knowledge baseline (1, statistics), stays there (2, plateau), then falls
         below for good (3, knowledge). Below: the share of values predicted entirely right, which
         stays near zero until the plateau ends. Held-out people, who are never trained on, part from
@@ -80,7 +81,8 @@ def attribute_curves(run: Run) -> go.Figure:
     figure = curves(
         _measured(run, ("attribute_loss", "attribute_accuracy"), ATTRIBUTES, ["evaluation"]),
         line="split", looks=_LOOKS, facet="attribute", titles=names, column="metric",
-        axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY}, levels=levels,
+        axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY}, x_axis=ROOT_STEPS,
+        levels=levels,
     )  # fmt: skip
     return describe(
         figure,
@@ -115,7 +117,7 @@ def known_and_held_out(run: Run) -> go.Figure:
         _measured(
             run, ("attribute_loss", "top_probability", "entropy"), splits=["evaluation", "held_out"]
         ),
-        line="split", looks=_LOOKS, facet="metric", phases=run.phases,
+        line="split", looks=_LOOKS, facet="metric", phases=run.phases, x_axis=ROOT_STEPS,
         axis={
             "attribute_loss": _LOSS,
             "top_probability": Axis("top probability", range=(0, 1.04)),
