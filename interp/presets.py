@@ -43,10 +43,11 @@ PRESETS: dict[str, Config] = {
         preset="demo",
         population=PopulationConfig(n_individuals=1024),
         training=TrainingConfig(
-            n_steps=2250, checkpoint_every=75,
+            n_steps=2250,
+            checkpoint_every=75,
             early_checkpoints=(0, 5, 10, 20, 40, *range(100, 501, 25)),
         ),
-    ),  # fmt: skip
+    ),
     "small": Config(
         preset="small",
         population=PopulationConfig(n_individuals=2048, n_held_out=512),

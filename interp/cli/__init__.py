@@ -106,7 +106,11 @@ def _path_expanded(word: str) -> str:
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
-        OUT.print(_HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET), highlight=False, markup=False)
+        OUT.print(
+            _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET),
+            highlight=False,
+            markup=False,
+        )
         return
     if words[0] == "--version":
         from interp import __version__
