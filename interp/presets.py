@@ -43,9 +43,9 @@ PRESETS: dict[str, Config] = {
         preset="demo",
         population=PopulationConfig(n_individuals=1024),
         training=TrainingConfig(
-            n_steps=2250,
-            checkpoint_every=75,
-            early_checkpoints=(0, 5, 10, 20, 40, *range(100, 501, 25)),
+            n_steps=2000,
+            checkpoint_every=125,
+            early_checkpoints=(0, 5, 10, 20, 50, 100, 150, 200, 225, 300, 350, 400, 450, 475),
         ),
     ),
     "small": Config(

@@ -169,7 +169,7 @@ def test_outputs_are_those_of_demo(path: Path) -> None:
     assert (values["PRESET"], values["RUNS"]) == ("demo", "../artifacts")
     run = code_cells(path)[1].outputs[-1]
     assert "preset demo, seed 0, 1024 individuals" in shown(run)
-    assert "step 2250, finished" in shown(run)
+    assert "step 2000, finished" in shown(run)
 
 
 @every_notebook
