@@ -26,6 +26,9 @@ _N_LISTED = 8  # people that an error names
 class Population:
     """People with unique names and six facts each; those held out come last.
 
+    Birth dates are a day from 1 to 31, a month and a year, drawn independently: some, such as
+    31 September, are in no calendar (`DATES_ARE_DRAWN`).
+
     Attributes:
         config: How it was drawn.
         names: Index of each name part in its pool.

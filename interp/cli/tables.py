@@ -8,7 +8,7 @@ one line.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -129,7 +129,7 @@ def _widths(group: Sequence[_Column], room: int) -> list[int]:
 def _print(group: Sequence[_Column], widths: Sequence[int]) -> None:
     made = Table()
     for column, width in zip(group, widths, strict=True):
-        justify = "right" if column.right else "left"
+        justify: Literal["left", "right"] = "right" if column.right else "left"
         # Text, not strings: brackets in a text are no markup.
         made.add_column(Text(column.name), width=width, justify=justify, overflow="fold")
     for row in zip(*(column.cells for column in group), strict=True):
