@@ -128,6 +128,12 @@ def place_to_write(path: Path | str) -> Path:
     return path
 
 
+def with_ending(path: Path | str, ending: str) -> Path:
+    """A file for output, with an ending (".csv") where its name has none; errors as `place_to_write`."""
+    path = place_to_write(path)
+    return path if path.suffix or path.is_dir() else path.with_name(path.name + ending)
+
+
 def replaceable(path: Path | str, mark: re.Pattern[bytes], what: str) -> Path:
     """A file for output, once it is known that nothing but an older one of ours would be replaced.
 

@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import tyro
 
-from interp.cli import runs, studies
+from interp.cli import printing, runs, studies
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.errors import InterpError, suggest
 from interp.presets import MAIN_PRESET, PRESETS, preset
@@ -36,6 +37,9 @@ PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` l
 """
 
 
+_COMMAND_WIDTH = 40
+"""Characters before what a command does."""
+_NARROWEST = 30
 _WITH_PRESET = {"train": runs.train, "reproduce": runs.reproduce}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": runs.phases,
@@ -103,14 +107,23 @@ def _path_expanded(word: str) -> str:
     return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
 
 
+def _help() -> str:
+    """The commands; on a narrow terminal a line goes on below, set in."""
+    text = _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET)
+    if not printing.on_terminal():
+        return text
+    width = max(_NARROWEST, OUT.width)
+    set_in = " " * (_COMMAND_WIDTH if width >= 2 * _COMMAND_WIDTH else 6)
+    return "\n".join(
+        fill(line, width, subsequent_indent=set_in if line.startswith(" ") else "")
+        for line in text.split("\n")
+    )
+
+
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
-        OUT.print(
-            _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET),
-            highlight=False,
-            markup=False,
-        )
+        OUT.print(_help(), highlight=False, markup=False, soft_wrap=True)
         return
     if words[0] == "--version":
         from interp import __version__
