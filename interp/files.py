@@ -346,10 +346,14 @@ def refuse_run(out: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, wait: float | int = 0) -> Iterator[None]:
     """Holds a folder for one writing process; the system lets go of it when the process dies.
 
     The lock file goes with the hold: on a file system without locks its being there is the lock.
+
+    Args:
+        folder: The folder.
+        wait: For so many seconds, while another process holds it.
 
     Raises:
         FolderInUseError: another process holds the folder.
@@ -362,7 +366,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _require_lock_file(path)
-        lock = FileLock(path, timeout=0)
+        lock = FileLock(path, timeout=wait)
         while not lock.is_locked:
             try:
                 lock.acquire()

@@ -5,6 +5,7 @@ each, and the phases if they are known. A `Run` is one; `{step: model}` is anoth
 the three attributes of `Series` is a third.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from interp.phases import Phases
 from interp.progress import Progress, counted, silent
 from interp.threads import using_threads
 from interp.torch_state import default_state
+from interp.workers import end_with_parent
 
 T = TypeVar("T")
 Device = torch.device | str | None
@@ -230,9 +232,13 @@ def over_steps(
         # A worker that has grown is replaced by a fresh one, and nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
-            for chunk in Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")(
-                jobs
-            ):
+            for chunk in Parallel(
+                n_jobs=workers,
+                backend="loky",
+                return_as="generator_unordered",
+                initializer=end_with_parent,
+                initargs=(os.getpid(),),
+            )(jobs):
                 results += chunk
                 done = len(results)
                 progress(done / len(chosen), f"checkpoint {done:,} of {len(chosen):,}")

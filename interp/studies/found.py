@@ -107,6 +107,11 @@ def require_found_folder(folder: Path) -> None:
         )
 
 
+def was_found(folder: Path) -> bool:
+    """Whether `write_found` has written into a folder."""
+    return (folder / _SETTINGS).exists()
+
+
 def write_found(found: Found, folder: Path) -> None:
     """Writes a study's tables and claims as CSV, and its settings as YAML, into a folder.
 
