@@ -79,8 +79,8 @@ def contributions(
         pick([*ends[end], *marked.values()]) for pick, end in ((min, "low"), (max, "high"))
     )
     for at, place in marked.items():  # a sum's number goes behind a mark that would cover it
-        end = float(ends.loc[at, "high"])
-        ends.loc[at, "high"] = place if end < place < end + 0.12 * (high - low) else end
+        if 0 < place - ends["high"][at] < 0.12 * (high - low):
+            ends.loc[at, "high"] = place
     left = [low < 0 and not high for low, high in zip(ends["low"], ends["high"], strict=True)]
     figure.add_scatter(
         x=[low if at else high for at, low, high in zip(left, ends["low"], ends["high"], strict=True)],

@@ -118,12 +118,13 @@ class Contributions:
         of_values, query = self._of_values[layer], self._at[VALUE]
         values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
         values = values.view(len(values), *of_values.shape)
-        paid = self._cache[pattern_hook(layer)][0, :, query, : query + 1].double()
+        paid: Tensor = self._cache[pattern_hook(layer)][0, :, query, : query + 1].double()
         return paid * (values * of_values).sum(-1).T
 
     def from_name_tokens(self) -> dict[str, float]:
         """What all heads carry over from each name token."""
-        carried = sum(self._carried(layer).sum(0) for layer in range(self._n_layers))
+        layers = [self._carried(layer).sum(0) for layer in range(self._n_layers)]
+        carried = torch.stack(layers).sum(0)
         return {at: float(carried[i]) for at, i in self._at.items() if at != VALUE}
 
     def heads(self) -> pd.DataFrame:
