@@ -48,7 +48,7 @@ def find_other_run(config: Config, role: str, near: Path) -> "Run | None":
     setting = _ROLES[role][0]
     settings = flatten(config.model_dump())
     named = settings[setting]
-    if named in (None, OWN_PATTERNS):
+    if named is None or (role == "reference" and named == OWN_PATTERNS):
         return None
     try:
         there = Run.load(named)
