@@ -119,7 +119,8 @@ class Contributions:
         values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
         values = values.view(len(values), *of_values.shape)
         paid: Tensor = self._cache[pattern_hook(layer)][0, :, query, : query + 1].double()
-        return paid * (values * of_values).sum(-1).T
+        carried: Tensor = paid * (values * of_values).sum(-1).T
+        return carried
 
     def from_name_tokens(self) -> dict[str, float]:
         """What all heads carry over from each name token."""
