@@ -256,7 +256,9 @@ def test_batched_patching_equals_transformerlens(tiny_run: Run) -> None:
     with torch.no_grad():
         _, cache = model.run_with_cache(source)
         for site, function in stock.items():
-            found = patch(model, same, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)["value"]
+            found = patch(model, same, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)[
+                "value"
+            ]
             theirs = function(model, same.base, cache, difference)
             theirs = theirs.transpose(1, 2) if site == "z" else theirs
             assert theirs.abs().max() > 1
