@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator, Mapping
@@ -101,6 +102,10 @@ def announce(title: str) -> None:
     ERR.print(printable(title), style="bold", highlight=False, markup=False)
 
 
+_ARGUMENT = re.compile(r"\b(resume|overwrite)=True\b")
+
+
 def complain(text: str) -> None:
-    """Says what went wrong."""
+    """Says what went wrong; what messages call `resume=True`, as in Python, is `--resume` here."""
+    text = _ARGUMENT.sub(r"--\1", text)
     ERR.print(printable(text), style="red", highlight=False, markup=False, soft_wrap=True)

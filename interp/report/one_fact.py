@@ -84,7 +84,7 @@ def _picture(fact: LocatedFact, kind: str) -> bytes:
         reason = " ".join(str(error).split())
         raise InterpError(
             f"The picture could not be drawn: {reason[:200]} Pictures need the package kaleido and "
-            "Chrome or Chromium (BROWSER_PATH says where it is). Give --out a file that ends in "
+            "Chrome or Chromium (BROWSER_PATH says where it is). Give a file that ends in "
             ".html instead: it needs neither."
         ) from error
     return _marked(picture) if kind == "png" else picture

@@ -144,7 +144,7 @@ def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
         raise RunError(
             f"{other_run.given} is not the {role} that this run was {trained}: its settings have the "
             f"fingerprint {now[:12]}, expected {known[:12]}. Put the former {role} back, or train "
-            f"the {kind} run again with --overwrite."
+            f"the {kind} run again with overwrite=True."
         )
     return config.with_settings(**{f"{setting}_run": now})
 

@@ -99,14 +99,14 @@ class Run:
             require_file(run.config_path)
         except MissingError:
             raise RunError(
-                f"{run.given} holds no run (config.yaml is missing). Give the folder that was --out "
-                "when training."
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that a "
+                "run was trained in."
             ) from None
         except (OSError, DamageError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunError(
                 f"The run in {run.given} cannot be opened; config.yaml: {reason}. Give a folder that you "
-                "may read, the --out of a training."
+                "may read, one that a run was trained in."
             ) from None
         _ = run.config
         return run
@@ -280,7 +280,7 @@ class Run:
             ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
         if step is None and not self.steps:
-            raise RunError(f"{self.given} has no checkpoint yet; train it with --resume.")
+            raise RunError(f"{self.given} has no checkpoint yet; train it with resume=True.")
         step = self.steps[-1] if step is None else whole_number(step, "step")
         model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
         load_checkpoint(self.path, step, model, self.config)

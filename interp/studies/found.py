@@ -103,7 +103,7 @@ def require_found_folder(folder: Path) -> None:
     if there and not settings.exists():
         raise RunError(
             f"{folder} holds files that are no study's ({', '.join(sorted(there)[:4])}). Move them away, or "
-            "give another --out."
+            "give another folder."
         )
 
 

@@ -151,8 +151,8 @@ def _resolved(
     for name, other in (("patching.reference", reference), ("finetuning.base", base)):
         if other is not None and other.path.resolve() == out.resolve():
             raise ConfigError(
-                f"{name} and --out are the same folder, {out}: training there would delete the "
-                f"{name.split('.')[1]}. Choose another --out."
+                f"{name} and the run to train are the same folder, {out}: training there would delete the "
+                f"{name.split('.')[1]}. Choose another folder."
             )
     config = resolve_base(resolve_reference(config, reference), base)
     run = find_run(config, out, resume=resume, overwrite=overwrite)
@@ -422,14 +422,14 @@ class Trainer:
         raise DivergedError(
             f"Training of {self.run.given} diverged: {what}. {last}. Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
-            "training.precision fp32, in a new folder or with --overwrite."
+            "training.precision fp32, in a new folder or with overwrite=True."
         )
 
     def _interrupted(self) -> NoReturn:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
-            f"{self.run.given}. The same command goes on from there (`interp train`: with --resume)."
+            f"{self.run.given}. The same command goes on from there (training: with resume=True)."
         )
 
 

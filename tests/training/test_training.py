@@ -176,7 +176,7 @@ def test_resuming_a_finished_run_returns_it(short: Config, copy: Path) -> None:
 
 def test_a_run_is_not_replaced_by_mistake(short: Config, copy: Path) -> None:
     before = contents(copy)
-    with pytest.raises(RunError, match=r"already holds a run.*--resume.*--overwrite"):
+    with pytest.raises(RunError, match=r"already holds a run.*resume=True.*overwrite=True"):
         interp.train(short, copy, progress=False)
     assert contents(copy) == before
 
