@@ -82,6 +82,8 @@ def test_commands_keep_their_tables_whole(
         assert max(len(line) for line in table if not line.startswith(str(tmp_path))) <= width
         assert len(table) > 5
         assert not any("…" in line for line in table)
+        if command[0] == "summary":
+            assert "knowledge.evaluation.attribute_accuracy" in words_in(table)
 
 
 def test_into_a_file_every_row_goes_on_one_line(

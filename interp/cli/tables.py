@@ -105,9 +105,11 @@ def _groups(columns: Sequence[_Column], room: int) -> Iterator[list[_Column]]:
 
 
 def _leasts(group: Sequence[_Column], room: int) -> list[int]:
-    """What each column needs at least; a word that two columns have no room for is broken."""
-    most = max(_NARROWEST, (room - 1) // 2 - _BESIDE)
-    return [min(column.least, most) for column in group]
+    """What each column needs at least; a word is broken where the first and one more have no room."""
+    first, *others = (column.least for column in group)
+    both = room - _space([0, 0])
+    first = min(first, max(_NARROWEST, both - min(max(others, default=0), both // 2)))
+    return [first, *(min(least, max(_NARROWEST, both - first)) for least in others)]
 
 
 def _space(widths: Sequence[int]) -> int:

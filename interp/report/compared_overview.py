@@ -49,7 +49,7 @@ def _plateau_sentence(compared: Compared) -> str:
 
 def plateau_sentence(ends: Mapping[str, int | None], what: str) -> str:
     """Where plateaus end, by label; of seeds (`what`) with their mean."""
-    left = {label: end for label, end in ends.items() if end is not None}
+    left = {label: float(end) for label, end in ends.items() if end is not None}
     if not left:
         return f"{_begin(none_of(len(ends), what))} has left its plateau."
     who = f"{len(left)} of the {len(ends)} {what}s {'leaves' if len(left) == 1 else 'leave'}"
