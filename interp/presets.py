@@ -44,8 +44,8 @@ PRESETS: dict[str, Config] = {
         population=PopulationConfig(n_individuals=1024),
         training=TrainingConfig(
             n_steps=2000,
-            checkpoint_every=125,
-            early_checkpoints=(0, 5, 10, 20, 50, 100, 150, 200, 225, 300, 350, 400, 450, 475),
+            checkpoint_every=250,
+            early_checkpoints=(0, 10, 25, 50, 100, 150, 200, 225, 300, 350, 400, 450, 475),
         ),
     ),
     "small": Config(
