@@ -814,12 +814,18 @@ def test_a_mean_at_a_position_is_over_tokens_that_are_alike(
     one = patch(model, pairs[:1], grid, metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(one["value"], each.query("pair == 0")["value"], atol=1e-5)
     # Two people in one wording: only slots differ.
-    once = swapped_people(corpus, individuals=np.array([3]), attribute="major", place="first")
-    other = once.flipped()
-    both = Pairs.of_tokens(
-        torch.cat([once.base, other.base]), torch.cat([once.source, other.source]),
-        Spans(*(torch.cat([getattr(once.spans, part)] * 2) for part in ("kind", "sentence"))),
-        once.read.repeat(2), once.base_answer.repeat(2), once.source_answer.repeat(2),
-    )  # fmt: skip
-    assert (both.base[0] != both.base[1]).any()
-    assert patch(model, both, grid, metrics=LOGIT_DIFFERENCE)["n"].eq(2).all()
+    two = pairs[torch.tensor([True] + [False] * 5)]
+    both = pairs[:2]
+    parts = {field.name: getattr(two, field.name) for field in fields(Pairs)}
+    twice = Pairs(*(
+        Spans(part.kind.repeat(2, 1), part.sentence.repeat(2, 1)) if isinstance(part, Spans)
+        else part.repeat(2, *[1] * (part.ndim - 1)) for part in parts.values()
+    ))  # fmt: skip
+    name = int((twice.spans.kind[1] == TokenKind.NAME).nonzero()[0, 0])
+    twice.base[1, name] = both.base[1][both.spans.kind[1] == TokenKind.NAME][0]
+    assert twice.base[0, name] != twice.base[1, name]
+    assert patch(model, twice, grid, metrics=LOGIT_DIFFERENCE)["n"].eq(2).all()
+    word = int((twice.spans.kind[1] == TokenKind.TEXT).nonzero()[0, 0])
+    twice.base[1, word] += 1
+    with pytest.raises(ArgumentError, match=f"position {word} holds unlike tokens"):
+        patch(model, twice, grid)
