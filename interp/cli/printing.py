@@ -102,10 +102,11 @@ def announce(title: str) -> None:
     ERR.print(printable(title), style="bold", highlight=False, markup=False)
 
 
+_ENDLESS = re.compile(r"(\S{120})\S{80,}(\S{40})")  # what is given back of a value that is no word
 _ARGUMENT = re.compile(r"\b(resume|overwrite)=True\b")
 
 
 def complain(text: str) -> None:
     """Says what went wrong; what messages call `resume=True`, as in Python, is `--resume` here."""
-    text = _ARGUMENT.sub(r"--\1", text)
+    text = _ENDLESS.sub(r"\1…\2", _ARGUMENT.sub(r"--\1", text))
     ERR.print(printable(text), style="red", highlight=False, markup=False, soft_wrap=True)
