@@ -168,7 +168,7 @@ def test_outputs_are_those_of_demo(path: Path) -> None:
     exec(parameters[0].source, values)
     assert (values["PRESET"], values["RUNS"]) == ("demo", "../artifacts")
     run = code_cells(path)[1].outputs[-1]
-    assert "preset demo, seed 0, 1024 individuals" in shown(run)
+    assert "preset demo, seed 0, 1,024 individuals" in shown(run)
     assert "step 2000, finished" in shown(run)
 
 
