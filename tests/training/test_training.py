@@ -307,7 +307,7 @@ def test_overwriting_another_programs_folder_is_refused(short: Config, tmp_path:
 
 def test_an_out_folder_that_is_a_file(short: Config, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"is a file.*--out"):
+    with pytest.raises(RunError, match=r"is a file.*a folder is needed"):
         interp.train(short, tmp_path / "file", progress=False)
 
 
