@@ -26,7 +26,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def lines(width: int, action: Callable[[], object]) -> list[str]:
         monkeypatch.setattr(printing, "on_terminal", lambda: True)
-        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(printing.OUT, "_width", width)  # COLUMNS counts when it is made
         capsys.readouterr()
         action()
         return capsys.readouterr().out.splitlines()
