@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PRESET ?= tiny
+PRESET ?= demo
 OUT ?= artifacts/$(PRESET)
 READY := $(VENV)/.ready
 
@@ -14,7 +14,7 @@ reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 test: $(READY)  ## the fast tests, two at a time
 	$(BIN)/pytest -n 2
 
-test-slow: $(READY)  ## tests that train at the tiny preset, and re-check the committed tables
+test-slow: $(READY)  ## tests that train at the tiny and demo presets, and re-check the committed tables
 	$(BIN)/pytest -m slow
 
 check: $(READY)  ## format, lint, types and the direction of imports
@@ -27,7 +27,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-notebooks: $(READY)  ## execute the notebooks at tiny and save them with their outputs
+notebooks: $(READY)  ## execute the notebooks at demo and save them with their outputs
 	$(BIN)/python notebooks/execute.py
 
 bench: $(READY)  ## speed: training, patching, attention analysis, interventions

@@ -1,13 +1,14 @@
 """Studies as a batch, from runs to the page: `interp batch`, and the same from Python."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from interp.engine import EngineSettings, Store, run_jobs
 from interp.engine.kinds import kind_of
 from interp.errors import RunError
-from interp.files import absolute, place_to_write, refuse_run, write_text
+from interp.files import absolute, folder_lock, place_to_write, refuse_run, write_text
 from interp.progress import Progress
 from interp.report.batch import write_batch_report
 from interp.report.html import page_to_write
@@ -20,11 +21,18 @@ from interp.studies.batch import (
     planned_runs,
     with_others,
 )
-from interp.studies.found import Found, require_found_folder, what_is_found, write_found
+from interp.studies.found import (
+    Found,
+    require_found_folder,
+    was_found,
+    what_is_found,
+    write_found,
+)
 from interp.torch_state import default_state
 
 REPORT = "report.html"
 """The page of a batch, in its folder."""
+_PATIENCE = 600.0  # seconds that another batch in the same folder has for writing its page
 
 
 class Work(NamedTuple):
@@ -53,7 +61,7 @@ def run_batch(
 
     A run that fails stops no other, and neither does a study whose tables cannot be made; studies are
     made from the runs that are there. The same call goes on after a kill. Another batch in the same
-    folder shares its runs, and is added to its description.
+    folder, at the same time too, shares its runs, and is added to its description and its report.
 
     Args:
         studies: A batch, or studies by name ("power_law") or by the path of their file ("my_study.py").
@@ -62,7 +70,7 @@ def run_batch(
         progress: Show progress of all runs together on standard error; or where to report it to.
 
     Returns:
-        What each study has found, in the order of the batch.
+        What each study of this batch has found, in its order.
 
     Raises:
         ConfigError: there is no such study, or its settings cannot work.
@@ -77,15 +85,33 @@ def run_batch(
     store = Store(out / RUNS)
     planned = [p for entry in batch.studies for p in planned_runs(entry)]
     jobs = [job for p in planned for job in jobs_of(p, store)]
-    write_text(out / BATCH_FILE, with_others(batch, out).to_yaml())
+    with folder_lock(out, _PATIENCE):
+        write_text(out / BATCH_FILE, with_others(batch, out).to_yaml())
     outcome = run_jobs(jobs, engine or EngineSettings(), progress=progress)
     found = []
     for entry in batch.studies:
         of_study = what_is_found(entry, store, outcome)
         write_found(of_study, out / entry.label)
         found.append(of_study)
-    write_batch_report(found, out / REPORT)
+    with folder_lock(out, _PATIENCE):
+        write_batch_report(_with_earlier(found, batch, store, out), out / REPORT)
     return found
+
+
+def _with_earlier(found: list[Found], batch: Batch, store: Store, out: Path) -> list[Found]:
+    """What a batch has found, and what others have that used its folder, in the described order."""
+    described = batch_in(out)
+    if described is None or any(entry not in described.studies for entry in batch.studies):
+        described = with_others(
+            batch, out
+        )  # others have described studies of these names meanwhile
+        write_text(out / BATCH_FILE, described.to_yaml())
+    ours = {of_study.label: of_study for of_study in found}
+    return [
+        ours.get(entry.label) or what_is_found(entry, store, folder=out / entry.label)
+        for entry in described.studies
+        if entry.label in ours or was_found(out / entry.label)
+    ]
 
 
 def work_left(studies: Batch | str | Path | Sequence[str | Path], out: Path | str) -> Work:
@@ -123,8 +149,10 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
         )
     target = page_to_write(out / REPORT if path is None else path)
     store = Store(out / RUNS)
-    found = [what_is_found(entry, store, folder=out / entry.label) for entry in batch.studies]
-    return write_batch_report(found, target)
+    with folder_lock(out, _PATIENCE) if path is None else nullcontext():
+        studies = (batch_in(out) or batch).studies
+        found = [what_is_found(entry, store, folder=out / entry.label) for entry in studies]
+        return write_batch_report(found, target)
 
 
 def _described(studies: Batch | str | Path | Sequence[str | Path]) -> Batch:

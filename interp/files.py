@@ -76,7 +76,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0, f"{_FULL} or {_FORBIDDEN.lower()}")
         raise StorageError(
             f"Could not write {path}: {error.strerror or error}. Files that were complete before are "
-            f"intact. {remedy}, then run the same command again (`interp train`: with --resume)."
+            f"intact. {remedy}, then run the same command again (training: with resume=True)."
         ) from error
 
 
@@ -126,6 +126,12 @@ def place_to_write(path: Path | str) -> Path:
     if not above.is_dir():
         raise RunError(f"{path} lies below {above}, which is a file. Choose another place.")
     return path
+
+
+def with_ending(path: Path | str, ending: str) -> Path:
+    """A file for output, with an ending (".csv") where its name has none; errors as `place_to_write`."""
+    path = place_to_write(path)
+    return path if path.suffix or path.is_dir() else path.with_name(path.name + ending)
 
 
 def replaceable(path: Path | str, mark: re.Pattern[bytes], what: str) -> Path:
@@ -201,10 +207,10 @@ def require_own_places(folder: Path, layout: Layout) -> None:
         if place and path.is_symlink():
             raise RunError(
                 f"{path} is a link to {path.readlink()}, and files are deleted only in the folder itself. "
-                "Remove the link, or choose another folder with --out."
+                "Remove the link, or choose another folder."
             )
         if path.exists() and not path.is_dir():
-            raise RunError(f"{path} is no folder. Move it away, or choose another --out.")
+            raise RunError(f"{path} is no folder. Move it away, or choose another folder.")
 
 
 def remove_parts(folder: Path, layout: Layout) -> None:
@@ -252,7 +258,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, safetensors.torch.save(contiguous, note))
 
 
-_REMEDY = "Choose another checkpoint, or make the file again (a run: train it with --overwrite)."
+_REMEDY = "Choose another checkpoint, or make the file again (a run: train it with overwrite=True)."
 
 
 def read_tensors(
@@ -312,16 +318,18 @@ def refuse_foreign(out: Path) -> set[str]:
         RunError: the folder holds something else; nothing has been touched.
     """
     if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file; --out needs a folder.")
+        raise RunError(f"{out} is a file; a folder is needed.")
     try:
         present = {path.name for path in _children(out)}
     except OSError as error:
-        raise RunError(f"{out} cannot be read ({error.strerror}). Choose another --out.") from error
+        raise RunError(
+            f"{out} cannot be read ({error.strerror}). Choose another folder."
+        ) from error
     foreign = [name for name in present if not name.startswith(".")]
     if "config.yaml" not in present and foreign:
         raise RunError(
             f"{out} holds files but no run ({', '.join(sorted(foreign)[:4])}). Choose an empty or new "
-            "folder with --out."
+            "folder."
         )
     return present
 
@@ -335,15 +343,19 @@ def refuse_run(out: Path) -> None:
     if (out / "config.yaml").exists() and (out / "metrics.jsonl").exists():
         raise RunError(
             f"{out} is the folder of a run, and these files would be put among its own. Choose another "
-            "folder with --out."
+            "folder."
         )
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, wait: float | int = 0) -> Iterator[None]:
     """Holds a folder for one writing process; the system lets go of it when the process dies.
 
     The lock file goes with the hold: on a file system without locks its being there is the lock.
+
+    Args:
+        folder: The folder.
+        wait: For so many seconds, while another process holds it.
 
     Raises:
         FolderInUseError: another process holds the folder.
@@ -351,12 +363,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
         StorageError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; --out needs a folder.")
+        raise RunError(f"{folder} is a file; a folder is needed.")
     path = folder / _LOCK
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _require_lock_file(path)
-        lock = FileLock(path, timeout=0)
+        lock = FileLock(path, timeout=wait)
         while not lock.is_locked:
             try:
                 lock.acquire()
@@ -365,7 +377,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
                     continue  # who held it has just let go
                 raise FolderInUseError(
                     f"Another process is writing to {folder}. Wait until it has finished, stop it, or "
-                    f"choose another folder with --out. (If there is none, because the folder was copied "
+                    f"choose another folder. (If there is none, because the folder was copied "
                     f"or its system knows no locks, delete {path}.)"
                 ) from error
     try:
@@ -390,5 +402,5 @@ def _require_lock_file(path: Path) -> None:
     else:
         return
     raise RunError(
-        f"{path} is {kind}, where a lock has to be. Move it away, or choose another --out."
+        f"{path} is {kind}, where a lock has to be. Move it away, or choose another folder."
     )

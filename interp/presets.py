@@ -13,6 +13,9 @@ from interp.config import (
 )
 from interp.errors import ConfigError, suggest
 
+MAIN_PRESET = "demo"
+"""The preset of the main job."""
+
 PRESETS: dict[str, Config] = {
     "smoke": Config(
         preset="smoke",
@@ -35,6 +38,16 @@ PRESETS: dict[str, Config] = {
         evaluation=EvaluationConfig(every=5, n_individuals=24, log_every=1),
     ),
     "tiny": Config(),
+    # Twice as many people as `tiny`, so that the plateau is long enough to be seen.
+    "demo": Config(
+        preset="demo",
+        population=PopulationConfig(n_individuals=1024),
+        training=TrainingConfig(
+            n_steps=2000,
+            checkpoint_every=250,
+            early_checkpoints=(0, 10, 25, 50, 100, 150, 200, 225, 300, 350, 400, 450, 475),
+        ),
+    ),
     "small": Config(
         preset="small",
         population=PopulationConfig(n_individuals=2048, n_held_out=512),
@@ -70,15 +83,15 @@ PRESETS: dict[str, Config] = {
         evaluation=EvaluationConfig(every=100, n_individuals=2048, log_every=10),
     ),
 }
-"""The presets by name: `smoke` (tests), `tiny` (the default), `small`, `paper`."""
+"""The presets by name: `smoke` (tests), `tiny` (studies), `demo` (the main job), `small`, `paper`."""
 
 
 def preset(name: str = "tiny", /, **settings: Any) -> Config:
     """The configuration of a preset, with any setting changed by its dotted name.
 
     Args:
-        name: `smoke` (seconds), `tiny` (about a minute on 2 cores), `small` (minutes) or `paper`
-            (the paper's scale; a GPU's work).
+        name: `smoke` (seconds), `tiny` (about a minute on 2 cores), `demo` (two minutes), `small`
+            (eight or nine) or `paper` (the paper's scale; a GPU's work).
         settings: New values, e.g. `seed=1`, or `**{"population.n_individuals": 1024}`.
 
     Raises:

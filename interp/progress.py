@@ -2,7 +2,7 @@
 
 Whatever takes long accepts a `Progress`: a function that it tells which share of its work is done.
 Work that consists of parts gives each part a `part` of its own progress. Who calls decides what
-becomes of it: nothing (`silent`, the default everywhere), or a `Job` on the screen.
+becomes of it: nothing (`silent`), a bar where somebody watches (`watched`), or a `Job` on the screen.
 """
 
 import os
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from html import escape
 from itertools import pairwise
+from multiprocessing import current_process
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rich import progress as rich_progress
@@ -21,6 +22,7 @@ from rich.console import Console
 from interp.errors import printable
 
 T = TypeVar("T")
+_PATIENCE = 2.0  # seconds that work may take before `watched` draws anything
 
 
 @runtime_checkable
@@ -38,6 +40,14 @@ class Progress(Protocol):
 
 def silent(share: float | int, note: str = "") -> None:
     """A progress that nobody sees."""
+
+
+def watched(share: float | int, note: str = "") -> None:
+    """A bar where somebody watches, a terminal or a notebook: the default of what visits checkpoints.
+
+    Only for work that takes longer than two seconds, and is no part of other work that is shown. The
+    variable TQDM_DISABLE of the environment turns it off.
+    """
 
 
 def part(progress: Progress, start: float | int, end: float | int) -> Progress:
@@ -88,6 +98,17 @@ def _n_lines(stream: Any) -> int:
         return 0
 
 
+def _kernel() -> Any:
+    """IPython, in the kernel of a notebook; else None."""
+    ipython = sys.modules.get("IPython")
+    return ipython if ipython is not None and hasattr(ipython.get_ipython(), "kernel") else None
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether bars can be drawn on a stream. On a terminal that does not say how large it is they cannot."""
+    return bool(Console(file=stream).is_interactive and stream.isatty() and _n_lines(stream))
+
+
 Rows = list[tuple[float, str]]
 """What is drawn: the share of the task and, of several, that of the whole job, each with words."""
 
@@ -99,8 +120,7 @@ def screen(stream: Any) -> Iterator[tuple[Callable[[Rows], object], float]]:
     Yields:
         What draws, and the seconds between two drawings.
     """
-    ipython, console = sys.modules.get("IPython"), Console(file=stream)
-    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+    if (ipython := _kernel()) is not None:
         # rich's own bars for Jupyter would swallow what the cell prints while they are drawn.
         shown = ipython.display.display({"text/plain": ""}, raw=True, display_id=True)
         bar = '<progress value="{}"></progress> {:.0%} {}'
@@ -112,17 +132,20 @@ def screen(stream: Any) -> Iterator[tuple[Callable[[Rows], object], float]]:
             0.5,
         )
         shown.update({"text/plain": ""}, raw=True)
-    # A terminal that does not say how large it is cannot be drawn on.
-    elif console.is_interactive and stream.isatty() and _n_lines(stream):
+    elif _is_terminal(stream):
         columns = (
             rich_progress.BarColumn(20),
             rich_progress.TaskProgressColumn(),
             rich_progress.TextColumn("{task.description}", markup=False),
         )
         with rich_progress.Progress(
-            *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False
+            *columns,
+            console=Console(file=stream),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
         ) as bars:
-            console.show_cursor()  # a job that is killed would leave it hidden
+            bars.console.show_cursor()  # a job that is killed would leave it hidden
 
             def draw(rows: Rows) -> None:
                 for place, (share, words) in enumerate(rows):
@@ -153,8 +176,11 @@ class Job:
             told the share of the whole job.
         stream: A text stream to draw on, in place of standard error.
         clock: Seconds from some moment on.
+        patience: Seconds that a task may take before anything of it is drawn.
     """
 
+    running = 0
+    """How many tasks run in this process."""
     _PRIOR = 10.0  # so many seconds' work at the expected pace are believed before any is seen
 
     def __init__(
@@ -163,7 +189,9 @@ class Job:
         show: bool | Progress = True,
         stream: Any = None,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = 0.0,
     ) -> None:
+        self._patience = patience
         self._expected = {task: max(float(seconds), 1e-3) for task, seconds in expected.items()}
         self._done = dict.fromkeys(self._expected, 0.0)
         self._passed_on = silent if isinstance(show, bool) else show
@@ -194,6 +222,7 @@ class Job:
         over = threading.Event()
         drawing = threading.Thread(target=self._draw_until, args=(over,), daemon=True)
         drawing.start()
+        Job.running += 1
         try:
             yield self._report
             with self._lock:
@@ -203,6 +232,7 @@ class Job:
                 self._took += self._reached - self._began
                 self._from = 1.0
         finally:
+            Job.running -= 1
             over.set()
             drawing.join()
         self._passed_on(self.share, name)
@@ -253,6 +283,8 @@ class Job:
     def _draw_until(self, over: threading.Event) -> None:
         if self._stream is None:  # also where standard error is closed
             return
+        if self._patience and over.wait(self._patience):
+            return
         with suppress(OSError, ValueError), screen(self._stream) as (draw, interval):
             while not over.wait(interval):
                 draw(self.rows())
@@ -274,3 +306,21 @@ def showing(name: str, expected: float, progress: bool | Progress) -> Iterator[P
             yield report
     else:
         yield progress or silent
+
+
+@contextmanager
+def seen(progress: Progress, name: str, expected: float) -> Iterator[Progress]:
+    """Where to report to: to the caller, or if it left that open (`watched`), to a bar if somebody watches.
+
+    Args:
+        progress: What the caller gave.
+        name: What the task is.
+        expected: Seconds it is expected to take.
+    """
+    alone = Job.running == 0 and current_process().name == "MainProcess"
+    open_ = progress is watched and alone and not os.environ.get("TQDM_DISABLE")
+    if open_ and sys.stderr is not None and (_kernel() is not None or _is_terminal(sys.stderr)):
+        with Job({name: expected}, patience=_PATIENCE).task(name) as report:
+            yield report
+    else:
+        yield progress

@@ -115,6 +115,30 @@ def over_seeds(
     return result
 
 
+def number_of(n: int, one: str, many: str | None = None) -> str:
+    """How many: "1 seed", "3 seeds".
+
+    Example:
+        >>> number_of(1, "biography", "biographies")
+        '1 biography'
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def all_of(n: int, what: str) -> str:
+    """All of several: "the one seed", "both seeds", "all 3 seeds"; `what` in the singular."""
+    if n == 1:
+        return f"the one {what}"
+    return f"both {what}s" if n == 2 else f"all {n:,} {what}s"
+
+
+def none_of(n: int, what: str) -> str:
+    """None of several: "not the one seed", "neither seed", "none of the 3 seeds"; `what` in the singular."""
+    if n == 2:
+        return f"neither {what}"
+    return f"none of the {n:,} {what}s" if n > 2 else f"not {all_of(n, what)}"
+
+
 def spread(values: Iterable[float], form: str = ".2f") -> str:
     """`OverSeeds.text` of values, one a seed: "0.71 (0.70, 0.72)"."""
     return OverSeeds.of(values).text(form)

@@ -5,6 +5,7 @@ each, and the phases if they are known. A `Run` is one; `{step: model}` is anoth
 the three attributes of `Series` is a third.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -26,13 +27,15 @@ from interp.biographies import AnyTexts, Batch, Texts
 from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
 from interp.model import alone_with
 from interp.phases import Phases
-from interp.progress import Progress, counted, silent
+from interp.progress import Progress, counted, seen, watched
 from interp.threads import using_threads
 from interp.torch_state import default_state
+from interp.workers import end_with_parent
 
 T = TypeVar("T")
 Device = torch.device | str | None
 _CHUNKS = 4  # of checkpoints for each worker: few models are built, and none waits long at the end
+_SECONDS = 2.0  # that a checkpoint is expected to take, until its pace is seen
 _N_INFORMATIVE = 8  # how many checkpoints `informative_steps` aims at
 
 
@@ -181,7 +184,7 @@ def steps_of(series: Series) -> list[int]:
         path = getattr(series, "path", None)
         raise RunError(
             "The series has no checkpoint; give at least one." if path is None else
-            f"{path} has no checkpoint yet; train it with --resume."
+            f"{path} has no checkpoint yet; train it with resume=True."
         )  # fmt: skip
     return steps
 
@@ -194,7 +197,7 @@ def over_steps(
     device: Device = None,
     *,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> list[tuple[int, T]]:
     """What is measured of a series' models, in the order of the steps.
 
@@ -208,7 +211,7 @@ def over_steps(
         workers: So many processes, each with one thread; the result does not depend on their number,
             to the last bit. By default this process, with the threads that it has. Small models gain
             little from a second thread, and nearly twice the speed from a second process.
-        progress: Told after each checkpoint.
+        progress: Told after each checkpoint; by default a bar where somebody watches.
 
     Raises:
         CheckpointError, RunError: as `models_at`.
@@ -217,6 +220,18 @@ def over_steps(
     workers = None if workers is None else whole_number(workers, "workers", 1)
     series = as_series(series)
     chosen = chosen_steps(series, steps)
+    with seen(progress, "checkpoints", len(chosen) * _SECONDS) as report:
+        return _over(series, measure, chosen, device, workers, report)
+
+
+def _over(
+    series: Series,
+    measure: Callable[[TransformerBridge], T],
+    chosen: Sequence[int],
+    device: Device,
+    workers: int | None,
+    progress: Progress,
+) -> list[tuple[int, T]]:
     if workers in (None, 1) or len(chosen) < 2:
         with nullcontext() if workers is None else using_threads(1):
             measured = ((step, measure(model)) for step, model in series.models(chosen, device))
@@ -230,9 +245,13 @@ def over_steps(
         # A worker that has grown is replaced by a fresh one, and nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
-            for chunk in Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")(
-                jobs
-            ):
+            for chunk in Parallel(
+                n_jobs=workers,
+                backend="loky",
+                return_as="generator_unordered",
+                initializer=end_with_parent,
+                initargs=(os.getpid(),),
+            )(jobs):
                 results += chunk
                 done = len(results)
                 progress(done / len(chosen), f"checkpoint {done:,} of {len(chosen):,}")
@@ -251,7 +270,7 @@ def table_over_steps(
     device: Device = None,
     *,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """The tables that `over_steps` measures, one below the other, with `step` in front."""
     tables = over_steps(series, measure, steps, device, workers=workers, progress=progress)

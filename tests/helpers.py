@@ -3,8 +3,8 @@
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +52,30 @@ def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what the test waits for did not happen"
         time.sleep(0.002)
+
+
+def workers_of(parent: int) -> list[int]:
+    """The worker processes that a process has started and that live."""
+    return [pid for pid in _processes(str(parent)) if _is_worker(pid)]
+
+
+def ended(workers: Sequence[int]) -> bool:
+    """Whether processes have ended: what is left of one that nobody has waited for has no command."""
+    return not any(map(_is_worker, workers))
+
+
+def _processes(parent: str) -> Iterator[int]:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if status.read_text().rpartition(")")[2].split()[1] == parent:
+                yield int(status.parent.name)
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def run_cli(*arguments: object) -> int:

@@ -3,6 +3,8 @@ import json
 import os
 import re
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,27 @@ def test_lock_is_held_and_given_back(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="Another process is writing"):
             second.__enter__()
     with folder_lock(tmp_path / "run"):
+        pass
+
+
+def test_lock_is_waited_for(tmp_path: Path) -> None:
+    """By so many that each would see another's work half done without it."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def write() -> None:
+        for _ in range(5):
+            with folder_lock(tmp_path, wait=60):
+                inside.append(1)
+                time.sleep(0.002)
+                most.append(len(inside))
+                inside.pop()
+
+    with ThreadPoolExecutor(4) as writers:
+        for writer in [writers.submit(write) for _ in range(4)]:
+            writer.result()
+    assert most == [1] * 20
+    with folder_lock(tmp_path), pytest.raises(FolderInUseError), folder_lock(tmp_path, wait=0.1):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from start to end, and what is committed of them is what they showed at tiny."""
+"""The notebooks run from start to end, and what is committed of them is what they showed at demo."""
 
 import ast
 import importlib.util
@@ -95,9 +95,9 @@ def test_it_runs_from_start_to_end(path: Path, runs: Path, kernel: KernelManager
 
 @pytest.mark.slow
 @every_notebook
-def test_it_runs_at_tiny(path: Path, runs: Path, kernel: KernelManager) -> None:
-    found = execute(path, "tiny", runs, kernel)
-    assert any("preset tiny" in shown(output) for output in found)
+def test_it_runs_at_demo(path: Path, runs: Path, kernel: KernelManager) -> None:
+    found = execute(path, "demo", runs, kernel)
+    assert any("preset demo" in shown(output) for output in found)
     assert not [output.text for output in found if output.get("name") == "stderr"]
 
 
@@ -159,17 +159,17 @@ def test_every_cell_that_shows_something_has_it_saved(path: Path) -> None:
 
 
 @every_notebook
-def test_outputs_are_those_of_tiny(path: Path) -> None:
+def test_outputs_are_those_of_demo(path: Path) -> None:
     parameters = [
         cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])
     ]
     assert len(parameters) == 1
     values: dict[str, Any] = {}
     exec(parameters[0].source, values)
-    assert (values["PRESET"], values["RUNS"]) == ("tiny", "../artifacts")
+    assert (values["PRESET"], values["RUNS"]) == ("demo", "../artifacts")
     run = code_cells(path)[1].outputs[-1]
-    assert "preset tiny, seed 0, 512 individuals" in shown(run)
-    assert "step 1500, finished" in shown(run)
+    assert "preset demo, seed 0, 1,024 individuals" in shown(run)
+    assert "step 2000, finished" in shown(run)
 
 
 @every_notebook

@@ -101,6 +101,38 @@ def test_functions_refuse_as_commands_do(finished: Run, tmp_path: Path) -> None:
         run_batch("associative_memory", finished.path)
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "ending"),
+    [
+        ("report RUN --out", "cmp", ".html"),
+        ("report RUN --out", "seeds.html", ""),
+        ("report RUN COPY --out", "cmp", ".html"),
+        ("locate RUN 0 major --out", "fact", ".html"),
+        ("summary RUN --csv", "seeds", ".csv"),
+        ("summary RUN --csv", "seeds.txt", ""),
+    ],
+)
+def test_a_file_without_an_ending_gets_that_of_its_kind(
+    finished: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    name: str,
+    ending: str,
+) -> None:
+    folders = {"RUN": finished.path, "COPY": tmp_path / "copy"}
+    if "COPY" in words:
+        shutil.copytree(finished.path, folders["COPY"])
+    command = [folders.get(word, word) for word in words.split()]
+    assert run_cli(*command, tmp_path / name) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / name}{ending}"
+    assert (tmp_path / f"{name}{ending}").is_file()
+    assert (tmp_path / name).exists() is not bool(ending)
+    (tmp_path / "folder").mkdir()
+    assert run_cli(*command, tmp_path / "folder") == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--out=~/x"], ["--out", "~/x"]])
 def test_home_is_no_folder_called_tilde(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -395,6 +395,29 @@ def test_the_memory_stages_report(short_run: Run, tmp_path: Path) -> None:
     told.require_whole()
 
 
+def test_a_measure_shows_how_far_it_is_where_somebody_watches(
+    smoke_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    quick = contextmanager(lambda stream: iter([(lambda rows: drawn.append(rows[0][1]), 0.001)]))
+    monkeypatch.setattr("interp.progress.screen", quick)
+    monkeypatch.setattr("interp.progress._PATIENCE", 0.0)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    attention_to_names(smoke_run)
+    assert not drawn, "nobody watches a test"
+    monkeypatch.setattr("interp.progress._is_terminal", lambda stream: True)
+    attention_to_names(smoke_run)
+    n = len(smoke_run.steps)
+    assert drawn[-1] == f"checkpoint {n} of {n}"
+    drawn.clear()
+    with Job({"whole": 1.0}, False).task("whole"):
+        attention_to_names(smoke_run)  # its part of the whole is shown by who runs it
+    attention_to_names(smoke_run, progress=silent)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    attention_to_names(smoke_run)
+    assert not drawn
+
+
 def test_recorders_are_progress() -> None:
     assert isinstance(silent, Progress)
     assert isinstance(Recorder(), Progress)

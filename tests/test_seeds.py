@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from interp.errors import ArgumentError
-from interp.seeds import OverSeeds, over_seeds
+from interp.seeds import OverSeeds, all_of, none_of, number_of, over_seeds
 
 
 def test_interval_is_students():
@@ -40,3 +40,20 @@ def test_each_seed_counts_once_and_incomplete_groups_can_be_left_out():
 def test_a_missing_column_is_named():
     with pytest.raises(ArgumentError, match="seed"):
         over_seeds(pd.DataFrame({"step": [1], "value": [1.0]}), "step")
+
+
+@pytest.mark.parametrize(
+    ("n", "number", "everyone", "nobody"),
+    [
+        (1, "1 seed", "the one seed", "not the one seed"),
+        (2, "2 seeds", "both seeds", "neither seed"),
+        (3, "3 seeds", "all 3 seeds", "none of the 3 seeds"),
+        (1200, "1,200 seeds", "all 1,200 seeds", "none of the 1,200 seeds"),
+    ],
+)
+def test_one_two_and_many_have_words_of_their_own(n, number, everyone, nobody):
+    assert (number_of(n, "seed"), all_of(n, "seed"), none_of(n, "seed")) == (
+        number,
+        everyone,
+        nobody,
+    )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ from interp.memory import (
     swaps,
 )
 from interp.phases import Phases
+from interp.run import Run
 from interp.series import (
     Models,
     informative_steps,
@@ -46,6 +48,7 @@ from interp.series import (
     over_steps,
     steps_around_plateau,
 )
+from tests.helpers import ended, wait_for, workers_of
 
 RELATIONS = ("capital", "language")
 N_SUBJECTS = 12
@@ -264,6 +267,25 @@ def test_workers_give_the_same(models, texts: Texts) -> None:
     table = attention_to_names(models, texts=texts, workers=1)
     pd.testing.assert_frame_equal(attention_to_names(models, texts=texts), table, rtol=1e-5)
     pd.testing.assert_frame_equal(attention_to_names(models, texts=texts, workers=2), table)
+
+
+def test_workers_end_with_the_process_that_measures(short_run: Run, child, tmp_path: Path) -> None:
+    code = """
+import time
+from pathlib import Path
+from interp.run import Run
+from interp.series import over_steps
+over_steps(Run.load(out[0]), id, workers=2)
+Path(out[1]).touch()
+time.sleep(60)
+"""
+    measured = tmp_path / "measured"
+    driver = child(code, (str(short_run.path), str(measured)))
+    wait_for(measured.exists)
+    workers = workers_of(driver.process.pid)
+    assert len(workers) == 2, driver.error
+    driver.process.kill()
+    wait_for(lambda: ended(workers), timeout=15)
 
 
 def test_what_cannot_be_sent_to_workers_is_refused(models, texts: Texts) -> None:

@@ -13,9 +13,11 @@ from interp.biographies import Corpus, TokenKind
 from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
 from interp.phases import PAPER_EXPONENT
+from interp.plateau import plateau_facts
 from interp.run import Run
 from interp.stages import reproduce, summary
 from interp.studies import associative_memory, fit_of, power_law
+from interp.studies.robustness import PHASES, shows_phases
 
 GALLERY = Path(__file__).parents[1] / "artifacts" / "gallery"
 
@@ -44,6 +46,17 @@ def test_tiny_learns_in_three_phases(tiny_run: Run) -> None:
     accuracy = tiny_run.curve("attribute_accuracy")
     assert accuracy[phases.statistics_end] < 0.05, "hardly anything is known on the plateau"
     assert accuracy.iloc[-1] >= 0.99
+
+
+def test_demo_shows_its_plateau(tmp_path: Path) -> None:
+    """The loss falls at least twice as fast before and after the plateau as on it; then all is learned."""
+    run = interp.train(interp.preset("demo"), tmp_path / "demo", progress=False)
+    loss = run.curve() / run.phase_baseline
+    curve = pd.DataFrame({"loss": loss, "accuracy": run.curve("attribute_accuracy")})
+    facts = plateau_facts(curve, run.config.training.batch_size)
+    assert shows_phases(facts, **PHASES | {"slower": 2})
+    assert facts["plateau_length"] >= 200
+    assert facts["last_accuracy"] >= 0.9
 
 
 def test_held_out_people_are_hallucinated_about(tiny_run: Run) -> None:
@@ -243,7 +256,9 @@ def test_batched_patching_equals_transformerlens(tiny_run: Run) -> None:
     with torch.no_grad():
         _, cache = model.run_with_cache(source)
         for site, function in stock.items():
-            found = patch(model, same, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)["value"]
+            found = patch(model, same, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)[
+                "value"
+            ]
             theirs = function(model, same.base, cache, difference)
             theirs = theirs.transpose(1, 2) if site == "z" else theirs
             assert theirs.abs().max() > 1

@@ -311,9 +311,9 @@ def test_two_threads_on_one_model(given: Given) -> None:
     model = given.run.model()
     model.add_hook("embed.hook_out", lambda value, hook: value)  # whole passes, through hooks
     jobs: list[Callable[[], Any]] = [
-        lambda: interp.patch(model, given.pairs, Grid("resid_pre", "each")),
-        lambda: interp.patch(model, given.pairs, Grid("mlp_out", "each")),
-        lambda: interp.attribution(model, given.pairs, Grid("z", "each")),
+        lambda: interp.patch(model, given.pairs, Grid("resid_pre", "each", aligned=True)),
+        lambda: interp.patch(model, given.pairs, Grid("mlp_out", "each", aligned=True)),
+        lambda: interp.attribution(model, given.pairs, Grid("z", "each", aligned=True)),
         lambda: interp.attention_scores(model, given.people),
         lambda: transplants(model, given.early, {"evaluation": given.people}),
     ]

@@ -19,10 +19,11 @@ GALLERY = Path(__file__).parent
 
 def main() -> None:
     """Writes every figure as SVG beside this file."""
+    main_run = interp.Run.load(GALLERY.parent / "demo")
     run = interp.Run.load(GALLERY.parent / "tiny_seed0")
     figures = {
-        "learning_curves": interp.plots.learning_curves(run),
-        "known_and_held_out": interp.plots.known_and_held_out(run),
+        "learning_curves": interp.plots.learning_curves(main_run),
+        "known_and_held_out": interp.plots.known_and_held_out(main_run),
     }
     patched = pd.read_csv(GALLERY / "patching.csv")
     throughout = patched[
@@ -62,7 +63,7 @@ def main() -> None:
         # White paper: on a dark page a transparent figure's labels would be hard to read.
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
         figure.write_image(GALLERY / f"{name}.svg", width=860, height=figure.layout.height or 520)
-    attention_maps(run)
+    attention_maps(main_run)
 
 
 def attention_maps(run: interp.Run) -> None:

@@ -23,7 +23,7 @@ from interp.errors import require_known
 from interp.interventions import cut_edges
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import measuring
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 from interp.torch_state import default_state
 
@@ -100,13 +100,14 @@ def knockout(
     *,
     texts: AnyTexts | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """What cutting edges costs over training: columns `step`, then those of `knockout_costs`.
 
     Read are `texts`, or of a run the evaluation biographies of `n_individuals` (None: all). Of a run that
     was trained with patched attention, the edges of the patterns that it was given are cut. Steps are
-    those of `informative_steps` by default; other arguments and errors as `series.over_steps`.
+    those of `informative_steps` by default; other arguments and errors as `series.over_steps`. A run of
+    the main job holds the table of 64 people already: `run.result("knockout", "costs")`.
     """
     require_known(edges, EDGES, "edge")
     read = texts_of(series, texts, "evaluation", n_individuals)

@@ -42,7 +42,7 @@ from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_o
 from interp.errors import ArgumentError, require_frame
 from interp.knowledge import Split
 from interp.model import at_least_single, measuring, read_patterns
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, table_over_steps, texts_of
 from interp.torch_state import default_state
 
@@ -177,12 +177,13 @@ def attention_to_names(
     *,
     texts: AnyTexts | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """The attention scores of heads over training: columns `step`, then those of `attention_scores`.
 
     Read are `texts`, or the biographies of a run's split, of `n_individuals` people (None: all); see
-    `knowledge.split_batch`. Other arguments and errors as `series.over_steps`.
+    `knowledge.split_batch`. Other arguments and errors as `series.over_steps`. A run of the main job
+    holds this table already: `run.result("attention", "scores")` reads it in milliseconds.
     """
     read = texts_of(series, texts, split, n_individuals)
     # Which keys belong to which query is the same at every step.

@@ -4,7 +4,14 @@ Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
 """
 
 from interp.biographies.corpus import Batch, Corpus, TokenKind, Wordings
-from interp.biographies.lists import ATTRIBUTES, NAME_PARTS, name_pools, value_pools, word_list
+from interp.biographies.lists import (
+    ATTRIBUTES,
+    DATES_ARE_DRAWN,
+    NAME_PARTS,
+    name_pools,
+    value_pools,
+    word_list,
+)
 from interp.biographies.population import Population
 from interp.biographies.positions import POSITIONS, control_mask, position_masks
 from interp.biographies.sampling import Sampler, sampler
@@ -14,6 +21,7 @@ from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, save_t
 
 __all__ = [
     "ATTRIBUTES",
+    "DATES_ARE_DRAWN",
     "NAME_PARTS",
     "N_TEMPLATES",
     "N_TRAIN_TEMPLATES",

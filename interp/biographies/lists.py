@@ -17,6 +17,11 @@ MONTHS = (
 )  # fmt: skip
 DAYS = 31
 FIRST_YEAR = 1900
+DATES_ARE_DRAWN = (
+    "Birth dates are a day from 1 to 31, a month and a year, drawn independently: some, such as "
+    "31 September, are in no calendar."
+)
+"""What readers are told where they meet birth dates."""
 
 
 @cache

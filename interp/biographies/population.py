@@ -26,6 +26,9 @@ _N_LISTED = 8  # people that an error names
 class Population:
     """People with unique names and six facts each; those held out come last.
 
+    Birth dates are a day from 1 to 31, a month and a year, drawn independently: some, such as
+    31 September, are in no calendar (`DATES_ARE_DRAWN`).
+
     Attributes:
         config: How it was drawn.
         names: Index of each name part in its pool.
@@ -158,32 +161,43 @@ class Population:
             RunError: nobody has that name, or several people have; the message names them.
             ArgumentError: it is no text.
         """
+        matches = self.matches(name)
+        if len(matches) == 1:
+            return matches[0]
+        everybody = self.full_names
+        if matches:
+            listed = "; ".join(f"{everybody[i]} ({i})" for i in matches[:_N_LISTED])
+            n_more = len(matches) - _N_LISTED
+            more = f"; and {n_more:,} more" if n_more > 0 else ""
+            raise RunError(
+                f"{len(matches):,} people of this population have {name!r} in their name: "
+                f"{listed}{more}. Give more of the name, or the index in brackets."
+            )
+        raise RunError(
+            f"Nobody in this population is called {name!r}.{_nearest(name.casefold().split(), everybody)} "
+            "population.table() (`interp people RUN`) lists everybody."
+        )
+
+    def matches(self, name: str) -> list[int]:
+        """All individuals that a name can mean, in order; how names are compared, `find` says.
+
+        Raises:
+            ArgumentError: it is no text.
+        """
         if not isinstance(name, str):
             raise ArgumentError(f"name={name!r}: give a name as text; `name` has that of an index.")
-        everybody = self.full_names
         wanted = name.casefold().split()
         text = " ".join(wanted)
-        lowered = [other.casefold() for other in everybody]
+        lowered = [other.casefold() for other in self.full_names]
         for fits in (
             lambda other: other == text,
             lambda other: _in_order(wanted, other.split()),
             lambda other: text in other,
         ):
-            matches = [individual for individual, other in enumerate(lowered) if fits(other)]
-            if len(matches) == 1:
-                return matches[0]
-            if matches:
-                listed = "; ".join(f"{everybody[i]} ({i})" for i in matches[:_N_LISTED])
-                n_more = len(matches) - _N_LISTED
-                more = f"; and {n_more:,} more" if n_more > 0 else ""
-                raise RunError(
-                    f"{len(matches):,} people of this population have {name!r} in their name: "
-                    f"{listed}{more}. Give more of the name, or the index in brackets."
-                )
-        raise RunError(
-            f"Nobody in this population is called {name!r}.{_nearest(wanted, everybody)} "
-            "population.table() (`interp people RUN`) lists everybody."
-        )
+            found = [individual for individual, other in enumerate(lowered) if fits(other)]
+            if found:
+                return found
+        return []
 
     def table(self) -> pd.DataFrame:
         """Everybody, one row each: `individual`, `name`, `held_out` and the six attributes."""

@@ -22,6 +22,7 @@ def contributions(
     unit: str = "nats",
     above: bool = False,
     words: str | None = None,
+    beside: Mapping[str, float] | None = None,
     what: str = "contributions",
 ) -> go.Figure:
     """A bar for each part, or one a part of what several add to it.
@@ -36,6 +37,7 @@ def contributions(
         unit: Behind a share under the pointer.
         above: Whether what parts are called stands above their bars (long names), else at the axis.
         words: A column of what the pointer adds.
+        beside: For some parts, what to compare their sum with, as a diamond on the bar.
         what: What the table holds, for errors.
 
     Returns:
@@ -72,6 +74,13 @@ def contributions(
     )
     ends = ends.groupby(part, sort=False).sum().loc[order]
     totals = ends["low"] + ends["high"]
+    marked = beside or {}
+    low, high = (
+        pick([*ends[end], *marked.values()]) for pick, end in ((min, "low"), (max, "high"))
+    )
+    for at, place in marked.items():  # a sum's number goes behind a mark that would cover it
+        if 0 < place - ends["high"][at] < 0.12 * (high - low):
+            ends.loc[at, "high"] = place
     left = [low < 0 and not high for low, high in zip(ends["low"], ends["high"], strict=True)]
     figure.add_scatter(
         x=[low if at else high for at, low, high in zip(left, ends["low"], ends["high"], strict=True)],
@@ -80,7 +89,14 @@ def contributions(
         textposition=["middle left" if at else "middle right" for at in left],
         textfont={"size": 11, "color": INK}, hoverinfo="skip",
     )  # fmt: skip
-    _axes(figure, order, float(ends["low"].min()), float(ends["high"].max()), above)
+    if marked:
+        figure.add_scatter(
+            x=list(marked.values()), y=[order.index(at) + shift for at in marked], mode="markers",
+            marker={"symbol": "diamond-open", "size": 10, "color": INK, "line_width": 2},
+            name="beside", showlegend=False, customdata=[f"{at}: {x:+.3f}" for at, x in marked.items()],
+            hovertemplate="%{customdata} " + unit + "<extra></extra>",
+        )  # fmt: skip
+    _axes(figure, order, float(low), float(high), above)
     figure.update_layout(barmode="relative", height=150 + (38 if above else 20) * len(order))
     return figure
 

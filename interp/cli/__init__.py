@@ -3,17 +3,22 @@
 Errors about input or environment end with one message and a non-zero exit code, without a traceback.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from functools import wraps
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import tyro
 
-from interp.cli import runs, studies
+from interp.cli import printing, runs, studies
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.errors import InterpError, suggest
-from interp.presets import PRESETS, preset
+from interp.presets import MAIN_PRESET, PRESETS, preset
 
 _HELP = """\
 interp: watch a language model learn facts.
@@ -32,10 +37,14 @@ interp: watch a language model learn facts.
   interp studies   [DIR]                the studies, and what of them is finished
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
 
-PRESET is {presets} (default tiny). `interp COMMAND --help` lists every setting.
+PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` lists every setting.
 """
 
 
+_LONGEST = 380  # characters of what is wrong with a flag
+_COMMAND_WIDTH = 40
+"""Characters before what a command does."""
+_NARROWEST = 30
 _WITH_PRESET = {"train": runs.train, "reproduce": runs.reproduce}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": runs.phases,
@@ -103,10 +112,23 @@ def _path_expanded(word: str) -> str:
     return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
 
 
+def _help() -> str:
+    """The commands; on a narrow terminal a line goes on below, set in."""
+    text = _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET)
+    if not printing.on_terminal():
+        return text
+    width = max(_NARROWEST, OUT.width)
+    set_in = " " * (_COMMAND_WIDTH if width >= 2 * _COMMAND_WIDTH else 6)
+    return "\n".join(
+        fill(line, width, subsequent_indent=set_in if line.startswith(" ") else "")
+        for line in text.split("\n")
+    )
+
+
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
-        OUT.print(_HELP.format(presets=", ".join(PRESETS)), highlight=False, markup=False)
+        OUT.print(_help(), highlight=False, markup=False, soft_wrap=True)
         return
     if words[0] == "--version":
         from interp import __version__
@@ -115,7 +137,8 @@ def _dispatch(words: list[str]) -> None:
         return
     command, *rest = map(_path_expanded, words)
     if command in _WITH_PRESET:
-        name = rest.pop(0) if rest and not rest[0].startswith("-") else "tiny"
+        default = MAIN_PRESET if command == "reproduce" else "tiny"
+        name = rest.pop(0) if rest and not rest[0].startswith("-") else default
         function = _WITH_PRESET[command](preset(name))
     elif command in _ON_RUN:
         function = _ON_RUN[command]
@@ -127,4 +150,50 @@ def _dispatch(words: list[str]) -> None:
         raise InterpError(
             f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
         )
-    tyro.cli(function, prog=f"interp {command}", args=rest, use_underscores=False)
+    _understood(function, command, rest)()
+
+
+def _in_one_line(box: str) -> str:
+    """What is wrong with some words, out of the box that tyro draws: what it is, and what may be meant."""
+    groups: list[list[str]] = [[]]
+    for line in box.splitlines():
+        words = line.strip(" │")
+        if not words.strip("─-"):
+            groups.append([])
+        elif words[:1] not in "╭╰":
+            groups[-1].append(words)
+    # Without lines to draw with, the title stands above the first rule.
+    texts = [" ".join(group) for group in groups[0 if "╭" in box else 1 :]]
+    told = [
+        text for text in texts if text and not text.startswith(("Argument help", "For full help"))
+    ]
+    wrong = ". ".join(text.rstrip(".:") for text in told)
+    return f"{wrong if len(wrong) <= _LONGEST else wrong[: _LONGEST - 1] + '…'}."
+
+
+def _understood(
+    function: Callable[..., None], command: str, words: list[str]
+) -> Callable[[], None]:
+    """The call that the words of a command describe. What is wrong with them is said in one line.
+
+    Raises:
+        InterpError: there is no such flag, or a value that is none.
+    """
+
+    @wraps(function)
+    def described(*given: Any, **named: Any) -> Callable[[], None]:
+        return lambda: function(*given, **named)
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            call: Callable[[], None] = tyro.cli(
+                described, prog=f"interp {command}", args=words, use_underscores=False
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise InterpError(
+            f"{_in_one_line(said.getvalue())} `interp {command} --help` lists every flag."
+        ) from None
+    return call

@@ -3,21 +3,15 @@
 import errno
 import io
 import os
+import re
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from interp.errors import StorageError, printable
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -81,9 +75,20 @@ OUT = Console()
 ERR = _StandardError(stderr=True)
 
 
+def on_terminal() -> bool:
+    """Whether standard output is a terminal, which has a width; a file or a pipe has none."""
+    isatty = getattr(OUT.file, "isatty", None)
+    return bool(isatty and isatty())
+
+
 def say(text: object, *, highlight: bool = True) -> None:
     """Prints a result, long lines whole."""
     OUT.print(printable(str(text)), soft_wrap=True, markup=False, highlight=highlight)
+
+
+def note(sentence: str) -> None:
+    """Prints a sentence on what stands above it; a terminal breaks it between words."""
+    OUT.print(sentence, soft_wrap=not on_terminal(), markup=False, highlight=False)
 
 
 def say_not_measured(reasons: Mapping[str, str]) -> None:
@@ -97,31 +102,11 @@ def announce(title: str) -> None:
     ERR.print(printable(title), style="bold", highlight=False, markup=False)
 
 
+_ENDLESS = re.compile(r"(\S{120})\S{80,}(\S{40})")  # what is given back of a value that is no word
+_ARGUMENT = re.compile(r"\b(resume|overwrite)=True\b")
+
+
 def complain(text: str) -> None:
-    """Says what went wrong."""
+    """Says what went wrong; what messages call `resume=True`, as in Python, is `--resume` here."""
+    text = _ENDLESS.sub(r"\1…\2", _ARGUMENT.sub(r"--\1", text))
     ERR.print(printable(text), style="red", highlight=False, markup=False, soft_wrap=True)
-
-
-def cell(value: object) -> Text:
-    """A cell of a table: brackets in a text are no markup, and a terminal obeys none."""
-    return Text(f"{value:.3f}" if isinstance(value, float) else printable(str(value)))
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table of texts."""
-    made = Table(title=Text(printable(title)))
-    for name in columns:
-        made.add_column(Text(printable(name)), overflow="fold")
-    for row in rows:
-        made.add_row(*map(cell, row))
-    return made
-
-
-def numbers(frame: "DataFrame", title: str) -> Table:
-    """A table of numbers to three places."""
-    made = Table(title=Text(printable(title)))
-    for name in frame.columns:
-        made.add_column(Text(printable(str(name))), justify="right")
-    for row in frame.itertuples(index=False):
-        made.add_row(*map(cell, row))
-    return made

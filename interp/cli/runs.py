@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from interp.cli.printing import OUT, announce, cell, numbers, say, say_not_measured
+from interp.cli.printing import OUT, announce, note, say, say_not_measured
+from interp.cli.tables import show, show_frame
 from interp.config import Config, flatten
 from interp.errors import InterpError
 from interp.phases import DELTA
-
-_PIPE_WIDTH = 240
 
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -53,7 +50,7 @@ def reproduce(base: Config) -> Callable[..., None]:
         Stages that are finished are not run again, so the same command goes on after a kill.
         Writes OUT/report.html and OUT/summary.json.
 
-        Example: interp reproduce tiny --out runs/tiny
+        Example: interp reproduce demo --out runs/demo
 
         Args:
             config: The settings.
@@ -63,12 +60,12 @@ def reproduce(base: Config) -> Callable[..., None]:
         from interp.stages import reproduce, summary
 
         run = reproduce(config, out, overwrite=overwrite, announce=announce)
-        table = Table("quantity", title="Summary", show_header=False)
-        table.add_column("value", justify="right")
         measured = {name: value for name, value in summary(run).items() if name != "not_measured"}
-        for name, value in flatten(measured).items():
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else cell(value))
-        OUT.print(table)
+        rows = [
+            (name, f"{value:.4f}" if isinstance(value, float) else value)
+            for name, value in flatten(measured).items()
+        ]
+        show("Summary", ("quantity", "value"), rows, right=("value",))
         say_not_measured(run.not_measured)
         say(f"report: {out / 'report.html'}")
 
@@ -98,7 +95,7 @@ def phases(run: RunPath, *, delta: float = DELTA) -> None:
         f"last measured:     step {last}, in the phase of {phases.at(last)}",
         highlight=False,
     )
-    OUT.print(numbers(opened.phase_sensitivity(), "Sensitivity to delta"))
+    show_frame(opened.phase_sensitivity(), "Sensitivity to delta")
 
 
 def report(runs: RunPaths, *, out: Path | None = None) -> None:
@@ -112,8 +109,8 @@ def report(runs: RunPaths, *, out: Path | None = None) -> None:
     Args:
         runs: Folders of one run or more, each with measurements; training need not have ended. Or the
             folder of a batch (--out of `interp batch`).
-        out: The file. Default: RUN/report.html; of several runs, comparison.html in the folder that
-            holds the first.
+        out: The file; .html is added to a name without an ending. Default: RUN/report.html; of several
+            runs, comparison.html in the folder that holds the first.
     """
     from interp.batch import report_batch
     from interp.report import write_comparison, write_report
@@ -145,7 +142,7 @@ def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = 
         limit: Show at most so many; 0 for all.
         held_out: Show only people who are never trained on.
     """
-    from interp.biographies import ATTRIBUTES
+    from interp.biographies import ATTRIBUTES, DATES_ARE_DRAWN
     from interp.run import Run
 
     if limit < 0:
@@ -156,23 +153,18 @@ def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = 
     found = shown[words.str.contains(search.casefold(), regex=False)]
     listed = found.head(limit) if limit else found
     n_held_out = int(everybody["held_out"].sum())
-    table = Table(
-        title=f"{len(listed):,} of {len(found):,} people found, of {len(everybody):,} in all "
-        f"({n_held_out:,} held out)"
+    rows = [
+        (f"{row.individual}{' (held out)' if row.held_out else ''}", row.name, *row[3:])
+        for row in listed.itertuples(index=False)
+    ]
+    show(
+        f"{len(listed):,} of {len(found):,} people found, of {len(everybody):,} in all "
+        f"({n_held_out:,} held out)",
+        ("index", "name", *(name.replace("_", " ") for name in ATTRIBUTES)),
+        rows,
+        right=("index",),
     )
-    table.add_column("index", justify="right")
-    for name in ("name", *ATTRIBUTES):
-        # A name is there to be copied: never cut off, and broken between its parts only.
-        longest = max((len(p) for n in listed["name"] for p in n.split()), default=0)
-        table.add_column(
-            name.replace("_", " "), overflow="fold", min_width=longest if name == "name" else None
-        )
-    for row in listed.itertuples(index=False):
-        index = f"{row.individual}{' (held out)' if row.held_out else ''}"
-        # Text, not strings: brackets in a name are no markup.
-        table.add_row(*map(cell, (index, row.name, *row[3:])))
-    # Into a file or a pipe every person goes on one line.
-    (OUT if OUT.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
+    note(DATES_ARE_DRAWN)
 
 
 def locate(
@@ -198,14 +190,15 @@ def locate(
         step: A step with a checkpoint; the last by default.
         wordings: evaluation: a sentence never seen with this person; train: one seen in training.
         context: first: the fact is told first; biography: after the sentences that come before it.
-        out: A file for the figure: .html (opens with the network off), .svg or .png.
+        out: A file for the figure: .html (opens with the network off; added to a name without an ending),
+            .svg or .png.
     """
     from interp.memory.locate import locate_fact
     from interp.report.one_fact import require_format, write_fact
     from interp.run import Run
 
     if out is not None:
-        require_format(out)  # before a model is read
+        out = require_format(out)  # before a model is read
     found = locate_fact(Run.load(run), person, attribute, step, wordings, context=context)
     say(repr(found), highlight=False)
     if out is not None:
@@ -219,17 +212,18 @@ def summary(runs: RunPaths, *, csv: Path) -> None:
 
     Args:
         runs: Folders of runs that `interp reproduce` has finished.
-        csv: The table to write, a row a run.
+        csv: The table to write, a row a run; .csv is added to a name without an ending.
     """
-    from interp.files import replaceable, write_text
+    from interp.files import replaceable, with_ending, write_text
     from interp.stages import summary_table
     from interp.tables import for_spreadsheets, header_mark
 
     mark = header_mark(("preset", "seed", "n_individuals", "steps"))
-    csv = replaceable(csv, mark, "a table of summaries")
+    csv = replaceable(with_ending(csv, ".csv"), mark, "a table of summaries")
     table = summary_table(runs)
     write_text(csv, for_spreadsheets(table).to_csv(index=False))
-    OUT.print(numbers(table.set_index("seed").T.reset_index(), "Summaries, a column a seed"))
+    transposed = table.set_index("seed").T.rename_axis("quantity").reset_index()
+    show_frame(transposed, "Summaries, a column a seed")
     say(csv)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from interp.cli.printing import OUT, announce, complain, numbers, say, say_not_measured, table
+from interp.cli.printing import announce, complain, say, say_not_measured
 from interp.cli.runs import RunPaths
+from interp.cli.tables import show, show_frame
 from interp.errors import ConfigError, InterpError, short
 from interp.plain_yaml import read_yaml
 
@@ -106,7 +107,7 @@ def memory(runs: RunPaths, *, out: Path | None = None) -> None:
     tables = memory_tables(opened) if out is None else write_memory_study(opened, out)
     steps = tables["emergence"].pivot_table("step", "mechanism", "seed", sort=False, dropna=False)
     steps.columns = [f"seed {seed}" for seed in steps.columns]
-    OUT.print(numbers(steps.reset_index(), "Step of half the final strength (nan: absent)"))
+    show_frame(steps.reset_index(), "Step of half the final strength (nan: absent)")
     if out is not None:
         say(f"tables: {out}")
         page = write_memory_report(tables, [run.phases for run in opened], out / "report.html")
@@ -139,7 +140,7 @@ def studies(
         rows.append([row["label"], row["title"], runs, *([done] if out is not None else [])])
     if out is not None:
         columns.append("finished")
-    OUT.print(table("Studies" if out is None else f"Studies in {out}", columns, rows))
+    show("Studies" if out is None else f"Studies in {out}", columns, rows, right=("runs",))
 
 
 def batch(
@@ -200,7 +201,7 @@ def batch(
     claims = [(study.label, claim) for study in found for claim in study.claims]
     columns = ("study", "claim", "measured here", "verdict")
     rows = [(label, claim.claim, claim.measured, claim.verdict) for label, claim in claims]
-    OUT.print(table("Claims and verdicts", columns, rows))
+    show("Claims and verdicts", columns, rows)
     failures = {str(failure): None for of_study in found for failure in of_study.failures}
     problems = [*failures, *(f"{f.label}: {f.error}" for f in found if f.error)]
     if problems:

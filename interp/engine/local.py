@@ -15,9 +15,12 @@ from joblib.externals.loky.backend import get_context
 from interp.engine.jobs import Job
 from interp.engine.work import Result, attempt
 from interp.progress import Progress
+from interp.workers import LOOK, parent_gone
 
 GRACE = 30.0
-"""Seconds that runs have for saving their state when a batch is stopped."""
+"""Seconds that runs have for saving their state when a batch is stopped, or its driver is gone."""
+
+_training = threading.Event()  # whether this process, a worker, has a run
 
 
 @runtime_checkable
@@ -117,7 +120,7 @@ class Worker:
 
     def start(self, job: Job) -> "Future[Result]":
         """Trains a run."""
-        started: Future[Result] = self._executor.submit(attempt, job, self._threads)
+        started: Future[Result] = self._executor.submit(_attempt, job, self._threads)
         return started
 
     def ask_to_stop(self) -> None:
@@ -203,9 +206,19 @@ def _prepare(driver: int, please_stop: Any) -> None:
     threading.Thread(target=_stop_in_time, args=(driver, please_stop), daemon=True).start()
 
 
+def _attempt(job: Job, threads: int) -> Result:
+    _training.set()
+    try:
+        return attempt(job, threads)
+    finally:
+        _training.clear()
+
+
 def _stop_in_time(driver: int, please_stop: Any) -> None:
-    while not please_stop.acquire(timeout=0.5) and os.getppid() == driver:
+    while not please_stop.acquire(timeout=LOOK) and not parent_gone(driver):
         pass
     os.kill(os.getpid(), signal.SIGTERM)  # a training saves its state; idle, this is the end
-    time.sleep(GRACE)
+    last = time.monotonic() + GRACE
+    while time.monotonic() < last and (_training.is_set() or not parent_gone(driver)):
+        time.sleep(LOOK)
     os.kill(os.getpid(), signal.SIGKILL)

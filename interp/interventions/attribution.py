@@ -59,7 +59,7 @@ def attribution(
 
     Example:
         ```python
-        table = attribution(model, pairs, Grid(("z", "mlp_out"), positions="each"))
+        table = attribution(model, pairs[:1], Grid(("z", "mlp_out"), positions="each"))
         table[["exact", "approximate"]].corr()
         ```
     """

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies.positions import PositionMask
 from interp.errors import ArgumentError, listed, suggest
 from interp.interventions.pairs import Pairs
-from interp.interventions.positions import Positions, resolve_positions
+from interp.interventions.positions import EACH, Positions, resolve_positions
 from interp.interventions.sites import SITES, Key, n_units, site_named
 from interp.model import valid_indices
 
@@ -83,6 +83,8 @@ class Grid:
         heads: At sites with heads, "each" by itself, "all", some at once, or groups by label.
         neurons: The same for neurons.
         edit: `Replace`, `Add`, `Mean`, `Zero` or `Knockout`; or the name of one that needs nothing else.
+        aligned: That positions of different pairs correspond, so that a mean over pairs at each of them
+            makes sense though their tokens are unlike: prompts of one template whose slots are not marked.
 
     Raises:
         ArgumentError: an unknown site or edit, or an edit that makes no sense at a site.
@@ -94,6 +96,7 @@ class Grid:
     heads: Units = "each"
     neurons: Units = "all"
     edit: Edit | str = "replace"
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sites", "positions", "layers", "heads", "neurons"):
@@ -121,6 +124,15 @@ class Grid:
     def site_names(self) -> list[str]:
         """The sites as a list."""
         return listed(self.sites, "sites")
+
+    @property
+    def each_position(self) -> bool:
+        """Whether single positions are edited, or keys cut, one by one."""
+        edit = self.what
+        asked = [self.positions, *([edit.keys] if isinstance(edit, Knockout) else [])]
+        return any(
+            EACH in listed(one, "positions") for one in asked if not isinstance(one, Mapping)
+        )
 
     @property
     def what(self) -> Edit:

@@ -2,7 +2,7 @@
 
     pairs = swapped_people(run.corpus, n=64)
     grid = Grid(("resid_pre", "mlp_out"), positions="each")
-    table = patch(run.model(), pairs, grid)
+    table = patch(run.model(), pairs[:1], grid)
     as_array(table, "position", site="resid_pre", value="change")    # [layer, position]
 
 Cells are put together into batches, and models of ours compute only what an edit changes (`windowed`).
@@ -24,7 +24,15 @@ from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
 from interp.interventions.edits import Edits, cell_means, edits_by_key, in_block
-from interp.interventions.grid import Cell, Edit, Grid, Mean, Replace, given_values, grid_cells
+from interp.interventions.grid import (
+    Cell,
+    Edit,
+    Grid,
+    Mean,
+    Replace,
+    given_values,
+    grid_cells,
+)
 from interp.interventions.memory_limit import blocks_of, budget, rows_at_a_time
 from interp.interventions.metrics import (
     LOGIT_DIFFERENCE,
@@ -35,7 +43,7 @@ from interp.interventions.metrics import (
     resolve_metrics,
 )
 from interp.interventions.pairs import Pairs
-from interp.interventions.positions import single_position
+from interp.interventions.positions import require_alike, single_position
 from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
 from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import measuring
@@ -79,8 +87,9 @@ def patch(
         With `per_pair`, `pair` in place of `n`, and no row for pairs without such a position.
 
     Raises:
-        ArgumentError: an unknown name, a number out of range, values missing or of a wrong shape, or a
-            model without the hook points.
+        ArgumentError: an unknown name, a number out of range, values missing or of a wrong shape, a
+            model without the hook points, or a mean at single positions over pairs in which they hold
+            unlike tokens.
 
     Example:
         ```python
@@ -91,6 +100,8 @@ def patch(
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
     cells, edit = grid_cells(model, pairs, grid, tokenizer), grid.what
+    if not (per_pair or grid.aligned) and grid.each_position:
+        require_alike(pairs)
     measures = resolve_metrics(metrics)
     given = given_values(cells, edit, len(pairs))
     require_live_sites(model, [cell.key for cell in cells], pairs.base[:1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import POSITIONS, control_mask, position_masks
+from interp.biographies import POSITIONS, TokenKind, control_mask, position_masks
 from interp.biographies.positions import PositionMask
 from interp.errors import ArgumentError, listed, require_known
 from interp.interventions.pairs import Pairs
@@ -45,6 +45,33 @@ def resolve_positions(
         else:
             masks |= position_masks(pairs.spans, name, pairs.read)
     return masks
+
+
+@default_state()
+def require_alike(pairs: Pairs) -> None:
+    """Checks that pairs are of one wording, so that a mean at each position is over tokens that are alike.
+
+    At every position up to the one that is read, all bases have the same token, or all a name, or all
+    a value.
+
+    Raises:
+        ArgumentError: a position holds unlike tokens.
+    """
+    kinds = pairs.spans.kind
+    slot = ((kinds == TokenKind.NAME) | (kinds == TokenKind.VALUE)) & (kinds == kinds[:1])
+    alike = (pairs.base == pairs.base[:1]).all(dim=0) | slot.all(dim=0)
+    unlike = (~alike[: int(pairs.read.max()) + 1]).nonzero()[:, 0]
+    if len(unlike):
+        place = int(unlike[0])
+        column = pairs.base[:, place]
+        other = int(((column != column[0]) | ~slot[:, place]).nonzero()[-1, 0])
+        raise ArgumentError(
+            f"positions={EACH!r} over {len(pairs)} pairs: position {place} holds unlike tokens (token "
+            f"{int(column[0])} in pair 0, {int(column[other])} in pair {other}), and their mean says "
+            'nothing. Name positions by what stands there ("last name", "predicts value"), give one pair '
+            "(pairs[:1]), or take a row for every pair (patch(..., per_pair=True)). If positions do "
+            "correspond, as in prompts of one template, say so: Grid(..., aligned=True)."
+        )
 
 
 @default_state()

@@ -22,6 +22,13 @@ class People:
         """The individual, by number or by name."""
         return self.corpus.population.individual(which)
 
+    def matches(self, which: SupportsIndex | str) -> list[tuple[int, str]]:
+        """Individuals and names of all whom a name can mean; none for a number."""
+        population = self.corpus.population
+        if not isinstance(which, str) or which.isdecimal():
+            return []
+        return [(number, population.name(number)) for number in population.matches(which)]
+
     def text(self, number: int) -> MapText:
         """An individual's biography."""
         return map_text(self.corpus, number, self.wordings, self.draw)
@@ -77,6 +84,10 @@ class GivenTexts:
             )
         return number
 
+    def matches(self, which: SupportsIndex | str) -> list[tuple[int, str]]:
+        """Places and names of all texts of a name; none for a number."""
+        return [(n, text.name) for n, text in enumerate(self._texts) if text.name == which]
+
     def text(self, number: int) -> MapText:
         """The text at a place."""
         return self._texts[number]
@@ -91,4 +102,4 @@ class GivenTexts:
 
 
 TextSource = People | GivenTexts
-"""Texts by number: both have `number`, `text`, `listed` and `longest`."""
+"""Texts by number: both have `number`, `matches`, `text`, `listed` and `longest`."""

@@ -27,6 +27,8 @@ except ImportError as error:
 
 _N_KEPT = 8
 """Texts whose maps the kernel keeps; the view keeps all that it was sent."""
+_N_MATCHES = 60
+"""Matches of a name that the view offers to choose from."""
 
 BrowsedTexts = Texts | Batch | Sequence[MapText]
 """Texts to browse: token ids with spans, or such texts with labels (`interp.maps.label_texts`)."""
@@ -125,10 +127,15 @@ class AttentionBrowser(anywidget.AnyWidget):
         return self._records[number]
 
     def _answer(self, _: object, content: dict[str, Any], buffers: list[Any]) -> None:
-        """Sends the maps of a text that the view asks for, or says why not."""
+        """Sends the maps of a text that the view asks for, or whom its name can mean, or says why not."""
         number = content.get("question")
         try:
-            record = self._record(self._source.number(content["person"]))
+            asked = content["person"]
+            matches = self._source.matches(asked)
+            if len(matches) > 1:
+                self.send({"question": number, **to_choose(asked, matches)})
+                return
+            record = self._record(self._source.number(asked))
         except Exception as error:  # whatever it is, the view must not wait for ever
             self.send({"question": number, "error": str(error)})
             if not isinstance(error, InterpError):
@@ -212,6 +219,20 @@ def explore(
     view = AttentionBrowser(series, person, steps, wordings, draw, device, texts, vocabulary)
     view.show(step=step, head=head, token=token, compare=compare)
     return view
+
+
+def to_choose(name: str, matches: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """Whom a name can mean, as the view is told it."""
+    n_more = len(matches) - _N_MATCHES
+    how = (
+        f"Give more of the name, or choose among the first {_N_MATCHES}:"
+        if n_more > 0
+        else "Choose one:"
+    )
+    return {
+        "error": f"{len(matches):,} have {name!r} in their name. {how}",
+        "matches": [{"person": n, "name": full} for n, full in matches[:_N_MATCHES]],
+    }
 
 
 def _source(

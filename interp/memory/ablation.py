@@ -18,7 +18,7 @@ from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import RunningMean, measuring
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 from interp.torch_state import default_state
 
@@ -107,7 +107,7 @@ def ablations(
     *,
     texts: AnyTexts | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """What mean-ablating MLPs costs over training: columns `step`, then those of `ablation_costs`.
 

@@ -105,16 +105,28 @@ class Contributions:
                 pattern = self._cache[pattern_hook(layer)][0, :, query, : query + 1]
                 carried = torch.full_like(pattern, torch.nan).double()
                 if at == VALUE:
-                    of_values = self._of_values[layer]
-                    values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
-                    values = values.view(len(values), *of_values.shape)
-                    carried = pattern.double() * (values * of_values).sum(-1).T
+                    carried = self._carried(layer)
                 shares, moved = pattern.tolist(), carried.tolist()
                 for head in range(self._n_heads):
                     both = zip(shares[head], moved[head], strict=True)
                     rows += [(at, layer, head, i, *pair) for i, pair in enumerate(both)]
         columns = ["at", "layer", "head", "position", "attention", "contribution"]
         return pd.DataFrame(rows, columns=columns)
+
+    def _carried(self, layer: int) -> Float[Tensor, "head position"]:
+        """What each head carries over to where the value is predicted, from each position."""
+        of_values, query = self._of_values[layer], self._at[VALUE]
+        values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
+        values = values.view(len(values), *of_values.shape)
+        paid: Tensor = self._cache[pattern_hook(layer)][0, :, query, : query + 1].double()
+        carried: Tensor = paid * (values * of_values).sum(-1).T
+        return carried
+
+    def from_name_tokens(self) -> dict[str, float]:
+        """What all heads carry over from each name token."""
+        layers = [self._carried(layer).sum(0) for layer in range(self._n_layers)]
+        carried = torch.stack(layers).sum(0)
+        return {at: float(carried[i]) for at, i in self._at.items() if at != VALUE}
 
     def heads(self) -> pd.DataFrame:
         """The table `LocatedFact.heads`."""

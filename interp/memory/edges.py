@@ -12,7 +12,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.interventions import Grid, Knockout, Pairs, control_positions, patch, resolve_positions
 from interp.memory.swap import swap_pairs, whole_effect
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, table_over_steps
 from interp.torch_state import default_state
 
@@ -73,7 +73,7 @@ def recall_edges(
     *,
     pairs: Pairs | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """What cutting the `RECALL_EDGES` costs over training: columns `step`, then those of `edge_costs`.
 

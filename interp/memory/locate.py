@@ -23,8 +23,11 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, SupportsIndex
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -49,6 +52,7 @@ def locate_fact(
     draw: int = 0,
     context: str = "first",
     top: int = 8,
+    others: int = 64,
 ) -> LocatedFact:
     """Where one fact sits at one step: who moved the name, which neurons fired, who read it out.
 
@@ -65,6 +69,8 @@ def locate_fact(
             "biography" leaves it at its drawn place, after the earlier sentences. Either way the text
             ends before the value.
         top: How many predictions, and how many neurons of each layer.
+        others: How many people of a run, spread evenly over those it was trained on, the fact is shown
+            beside (`LocatedFact.population`): one person may be read from another token than most.
 
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
@@ -81,7 +87,7 @@ def locate_fact(
     """
     steps = None if step is None else [step]
     asked = person if isinstance(person, FactPrompt) else (person, attribute)
-    return locate_facts(series, [asked], steps, wordings, draw, context, top)[0]
+    return locate_facts(series, [asked], steps, wordings, draw, context, top, others=others)[0]
 
 
 @default_state()
@@ -94,6 +100,7 @@ def locate_facts(
     context: str = "first",
     top: int = 8,
     history: Sequence[int] | None = None,
+    others: int = 0,
 ) -> list[LocatedFact]:
     """Several facts at several steps, in the order given; each checkpoint is read once.
 
@@ -103,6 +110,7 @@ def locate_facts(
     require_one_of("wordings", wordings, ("train", "evaluation"))
     require_one_of("context", context, CONTEXTS)
     top, draw = whole_number(top, "top", 1), whole_number(draw, "draw", 0)
+    others = whole_number(others, "others", 0)
     if not facts or (steps is not None and not len(steps)):
         raise ArgumentError("No fact or no step is named; give at least one of each.")
     texts = [
@@ -115,6 +123,12 @@ def locate_facts(
     visited = chosen_steps(source, [*chosen, *(every if history is None else history)])
     rows: list[list[tuple[int, float, float]]] = [[] for _ in texts]
     read: dict[tuple[int, int], dict[str, Any]] = {}
+    people = {
+        text.relation: _people(series, others, text.relation, wordings, draw, context)
+        for text in texts
+        if others and text.individual is not None
+    }
+    beside: dict[tuple[str, int], pd.DataFrame] = {}
     for step, model in models_at(source, visited):
         _require_room(model, texts)
         with measuring(model):
@@ -124,6 +138,8 @@ def locate_facts(
                 promoted = cache(partial(promoted_logits, model))
                 for index, text in enumerate(texts):
                     read[index, step] = _read(model, text, top, promoted)
+                for relation, prompts in people.items():
+                    beside[relation, step] = _by_name_token(model, prompts)
     phases = source.known_phases
     result = []
     for index, text in enumerate(texts):
@@ -135,6 +151,7 @@ def locate_facts(
                     **text.labels(), step=step,
                     value_probability=float(at["value_probability"].iloc[0]),
                     **read[index, step], history=table.copy(), phases=phases,
+                    population=None if text.individual is None else beside.get((text.relation, step)),
                 )
             )  # fmt: skip
     return result
@@ -188,9 +205,10 @@ def _probabilities(
     return [(float(part[0].exp()), float(part.sum().exp())) for part in parts]
 
 
-def _read(
-    model: TransformerBridge, text: FactPrompt, top: int, promoted: Promoted
-) -> dict[str, Any]:
+def _flow(
+    model: TransformerBridge, text: FactPrompt
+) -> tuple[Contributions, Float[Tensor, "1 read vocab"], Any]:
+    """One pass over the text: contributions, logits, and the activations that they are of."""
     layers = range(model.cfg.n_layers)
     names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
@@ -206,12 +224,34 @@ def _read(
     require_hooks(model, [name for name in names if name.startswith("blocks.")])
     device = next(model.parameters()).device
     logits, activations = model.run_with_cache(text.read.to(device), names_filter=names)
+    return Contributions(model, activations, text, list(text.rivals)), logits, activations
+
+
+def _people(series: AnySeries, n: int, relation: str, *choices: Any) -> list[FactPrompt]:
+    """The same fact of up to `n` people of a run, spread evenly over those it was trained on."""
+    corpus = of_run(series, "corpus", "people of its own")
+    trained = corpus.population.config.n_individuals
+    chosen = np.unique(np.linspace(0, trained - 1, min(n, trained)).astype(int))
+    return [FactPrompt.of_person(corpus, int(one), relation, *choices) for one in chosen]
+
+
+def _by_name_token(model: TransformerBridge, texts: Sequence[FactPrompt]) -> pd.DataFrame:
+    """The table `LocatedFact.population`."""
+    carried = pd.DataFrame([_flow(model, text)[0].from_name_tokens() for text in texts])
+    most = carried.idxmax(axis=1).value_counts(normalize=True)
+    rows = [(at, carried[at].mean(), most.get(at, 0.0), len(carried)) for at in carried]
+    return pd.DataFrame(rows, columns=["at", "contribution", "share", "n_people"])
+
+
+def _read(
+    model: TransformerBridge, text: FactPrompt, top: int, promoted: Promoted
+) -> dict[str, Any]:
+    flow, logits, activations = _flow(model, text)
     prediction = logits[0, -1].double()
     rivals = list(text.rivals)
     difference = prediction[text.target] - prediction[rivals].mean()
     chances = prediction.softmax(-1)
     best = chances.topk(min(top, len(chances)))
-    flow = Contributions(model, activations, text, rivals)
     components = flow.components()
     require_whole(components, float(difference), logits.dtype)
     return {

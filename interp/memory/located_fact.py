@@ -70,6 +70,9 @@ class LocatedFact:
             tokens of the attribute's values), `logit_difference`.
         history: Over the checkpoints: `step`, `probability`, `value_probability`.
         phases: Of the run; None where nothing was measured while it was trained.
+        population: The same fact of other people of the run, where they were asked for: `at` (a name
+            token), `contribution` (what heads carry over from there, mean over people), `share` (of
+            people for whom that token brings most), `n_people`.
     """
 
     individual: int | None
@@ -97,6 +100,7 @@ class LocatedFact:
     lens: pd.DataFrame = field(hash=False, compare=False)
     history: pd.DataFrame = field(hash=False, compare=False)
     phases: Phases | None
+    population: pd.DataFrame | None = field(default=None, hash=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -176,6 +180,7 @@ class LocatedFact:
             ("Contributions where the value is predicted", self._parts()),
             ("Neurons there", self._firing(VALUE)),
             ("Carried over by heads, from", self._sources()),
+            (self._others_title(), self._others()),
             ("Neurons at the name, read through attention", self._firing(None)),
         ]
         if self.told_earlier:
@@ -218,6 +223,20 @@ class LocatedFact:
             lines.append(f"{at} {rows['contribution'].sum():+.2f}: {parts}")
         rest = self.carried()["contribution"].sum() - total
         return [*lines, f"all other tokens {rest:+.2f}"]
+
+    def _others_title(self) -> str:
+        n = 0 if self.population is None else self.population["n_people"].iloc[0]
+        return f"The same over {n} people (mean), and for how many of them that token brings most"
+
+    def _others(self) -> list[str]:
+        return (
+            []
+            if self.population is None
+            else [
+                f"{row.at} {row.contribution:+.2f}, {row.share:.0%}"
+                for row in cast(Any, self.population.itertuples())
+            ]
+        )
 
     def _firing(self, at: str | None, n: int = 3) -> list[str]:
         return [

@@ -15,7 +15,7 @@ from interp.memory.facts import AnyFacts, FactTexts
 from interp.memory.keys import key_measures
 from interp.memory.probes import probe_accuracies
 from interp.memory.values import value_measures
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, of_run, over_steps, stacked
 from interp.torch_state import default_state
 
@@ -90,7 +90,7 @@ def measure_memory(
     *,
     facts: FactDraws | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> MemoryTables:
     """Keys, values and probes over training.
 

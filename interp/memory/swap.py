@@ -27,7 +27,7 @@ from interp.interventions import (
     swapped_people,
 )
 from interp.interventions.swapped import Place
-from interp.progress import Progress, silent
+from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, of_run, table_over_steps
 from interp.torch_state import default_state
 
@@ -122,7 +122,7 @@ def swaps(
     *,
     pairs: Mapping[str, Pairs] | None = None,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = watched,
 ) -> pd.DataFrame:
     """How often predictions follow a swap between two people, over training.
 

@@ -30,6 +30,7 @@ from interp.charts import (
     rows,
     scatter,
 )
+from interp.seeds import number_of
 
 _FINETUNING = ("seed", "n_new", "replay_weight", "step", "split", "metric", "value")
 _WEIGHT = "weight of each old pair against 1 for a new one"
@@ -177,5 +178,4 @@ def _looks(table: pd.DataFrame) -> dict[str, Look]:
 
 
 def _seeds(table: pd.DataFrame) -> str:
-    n_seeds = table["seed"].nunique()
-    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    return number_of(table["seed"].nunique(), "seed")

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.biographies import ATTRIBUTES
-from interp.charts import PALETTE, Axis, Level, Look, curves, describe
+from interp.charts import PALETTE, ROOT_AXIS, ROOT_STEPS, Axis, Level, Look, curves, describe
 from interp.errors import RunError
 from interp.run import Run
 
@@ -37,7 +37,7 @@ def learning_curves(run: Run) -> go.Figure:
     figure = curves(
         _measured(run, ("attribute_loss", "attribute_accuracy")), line="split", looks=_LOOKS,
         facet="metric", axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY},
-        phases=run.phases, heights=[264, 176],
+        x_axis=ROOT_STEPS, phases=run.phases, heights=[264, 176],
         levels=[
             _level(_DRAWN, run.phase_baseline, "dash", "attribute_loss"),
             _level(_THEORETICAL, run.baseline, "dot", "attribute_loss"),
@@ -46,13 +46,13 @@ def learning_curves(run: Run) -> go.Figure:
     return describe(
         figure,
         "Three phases of learning",
-        """Above: attribute loss, in nats, against training steps. Look for three phases: the loss
+        f"""Above: attribute loss, in nats, against training steps. Look for three phases: the loss
         falls to the no-knowledge baseline (1, statistics), stays there (2, plateau), then falls
         below for good (3, knowledge). Below: the share of values predicted entirely right, which
         stays near zero until the plateau ends. Held-out people, who are never trained on, part from
         the known: a loss above the baseline after the plateau is hallucination. The dashed
         baseline uses the values that the drawn people have, and is the one the phases are held
-        against; the dotted one takes every value of the lists as equally likely.""",
+        against; the dotted one takes every value of the lists as equally likely. {ROOT_AXIS}""",
     )
 
 
@@ -80,16 +80,17 @@ def attribute_curves(run: Run) -> go.Figure:
     figure = curves(
         _measured(run, ("attribute_loss", "attribute_accuracy"), ATTRIBUTES, ["evaluation"]),
         line="split", looks=_LOOKS, facet="attribute", titles=names, column="metric",
-        axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY}, levels=levels,
+        axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY}, x_axis=ROOT_STEPS,
+        levels=levels,
     )  # fmt: skip
     return describe(
         figure,
         "The six attributes",
-        """Evaluation biographies, a row for each attribute. Left: attribute loss, in nats, with the
+        f"""Evaluation biographies, a row for each attribute. Left: attribute loss, in nats, with the
         attribute's own no-knowledge baseline (dashed: of the drawn people, dotted: theoretical; the
         scales differ, as a birth date has three parts). Right: the share of values predicted
         entirely right. Look for whether the attributes leave their baseline together, and for the
-        order in which they are learned.""",
+        order in which they are learned. {ROOT_AXIS}""",
     )
 
 
@@ -115,7 +116,7 @@ def known_and_held_out(run: Run) -> go.Figure:
         _measured(
             run, ("attribute_loss", "top_probability", "entropy"), splits=["evaluation", "held_out"]
         ),
-        line="split", looks=_LOOKS, facet="metric", phases=run.phases,
+        line="split", looks=_LOOKS, facet="metric", phases=run.phases, x_axis=ROOT_STEPS,
         axis={
             "attribute_loss": _LOSS,
             "top_probability": Axis("top probability", range=(0, 1.04)),
@@ -126,13 +127,13 @@ def known_and_held_out(run: Run) -> go.Figure:
     return describe(
         figure,
         "Known and held-out people",
-        """Known people in new wordings (solid) against people never trained on (dashed), over
+        f"""Known people in new wordings (solid) against people never trained on (dashed), over
         training steps. From above: attribute loss in nats; mean probability of the top prediction,
         and entropy of the prediction in nats, both at the first token of the value. Look at the end
         of the plateau: a held-out loss that rises above the baseline while the top probability
         rises and the entropy falls is hallucination, confident and wrong. The gap between the two
         lines in the lower panels shows how much less sure the model is about people it does not
-        know.""",
+        know. {ROOT_AXIS}""",
     )
 
 

@@ -27,6 +27,7 @@ from interp.charts import (
     rows,
 )
 from interp.errors import InterpError
+from interp.seeds import number_of
 
 _RUNS = ("seed", "n_individuals", "plateau_end", "ended", "attribute_loss", "attribute_accuracy")
 _CURVES = ("seed", "n_individuals", "distribution", "step", "metric", "value")
@@ -198,5 +199,4 @@ def _people(table: pd.DataFrame) -> str:
 
 
 def _seeds(table: pd.DataFrame) -> str:
-    n_seeds = table["seed"].nunique()
-    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    return number_of(table["seed"].nunique(), "seed")

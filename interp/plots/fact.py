@@ -156,7 +156,12 @@ def _carried(fact: LocatedFact) -> Part:
         for writer in ("MLPs", "heads", "others")
     )
     title = f"What heads carry over from the name (nats)<br>written there by {keys}"
-    figure = contributions(shown, part="at", by="writer", looks=_WRITTEN)
+    population = fact.population
+    beside = None
+    if population is not None:
+        beside = dict(zip(population["at"], population["contribution"], strict=True))
+        title += f"; ◇ mean of {population['n_people'].iloc[0]} people"
+    figure = contributions(shown, part="at", by="writer", looks=_WRITTEN, beside=beside)
     return Part(figure, title, 26 * shown["at"].nunique())
 
 

@@ -20,6 +20,7 @@ from interp.charts import (
 )
 from interp.charts.panels import legend_key
 from interp.charts.style import see_through
+from interp.seeds import number_of
 
 _KNOWLEDGE = ("n_groups", "n_repeats", "seed", "step", "group", "metric", "value")
 _TURNS = ("n_groups", "n_repeats", "seed", "repeat", "group", "begin", "end")
@@ -70,7 +71,8 @@ def group_curves(
         f"{n_groups} groups, one after the other, {_times(n_repeats)}",
         f"""Attribute accuracy (a share) on each group, a panel each, over training in steps with a constant
         learning rate; in wordings never seen with a person. Shaded: the steps in which only this group
-        is trained on. Lines are means over {_seeds(n_seeds)}, bands reach from the lowest to the highest.
+        is trained on. Lines are means over {number_of(n_seeds, "seed")}, bands reach from the lowest to the
+        highest.
         Look for steeper rises from group to group in the first round (new groups are learned ever
         faster), and for whether falls after a turn are steeper than rises in it (forgetting is faster
         than learning).""",
@@ -173,7 +175,3 @@ def _scheduled(turns: pd.DataFrame) -> pd.DataFrame:
 
 def _times(n: int) -> str:
     return {1: "once", 2: "twice"}.get(n, f"{n} times")
-
-
-def _seeds(n: int) -> str:
-    return "1 seed" if n == 1 else f"{n} seeds"

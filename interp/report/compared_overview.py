@@ -1,6 +1,6 @@
 """What tells compared runs apart, how they learned, and what they know in the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import yaml
@@ -11,6 +11,7 @@ from interp.phases import DELTA
 from interp.report.compared_runs import Compared, common_steps, of_runs, spread
 from interp.report.elements import Listing, Section, Table
 from interp.report.run_labels import differing_settings
+from interp.seeds import all_of, none_of
 
 _SHARED = (
     "population.n_individuals", "population.n_held_out", "model.n_layers", "model.d_model",
@@ -37,18 +38,37 @@ _RULE = (
 def headline(compared: Compared) -> str:
     """Where the plateau ends and how much is known, by the rule that the page states."""
     when, accuracies = _accuracies(compared)
-    known = spread(accuracies, "{:.1%}", mean=compared.one_configuration)
+    known = spread(accuracies, "{:.1%}", mean=compared.one_configuration, what=_what(compared))
     return f"{_plateau_sentence(compared)} Accuracy {when} is {known}."
 
 
 def _plateau_sentence(compared: Compared) -> str:
-    ends = {n: p.plateau_end for n, p in compared.phases.items() if p.plateau_end is not None}
-    n_runs, what = len(compared.runs), "seeds" if compared.one_configuration else "runs"
-    if not ends:
-        return f"None of the {n_runs} {what} has left its plateau."
-    who = f"{len(ends)} of the {n_runs} {what} {'leaves' if len(ends) == 1 else 'leave'}"
-    who = f"All {n_runs} {what} leave" if len(ends) == n_runs else who
-    return f"{who} the plateau at {spread(ends, 'step {:,.0f}', mean=compared.one_configuration)}."
+    ends = {label: phases.plateau_end for label, phases in compared.phases.items()}
+    return plateau_sentence(ends, _what(compared))
+
+
+def plateau_sentence(ends: Mapping[str, int | None], what: str) -> str:
+    """Where plateaus end, by label; of seeds (`what`) with their mean."""
+    left = {label: float(end) for label, end in ends.items() if end is not None}
+    if not left:
+        return f"{_begin(none_of(len(ends), what))} has left its plateau."
+    who = f"{len(left)} of the {len(ends)} {what}s {'leaves' if len(left) == 1 else 'leave'}"
+    who = f"{_begin(all_of(len(ends), what))} leave" if len(left) == len(ends) else who
+    when = spread(left, "step {:,.0f}", mean=what == "seed", what=None)
+    return f"{who} the plateau at {when}."
+
+
+def _what(compared: Compared) -> str:
+    return "seed" if compared.one_configuration else "run"
+
+
+def _begin(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    return f"{low} to {high}" if low != high else f"{low} in {all_of(len(values), 'seed')}"
 
 
 @of_runs("What is compared", "compared")
@@ -136,7 +156,13 @@ def _results(compared: Compared) -> list[tuple[str, str, str]]:
     found = []
     ends = [p.plateau_end for p in compared.phases.values() if p.plateau_end is not None]
     if ends:
-        words = f"{min(ends):,} to {max(ends):,}; left by {len(ends)} of {len(compared.runs)} seeds"
+        n_runs = len(compared.runs)
+        by = all_of(n_runs, "seed") if len(ends) == n_runs else f"{len(ends)} of {n_runs} seeds"
+        words = (
+            f"{min(ends):,} to {max(ends):,}; left by {by}"
+            if min(ends) < max(ends)
+            else f"left by {by}"
+        )
         found.append(("End of the plateau", f"step {sum(ends) / len(ends):,.0f}", words))
     for title, metric, split, form in (
         ("Attribute accuracy", "attribute_accuracy", "evaluation", "{:.1%}"),
@@ -146,9 +172,11 @@ def _results(compared: Compared) -> list[tuple[str, str, str]]:
         values = [compared.final(label, metric, split) for label in compared.labels]
         known = [value for value in values if value is not None]
         if known:
-            words = f"{form.format(min(known))} to {form.format(max(known))}"
             mean = form.format(sum(known) / len(known))
-            found.append((title, mean, f"mean of {len(known)} seeds; {words}"))
+            words = (
+                f"mean of {len(known)} seeds; {_range(known, form)}" if len(known) > 1 else "1 seed"
+            )
+            found.append((title, mean, words))
     return found
 
 

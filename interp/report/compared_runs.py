@@ -16,6 +16,7 @@ from interp.report.elements import LeftOut, Section, section
 from interp.report.run_labels import run_labels, seed_groups
 from interp.report.run_tables import nothing_to_measure
 from interp.run import Run
+from interp.seeds import all_of
 
 _MEMORY_STAGES = ("attention", "memory", "interventions", "emergence")
 
@@ -205,11 +206,18 @@ def listed(labels: Sequence[str] | Mapping[str, object]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def spread(values: Mapping[Any, float], form: str, *, mean: bool = False) -> str:
-    """In words: from the lowest (its run) to the highest (its run), the mean before if asked for."""
+def spread(
+    values: Mapping[Any, float], form: str, *, mean: bool = False, what: str | None = "run"
+) -> str:
+    """In words: from the lowest (its run) to the highest (its run), the mean before if asked for.
+
+    Where all are alike, the one value "in both runs"; `what` is what there are values of, None where the
+    sentence has said it.
+    """
     low, high = min(values, key=lambda n: values[n]), max(values, key=lambda n: values[n])
     if form.format(values[low]) == form.format(values[high]):
-        return form.format(values[low]) + (" in every one" if len(values) > 1 else f" ({low})")
+        whose = f" in {all_of(len(values), what)}" if what else ""
+        return form.format(values[low]) + (whose if len(values) > 1 else f" ({low})")
     extent = f"{form.format(values[low])} ({low}) to {form.format(values[high])} ({high})"
     if mean:
         average = form.format(sum(values.values()) / len(values))

@@ -11,6 +11,7 @@ from interp.plots.sites import OUTPUTS
 from interp.report.compared_runs import Compared, common_steps, listed, of_runs, spread, together
 from interp.report.elements import LeftOut, Section, Table
 from interp.report.maps import maps_embed, no_maps
+from interp.seeds import none_of
 from interp.studies.patching import comparison
 
 _ATTENTION = (
@@ -218,7 +219,7 @@ def emergence(compared: Compared, steps: pd.DataFrame) -> Section:
         + (
             f"at {spread(dict(zip(extraction['run'], extraction['step'], strict=True)), 'step {:,.0f}')}."
             if len(extraction)
-            else "in none of the runs."
+            else f"in {none_of(len(compared.runs), 'run')}."
         ),
         figures={} if figure is None else {"emergence-rows": figure},
         tables=[

@@ -45,7 +45,7 @@ def write_comparison(runs: Sequence[Run | Path | str], path: Path | str) -> Path
     Args:
         runs: Two or more runs, or their folders; training need not have ended. Up to a dozen stay
             readable.
-        path: The HTML file.
+        path: The HTML file; .html is added to a name without an ending.
 
     Returns:
         The path of the file.

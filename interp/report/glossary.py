@@ -4,10 +4,12 @@ Definitions follow Zucchet et al. 2025, arXiv:2503.21676 ("the paper"); threshol
 does not print are this package's own, and are marked as such.
 """
 
+from interp.biographies import DATES_ARE_DRAWN
+
 GLOSSARY = {
     "biography": (
         "Six sentences about one person, one for each attribute, in random order, with the full "
-        "name in every sentence. Biographies are drawn anew for every step."
+        "name in every sentence. Biographies are drawn anew for every step. " + DATES_ARE_DRAWN
     ),
     "attribute": (
         "What a sentence tells: birth place, birth date, current location, university, major or "

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.errors import InterpError
-from interp.files import replaceable, write_text
+from interp.files import replaceable, with_ending, write_text
 from interp.plots import TEMPLATE, caption, title
 from interp.progress import Progress, silent
 from interp.report.elements import LeftOut, Section, SectionBuilder
@@ -59,7 +59,8 @@ def write_report(
 
     Args:
         run: A run with metrics; training need not have ended.
-        path: The file, `report.html` in the run's folder by default.
+        path: The file (.html is added to a name without an ending), `report.html` in the run's folder by
+            default.
         sections: What the report holds, in order; the page names those that leave themselves out.
         progress: Is told the share of sections that are built.
 
@@ -82,8 +83,12 @@ def write_report(
 
 
 def page_to_write(path: Path | str) -> Path:
-    """A file for a page; a RunError if something else than an older page lies there."""
-    return replaceable(path, _PAGE, "a page")
+    """A file for a page, which ends in .html if its name has no ending.
+
+    Raises:
+        RunError: something else than an older page lies there, or no file can.
+    """
+    return replaceable(with_ending(path, ".html"), _PAGE, "a page")
 
 
 def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> str:

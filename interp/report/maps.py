@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from interp.biographies import DATES_ARE_DRAWN
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.knowledge import measured_individuals
 from interp.maps import (
@@ -48,6 +49,7 @@ def maps_section(run: Run) -> Section | LeftOut:
             "What every head looks at in biographies in wordings that were never seen with these "
             f"people, at {every} checkpoints. Move through training with the slider (arrow keys move "
             "it) or Play; choose a head; point at a token, tap it or move with the arrow keys. "
+            f"{DATES_ARE_DRAWN} "
             "Everybody else's maps: interp.explore(run) in Jupyter."
         ],
         embeds=[view],

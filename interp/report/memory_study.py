@@ -27,6 +27,10 @@ class _Study:
     tables: Mapping[str, pd.DataFrame]
     phases: Sequence[Phases]
 
+    @property
+    def mean(self) -> str:
+        return ", mean of the seeds" if len(self.phases) > 1 else ""
+
 
 def _find(study: _Study, name: str) -> pd.DataFrame | LeftOut:
     return study.tables.get(name, LeftOut("not measured", ["interp memory RUN RUN --out DIR"]))
@@ -56,11 +60,12 @@ def write_memory_report(
     emergence = tables["emergence"]
     n_seeds = emergence["seed"].nunique()
     seeds = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    mean = seeds if n_seeds == 1 else f"mean of {seeds}"
     headline = "; ".join(f"{mechanism}: {dated(emergence, mechanism)[0]}" for mechanism in HEADLINE)
     study = _Study(tables, phases)
     page = render(
         f"MLP memory: {seeds}",
-        f"Half of its final strength (mean of {seeds}) is reached by {headline}.",
+        f"Half of its final strength ({mean}) is reached by {headline}.",
         [_order(study), _causal(study), _stored(study)],
     )
     write_text(target, page)
@@ -86,7 +91,7 @@ def _order(study: _Study, emergence: pd.DataFrame, strengths: pd.DataFrame) -> S
 @_of_study("Interventions", "interventions", ["swaps", "edges", "ablations"])
 def _causal(study: _Study, swaps: pd.DataFrame, *_: pd.DataFrame) -> Section:
     return Section(
-        text=["Swaps between two people and ablated MLPs, mean of the seeds."],
+        text=[f"Swaps between two people and ablated MLPs{study.mean}."],
         figures=intervention_figures(study.tables, study.phases[0]),
         tables=[swap_table(swaps, study.phases[0])],
     )
@@ -95,6 +100,6 @@ def _causal(study: _Study, swaps: pd.DataFrame, *_: pd.DataFrame) -> Section:
 @_of_study("MLPs as a memory", "memory", ["keys", "values", "probes"])
 def _stored(study: _Study, *_: pd.DataFrame) -> Section:
     return Section(
-        text=["Keys, values and probes, mean of the seeds."],
+        text=[f"Keys, values and probes{study.mean}."],
         figures=memory_figures(study.tables, study.phases[0]),
     )

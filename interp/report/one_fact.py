@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from interp.errors import ConfigError, InterpError
-from interp.files import place_to_write, replaceable, write_bytes, write_text
+from interp.files import replaceable, with_ending, write_bytes, write_text
 from interp.memory.located_fact import LocatedFact
 from interp.plots.fact import located_fact
 from interp.report.elements import Listing, Section
@@ -24,20 +24,22 @@ _MARKS = {
 """What pictures begin with."""
 
 
-def require_format(path: Path | str) -> None:
-    """Checks that a fact can be written to a file of this name.
+def require_format(path: Path | str) -> Path:
+    """The file that a fact is written to: a page (.html) if the name has no ending.
 
     Raises:
         ConfigError: its ending is none of `FORMATS`.
         RunError: a file is there that was not written by this toolkit.
     """
-    if Path(path).suffix.lower() not in FORMATS:
+    target = with_ending(path, ".html")
+    suffix = target.suffix.lower()
+    if target.suffix and suffix not in FORMATS:
         raise ConfigError(f"{path}: give a file that ends in {', '.join(FORMATS)}.")
-    suffix = Path(path).suffix.lower()
-    if suffix in PICTURES:
-        replaceable(path, _MARKS[suffix], "a picture")
-    else:
-        page_to_write(path)
+    return (
+        replaceable(target, _MARKS[suffix], "a picture")
+        if suffix in PICTURES
+        else page_to_write(target)
+    )
 
 
 def write_fact(fact: LocatedFact, path: Path | str) -> Path:
@@ -45,7 +47,8 @@ def write_fact(fact: LocatedFact, path: Path | str) -> Path:
 
     Args:
         fact: What `interp.locate_fact` returned.
-        path: A file that ends in .html (self-contained, with the fact in words), .svg or .png.
+        path: A file that ends in .html (self-contained, with the fact in words; also where the name has no
+            ending), .svg or .png.
 
     Returns:
         The path of the file.
@@ -55,8 +58,7 @@ def write_fact(fact: LocatedFact, path: Path | str) -> Path:
         InterpError: a picture is asked for, and kaleido or the browser that it draws with is missing.
         StorageError: the file cannot be written.
     """
-    require_format(path)
-    target = place_to_write(path)
+    target = require_format(path)
     if target.suffix.lower() in PICTURES:
         write_bytes(target, _picture(fact, target.suffix.lower().removeprefix(".")))
         return target
@@ -82,7 +84,7 @@ def _picture(fact: LocatedFact, kind: str) -> bytes:
         reason = " ".join(str(error).split())
         raise InterpError(
             f"The picture could not be drawn: {reason[:200]} Pictures need the package kaleido and "
-            "Chrome or Chromium (BROWSER_PATH says where it is). Give --out a file that ends in "
+            "Chrome or Chromium (BROWSER_PATH says where it is). Give a file that ends in "
             ".html instead: it needs neither."
         ) from error
     return _marked(picture) if kind == "png" else picture

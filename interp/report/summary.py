@@ -4,6 +4,7 @@ from interp.errors import RunError
 from interp.knowledge import SPLITS
 from interp.plots import phase_bands
 from interp.run import Run
+from interp.seeds import number_of
 
 _HAPPENS = {
     "statistics": "The loss falls to the baseline: the model learns how values are distributed.",
@@ -73,9 +74,9 @@ def headline(run: Run) -> str:
         else ""
     )
     return (
-        f"{kind} of {_count(config.model.n_layers, 'layer')}{parameters} learned the biographies "
+        f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters} learned the biographies "
         f"of {people.n_individuals:,} people{held_out} in "
-        f"{steps:,} steps of {_count(config.training.batch_size, 'biography', 'biographies')}"
+        f"{steps:,} steps of {number_of(config.training.batch_size, 'biography', 'biographies')}"
         f"{progress}."
     )
 
@@ -146,10 +147,6 @@ def meaning_of_held_out(run: Run) -> str:
     unknown = final(run, "attribute_loss", "held_out")
     above = unknown > (1 + run.phases.delta) * run.phase_baseline
     return "confident and wrong" if above else "no hallucination"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _short(number: int) -> str:

@@ -66,7 +66,7 @@ def load_checkpoint(folder: Path, step: int, model: TransformerBridge, config: C
         raise CheckpointError(
             f"{path} belongs to another run or step: it says step {metadata.get('step')} of a run "
             f"with other settings than config.yaml beside it. Put back the run's own file, or train "
-            "it again with --overwrite."
+            "it again with overwrite=True."
         )
     ours = model.state_dict()
     wrong = list(ours.keys() ^ tensors.keys())

@@ -83,7 +83,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         RunError: it is missing, damaged, or not what it was when training ended.
     """
-    remedy = "Put the folder back as it was, or train the run again with --overwrite."
+    remedy = "Put the folder back as it was, or train the run again with overwrite=True."
     for name in noted_digests(folder):
         if name.startswith(_TOKENIZER):
             require_unchanged(folder, name, remedy)

@@ -80,7 +80,7 @@ def keep_until(path: Path, step: int, written: str | None = None) -> None:
     if written not in (None, digest(text.encode())):
         raise RunError(
             f"{path} is not as it was when step {step} was saved: a line has been changed, or is gone. Train "
-            "the run again with --overwrite."
+            "the run again with overwrite=True."
         )
     write_text(path, text)
 
@@ -132,7 +132,7 @@ class _Observation(BaseModel):
     value: float = Field(allow_inf_nan=False)
 
 
-_REMEDY = "Train the run again with --overwrite."
+_REMEDY = "Train the run again with overwrite=True."
 
 
 def _observations(path: Path) -> list[tuple[str, _Observation]]:

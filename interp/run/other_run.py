@@ -1,11 +1,14 @@
 """Another run that takes part in a training, as a reference or a base: does it fit, is it the same?"""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.biographies import Population, build_tokenizer
-from interp.config import Config, flatten
-from interp.errors import RunError
-from interp.reading import digest, read_bytes
+from interp.config import OWN_PATTERNS, Config, flatten
+from interp.errors import ConfigError, InterpError, RunError
+from interp.reading import DamageError, digest, read_bytes
 from interp.run.checkpoints import checkpoint_path, fingerprint
 
 if TYPE_CHECKING:
@@ -13,10 +16,68 @@ if TYPE_CHECKING:
 
 _CHANGE_WEIGHTS_ONLY = {"seed", "init_std"}
 _ROLES = {
-    "reference": ("patching.reference_run", "trained with", "patched"),
-    "base": ("finetuning.base_run", "trained from", "fine-tuned"),
+    "reference": ("patching.reference", "trained with", "patched"),
+    "base": ("finetuning.base", "trained from", "fine-tuned"),
 }
-"""Of each role, the setting that holds the other run's fingerprint, and words for the error."""
+"""Of each role, the setting that holds the other run's folder (with `_run` behind it, its fingerprint),
+and words for the error."""
+
+
+def find_other_run(config: Config, role: str, near: Path) -> "Run | None":
+    """The other run that settings name, also where both have been moved as parts of one folder.
+
+    The path in the settings comes first. Where it leads to no such run, its ends ("a/b/run", "b/run",
+    "run", "") are looked for below the folder of the run with these settings and those above it, the
+    nearest first. Only the run that training took part of is taken: by its fingerprint, and by the
+    digest of its checkpoint where `environment.json` has it.
+
+    Args:
+        config: Settings of a run, trained or not.
+        role: "reference" or "base".
+        near: Absolute path of that run's folder.
+
+    Returns:
+        The run; None if the settings name none.
+
+    Raises:
+        RunError: it is not there, or another run is.
+        ConfigError: its settings cannot be read.
+    """
+    from interp.run.run import Run  # which imports this module
+
+    setting = _ROLES[role][0]
+    settings = flatten(config.model_dump())
+    named = settings[setting]
+    if named is None or (role == "reference" and named == OWN_PATTERNS):
+        return None
+    try:
+        there = Run.load(named)
+        with_fingerprint(config, role, there)
+        return there
+    except (RunError, ConfigError) as error:
+        known = settings[f"{setting}_run"]
+        if known is None:
+            raise
+        recorded = Run(near).environment.get(role, {})
+        for folder in _moved_places(Path(named), near):
+            with suppress(InterpError, DamageError):
+                other_run = Run.load(folder)
+                with_fingerprint(config, role, other_run)
+                if recorded.get("config") != known or (  # of a run that is to be overwritten
+                    recorded == describe_other_run(role, other_run, recorded["step"])[role]
+                ):
+                    return other_run
+        raise type(error)(
+            f"{error} The {role} is not below {near} or a folder above it either, at an end of the path "
+            f"that the settings name ({named})."
+        ) from error
+
+
+def _moved_places(named: Path, near: Path) -> Iterator[Path]:
+    parts = [part for part in named.parts if part not in (named.anchor, "..")]
+    for above in (near, *near.parents):
+        for start in range(len(parts) + 1):
+            yield above.joinpath(*parts[start:])
 
 
 def require_fit(
@@ -77,15 +138,15 @@ def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
         RunError: it is another run.
     """
     setting, trained, kind = _ROLES[role]
-    known = flatten(config.model_dump())[setting]
+    known = flatten(config.model_dump())[f"{setting}_run"]
     now = fingerprint(other_run.config)
     if known not in (None, now):
         raise RunError(
             f"{other_run.given} is not the {role} that this run was {trained}: its settings have the "
             f"fingerprint {now[:12]}, expected {known[:12]}. Put the former {role} back, or train "
-            f"the {kind} run again with --overwrite."
+            f"the {kind} run again with overwrite=True."
         )
-    return config.with_settings(**{setting: now})
+    return config.with_settings(**{f"{setting}_run": now})
 
 
 def describe_other_run(role: str, other_run: "Run", step: int) -> dict[str, Any]:

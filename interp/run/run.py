@@ -44,7 +44,7 @@ from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.environment import usable_device
 from interp.run.kept import read_environment, read_tokenizer
 from interp.run.metrics import read_metrics
-from interp.run.other_run import with_fingerprint
+from interp.run.other_run import find_other_run
 from interp.run.reference import reference_patch
 from interp.run.stage_summary import DIGESTS, NOT_MEASURED, read_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
@@ -99,14 +99,14 @@ class Run:
             require_file(run.config_path)
         except MissingError:
             raise RunError(
-                f"{run.given} holds no run (config.yaml is missing). Give the folder that was --out "
-                "when training."
+                f"{run.given} holds no run (config.yaml is missing). Give the folder that a "
+                "run was trained in."
             ) from None
         except (OSError, DamageError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunError(
                 f"The run in {run.given} cannot be opened; config.yaml: {reason}. Give a folder that you "
-                "may read, the --out of a training."
+                "may read, one that a run was trained in."
             ) from None
         _ = run.config
         return run
@@ -280,7 +280,7 @@ class Run:
             ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
         if step is None and not self.steps:
-            raise RunError(f"{self.given} has no checkpoint yet; train it with --resume.")
+            raise RunError(f"{self.given} has no checkpoint yet; train it with resume=True.")
         step = self.steps[-1] if step is None else whole_number(step, "step")
         model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
         load_checkpoint(self.path, step, model, self.config)
@@ -318,14 +318,17 @@ class Run:
         """The run whose attention patterns this one was trained with; None if with its own.
 
         Raises:
-            RunError: the folder in the settings holds another run, or none.
+            RunError: it is not found where the settings say, nor near this run (see `find_other_run`).
         """
-        folder = self.config.patching.reference
-        if folder is None or self.config.patching.own:
-            return None
-        reference = Run.load(folder)
-        with_fingerprint(self.config, "reference", reference)
-        return reference
+        return find_other_run(self.config, "reference", self.path)
+
+    @cached_property
+    def base(self) -> "Run | None":
+        """The run whose weights this one's training started from; None if from random ones.
+
+        Raises as `reference`.
+        """
+        return find_other_run(self.config, "base", self.path)
 
     def patched(
         self, model: TransformerBridge, step: int | None = None

@@ -7,6 +7,7 @@ from math import nan
 from statistics import fmean
 
 from interp.plots import associative_memory as plots
+from interp.seeds import number_of
 from interp.studies import forgetting
 from interp.studies.forgetting import Forgetting, Question, first, last
 from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
@@ -46,7 +47,7 @@ def _measured_soon(own: Sequence[_Setting]) -> str:
     soon = forgetting.forgets_soon.numbers["soon"]
     reached = sorted(one.half_lost for one in own if one.half_lost is not None)
     at = _mean(last(one.old[one.old.index <= soon]) for one in own)
-    when = f"half of it is lost in {len(reached)} of {len(own)} seeds"
+    when = f"half of it is lost in {len(reached)} of {number_of(len(own), 'seed')}"
     if reached:
         when += f", first measured at step {reached[0]:,}"
         when += f" to {reached[-1]:,}" if reached[-1] > reached[0] else ""

@@ -189,7 +189,7 @@ def with_others(batch: Batch, out: Path) -> Batch:
     if not _is_description(before):
         raise ConfigError(
             f"{path} does not describe a batch; it is damaged or somebody else's. Delete it (runs and tables "
-            "stay, and are found again by the same studies), or give another --out."
+            "stay, and are found again by the same studies), or give another folder."
         )
     new = {entry.label for entry in batch.studies}
     kept = [e for e in before["studies"] if (e.get("name") or e["study"]) not in new]

@@ -162,13 +162,14 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 
 def measures(run: Run) -> dict[str, pd.DataFrame]:
     """The tables of one fine-tuned run, without the columns that tell runs apart."""
-    config = run.config
+    config, base = run.config, run.base
+    assert base is not None  # what these studies train starts from one
     rare = config.finetuning.people == "rare"
     scale = {
         "people": config.n_finetuned,
         "old_people": config.population.n_individuals - (config.n_finetuned if rare else 0),
         "learning_rate": config.optimizer.learning_rate,
-        "base_learning_rate": Run.load(config.finetuning.base or "").config.optimizer.learning_rate,
+        "base_learning_rate": base.config.optimizer.learning_rate,
     }
     most = config.evaluation.n_individuals
     # All old people may be among those of fine-tuning.

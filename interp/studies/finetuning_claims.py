@@ -5,6 +5,7 @@ from math import isnan
 from typing import Any
 
 from interp.memory.transplant import ATTENTION_MATRICES, MLP_MATRICES
+from interp.seeds import number_of
 from interp.studies import finetuning_measured as measured
 from interp.studies import forgetting
 from interp.studies.finetuning_measured import OLD, TUNED, Seed
@@ -207,5 +208,5 @@ def held_against(tables: Tables) -> list[Claim]:
     found = [statement.against(seeds) for statement in STATEMENTS]
     if not seeds:
         return found
-    n_seeds, scale = f"{len(seeds)} seeds: ", measured.scale(tables["scale"])
+    n_seeds, scale = f"{number_of(len(seeds), 'seed')}: ", measured.scale(tables["scale"])
     return [replace(claim, measured=n_seeds + claim.measured + scale) for claim in found]

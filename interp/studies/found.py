@@ -103,8 +103,13 @@ def require_found_folder(folder: Path) -> None:
     if there and not settings.exists():
         raise RunError(
             f"{folder} holds files that are no study's ({', '.join(sorted(there)[:4])}). Move them away, or "
-            "give another --out."
+            "give another folder."
         )
+
+
+def was_found(folder: Path) -> bool:
+    """Whether `write_found` has written into a folder."""
+    return (folder / _SETTINGS).exists()
 
 
 def write_found(found: Found, folder: Path) -> None:

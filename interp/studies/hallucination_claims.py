@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.seeds import spread
+from interp.seeds import number_of, spread
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -204,5 +204,5 @@ def held_against(tables: Tables) -> list[Claim]:
         for _, row in phases.sort_values("seed").iterrows()
     ]
     found = [statement.against(seeds) for statement in STATEMENTS]
-    n_seeds = f"{len(seeds)} seeds: " if seeds else ""
+    n_seeds = f"{number_of(len(seeds), 'seed')}: " if seeds else ""
     return [replace(claim, measured=n_seeds + claim.measured) for claim in found]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.seeds import number_of
 from interp.studies.rules import Claim, Rule, Verdict, differs, verdict
 
 SEEDS = {"min_seeds": 3}
@@ -196,5 +197,5 @@ def to_scale(claim: Claim, runs: pd.DataFrame, n_individuals: bool = False) -> C
         n_seeds = runs["seed"].nunique()
         people = f"; {int(runs['n_individuals'].max()):,} people" if n_individuals else ""
         steps = f"{int(runs['n_steps'].max()):,} steps"
-        said += f"{people} ({steps}, {n_seeds} seed{'s' if n_seeds > 1 else ''})"
+        said += f"{people} ({steps}, {number_of(n_seeds, 'seed')})"
     return replace(claim, measured=said)

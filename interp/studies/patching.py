@@ -129,7 +129,7 @@ def patching(
     if not cells:
         raise ConfigError(
             f"No cell is left of the grid: every start of patching is at or after step {until}, where "
-            "the patched runs end. Give an earlier start, or a later --until."
+            "the patched runs end. Give an earlier start, or a later end (until)."
         )
     for step in chosen:
         first.model(step)  # a missing one is better found before hours of training
@@ -229,7 +229,7 @@ def _references(
 def _require_reference(run: Run, first: Run) -> None:
     if not run.finished:
         raise RunError(
-            f"{run.given} has not finished training; go on with it (--resume) before patching from it."
+            f"{run.given} has not finished training; go on with it (resume=True) before patching from it."
         )
     if run.config.patching.on:
         raise RunError(f"{run.given} is itself a patched run; give an unpatched one as reference.")

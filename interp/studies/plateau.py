@@ -85,9 +85,13 @@ def _law(of: _Measured, measure: str, since: str) -> str:
     return (
         f"{fit.coefficient:.3g} · N^{fit.exponent:.2f} (95% interval {fit.low:.2f} to {fit.high:.2f}; "
         f"{others.min():.2f} to {others.max():.2f} for other δ), in steps from the {since}: "
-        f"{means[low]:,.0f} at N = {low:,}, {means[high]:,.0f} at N = {high:,}, means of "
-        f"{of.runs['seed'].nunique()} seeds{of.not_reached}"
+        f"{means[low]:,.0f} at N = {low:,}, {means[high]:,.0f} at N = {high:,}, "
+        f"{_means(of.runs['seed'].nunique())}{of.not_reached}"
     )
+
+
+def _means(n_seeds: int) -> str:
+    return f"means of {n_seeds} seeds" if n_seeds > 1 else "1 seed"
 
 
 def _straightness(of: _Measured) -> str:

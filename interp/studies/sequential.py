@@ -28,7 +28,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.plots.sequential import group_curves, learning_and_forgetting, new_groups
-from interp.seeds import spread
+from interp.seeds import number_of, spread
 from interp.studies.groups import SequentialSettings, planned, tables
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Study, Tables
@@ -119,8 +119,7 @@ def _by_schedule(measured: Callable[[list[pd.DataFrame]], str]) -> Callable[[_Ru
             first = own.iloc[0]
             cells.setdefault((int(first["n_groups"]), int(first["n_repeats"])), []).append(own)
         return "; ".join(
-            f"{n_groups} groups, {n_repeats} times ({len(own)} seed{'s' if len(own) > 1 else ''}): "
-            f"{measured(own)}"
+            f"{n_groups} groups, {n_repeats} times ({number_of(len(own), 'seed')}): {measured(own)}"
             for (n_groups, n_repeats), own in cells.items()
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.seeds import spread
+from interp.seeds import number_of, spread
 from interp.studies import paired
 from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
 from interp.studies.study import Tables
@@ -70,7 +70,8 @@ class _Measured:
         table, scale = self.learned, "nothing was measured"
         if len(table):
             people, steps = int(table["n_everybody"].max()), int(table["n_steps"].max())
-            scale = f"{people:,} people, {steps:,} steps, {table['seed'].nunique()} seeds"
+            scale = f"{people:,} people, {steps:,} steps, "
+            scale += number_of(table["seed"].nunique(), "seed")
         return f"final accuracy: {accuracies} ({scale})"
 
 

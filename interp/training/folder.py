@@ -25,12 +25,12 @@ def find_run(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run
     except ConfigError as error:
         raise RunError(
             f"{error}\nSo {out} is not known to be a run of this version, and nothing else is gone on with "
-            "or deleted. Delete the folder yourself or choose another --out."
+            "or deleted. Delete the folder yourself or choose another folder."
         ) from error
     if not (overwrite or resume):
         raise RunError(
-            f"{out} already holds a run. Use --resume to go on with it (a finished one is kept as "
-            "it is), --overwrite to delete it and train again, or another --out."
+            f"{out} already holds a run. Use resume=True to go on with it (a finished one is kept as "
+            "it is), overwrite=True to delete it and train again, or another folder."
         )
     if overwrite:
         require_removable(run)
@@ -38,7 +38,7 @@ def find_run(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run
         raise RunError(
             f"{out} holds a run with other settings:\n  "
             + "\n  ".join(changed)
-            + "\nUse those settings to resume it, --overwrite to delete it, or another --out."
+            + "\nUse those settings to resume it, overwrite=True to delete it, or another folder."
         )
     elif not run.state_path.exists() and not run.finished:
         require_removable(run)  # it is trained from the start, and forgets what it had

@@ -25,7 +25,14 @@ from interp.biographies import Batch, Corpus, save_tokenizer
 from interp.config import Config
 from interp.ending import write_ending
 from interp.errors import ConfigError, DivergedError, InterruptedRunError
-from interp.files import folder_lock, place_to_write, remove_parts, write_json, write_text
+from interp.files import (
+    absolute,
+    folder_lock,
+    place_to_write,
+    remove_parts,
+    write_json,
+    write_text,
+)
 from interp.knowledge import (
     SPLITS,
     Split,
@@ -52,6 +59,7 @@ from interp.run import (
 from interp.run.base import load_base
 from interp.run.kept import kept_files
 from interp.run.layout import RUN, remove_training
+from interp.run.other_run import find_other_run
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
@@ -132,19 +140,19 @@ def _resolved(
             "Both resume and overwrite were asked for; resume keeps the run in the folder, overwrite "
             "deletes it. Choose one."
         )
-    patching, finetuning = config.patching, config.finetuning
-    reference = Run.load(patching.reference) if patching.reference and not patching.own else None
+    finetuning = config.finetuning
+    reference = find_other_run(config, "reference", absolute(out))
     if finetuning.on and finetuning.base is None:
         raise ConfigError(
             "finetuning: these settings start from another run, but not from which folder; set "
             "finetuning.base."
         )
-    base = Run.load(finetuning.base) if finetuning.base else None
+    base = find_other_run(config, "base", absolute(out))
     for name, other in (("patching.reference", reference), ("finetuning.base", base)):
         if other is not None and other.path.resolve() == out.resolve():
             raise ConfigError(
-                f"{name} and --out are the same folder, {out}: training there would delete the "
-                f"{name.split('.')[1]}. Choose another --out."
+                f"{name} and the run to train are the same folder, {out}: training there would delete the "
+                f"{name.split('.')[1]}. Choose another folder."
             )
     config = resolve_base(resolve_reference(config, reference), base)
     run = find_run(config, out, resume=resume, overwrite=overwrite)
@@ -414,14 +422,14 @@ class Trainer:
         raise DivergedError(
             f"Training of {self.run.given} diverged: {what}. {last}. Try a lower "
             f"optimizer.learning_rate (now {self.config.optimizer.learning_rate:g}) or "
-            "training.precision fp32, in a new folder or with --overwrite."
+            "training.precision fp32, in a new folder or with overwrite=True."
         )
 
     def _interrupted(self) -> NoReturn:
         self._save_state()
         raise InterruptedRunError(
             f"Stopped at step {self.step} of {self.config.training.last_step}; everything is saved in "
-            f"{self.run.given}. The same command goes on from there (`interp train`: with --resume)."
+            f"{self.run.given}. The same command goes on from there (training: with resume=True)."
         )
 
 

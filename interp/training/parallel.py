@@ -290,7 +290,7 @@ def _connected() -> Iterator[None]:
         raise LostProcessError(
             "Another process of this training has ended, or cannot be reached "
             f"({str(error).splitlines()[0]}). Its own message, if there is one, says why. What was "
-            "saved is intact: the same command goes on from there (`interp train`: with --resume)."
+            "saved is intact: the same command goes on from there (training: with resume=True)."
         ) from error
 
 

@@ -42,8 +42,8 @@ def load_state(
             then.
     """
     remedy = (
-        "Delete it to train the run from the start with --resume, which gives the same bytes, or use "
-        "--overwrite."
+        "Delete it to train the run from the start with resume=True, which gives the same bytes, or use "
+        "overwrite=True."
     )
     tensors, metadata = read_tensors(path, remedy=remedy)
     step, metrics = metadata.pop("step", ""), metadata.pop("metrics", None)

@@ -109,7 +109,9 @@ def _candidates(model: TransformerBridge, pairs: Pairs, site: str) -> tuple[Cell
         return (read[rows, pairs.source_answer] - read[rows, pairs.base_answer]).mean()
 
     def ours() -> np.ndarray:
-        values = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)["value"]
+        values = patch(model, pairs, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)[
+            "value"
+        ]
         return np.asarray(values)
 
     def theirs() -> np.ndarray:

@@ -22,6 +22,7 @@ from interp.maps import (
     view_text,
     words_of,
 )
+from interp.maps.widget import to_choose
 from interp.report import Section, render
 from interp.report.maps import maps_section
 from interp.run import Run
@@ -251,7 +252,7 @@ def test_a_link_opens_the_same_view(view, open_page, maps_page: Path, finished: 
     fragment = "#" + page.url.split("#")[1]
     assert f"step={finished.steps[-2]}" in fragment
     page.get_by_role("button", name="Copy link").click()
-    expect(page.locator(".av-message")).to_contain_text("link to this view")
+    expect(page.locator(".av-tools .av-done")).to_contain_text("link to this view")
 
     again = open_page(maps_page, at=fragment, height=500)
     expect(again.locator(".av-panel-title").first).to_contain_text(f"Step {finished.steps[-2]}")
@@ -376,6 +377,7 @@ globalThis.model = {{
   send: ({{ person, question }}) => setTimeout(() => {{
     const found = people[person];
     if (!found) return model.tell("msg:custom", {{ question, error: `Nobody is called ${{person}}.` }}, []);
+    if (found.error) return model.tell("msg:custom", {{ question, ...found }}, []);
     const {{ text, words, patterns, predictions }} = found;
     model.tell("msg:custom", {{ question, text, words, keys: ["patterns", "predictions"] }},
       [patterns, predictions].map((one) => new DataView(bytes(one).buffer)));
@@ -434,6 +436,39 @@ def test_the_widget_shows_who_is_asked_for(widget, finished: Run) -> None:
     expect(page.locator(".av-message")).to_have_text("Nobody is called Nobody.")
     tokens = page.locator(".av-panel:first-child .av-text .av-token")
     assert tokens.all_inner_texts() == list(map_text(finished, 7).tokens)
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("dark", [False, True])
+def test_matches_stand_below_the_search_and_are_chosen(
+    widget, axe, finished: Run, size: tuple[int, int], dark: bool
+) -> None:
+    page, name = widget(), finished.population.name
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="dark" if dark else "light")
+    several = [(number, name(number)) for number in range(7, 15)]
+    page.evaluate("(told) => { people.Ann = told; }", to_choose("Ann", several))
+    field = page.locator(".av-search input")
+    field.fill("Ann")
+    field.press("Enter")
+    message, matches = page.locator(".av-message"), page.locator(".av-matches button")
+    expect(message).to_have_text("8 have 'Ann' in their name. Choose one:")
+    assert matches.all_inner_texts() == [f"{full} {number}" for number, full in several]
+    # All of it is in the window, between the search and the slider.
+    box, below = field.bounding_box(), page.locator(".av-times").bounding_box()
+    for shown in (message, matches.first, matches.last):
+        expect(shown).to_be_in_viewport(ratio=1)
+        assert box["y"] - 8 <= shown.bounding_box()["y"] < below["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert axe(page) == []
+    page.get_by_role("radio", name="head 0.1").click()
+    expect(matches).to_have_count(8)  # they stay until somebody is chosen
+    matches.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".av-person option:checked")).to_have_text(name(7))
+    expect(matches).to_have_count(0)
+    expect(message).to_have_text("")
+    assert page.evaluate("document.activeElement.type") == "search"
 
 
 def test_the_widget_and_the_kernel_share_the_state(widget, finished: Run) -> None:

@@ -178,7 +178,7 @@ def test_figures_are_saved(open_page, report, dark):
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = [element for element in root.iter() if element.tag.endswith("}text")]
     assert title in [text.text for text in texts]
-    axis = next(text for text in texts if text.text == "training (steps)")
+    axis = next(text for text in texts if text.text == "training (steps, square-root scale)")
     assert "rgb(28, 33, 38)" in axis.attrib["style"]  # dark ink, whatever the page's theme
 
 

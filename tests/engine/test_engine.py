@@ -14,10 +14,11 @@ import torch
 import interp
 from interp.config import Config
 from interp.engine import BatchError, EngineSettings, Job, Outcome, Store, kinds, run_jobs, schedule
+from interp.engine.local import GRACE
 from interp.errors import ConfigError, InterruptedRunError, RunError, StorageError
 from interp.files import folder_lock
 from interp.run import Run
-from tests.helpers import Recorder, contents, wait_for
+from tests.helpers import Recorder, contents, ended, wait_for, workers_of
 
 TWO = EngineSettings(workers=2)
 
@@ -379,19 +380,23 @@ def batch(configs: Sequence[Config], folder: Path, workers: int) -> tuple[str, i
 def test_a_batch_is_stopped_and_goes_on(
     number: signal.Signals, six: list[Config], undisturbed: Store, child, tmp_path: Path
 ) -> None:
-    """Its workers end soon; stopped in peace, with the state of their runs saved."""
+    """Its workers end soon, busy and idle ones; the state of their runs is saved."""
     store = Store(tmp_path)
     endless = six[0].with_settings(seed=77, **{"training.n_steps": 100_000})
     driver = child(BATCH, batch([endless, six[1]], tmp_path, 2))
     folder = store.folder(endless)
     wait_for(lambda: kinds.last_step(folder) > 0)
     wait_for(lambda: holder_of(folder) is not None)
+    wait_for(lambda: store.finished(six[1]))
+    workers = workers_of(driver.process.pid)
+    assert len(workers) == 2
     os.kill(driver.process.pid, number)
     assert driver.wait() != 0
     if number == signal.SIGTERM:
         assert driver.error.startswith("InterruptedRunError: Stopped: ")
         assert holder_of(folder) is None
-    wait_for(lambda: holder_of(folder) is None)
+    wait_for(lambda: ended(workers), timeout=GRACE / 2)
+    assert holder_of(folder) is None
     assert (folder / "training_state.safetensors").exists()
     run_jobs([store.job(six[1])], progress=False).require_all()
     require_same(store, undisturbed, six[1:2])

@@ -89,7 +89,7 @@ def test_an_identity_patch_has_no_attribution(model: TransformerBridge, pairs: P
     same = Pairs.of_tokens(
         pairs.base, pairs.base, pairs.spans, pairs.read, pairs.base_answer, pairs.source_answer
     )
-    table = attribution(model, same, Grid(("resid_pre", "z"), "each"))
+    table = attribution(model, same, Grid(("resid_pre", "z"), "each", aligned=True))
     assert (table[["exact", "approximate"]] == 0).all().all()
 
 

@@ -147,10 +147,10 @@ def test_every_site(kind: str, models: dict[str, TransformerBridge], pairs: Pair
             with pytest.raises(ConfigError, match=r"has no hook point .*hook_resid_mid"):
                 patch(model, pairs, Grid(site))
             continue
-        table = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+        table = patch(model, pairs, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
         assert [part.training for part in model.modules()] == modes
         with evaluating(model):
-            again = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+            again = patch(model, pairs, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
         assert (table["value"] == again["value"]).all(), "dropout takes no part"
         assert (table["value"] - table["unpatched"]).abs().max() > 1e-3
         if site in STOCK:

@@ -19,7 +19,7 @@ from interp import hooked_transformer, preset
 from interp.attention import Spans, cut_edges
 from interp.biographies import Corpus, TokenKind
 from interp.config import Config
-from interp.errors import ConfigError
+from interp.errors import ArgumentError, ConfigError
 from interp.interventions import (
     LOGIT_DIFFERENCE,
     SITES,
@@ -162,14 +162,14 @@ def stock_grid(model: TransformerBridge, pairs: Pairs, site: str) -> np.ndarray:
 @pytest.mark.parametrize("site", STOCK)
 def test_equal_to_transformer_lens(site: str, model: TransformerBridge, short: Pairs) -> None:
     expected = stock_grid(model, short, site)
-    table = patch(model, short, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+    table = patch(model, short, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(table["value"], expected, atol=1e-5)
     assert (table["value"] - table["unpatched"]).abs().max() > 0.1, "patching must matter"
     if SITES[site].unit == "head":
         rows = table[["layer", "head", "position"]].drop_duplicates()
         assert len(rows) == len(table) == 2 * 2 * short.base.shape[1]
     with the_long_way(model):
-        long = patch(model, short, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+        long = patch(model, short, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(long["value"], expected, atol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_other_models_equal_transformer_lens(
 ) -> None:
     model, few = models[kind], short[:3]
     assert can_window(model) == (kind == "RMS")
-    table = patch(model, few, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+    table = patch(model, few, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
     np.testing.assert_allclose(table["value"], stock_grid(model, few, site), atol=1e-5)
     assert (table["value"] != table["unpatched"]).any()
 
@@ -192,7 +192,7 @@ def test_a_tiny_model_equals_transformer_lens() -> None:
     model = hooked_transformer(config, corpus.tokenizer)
     pairs = only_names(swapped_people(corpus, n=2, place="last"))
     for site in ("resid_pre", "z", "mlp_out"):
-        table = patch(model, pairs, Grid(site, "each"), metrics=LOGIT_DIFFERENCE)
+        table = patch(model, pairs, Grid(site, "each", aligned=True), metrics=LOGIT_DIFFERENCE)
         np.testing.assert_allclose(table["value"], stock_grid(model, pairs, site), atol=1e-5)
         assert (table["value"] - table["unpatched"]).abs().max() > 0.01
 
@@ -392,7 +392,13 @@ def test_the_model_is_left_as_it_was(model: TransformerBridge, people: Pairs) ->
 
     calls: list[int] = []
     with pytest.raises(RuntimeError, match="of yours failed"), the_long_way(model):
-        patch(model, people, Grid("z", "each"), metrics={"mine": wrong}, max_memory_gb=1e-6)
+        patch(
+            model,
+            people,
+            Grid("z", "each", aligned=True),
+            metrics={"mine": wrong},
+            max_memory_gb=1e-6,
+        )
     assert [part.training for part in model.modules()] == modes
     assert not any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
     assert all(torch.equal(weights[name], now) for name, now in model.state_dict().items())
@@ -412,7 +418,7 @@ def test_hooks_of_others_take_effect_and_stay(model: TransformerBridge, short: P
     free = patch(model, short, Grid("z", "name"), metrics=LOGIT_DIFFERENCE)
     with model.hooks(fwd_hooks=[("blocks.0.hook_mlp_out", without_mlp)]):
         table = patch(model, short, Grid("z", "name"), metrics=LOGIT_DIFFERENCE)
-        grid = patch(model, short, Grid("z", "each"), metrics=LOGIT_DIFFERENCE)
+        grid = patch(model, short, Grid("z", "each", aligned=True), metrics=LOGIT_DIFFERENCE)
         assert calls
         assert len(model.hook_dict["blocks.0.hook_mlp_out"].fwd_hooks) == 1
         np.testing.assert_allclose(grid["value"], stock_grid(model, short, "z"), atol=1e-5)
@@ -428,9 +434,11 @@ def test_under_the_attention_of_another_model(
     with torch.no_grad():
         for weight in other.parameters():
             weight.mul_(1.1)
-    free = patch(model, names, Grid("resid_post", "each"), metrics=LOGIT_DIFFERENCE)
+    free = patch(model, names, Grid("resid_post", "each", aligned=True), metrics=LOGIT_DIFFERENCE)
     with AttentionPatch(other).on(model):
-        table = patch(model, names, Grid("resid_post", "each"), metrics=LOGIT_DIFFERENCE)
+        table = patch(
+            model, names, Grid("resid_post", "each", aligned=True), metrics=LOGIT_DIFFERENCE
+        )
         with evaluating(model):
             _, cache = model.run_with_cache(names.source)
             _, unpatched = model.run_with_cache(names.base)
@@ -789,3 +797,35 @@ def test_the_quick_way_is_taken_where_it_can_be(
     with the_long_way(models["LN"]):
         patch(models["LN"], people[:2], Grid())
     assert set(passes) == {"long"}
+
+
+def test_a_mean_at_a_position_is_over_tokens_that_are_alike(
+    model: TransformerBridge, corpus: Corpus
+) -> None:
+    pairs = swapped_people(corpus, n=6)
+    grid = Grid("resid_pre", "each", layers=[1])
+    with pytest.raises(ArgumentError, match=r"unlike tokens.*pairs\[:1\].*per_pair.*aligned=True"):
+        patch(model, pairs, grid)
+    cut = Grid("pattern", "predicts value", edit=Knockout("each"))
+    with pytest.raises(ArgumentError, match="unlike tokens"):
+        patch(model, pairs, cut)
+    each = patch(model, pairs, grid, per_pair=True, metrics=LOGIT_DIFFERENCE)
+    assert set(each["pair"]) == set(range(6))
+    one = patch(model, pairs[:1], grid, metrics=LOGIT_DIFFERENCE)
+    np.testing.assert_allclose(one["value"], each.query("pair == 0")["value"], atol=1e-5)
+    # Two people in one wording: only slots differ.
+    two = pairs[torch.tensor([True] + [False] * 5)]
+    both = pairs[:2]
+    parts = {field.name: getattr(two, field.name) for field in fields(Pairs)}
+    twice = Pairs(*(
+        Spans(part.kind.repeat(2, 1), part.sentence.repeat(2, 1)) if isinstance(part, Spans)
+        else part.repeat(2, *[1] * (part.ndim - 1)) for part in parts.values()
+    ))  # fmt: skip
+    name = int((twice.spans.kind[1] == TokenKind.NAME).nonzero()[0, 0])
+    twice.base[1, name] = both.base[1][both.spans.kind[1] == TokenKind.NAME][0]
+    assert twice.base[0, name] != twice.base[1, name]
+    assert patch(model, twice, grid, metrics=LOGIT_DIFFERENCE)["n"].eq(2).all()
+    word = int((twice.spans.kind[1] == TokenKind.TEXT).nonzero()[0, 0])
+    twice.base[1, word] += 1
+    with pytest.raises(ArgumentError, match=f"position {word} holds unlike tokens"):
+        patch(model, twice, grid)

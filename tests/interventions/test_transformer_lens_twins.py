@@ -39,13 +39,15 @@ DOC = TESTS.parent / "docs" / "transformer_lens.md"
 
 def patched(model: TransformerBridge, pairs: Pairs, site: str, where: Any, **grid: Any) -> Tensor:
     """The logit difference after each edit of a grid, mean over pairs, in the grid's order."""
-    table = patch(model, pairs, Grid(site, where, **grid), metrics=LOGIT_DIFFERENCE)
+    table = patch(model, pairs, Grid(site, where, aligned=True, **grid), metrics=LOGIT_DIFFERENCE)
     return torch.tensor(table["value"].to_numpy())
 
 
 def attributed(model: TransformerBridge, pairs: Pairs, site: str) -> Tensor:
     """To first order, at each position of each layer and unit."""
-    return torch.tensor(attribution(model, pairs, Grid(site, "each"))["approximate"].to_numpy())
+    return torch.tensor(
+        attribution(model, pairs, Grid(site, "each", aligned=True))["approximate"].to_numpy()
+    )
 
 
 def located(model: TransformerBridge, text: FactPrompt) -> tuple[Contributions, pd.DataFrame]:

@@ -18,6 +18,7 @@ from interp.maps import (
     view_text,
     words_of,
 )
+from interp.maps.widget import to_choose
 from interp.phases import Phases
 from interp.run import Run
 
@@ -242,6 +243,26 @@ class TestWidget:
         content, buffers = messages[0]
         assert buffers is None
         assert "99" in content["error"] or "Nobody" in content["error"]
+
+    def test_a_name_of_several_is_answered_with_whom_it_can_mean(
+        self, smoke_run: Run, sent
+    ) -> None:
+        view, messages = sent
+        people = smoke_run.population
+        letter, matches = next((c, m) for c in "aeiou" if 1 < len(m := people.matches(c)) <= 60)
+        view._answer(view, {"question": 1, "person": letter}, [])
+        view._answer(view, {"question": 2, "person": people.name(3)}, [])
+        (content, buffers), (one, _) = messages
+        assert buffers is None
+        assert content["error"] == f"{len(matches)} have {letter!r} in their name. Choose one:"
+        assert content["matches"] == [{"person": n, "name": people.name(n)} for n in matches]
+        assert one["text"]["person"] == 3
+
+    def test_of_many_matches_the_first_are_offered(self) -> None:
+        told = to_choose("a", [(number, f"Person {number}") for number in range(1000)])
+        assert "1,000 have 'a'" in told["error"]
+        assert "the first 60" in told["error"]
+        assert len(told["matches"]) == 60
 
     def test_show_moves_the_view(self, smoke_run: Run) -> None:
         view = interp.explore(smoke_run)

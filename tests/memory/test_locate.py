@@ -14,7 +14,7 @@ import interp
 from interp.biographies import ATTRIBUTES, TokenKind
 from interp.charts.style import caption, title
 from interp.config import Config
-from interp.errors import CheckpointError, ConfigError, RunError
+from interp.errors import ArgumentError, CheckpointError, ConfigError, RunError
 from interp.knowledge import ValuePositions
 from interp.memory import promoted_logits
 from interp.memory.locate import locate_fact, locate_facts
@@ -545,3 +545,33 @@ def test_kinds_are_those_of_tokens(fact: LocatedFact) -> None:
     assert set(fact.tokens["kind"]) <= {kind.name.lower() for kind in TokenKind}
     assert set(fact.heads["at"]) == set(LOCATED_POSITIONS)
     assert NAME in LOCATED_POSITIONS
+
+
+def test_population(smoke_run: Run) -> None:
+    """Beside one fact: the same of other people, each as it is when it is located by itself."""
+    one = locate_fact(smoke_run, 3, "major", others=5)
+    assert one.population is not None
+    others = [0, 5, 11, 17, 23]  # spread evenly over the 24 who were trained on
+    each = pd.DataFrame(
+        [
+            locate_fact(smoke_run, i, "major", others=0)
+            .components.groupby("at")["contribution"]
+            .sum()[list(NAME_TOKENS)]
+            for i in others
+        ]
+    )
+    shown = one.population.set_index("at")
+    assert list(shown.index) == list(NAME_TOKENS)
+    np.testing.assert_allclose(shown["contribution"], each.mean(), rtol=1e-6)
+    most = each.idxmax(axis=1).value_counts(normalize=True)
+    np.testing.assert_allclose(shown["share"], most.reindex(NAME_TOKENS, fill_value=0))
+    assert set(shown["n_people"]) == {5}
+    assert "The same over 5 people" in repr(one)
+    marks = next(trace for trace in located_fact(one).data if trace.name == "beside")
+    np.testing.assert_allclose(marks.x, shown["contribution"])
+    alone = locate_fact(smoke_run, 3, "major", others=0)
+    assert alone.population is None
+    assert "people" not in repr(alone)
+    assert set(locate_fact(smoke_run, 3, "major").population["n_people"]) == {24}
+    with pytest.raises(ArgumentError, match="others"):
+        locate_fact(smoke_run, 3, "major", others=-1)

@@ -1,5 +1,6 @@
 """Batches: a description, its runs, and what is written about them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import yaml
 
 from interp import finetuned, plots
-from interp.batch import Work, run_batch, work_left
+from interp.batch import Work, report_batch, run_batch, work_left
 from interp.cli import main
-from interp.engine import Store
+from interp.engine import Outcome, Store, run_jobs
 from interp.errors import CheckpointError, ConfigError
 from interp.report.batch import write_batch_report
 from interp.run import Run
@@ -185,6 +186,60 @@ def test_another_batch_in_the_same_folder_is_added(
     assert [entry.label for entry in both.studies] == ["rates", "more"]
     main(["studies", str(tmp_path)])
     assert "more" in capsys.readouterr().out
+
+
+def sections(folder: Path) -> list[str]:
+    """The studies on a batch's page, by the headings of their sections."""
+    page = (folder / "report.html").read_text()
+    return re.findall(r'<section aria-labelledby="(?!summary|overview)([^"]+)"', page)
+
+
+def one(name: str) -> Batch:
+    return described({"study": "rates", "name": name, "seeds": [0], "settings": {"rates": [1e-3]}})
+
+
+def test_the_page_shows_every_study_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of batches one after the other and at the same time, whoever writes last."""
+    run_batch(one("first"), tmp_path, progress=False)
+    alone = (tmp_path / "report.html").read_bytes()
+    assert sections(tmp_path) == ["first"]
+    run_batch(one("second"), tmp_path, progress=False)
+    assert sections(tmp_path) == ["first", "second"]
+
+    def meanwhile(*arguments: Any, **options: Any) -> Outcome:
+        monkeypatch.setattr("interp.batch.run_jobs", run_jobs)
+        run_batch(one("inner"), tmp_path, progress=False)
+        assert "outer" not in sections(tmp_path), "nothing is found yet"
+        return run_jobs(*arguments, **options)
+
+    monkeypatch.setattr("interp.batch.run_jobs", meanwhile)
+    [found] = run_batch(one("outer"), tmp_path, progress=False)
+    assert found.label == "outer"
+    assert sections(tmp_path) == ["first", "second", "outer", "inner"]
+    whole = (tmp_path / "report.html").read_bytes()
+    run_batch(one("first"), tmp_path / "alone", progress=False)
+    assert (tmp_path / "alone/report.html").read_bytes() == alone
+    report_batch(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == whole
+
+
+def test_batches_of_one_name_leave_what_belongs_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The description has the settings of the tables, those of whoever wrote last."""
+    ours = described({"study": "rates", "seeds": [0], "settings": {"rates": [2e-3]}})
+
+    def meanwhile(*arguments: Any, **options: Any) -> Outcome:
+        monkeypatch.setattr("interp.batch.run_jobs", run_jobs)
+        run_batch(described({"study": "rates", "seeds": [0]}), tmp_path, progress=False)
+        return run_jobs(*arguments, **options)
+
+    monkeypatch.setattr("interp.batch.run_jobs", meanwhile)
+    run_batch(ours, tmp_path, progress=False)
+    assert batch_in(tmp_path) == ours
+    assert list(read_tables(tmp_path / "rates")["losses"]["rate"]) == [2e-3]
 
 
 def test_a_folder_that_holds_no_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

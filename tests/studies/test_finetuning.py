@@ -54,6 +54,18 @@ def test_training_starts_from_the_bases_weights(short_run: Run, tuned: Run) -> N
     assert not all(torch.equal(start[name], end[name]) for name in last)
 
 
+def test_a_base_that_was_moved_too_is_found(short_run: Run, tuned: Run, tmp_path: Path) -> None:
+    shutil.copytree(short_run.path, tmp_path / "runs/base")
+    shutil.copytree(tuned.path, tmp_path / "runs/tuned")
+    config = tuned.config.with_settings(**{"finetuning.base": "/gone/runs/base"})
+    (tmp_path / "runs/tuned/config.yaml").write_text(config.to_yaml())
+    run = Run.load(tmp_path / "runs/tuned")
+    assert run.base is not None
+    assert run.base.path == tmp_path / "runs/base"
+    assert short_run.base is None
+    assert interp.train(config, run.path, resume=True, progress=False).path == run.path
+
+
 def test_an_earlier_checkpoint_of_the_base(short_run: Run, tmp_path: Path) -> None:
     config = settings_of(short_run, **{"finetuning.base_step": 4, "training.n_steps": 1})
     run = interp.train(config, tmp_path / "run", progress=False)

@@ -161,7 +161,7 @@ def test_a_process_that_dies_ends_both(short: Config, pair, tmp_path: Path) -> N
     leader, other = pair((short, tmp_path, False), before=("", killed))
     assert other[0] == -signal.SIGKILL
     assert leader[1].startswith("LostProcessError: Another process of this training has ended")
-    assert "--resume" in leader[1]
+    assert "resume=True" in leader[1]
     assert Run.load(tmp_path).steps == [0, 4]
 
 

@@ -1,7 +1,9 @@
 """Attention patterns from a reference: the hooks, the training option, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -342,12 +344,50 @@ def test_the_folder_of_the_reference_does_not_matter(
     short: Config, short_run: Run, late_run: Run, tmp_path: Path
 ) -> None:
     """A reference counts by its settings: moved elsewhere it is still the same run."""
-    import shutil
-
     shutil.copytree(short_run.path, tmp_path / "moved")
     moved = patched(short, Run.load(tmp_path / "moved"), 12, start=4)
     again = interp.train(moved, late_run.path, resume=True, progress=False)
     assert again.path == late_run.path
+
+
+def move_with_reference(late_run: Run, short_run: Run, tmp_path: Path, ours: str) -> Run:
+    """Both runs in one folder, as if they had been trained there, which has been moved since."""
+    made, moved = tmp_path / "made", tmp_path / "elsewhere/moved"
+    shutil.copytree(short_run.path, made / "a/reference")
+    shutil.copytree(late_run.path, made / ours)
+    config = late_run.config.with_settings(**{"patching.reference": str(made / "a/reference")})
+    (made / ours / "config.yaml").write_text(config.to_yaml())
+    moved.parent.mkdir()
+    made.rename(moved)
+    return Run.load(moved / ours)
+
+
+@pytest.mark.parametrize("ours", ["late", "a/late", "b/c/late", "a/reference/results/late"])
+def test_a_reference_that_was_moved_too_is_found(
+    late_run: Run, short_run: Run, tmp_path: Path, ours: str
+) -> None:
+    run = move_with_reference(late_run, short_run, tmp_path, ours)
+    reference = tmp_path / "elsewhere/moved/a/reference"
+    assert run.reference is not None
+    assert run.reference.path == reference
+    pd.testing.assert_frame_equal(run.measure(12), late_run.measure(12))
+    assert interp.train(run.config, run.path, resume=True, progress=False).path == run.path
+
+
+@pytest.mark.parametrize("changed", ["config.yaml", "checkpoints/step_00000012.safetensors", ""])
+def test_another_run_at_the_place_of_the_reference_is_not_taken(
+    late_run: Run, short_run: Run, tmp_path: Path, changed: str
+) -> None:
+    run = move_with_reference(late_run, short_run, tmp_path, "b/late")
+    folder = tmp_path / "elsewhere/moved/a/reference"
+    if changed == "config.yaml":
+        (folder / changed).write_text(short_run.config.with_settings(seed=9).to_yaml())
+    elif changed:
+        (folder / changed).write_bytes((folder / changed).read_bytes() + b"0")
+    else:
+        folder.rename(folder.with_name("renamed"))
+    with pytest.raises(RunError, match=r"There is no folder .*made.* not below .*b/late or"):
+        _ = run.reference
 
 
 def test_a_run_stops_early_on_the_schedule_of_the_whole(

@@ -113,7 +113,7 @@ def test_interrupted_and_resumed(
     stopped = child(SIGNAL_AT + TRAIN, out)
     assert stopped.wait() == 1
     assert stopped.error.startswith("InterruptedRunError: Stopped at step 6 of 12; everything")
-    assert "--resume" in stopped.error
+    assert "resume=True" in stopped.error
     run = Run.load(tmp_path)
     assert run.state_path.exists()
     assert not run.finished
@@ -146,7 +146,7 @@ def test_disk_full_at_a_checkpoint(short: Config, short_run: Run, child, tmp_pat
     assert full.wait() == 1
     assert full.error.startswith("StorageError: Could not write ")
     assert "training_state.safetensors: File too large" in full.error
-    assert "--resume" in full.error
+    assert "resume=True" in full.error
     assert parts(tmp_path) == []
     found, whole = contents(tmp_path), contents(short_run.path)
     assert {name for name in found if name.startswith("checkpoints")} == {
@@ -192,7 +192,7 @@ with folder_lock(Path(out)):
 """
     holder = child(code, str(tmp_path))
     wait_for((tmp_path / ".held").exists)
-    with pytest.raises(RunError, match=r"Another process is writing to .*--out"):
+    with pytest.raises(RunError, match=r"Another process is writing to .*another folder"):
         interp.train(short, tmp_path, progress=False)
     assert contents(tmp_path) == {}
     os.kill(holder.process.pid, signal.SIGKILL)
@@ -212,7 +212,7 @@ def test_a_damaged_state_is_refused_and_can_be_deleted(
         state.write_bytes(state.read_bytes()[:-50])
     else:
         state.write_bytes((tmp_path / "checkpoints/step_00000000.safetensors").read_bytes())
-    with pytest.raises(CheckpointError, match=r"training_state.*Delete it.*--resume"):
+    with pytest.raises(CheckpointError, match=r"training_state.*Delete it.*resume=True"):
         interp.train(short, tmp_path, resume=True, progress=False)
     state.unlink()
     resumed = interp.train(short, tmp_path, resume=True, progress=False)

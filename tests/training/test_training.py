@@ -176,7 +176,7 @@ def test_resuming_a_finished_run_returns_it(short: Config, copy: Path) -> None:
 
 def test_a_run_is_not_replaced_by_mistake(short: Config, copy: Path) -> None:
     before = contents(copy)
-    with pytest.raises(RunError, match=r"already holds a run.*--resume.*--overwrite"):
+    with pytest.raises(RunError, match=r"already holds a run.*resume=True.*overwrite=True"):
         interp.train(short, copy, progress=False)
     assert contents(copy) == before
 
@@ -307,7 +307,7 @@ def test_overwriting_another_programs_folder_is_refused(short: Config, tmp_path:
 
 def test_an_out_folder_that_is_a_file(short: Config, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"is a file.*--out"):
+    with pytest.raises(RunError, match=r"is a file.*a folder is needed"):
         interp.train(short, tmp_path / "file", progress=False)
 
 

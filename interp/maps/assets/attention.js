@@ -5,7 +5,8 @@
 //              begin: number of the text to begin with, if not the first
 //   unpack     key => Promise<Uint8Array>, for the keys "patterns-PERSON" and "predictions-PERSON"
 //   options    fragment: name of the URL fragment that keeps the state, if any
-//              find: text => Promise<text of settings.texts, or null>, to look up other people
+//              find: text => Promise<text of settings.texts>, to look up other people; where several are
+//              meant, its error has matches: [{ person, name }]
 //              changed: state => {}, called after every change
 (() => {
   const BLUE = [31, 131, 196], ORANGE = [213, 94, 0];
@@ -360,10 +361,14 @@
       }
       this.thumbs.addEventListener("keydown", (event) => this.headKey(event));
       this.panels = [new Panel(this, "Attention at the checkpoint"), new Panel(this, "Attention at the compared checkpoint")];
-      this.message = make("p", { class: "av-message", role: "status" });
+      this.message = make("p", { class: "av-message", role: "status" }); // on who is shown
+      this.matches = make("ul", { class: "av-matches", "aria-label": "Matches", hidden: true });
+      this.done = make("p", { class: "av-done", role: "status" }); // on what was saved or copied
+      tools.append(this.done);
       this.live = make("p", { class: "av-hidden", "aria-live": "polite" });
       const head = make("div", { class: "av-bar-top" }, make("label", {}, make("span", { class: "av-label" }, noun(settings)), this.people));
       if (this.options.find) head.append(this.searchField());
+      head.append(this.message, this.matches);
       const comparison = make("label", { class: "av-compare" }, this.compare, " Compare with another checkpoint");
       this.play.hidden = comparison.hidden = settings.steps.length < 2;
       this.body = make("div", { class: "av-body" },
@@ -373,7 +378,7 @@
         this.other.element,
         this.thumbs, this.legend(),
         make("div", { class: "av-panels" }, ...this.panels.map((panel) => panel.element)),
-        tools, this.message, this.live);
+        tools, this.live);
       this.root.classList.add("attention-view");
       this.root.replaceChildren(this.body);
       if (this.options.fragment) addEventListener("hashchange", () => {
@@ -396,27 +401,33 @@
     searchField() {
       const field = make("input", { type: "search", placeholder: "name or number", "aria-label": "Another person, by name or number" });
       const form = make("form", { class: "av-search" }, field, make("button", { type: "submit" }, "Show"));
+      this.field = field;
       // JupyterLab keeps the key from submitting the form.
       field.addEventListener("keydown", (event) => {
         if (event.key !== "Enter") return;
         event.preventDefault();
         form.requestSubmit();
       });
-      form.addEventListener("submit", async (event) => {
+      form.addEventListener("submit", (event) => {
         event.preventDefault();
-        if (!field.value.trim()) return;
-        this.say("Reading the checkpoints …");
-        try {
-          const text = await this.options.find(field.value.trim());
-          if (!this.settings.texts.some((one) => one.person === text.person)) this.settings.texts.push(text);
-          this.listPeople();
-          this.say("");
-          this.set({ person: text.person, token: null });
-        } catch (error) {
-          this.say(error.message);
-        }
+        if (field.value.trim()) this.search(field.value.trim());
       });
       return form;
+    }
+
+    // Shows who is asked for, by name or number, or says whom that can mean.
+    async search(wanted) {
+      const search = (this.searched = {}); // of two at once the last counts
+      this.say("Reading the checkpoints …");
+      try {
+        const text = await this.options.find(wanted);
+        if (this.searched !== search) return;
+        if (!this.settings.texts.some((one) => one.person === text.person)) this.settings.texts.push(text);
+        this.listPeople();
+        this.set({ person: text.person, token: null });
+      } catch (error) {
+        if (this.searched === search) this.say(error.message, error.matches);
+      }
     }
 
     legend() {
@@ -508,8 +519,18 @@
       this.live.textContent = `attends to ${items("av-from")}; is attended to by ${items("av-to")}`;
     }
 
-    say(words) {
+    // Beside the choice of who is shown; matches are there to be chosen.
+    say(words, matches = []) {
       this.message.textContent = words;
+      this.matches.replaceChildren(...matches.map(({ person, name }) => {
+        const match = make("button", { type: "button" }, name, " ", make("small", {}, String(person)));
+        match.addEventListener("click", () => {
+          this.field.focus(); // the button goes
+          this.search(String(person));
+        });
+        return make("li", {}, match);
+      }));
+      this.matches.hidden = !matches.length;
     }
 
     hover(query, key = null) {
@@ -522,6 +543,7 @@
     set(change, quiet = false) {
       // The pointer may rest on another token than the one that keys have just chosen.
       if ("token" in change || "person" in change) this.hovered = { query: null, key: null };
+      if ("person" in change) this.say("");
       this.state = { ...this.state, ...change };
       this.drawn = this.refresh(quiet);
       return this.drawn;
@@ -546,7 +568,8 @@
         return;
       }
       if (this.state !== state) return; // changed meanwhile: that change draws
-      this.say("");
+      if (!this.matches.children.length) this.say(""); // matches stay until somebody is chosen
+      this.done.textContent = "";
       this.shown = state;
       this.current = found;
       for (const button of this.body.querySelectorAll(".av-tools button")) button.disabled = false;
@@ -687,9 +710,9 @@
       this.address();
       try {
         await navigator.clipboard.writeText(link);
-        this.say("The link to this view is copied.");
+        this.done.textContent = "The link to this view is copied.";
       } catch {
-        this.say("The link to this view is in the address bar.");
+        this.done.textContent = "The link to this view is in the address bar.";
       }
     }
 
@@ -749,7 +772,7 @@
         canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
         this.download(name, await new Promise((resolve) => canvas.toBlob(resolve, "image/png")));
       } catch (error) {
-        this.say(`Not saved: ${error.message}.`);
+        this.done.textContent = `Not saved: ${error.message}.`;
       } finally {
         URL.revokeObjectURL(address);
       }

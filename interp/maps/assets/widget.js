@@ -15,7 +15,7 @@ export default {
       const settle = waiting.get(message?.question);
       if (!settle) return;
       waiting.delete(message.question);
-      if (message.error) settle.reject(new Error(message.error));
+      if (message.error) settle.reject(Object.assign(new Error(message.error), { matches: message.matches }));
       else settle.resolve({ message, buffers });
     };
     model.on("msg:custom", answered);
