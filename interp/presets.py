@@ -90,7 +90,7 @@ def preset(name: str = "tiny", /, **settings: Any) -> Config:
     """The configuration of a preset, with any setting changed by its dotted name.
 
     Args:
-        name: `smoke` (seconds), `tiny` (about a minute on 2 cores), `demo` (two minutes), `small`
+        name: `smoke` (seconds), `tiny` (about a minute on 2 cores), `demo` (three minutes), `small`
             (eight or nine) or `paper` (the paper's scale; a GPU's work).
         settings: New values, e.g. `seed=1`, or `**{"population.n_individuals": 1024}`.
 

@@ -64,7 +64,7 @@ def require_alike(pairs: Pairs) -> None:
     if len(unlike):
         place = int(unlike[0])
         column = pairs.base[:, place]
-        other = int(((column != column[0]) | ~slot[:, place]).nonzero()[-1, 0])
+        other = int((column != column[0]).nonzero()[0, 0])
         raise ArgumentError(
             f"positions={EACH!r} over {len(pairs)} pairs: position {place} holds unlike tokens (token "
             f"{int(column[0])} in pair 0, {int(column[other])} in pair {other}), and their mean says "

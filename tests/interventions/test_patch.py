@@ -827,5 +827,6 @@ def test_a_mean_at_a_position_is_over_tokens_that_are_alike(
     assert patch(model, twice, grid, metrics=LOGIT_DIFFERENCE)["n"].eq(2).all()
     word = int((twice.spans.kind[1] == TokenKind.TEXT).nonzero()[0, 0])
     twice.base[1, word] += 1
-    with pytest.raises(ArgumentError, match=f"position {word} holds unlike tokens"):
+    unlike = rf"position {word} holds unlike tokens \(token {int(twice.base[0, word])} in pair 0, "
+    with pytest.raises(ArgumentError, match=rf"{unlike}{int(twice.base[1, word])} in pair 1\)"):
         patch(model, twice, grid)
