@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tyro
-
 from interp.cli import runs, studies
+from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.errors import InterpError, suggest
 from interp.presets import PRESETS, preset
@@ -127,4 +126,4 @@ def _dispatch(words: list[str]) -> None:
         raise InterpError(
             f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
         )
-    tyro.cli(function, prog=f"interp {command}", args=rest, use_underscores=False)
+    parsed(function, rest, f"interp {command}")()
