@@ -80,9 +80,13 @@ def test_bad_input_ends_with_one_message(
         (["--seed", "1"], "Missing from interp train: --out PATH"),
     ],
 )
+@pytest.mark.parametrize("terminal", ["UTF-8", "ASCII", "colours"])
 def test_flags_that_cannot_be_read(
-    flags: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+    flags: list[str], says: str, terminal: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tyro._fmtlib._should_use_utf8_drawing_chars", lambda: terminal != "ASCII")
+    monkeypatch.setattr("tyro._fmtlib._FORCE_ANSI", terminal == "colours")
     out = [] if "--out" in says else ["--out", tmp_path / "x"]
     assert run_cli("train", "smoke", *out, *flags) == 2
     said = capsys.readouterr().err

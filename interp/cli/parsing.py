@@ -11,7 +11,8 @@ import tyro
 from interp.errors import InterpError
 
 _LONGEST = 300
-_RULE = "─"
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_RULE = re.compile(r"─{3,}|-{3,}")
 _WORDS = {
     r"invalid literal for int\(\) with base 10: ": "expected a whole number, not ",
     r"could not convert string to float: ": "expected a number, not ",
@@ -58,18 +59,18 @@ def parsed(function: Callable[..., None], words: Sequence[str], command: str) ->
 def _in_one_line(box: str) -> str:
     """What tyro says in a box: the first part, and the flag that is meant."""
     parts: list[list[str]] = [[]]
-    for row in box.splitlines()[1:-1]:
-        text = row.strip(" │")
-        if text.startswith(_RULE):
-            parts.append([])
-        else:
+    for row in _COLOUR.sub("", box).splitlines()[1:]:  # the first is the title
+        text = row.strip(" │╰╯")
+        if not _RULE.fullmatch(text):
             parts[-1].append(text)
-    problem = " ".join(parts[0])
+        elif parts[-1]:
+            parts.append([])
+    problem = " ".join(filter(None, parts[0]))
     for theirs, ours in _WORDS.items():
         problem = re.sub(theirs, ours, problem)
     if len(problem) > _LONGEST:
         problem = f"{problem[: _LONGEST - 1]}…"
-    near = parts[1] if len(parts) > 1 and parts[1][0].startswith("Perhaps") else []
+    near = parts[1] if " ".join(*parts[1:2] or [[]]).startswith("Perhaps") else []
     meant = [text.split()[0] for text in near if text.startswith("--")]
     suggestion = f" Did you mean {' or '.join(meant[:2])}?" if meant else ""
     return f"{problem.removesuffix('.')}.{suggestion}"
