@@ -69,7 +69,9 @@ class Entry(Settings):
         try:
             return model.model_validate(given)
         except ValidationError as error:
-            raise ConfigError(describe(error, self.study, partial(_unknown, model))) from error
+            raise ConfigError(
+                describe(error, self.study, partial(_unknown, model), model=model)
+            ) from error
 
 
 class Batch(Settings):
@@ -129,7 +131,9 @@ class Batch(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(describe(error, "batch", partial(_unknown, cls))) from error
+            raise ConfigError(
+                describe(error, "batch", partial(_unknown, cls), model=cls)
+            ) from error
 
     def to_yaml(self) -> str:
         """The inverse of `from_yaml`."""
