@@ -43,7 +43,10 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["locate", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
         (["batch", "power_lw", "--out", "x"], "Did you mean 'power_law'?"),
         (["batch", "--out", "x"], "Give names of studies"),
-        (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
+        (
+            ["batch", "missing.yaml", "--out", "x"],
+            "missing.yaml: it cannot be read (there is no such file)",
+        ),
         (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
         (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
         (

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,3 +176,30 @@ def test_any_value_of_any_flag(smoke_run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_any_value_of_any_flag_for_long(smoke_run: Run, tmp_path: Path) -> None:
     check_any_value(smoke_run, tmp_path, 10_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--seed", "9" * 5000),
+        ("--model.d-mlp", "1000000000000"),
+        ("--model.n-layers", "1e999"),
+        ("--training.early-checkpoints", "[" * 3000),
+        ("--optimizer.learning-rate", "nan"),
+        ("--training.device", "\x1b[31m"),
+        ("--population.n-individuals", "٣" * 30),
+        ("--sampling.kind", ""),
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_a_command_of_its_own(flags: tuple[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "interp", "train", "smoke", "--out", "run", *flags]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert len(ended.stderr) <= 500
+    assert not list(tmp_path.iterdir())

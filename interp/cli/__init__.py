@@ -12,7 +12,7 @@ from textwrap import fill
 from interp.cli import printing, runs, studies
 from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
-from interp.errors import InterpError, suggest
+from interp.errors import InterpError, short, suggest
 from interp.presets import MAIN_PRESET, PRESETS, preset
 
 _HELP = """\
@@ -75,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InterpError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:  # not about a file: a slip of ours
+            raise
+        from interp.files import file_error
+
+        complain(f"error: {file_error(error)}")
+        sys.exit(InterpError.exit_code)
     except KeyboardInterrupt:
         ERR.print("interrupted", style="red")
         sys.exit(130)
@@ -100,7 +107,7 @@ def _path_expanded(word: str) -> str:
         word.encode()
     except UnicodeEncodeError:
         raise InterpError(
-            f"{word!a} is not UTF-8 text. Rename the file or folder, or choose another name."
+            f"{short(word, 80)} is not UTF-8 text. Rename the file or folder, or choose another name."
         ) from None
     name, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
@@ -142,6 +149,6 @@ def _dispatch(words: list[str]) -> None:
         )
     else:
         raise InterpError(
-            f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
+            f"There is no command {short(command)}.{suggest(command, known)} Commands: {', '.join(known)}."
         )
     parsed(function, rest, f"interp {command}")()
