@@ -116,7 +116,7 @@ def _with_earlier(found: list[Found], batch: Batch, store: Store, out: Path) -> 
 
 def work_left(studies: Batch | str | Path | Sequence[str | Path], out: Path | str) -> Work:
     """What `run_batch` would still have to train; raises as it does."""
-    store, batch = Store(absolute(out) / RUNS), _described(studies)
+    store, batch = Store(absolute(place_to_write(out)) / RUNS), _described(studies)
     jobs = {
         job.folder: job
         for entry in batch.studies

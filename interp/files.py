@@ -73,11 +73,20 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{_FULL} or {_FORBIDDEN.lower()}")
         raise StorageError(
             f"Could not write {path}: {error.strerror or error}. Files that were complete before are "
-            f"intact. {remedy}, then run the same command again (training: with resume=True)."
+            f"intact. {_remedy(error)}, then run the same command again (training: with resume=True)."
         ) from error
+
+
+def file_error(error: OSError) -> StorageError:
+    """What an `OSError` about a file or folder says to people: which one, why not, and what to do."""
+    name = short(str(error.filename), 200)
+    return StorageError(f"{name} cannot be used: {error.strerror or error}. {_remedy(error)}.")
+
+
+def _remedy(error: OSError) -> str:
+    return _REMEDIES.get(error.errno or 0, f"{_FULL} or {_FORBIDDEN.lower()}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from interp.config import (
     PopulationConfig,
     TrainingConfig,
 )
-from interp.errors import ConfigError, suggest
+from interp.errors import ConfigError, short, suggest
 
 MAIN_PRESET = "demo"
 """The preset of the main job."""
@@ -99,6 +99,6 @@ def preset(name: str = "tiny", /, **settings: Any) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(
-            f"There is no preset {name!r}.{suggest(name, PRESETS)} Presets: {', '.join(PRESETS)}."
+            f"There is no preset {short(str(name))}.{suggest(name, PRESETS)} Presets: {', '.join(PRESETS)}."
         )
     return PRESETS[name].with_settings(**settings)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from interp.errors import short
+from interp.errors import RunError, short
 
 MAX_DOCUMENT = 10_000_000
 """Bytes of a JSON document (not of lines) at most; those of runs have a few thousand."""
@@ -55,6 +55,7 @@ def require_file(path: Path) -> stat_result:
     Raises:
         MissingError: there is nothing.
         DamageError: it is something else, a link that leads nowhere, or out of reach.
+        RunError: there is no permission to read it, which is no damage.
     """
     try:
         status = path.stat()
@@ -83,10 +84,12 @@ def read_text(path: Path, most: int | None = None) -> str:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names in a folder, in order; none if there is no folder. A DamageError if it cannot be read."""
+    """The names in a folder, in order; none if there is no folder. Raises as `require_file` otherwise."""
     try:
         return sorted(path.name for path in folder.iterdir())
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if folder.is_symlink():
+            raise _unreadable(folder, error) from None
         return []
     except NotADirectoryError:
         raise DamageError(_cannot("it is no folder")) from None
@@ -206,13 +209,13 @@ def _cannot(reason: str) -> str:
     return f"it cannot be read ({reason})"
 
 
-def _unreadable(path: Path, error: OSError) -> DamageError:
+def _unreadable(path: Path, error: OSError) -> DamageError | RunError:
     if isinstance(error, FileNotFoundError):
         if not path.is_symlink():
             return MissingError(_cannot("there is no such file"))
         return DamageError(_cannot(f"the link to {short(str(path.readlink()), 80)} leads nowhere"))
     if isinstance(error, PermissionError):
-        return DamageError(_cannot("no permission"))
+        return RunError(f"{path} cannot be read (no permission). Fix the permissions.")
     if isinstance(error, NotADirectoryError):
         return DamageError(_cannot("a folder on the way to it is a file"))
     if error.errno == errno.ELOOP:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -99,3 +100,22 @@ def few_pairs(n: int = 16) -> Iterator[None]:
         for name in ("swaps", "recall_edges"):
             patched.setattr(measures, name, partial(getattr(measures, name), n=n))
         yield
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """While this lasts, file permissions count even where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    reached = [folder, *folder.parents]
+    modes = {path: path.stat().st_mode for path in reached if not path.stat().st_mode & 0o001}
+    for path in modes:
+        path.chmod(0o777)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in modes.items():
+            path.chmod(mode)

@@ -43,12 +43,15 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["locate", "nowhere", "Ann", "major", "--out", "fact.pdf"], "ends in .html, .svg, .png"),
         (["batch", "power_lw", "--out", "x"], "Did you mean 'power_law'?"),
         (["batch", "--out", "x"], "Give names of studies"),
-        (["batch", "missing.yaml", "--out", "x"], "missing.yaml cannot be read"),
+        (
+            ["batch", "missing.yaml", "--out", "x"],
+            "missing.yaml: it cannot be read (there is no such file)",
+        ),
         (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
         (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
         (
             ["batch", "power_law", "--out", "x", "--workers", "0"],
-            "workers: Input should be greater",
+            "workers=0: expected a whole number from 1 on",
         ),
         (["batch", "power_law", "--out", "x", "--address", "auto"], "belongs to kind='ray'"),
         (["studies", "nowhere"], "There is no folder nowhere"),
@@ -65,9 +68,35 @@ def test_bad_input_ends_with_one_message(
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
 
 
-def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
-    assert run_cli("train", "smoke", "--out", tmp_path / "x", "--model.layers", "3") == 2
-    assert "--model.layers" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--model.layers", "3"], "--model.layers, 3. Did you mean --model.n-layers?"),
+        (["extra"], "Unrecognized options: extra. `interp train --help`"),
+        (["--seed", "abc"], "--seed: expected a whole number, not 'abc'."),
+        (["--seed", "9" * 5000], "--seed: expected a whole number of fewer digits."),
+        (["--seed", "-1"], "seed=-1: expected a whole number from 0 to 9,223"),
+        (["--population.seed", "x"], "--population.seed: expected {None}|INT, not ['x']."),
+        (["--optimizer.beta1", "x" * 5000], "--optimizer.beta1: expected a number, not 'xxx"),
+        (["--training.precision", "fp99"], "'fp99' for argument '--training.precision'"),
+        (["--seed"], "Missing value for argument '--seed'."),
+        (["--seed", "1"], "Missing from interp train: --out PATH"),
+    ],
+)
+@pytest.mark.parametrize("terminal", ["UTF-8", "ASCII", "colours"])
+def test_flags_that_cannot_be_read(
+    flags: list[str], says: str, terminal: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tyro._fmtlib._should_use_utf8_drawing_chars", lambda: terminal != "ASCII")
+    monkeypatch.setattr("tyro._fmtlib._FORCE_ANSI", terminal == "colours")
+    out = [] if "--out" in says else ["--out", tmp_path / "x"]
+    assert run_cli("train", "smoke", *out, *flags) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert says in said
+    assert said.count("\n") == 1
+    assert len(said) <= 500
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

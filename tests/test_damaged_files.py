@@ -20,7 +20,7 @@ import interp
 from interp.config import Config
 from interp.run import Run
 from interp.training import loop
-from tests.helpers import contents, run_cli, without_digests
+from tests.helpers import contents, run_cli, unprivileged, without_digests
 
 TRAIN = ("train", "smoke", "--resume", "--training.precision", "fp32", "--out")
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -261,25 +261,6 @@ def test_something_else_in_place_of_a_file(
     else:
         assert says in text
         assert path.name in text
-
-
-@contextlib.contextmanager
-def unprivileged(folder: Path) -> Iterator[None]:
-    """While this lasts, file permissions count even where the tests run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    reached = [folder, *folder.parents]
-    modes = {path: path.stat().st_mode for path in reached if not path.stat().st_mode & 0o001}
-    for path in modes:
-        path.chmod(0o777)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        for path, mode in modes.items():
-            path.chmod(mode)
 
 
 def names_of(folder: Path) -> list[str]:

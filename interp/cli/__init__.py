@@ -3,21 +3,16 @@
 Errors about input or environment end with one message and a non-zero exit code, without a traceback.
 """
 
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from functools import wraps
 from pathlib import Path
 from textwrap import fill
-from typing import Any
-
-import tyro
 
 from interp.cli import printing, runs, studies
+from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
-from interp.errors import InterpError, suggest
+from interp.errors import InterpError, short, suggest
 from interp.presets import MAIN_PRESET, PRESETS, preset
 
 _HELP = """\
@@ -41,7 +36,6 @@ PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` l
 """
 
 
-_LONGEST = 380  # characters of what is wrong with a flag
 _COMMAND_WIDTH = 40
 """Characters before what a command does."""
 _NARROWEST = 30
@@ -81,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InterpError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:  # not about a file: a slip of ours
+            raise
+        from interp.files import file_error
+
+        complain(f"error: {file_error(error)}")
+        sys.exit(InterpError.exit_code)
     except KeyboardInterrupt:
         ERR.print("interrupted", style="red")
         sys.exit(130)
@@ -106,7 +107,7 @@ def _path_expanded(word: str) -> str:
         word.encode()
     except UnicodeEncodeError:
         raise InterpError(
-            f"{word!a} is not UTF-8 text. Rename the file or folder, or choose another name."
+            f"{short(word, 80)} is not UTF-8 text. Rename the file or folder, or choose another name."
         ) from None
     name, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
@@ -148,52 +149,6 @@ def _dispatch(words: list[str]) -> None:
         )
     else:
         raise InterpError(
-            f"There is no command {command!r}.{suggest(command, known)} Commands: {', '.join(known)}."
+            f"There is no command {short(command)}.{suggest(command, known)} Commands: {', '.join(known)}."
         )
-    _understood(function, command, rest)()
-
-
-def _in_one_line(box: str) -> str:
-    """What is wrong with some words, out of the box that tyro draws: what it is, and what may be meant."""
-    groups: list[list[str]] = [[]]
-    for line in box.splitlines():
-        words = line.strip(" │")
-        if not words.strip("─-"):
-            groups.append([])
-        elif words[:1] not in "╭╰":
-            groups[-1].append(words)
-    # Without lines to draw with, the title stands above the first rule.
-    texts = [" ".join(group) for group in groups[0 if "╭" in box else 1 :]]
-    told = [
-        text for text in texts if text and not text.startswith(("Argument help", "For full help"))
-    ]
-    wrong = ". ".join(text.rstrip(".:") for text in told)
-    return f"{wrong if len(wrong) <= _LONGEST else wrong[: _LONGEST - 1] + '…'}."
-
-
-def _understood(
-    function: Callable[..., None], command: str, words: list[str]
-) -> Callable[[], None]:
-    """The call that the words of a command describe. What is wrong with them is said in one line.
-
-    Raises:
-        InterpError: there is no such flag, or a value that is none.
-    """
-
-    @wraps(function)
-    def described(*given: Any, **named: Any) -> Callable[[], None]:
-        return lambda: function(*given, **named)
-
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            call: Callable[[], None] = tyro.cli(
-                described, prog=f"interp {command}", args=words, use_underscores=False
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise InterpError(
-            f"{_in_one_line(said.getvalue())} `interp {command} --help` lists every flag."
-        ) from None
-    return call
+    parsed(function, rest, f"interp {command}")()

@@ -1,5 +1,6 @@
 """Commands that make a run, and those that look at one."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -119,7 +120,7 @@ def report(runs: RunPaths, *, out: Path | None = None) -> None:
 
     if not runs:
         raise InterpError("No run is given; name the folder of at least one run.")
-    if len(runs) == 1 and (runs[0] / BATCH_FILE).exists():
+    if len(runs) == 1 and os.path.lexists(runs[0] / BATCH_FILE):
         say(report_batch(runs[0], out))
         return
     opened = [Run.load(path) for path in runs]

@@ -12,6 +12,7 @@ from interp.cli.runs import RunPaths
 from interp.cli.tables import show, show_frame
 from interp.errors import ConfigError, InterpError, short
 from interp.plain_yaml import read_yaml
+from interp.reading import MAX_DOCUMENT, DamageError, read_text
 
 if TYPE_CHECKING:
     from interp.studies.batch import Batch
@@ -222,7 +223,7 @@ def _described_batch(
     from interp.studies.batch import Batch
 
     named = [word for word in studies if not word.endswith(".py")]
-    files = [word for word in named if word.endswith((".yaml", ".yml")) or Path(word).is_file()]
+    files = [word for word in named if word.endswith((".yaml", ".yml")) or _is_file(word)]
     if not studies or (files and len(studies) > 1):
         raise InterpError(
             "Give names of studies, or one YAML file; `interp studies` lists the names."
@@ -233,9 +234,9 @@ def _described_batch(
                 f"--seeds and --set belong to studies that are named; {files[0]} says its own."
             )
         try:
-            text = Path(files[0]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InterpError(f"{files[0]} cannot be read ({error}). Give a YAML file.") from error
+            text = read_text(Path(files[0]), MAX_DOCUMENT)
+        except DamageError as damage:
+            raise InterpError(f"{files[0]}: {damage}. Give a YAML file.") from None
         return Batch.from_yaml(text, Path(files[0]).resolve().parent)
     if changes and len(studies) > 1:
         raise InterpError(
@@ -245,7 +246,7 @@ def _described_batch(
     for change in changes:
         name, sign, value = change.partition("=")
         if not sign:
-            raise InterpError(f"--set {change!r}: give NAME=VALUE, e.g. n_steps=500.")
+            raise InterpError(f"--set {short(change)}: give NAME=VALUE, e.g. n_steps=500.")
         try:
             settings[name] = read_yaml(value)
         except ConfigError as error:
@@ -254,11 +255,22 @@ def _described_batch(
     return Batch.parse({"studies": entries})
 
 
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # no file can have such a name
+        return False
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < 19  # more digits than any step has
+
+
 def _start(word: str) -> int | str:
     """A start of patching: a step, or "same"."""
-    if word == "same" or word.isdecimal():
+    if word == "same" or _is_number(word):
         return word if word == "same" else int(word)
-    raise InterpError(f"--start-steps {word!r}: give steps from 0 on, or the word same.")
+    raise InterpError(f"--start-steps {short(word)}: give steps from 0 on, or the word same.")
 
 
 def _parts(word: str, what: str) -> tuple[int, ...] | None:
@@ -266,6 +278,6 @@ def _parts(word: str, what: str) -> tuple[int, ...] | None:
     if word == "all":
         return None
     numbers = word.split(",")
-    if not all(number.isdecimal() for number in numbers):
-        raise InterpError(f"--{what} {word!r}: give all, a number, or numbers as in 0,1.")
+    if not all(map(_is_number, numbers)):
+        raise InterpError(f"--{what} {short(word)}: give all, a number, or numbers as in 0,1.")
     return tuple(sorted({int(number) for number in numbers}))

@@ -1,5 +1,6 @@
 """What all settings have in common: frozen, checked, read from YAML, changed by dotted name."""
 
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -7,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from interp.config.expected import expected
 from interp.errors import ConfigError, short
 from interp.plain_yaml import read_yaml
 
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 else:
     ModelMetaclass = type(BaseModel)
 
-_SHORT = reprlib.Repr()  # a value as it was given, however large it is
+_VALUE = reprlib.Repr()  # as it was given, however large it is
+_VALUE.maxlevel = 2
+_LONGEST = 400  # characters about wrong values
+_WRONG_VALUE = re.compile(r"greater_.*|less_.*|finite_.*|literal_.*|int_.*|.*_(type|parsing)")
+"""The errors of pydantic about which is said what is expected; the others say it themselves."""
 
 MAX_SEED = 2**63 - 1
 """What PyTorch takes as a seed."""
@@ -31,7 +38,7 @@ class _Constructed(ModelMetaclass):
         except ValidationError as error:
             group = self.__name__.removesuffix("Config").lower()
             owner = group if self.__name__.endswith("Config") else ""
-            raise ConfigError(describe(error, owner)) from error
+            raise ConfigError(describe(error, owner, model=self)) from error
 
 
 class Settings(BaseModel, metaclass=_Constructed):
@@ -55,7 +62,7 @@ class Settings(BaseModel, metaclass=_Constructed):
         annotation = cls.model_fields[str(field.field_name)].annotation
         entries = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(entry, bool) for entry in entries) and not _allows_bool(annotation):
-            raise ValueError("a number or a text is wanted here, not true or false")
+            raise PydanticCustomError("bool_type", "a truth value is none of what can be here")
         return value
 
 
@@ -106,7 +113,11 @@ class RunConfig(Settings):
         except ValidationError as error:
             known = flatten(cls().model_dump(mode="json"))
             raise ConfigError(
-                describe(error, unknown=lambda loc: unknown_setting(".".join(map(str, loc)), known))
+                describe(
+                    error,
+                    unknown=lambda loc: unknown_setting(".".join(map(str, loc)), known),
+                    model=cls,
+                )
             ) from error
 
     def identity(self) -> dict[str, Any]:
@@ -158,27 +169,41 @@ def describe(
     error: ValidationError,
     owner: str = "",
     unknown: Callable[[tuple[int | str, ...]], str] | None = None,
+    *,
+    model: type | None = None,
 ) -> str:
-    """A pydantic error in one line a setting, of at most three settings.
+    """A pydantic error in one line: of at most three settings, the value given and what is expected.
 
     Args:
         error: The error.
-        owner: What has the settings, e.g. a study; put before each line.
+        owner: What has the settings, e.g. a study; put before the line.
         unknown: Says of the place of a setting that there is no such setting, and which there are.
+        model: The settings, from which is known what is expected; pydantic's own words without.
     """
-    lines = []
+    said: list[str] = []
     found = error.errors(include_url=False)
     for item in found[:3]:
         place = short(".".join(str(part) for part in item["loc"]), 60)[1:-1]
         if item["type"] == "extra_forbidden":
-            lines.append(unknown(item["loc"]) if unknown else f"There is no setting {place!r}.")
+            line = unknown(item["loc"]) if unknown else f"There is no setting {place!r}."
         elif item["type"] == "missing":
-            lines.append(f"{place} is missing; set it.")
+            line = f"{place} is missing; set it."
         else:
-            lines.append(f"{place}: {item['msg']} (got {_SHORT.repr(item['input'])}).")
-    if len(found) > len(lines):
-        lines.append(f"{len(found) - len(lines)} more are wrong.")
-    return "\n".join(f"{owner}: {line}" if owner else line for line in lines)
+            value = _VALUE.repr(item["input"])
+            value = value if len(value) <= 60 else f"{value[:59]}…"
+            known = _WRONG_VALUE.fullmatch(item["type"])
+            wanted = expected(model, item["loc"]) if model and known else None
+            if wanted and item["type"] == "finite_number":
+                wanted = wanted.replace("a number", "a finite number")
+            wrong = item["msg"].removeprefix("Value error, ").removesuffix(".")
+            line = f"{place or 'settings'}={value}: {f'expected {wanted}' if wanted else wrong}."
+        if said and len(" ".join([*said, line])) > _LONGEST:
+            break
+        said.append(line)
+    if len(found) > len(said):
+        said.append(f"{len(found) - len(said)} more are wrong.")
+    line = " ".join(said)
+    return f"{owner}: {line}" if owner else line
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:

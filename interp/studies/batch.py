@@ -22,6 +22,7 @@ from interp.engine import Job, Store
 from interp.engine.store import address_of
 from interp.errors import ConfigError, short, suggest
 from interp.plain_yaml import read_yaml
+from interp.reading import MAX_DOCUMENT, DamageError, MissingError, read_text
 from interp.studies.registry import STUDIES, is_file, study_named
 from interp.studies.study import Planned
 
@@ -69,7 +70,9 @@ class Entry(Settings):
         try:
             return model.model_validate(given)
         except ValidationError as error:
-            raise ConfigError(describe(error, self.study, partial(_unknown, model))) from error
+            raise ConfigError(
+                describe(error, self.study, partial(_unknown, model), model=model)
+            ) from error
 
 
 class Batch(Settings):
@@ -129,7 +132,9 @@ class Batch(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(describe(error, "batch", partial(_unknown, cls))) from error
+            raise ConfigError(
+                describe(error, "batch", partial(_unknown, cls), model=cls)
+            ) from error
 
     def to_yaml(self) -> str:
         """The inverse of `from_yaml`."""
@@ -180,11 +185,11 @@ def _is_description(values: Any) -> bool:
 def with_others(batch: Batch, out: Path) -> Batch:
     """A batch with the studies that its folder was used for before."""
     path = out / BATCH_FILE
-    if not path.exists():
-        return batch
     try:
-        before = read_yaml(path.read_text(encoding="utf-8"))
-    except (ConfigError, UnicodeDecodeError):
+        before = read_yaml(read_text(path, MAX_DOCUMENT))
+    except MissingError:
+        return batch
+    except (ConfigError, DamageError):
         before = None
     if not _is_description(before):
         raise ConfigError(
@@ -199,9 +204,16 @@ def with_others(batch: Batch, out: Path) -> Batch:
 
 
 def batch_in(folder: Path) -> Batch | None:
-    """The batch whose folder this is; None if it is not one."""
+    """The batch whose folder this is; None if it is not one. A ConfigError if its description is damaged."""
     path = folder / BATCH_FILE
-    return Batch.from_yaml(path.read_text(encoding="utf-8"), folder) if path.exists() else None
+    try:
+        return Batch.from_yaml(read_text(path, MAX_DOCUMENT), folder)
+    except MissingError:
+        return None
+    except DamageError as damage:
+        raise ConfigError(
+            f"{path} is damaged: {damage}. Put it back as it was, or run the same batch again without it."
+        ) from None
 
 
 def everything() -> Batch:

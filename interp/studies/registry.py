@@ -4,7 +4,7 @@ from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from interp.errors import ConfigError, InterpError, suggest
+from interp.errors import ConfigError, InterpError, short, suggest
 from interp.studies import (
     associative_memory,
     celebrities,
@@ -55,8 +55,8 @@ def study_named(name: str) -> Study:
         return _study_in(path, path.stat().st_mtime_ns)
     if name not in STUDIES:
         raise ConfigError(
-            f"There is no study {name!r}.{suggest(name, STUDIES)} Studies: {', '.join(STUDIES)}; a study of "
-            "your own is a Python file, named by its path (my_study.py)."
+            f"There is no study {short(name)}.{suggest(name, STUDIES)} Studies: {', '.join(STUDIES)}; "
+            "a study of your own is a Python file, named by its path (my_study.py)."
         )
     return STUDIES[name]
 

@@ -1,0 +1,76 @@
+"""A command line becomes a call; what is wrong with it is said in one line."""
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+
+import tyro
+
+from interp.errors import InterpError
+
+_LONGEST = 300
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_RULE = re.compile(r"─{3,}|-{3,}")
+_WORDS = {
+    r"invalid literal for int\(\) with base 10: ": "expected a whole number, not ",
+    r"could not convert string to float: ": "expected a number, not ",
+    r"Exceeds the limit .*": "expected a whole number of fewer digits",
+    r"Could not find valid parse for arguments: ": "expected other values than ",
+    r"no type matching (.*?) could be instantiated from (.*?)\. +Got errors:.*": r"expected \1, not \2",
+    r"^Error parsing ": "",
+}
+"""Python's and tyro's words, and what they mean."""
+
+
+def parsed(function: Callable[..., None], words: Sequence[str], command: str) -> Callable[[], None]:
+    """A call of a function with the arguments and settings that words of a command line give.
+
+    Args:
+        function: What the command does; its signature has the flags.
+        words: What follows the command's name.
+        command: The command, e.g. "interp train".
+
+    Raises:
+        InterpError: a flag is unknown or missing, or has a value that cannot work.
+        SystemExit: help was asked for, and is printed.
+    """
+
+    @functools.wraps(function)
+    def later(*arguments: object, **settings: object) -> Callable[[], None]:
+        return functools.partial(function, *arguments, **settings)
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            call: Callable[[], None] = tyro.cli(
+                later, prog=command, args=list(words), use_underscores=False
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise InterpError(
+            f"{_in_one_line(said.getvalue())} `{command} --help` lists all."
+        ) from None
+    return call
+
+
+def _in_one_line(box: str) -> str:
+    """What tyro says in a box: the first part, and the flag that is meant."""
+    parts: list[list[str]] = [[]]
+    for row in _COLOUR.sub("", box).splitlines()[1:]:  # the first is the title
+        text = row.strip(" │╰╯")
+        if not _RULE.fullmatch(text):
+            parts[-1].append(text)
+        elif parts[-1]:
+            parts.append([])
+    problem = " ".join(filter(None, parts[0]))
+    for theirs, ours in _WORDS.items():
+        problem = re.sub(theirs, ours, problem)
+    if len(problem) > _LONGEST:
+        problem = f"{problem[: _LONGEST - 1]}…"
+    near = parts[1] if " ".join(*parts[1:2] or [[]]).startswith("Perhaps") else []
+    meant = [text.split()[0] for text in near if text.startswith("--")]
+    suggestion = f" Did you mean {' or '.join(meant[:2])}?" if meant else ""
+    return f"{problem.removesuffix('.')}.{suggestion}"
