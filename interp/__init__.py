@@ -10,6 +10,8 @@ Names are loaded when first used, so that `interp --help` does not wait for torc
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from interp.process import keep_freed_memory, share_the_machine
+
 if TYPE_CHECKING:
     from interp import plots
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
@@ -102,6 +104,9 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
+
+share_the_machine()
+keep_freed_memory()
 
 _MOVED = {"trace": "locate_fact"}
 

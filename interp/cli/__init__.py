@@ -60,10 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 on bad input, 130 when interrupted."""
     # A link to pydantic's manual helps nobody who mistyped a flag.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
-    # Threads that wait for each other spin for a while before they sleep. Where other programs want the
-    # cores too, long spinning makes everything stand still; this little costs a quiet machine nothing.
-    # It is read when torch is first imported, and changes no result.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if sys.stderr is None:  # closed by who started this: nobody listens, but the work can be done
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)

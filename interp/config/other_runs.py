@@ -6,7 +6,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from interp.config.base import Settings
-from interp.errors import ConfigError
+from interp.errors import ConfigError, short
 
 OWN_PATTERNS = "self"
 """As a reference: the model itself."""
@@ -62,8 +62,8 @@ class PatchingConfig(Settings):
                 "patching: reference 'self' has no reference_step: the model's own patterns are "
                 "those of the step it is at."
                 if self.own
-                else f"patching: reference_step is missing; name the checkpoint of {self.reference} "
-                "that gives the attention patterns."
+                else "patching: reference_step is missing; name the checkpoint of "
+                f"{short(str(self.reference), 80)} that gives the attention patterns."
             )
         for name, chosen in (("layers", self.layers), ("heads", self.heads)):
             if chosen is not None and (not chosen or list(chosen) != sorted(set(chosen))):

@@ -113,7 +113,6 @@ class Worker:
                 "MKL_NUM_THREADS": str(threads),
                 "OPENBLAS_NUM_THREADS": str(threads),
                 "TOKENIZERS_PARALLELISM": "false",
-                "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),  # see cli.main
             },
         )
         self._threads = threads
