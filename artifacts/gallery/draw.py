@@ -54,9 +54,8 @@ def main() -> None:
             f"attention_{name}": interp.plots.attention_to_names(by_layer, phases),
             f"roles_{name}": interp.plots.head_roles(of_seed["roles"], phases),
             f"knockout_{name}": interp.plots.knockout_costs(of_seed["knockout"], phases),
+            **memory(name, phases),
         }
-    for name, folder in (("tiny", "tiny_seed0"), ("small", "small")):
-        figures |= memory(name, interp.Run.load(GALLERY.parent / folder))
     fact = interp.locate_fact(run, 0, "university")
     figures["trace_tiny"] = interp.plots.located_fact(fact)
     for name, figure in figures.items():
@@ -85,25 +84,25 @@ def attention_maps(run: interp.Run) -> None:
         browser.close()
 
 
-def memory(name: str, run: interp.Run) -> dict[str, go.Figure]:
+def memory(name: str, phases: Phases) -> dict[str, go.Figure]:
     """The figures of the memory study of a preset; the bands of phases are those of seed 0."""
     folder = GALLERY / f"memory_{name}"
     tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
     plots = interp.plots
     return {
         f"memory_{name}/emergence": plots.emergence(
-            tables["emergence"], tables["strengths"], run.phases
+            tables["emergence"], tables["strengths"], phases
         ),
-        f"memory_{name}/strengths": plots.strength_curves(tables["strengths"], run.phases),
-        f"memory_{name}/keys": plots.key_selectivity(tables["keys"], run.phases),
-        f"memory_{name}/similarity": plots.key_similarity(tables["keys"], run.phases),
-        f"memory_{name}/promoted": plots.promoted_values(tables["values"], run.phases),
-        f"memory_{name}/agreement": plots.key_value_agreement(tables["values"], run.phases),
-        f"memory_{name}/probes": plots.probe_curves(tables["probes"], run.phases),
-        f"memory_{name}/swaps": plots.swap_success(tables["swaps"], run.phases),
+        f"memory_{name}/strengths": plots.strength_curves(tables["strengths"], phases),
+        f"memory_{name}/keys": plots.key_selectivity(tables["keys"], phases),
+        f"memory_{name}/similarity": plots.key_similarity(tables["keys"], phases),
+        f"memory_{name}/promoted": plots.promoted_values(tables["values"], phases),
+        f"memory_{name}/agreement": plots.key_value_agreement(tables["values"], phases),
+        f"memory_{name}/probes": plots.probe_curves(tables["probes"], phases),
+        f"memory_{name}/swaps": plots.swap_success(tables["swaps"], phases),
         f"memory_{name}/swap_sites": plots.swap_sites(tables["swaps"]),
-        f"memory_{name}/edges": plots.recall_edges(tables["edges"], run.phases),
-        f"memory_{name}/ablations": plots.mlp_ablation(tables["ablations"], run.phases),
+        f"memory_{name}/edges": plots.recall_edges(tables["edges"], phases),
+        f"memory_{name}/ablations": plots.mlp_ablation(tables["ablations"], phases),
         f"memory_{name}/attribution": plots.attribution_error(tables["attribution"]),
     }
 
