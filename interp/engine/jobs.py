@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import Field, model_validator
 
 from interp.config import Settings
-from interp.errors import ConfigError, InterpError
+from interp.errors import ConfigError, InterpError, short
 
 _PROCESSES_PER_CPU = 8
 
@@ -84,9 +84,9 @@ class EngineSettings(Settings):
         """Refuses settings that belong to the other kind of engine."""
         for name in names:
             if getattr(self, name) != type(self).model_fields[name].default:
+                value = short(str(getattr(self, name)), 60)
                 raise ConfigError(
-                    f"{name}={getattr(self, name)} with kind={self.kind!r}; it belongs to "
-                    f"kind={kind!r}."
+                    f"{name}={value} with kind={self.kind!r}; it belongs to kind={kind!r}."
                 )
 
 
