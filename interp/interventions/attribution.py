@@ -34,7 +34,13 @@ from interp.interventions.sites import (
     require_live_sites,
     site_named,
 )
-from interp.model import at_least_single, logits_at, measuring, require_normal_weights
+from interp.model import (
+    at_least_single,
+    logits_at,
+    measuring,
+    of_this_thread,
+    require_normal_weights,
+)
 from interp.model.patterns import require_hooks
 from interp.torch_state import default_state
 
@@ -147,7 +153,9 @@ def gradients_at(
 
     names = [site_named(site).hook_name(layer) for site, layer in keys]
     require_hooks(model, names)
-    hooks = [(name, partial(add_zero, key=key)) for name, key in zip(names, keys, strict=True)]
+    hooks = of_this_thread(
+        (name, partial(add_zero, key=key)) for name, key in zip(names, keys, strict=True)
+    )
     rows = torch.arange(len(pairs), device=pairs.read.device)
     weights = [w for w in _module(model).parameters() if w.requires_grad]
     for weight in weights:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.interventions.sites import Key, by_position, hook_flags, read_activations, site_named
-from interp.model import logits_at
+from interp.model import logits_at, of_this_thread
 
 Reader = tuple[str, tuple[int, ...] | None]
 """Heads (None for all) that read, and by which input: q_input, k_input or v_input."""
@@ -63,7 +63,7 @@ class Hooked:
             view[cells[:, None], place] = edited.to(view.dtype)
             return changed
 
-        hooks = [(site_named(site).hook_name(layer), replace)]
+        hooks = of_this_thread([(site_named(site).hook_name(layer), replace)])
         with hook_flags(self.model, [site]), cast(Any, self.model).hooks(fwd_hooks=hooks):
             return logits_at(self.model, self.tokens[row], cells, self.read[row])
 
@@ -84,7 +84,9 @@ class Hooked:
             return changed
 
         sites = dict.fromkeys(site for site, _ in readers)
-        hooks = [(site_named(s).hook_name(layer), partial(replace, site=s)) for s in sites]
+        hooks = of_this_thread(
+            (site_named(s).hook_name(layer), partial(replace, site=s)) for s in sites
+        )
         rows = torch.arange(n * pairs, device=self.read.device)
         with hook_flags(self.model, sites), cast(Any, self.model).hooks(fwd_hooks=hooks):
             logits = logits_at(self.model, self.tokens.repeat(n, 1), rows, self.read.repeat(n))

@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError, suggest
-from interp.model import alone_with, has_fused_forward
+from interp.model import alone_with, has_fused_forward, of_this_thread
 from interp.model.fused import final_residual
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
@@ -166,7 +166,9 @@ def read_activations(
     wanted = list(dict.fromkeys(keys))
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)
-    hooks = [(name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)]
+    hooks = of_this_thread(
+        (name, partial(keep, key=key)) for name, key in zip(names, wanted, strict=True)
+    )
     with alone_with(model), hook_flags(model, [site for site, _ in wanted]):
         if has_fused_forward(model):
             bridge = cast(TransformerBridge, model)

@@ -20,7 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ArgumentError
 from interp.maps.texts import MapText
-from interp.model import logits_at, measuring, pattern_hook
+from interp.model import logits_at, measuring, of_this_thread, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.phases import Phases
 from interp.series import AnySeries, Device, as_series, models_at, nearest_step, steps_of
@@ -187,7 +187,7 @@ def _read(
     row, position = row.to(tokens.device), position.to(tokens.device)
     names = [pattern_hook(layer) for layer in range(model.cfg.n_layers)]
     require_hooks(model, names)
-    with model.hooks(fwd_hooks=[(name, keep) for name in names]):
+    with model.hooks(fwd_hooks=of_this_thread((name, keep) for name in names)):
         probabilities = logits_at(model, tokens, row, position).float().softmax(-1)
     following = torch.roll(tokens, -1, dims=1)[row, position, None]
     own = probabilities.gather(1, following)[:, 0].cpu().numpy()

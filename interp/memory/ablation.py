@@ -15,7 +15,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
 from interp.errors import ArgumentError, listed
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import RunningMean, measuring
+from interp.model import RunningMean, measuring, of_this_thread
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, watched
@@ -79,7 +79,9 @@ def ablation_costs(
             batch = slice(number * batch_size, (number + 1) * batch_size)
             width = part.tokens.shape[1]
             mask = {name: every[batch, :width].to(device) for name, every in masks.items()}
-            edits = [(hooks[layer], partial(edit, mask=mask, layer=layer)) for layer in chosen]
+            edits = of_this_thread(
+                (hooks[layer], partial(edit, mask=mask, layer=layer)) for layer in chosen
+            )
             with cast(Any, model).hooks(fwd_hooks=edits):
                 total += summed_loss(model, part, ValuePositions.of(part))
         return total / n

@@ -21,7 +21,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.memory.facts import FactTexts
-from interp.model import final_residual, has_fused_forward, measuring
+from interp.model import final_residual, has_fused_forward, measuring, of_this_thread
 from interp.model.patterns import require_hooks
 from interp.torch_state import default_state
 
@@ -244,7 +244,7 @@ def _read(
     def read(x: Tensor, hook: Any, name: str) -> None:
         keep(name, x[row, position])
 
-    hooks = [(name, partial(read, name=name)) for name in names]
+    hooks = of_this_thread((name, partial(read, name=name)) for name in names)
     if not has_fused_forward(model):
         model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
         return
@@ -259,14 +259,16 @@ def _read(
         raise _LastRead
 
     early = [hook for hook in hooks if hook[0] not in (neurons, end)]
-    with suppress(_LastRead), bridge.hooks(fwd_hooks=[*early, (middle, stop)]):
+    early += of_this_thread([(middle, stop)])
+    with suppress(_LastRead), bridge.hooks(fwd_hooks=early):
         final_residual(bridge, tokens, bridge.W_E.dtype)
 
     def read_neurons(x: Tensor, hook: Any) -> None:
         keep(neurons, x.unflatten(1, position.shape[1:]))
 
     block, stream = bridge.blocks[last], before_last_mlp[0]
-    with bridge.hooks(fwd_hooks=[(neurons, read_neurons)] if neurons in names else []):
+    asked = [(neurons, read_neurons)] if neurons in names else []
+    with bridge.hooks(fwd_hooks=of_this_thread(asked)):
         written = block.mlp(block.ln2(stream.flatten(1, 2))).view_as(stream)
     if end in names:
         keep(end, stream + written)

@@ -3,7 +3,7 @@
 from interp.model.accumulate import RunningMean, at_least_single
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.components import native_model
-from interp.model.forward import alone_with, evaluating, logits_at, measuring
+from interp.model.forward import alone_with, evaluating, logits_at, measuring, of_this_thread
 from interp.model.fused import final_residual, has_fused_forward, training_loss
 from interp.model.patterns import (
     NO_ATTENTION,
@@ -33,6 +33,7 @@ __all__ = [
     "logits_at",
     "measuring",
     "native_model",
+    "of_this_thread",
     "parameter_counts",
     "pattern_hook",
     "property_state_dict",

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -13,6 +13,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.model.fused import final_residual, has_fused_forward
+
+Hook = Callable[..., Tensor | None]
+"""Is given what passes a hook point, and the point as `hook`; returns what goes on, None for the same."""
 
 _LOCKS: "weakref.WeakKeyDictionary[object, threading.RLock]" = weakref.WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
@@ -30,6 +33,22 @@ def alone_with(model: object) -> Iterator[None]:
         lock = _LOCKS.setdefault(model, threading.RLock())
     with lock:
         yield
+
+
+def of_this_thread(hooks: Iterable[tuple[str, Hook]]) -> list[tuple[str, Hook]]:
+    """TransformerLens hooks that see and edit the forward passes of this thread only.
+
+    A pass that another thread makes of the same model meanwhile goes through unseen and unchanged.
+    """
+    owner = threading.get_ident()
+
+    def own(hook: Hook) -> Hook:
+        def run(value: Tensor, **point: object) -> Tensor | None:
+            return hook(value, **point) if threading.get_ident() == owner else None
+
+        return run
+
+    return [(name, own(hook)) for name, hook in hooks]
 
 
 @contextmanager
@@ -61,13 +80,14 @@ def logits_at(
 ) -> Float[Tensor, "read vocab"]:
     """The logits at chosen positions, as `model(tokens)[rows, positions]` gives them.
 
-    A model of ours unembeds only those positions, which saves about half the work of a pass; its
-    unembedding hooks see [read, ...] then. Any other model runs in full.
+    A model of ours unembeds only those positions, which saves about half the work of a pass, and
+    computes its last MLP and norm there alone where nobody's hook looks at them; its unembedding hooks
+    see [read, ...] then. Any other model runs in full.
     """
     if not has_fused_forward(model):
         logits: Tensor = cast(nn.Module, model)(tokens)
         return logits[rows, positions]
     bridge = cast(TransformerBridge, model)
-    residual = final_residual(bridge, tokens, bridge.W_E.dtype)
-    read: Tensor = bridge.unembed(residual[rows, positions])
+    residual = final_residual(bridge, tokens, bridge.W_E.dtype, (rows, positions))
+    read: Tensor = bridge.unembed(residual)
     return read

@@ -90,14 +90,22 @@ def _is_fusible(block: Any, eps: float) -> bool:
 
 
 def final_residual(
-    model: TransformerBridge, tokens: Int[Tensor, "batch position"], dtype: torch.dtype
-) -> Float[Tensor, "batch position d_model"]:
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch position"],
+    dtype: torch.dtype,
+    read: tuple[Int[Tensor, " read"], Int[Tensor, " read"]] | None = None,
+) -> Float[Tensor, "*read d_model"]:
     """The residual stream after the final norm: what the unembedding reads.
 
     Args:
         model: A model for which `has_fused_forward`.
         tokens: Token ids.
         dtype: What matrix products are computed in; under autocast, autocast's.
+        read: Rows and positions that are read; all by default. The last MLP, on which nothing else
+            depends, is computed at those only where no hook looks at it.
+
+    Returns:
+        [read, d_model], or [batch, position, d_model] if all are read.
     """
     batch, width = tokens.shape
     places = torch.arange(width, device=tokens.device).expand(batch, width)
@@ -110,6 +118,11 @@ def final_residual(
         stream = stream + _fire(model.pos_embed.hook_out, positions)
     # Costly hook points are switched on for all layers together.
     whole = rotary or any(getattr(model.cfg, flag, False) for flag in ATTENTION_FLAGS)
+    last = model.blocks[-1]
+    early = read is not None and not carries_hooks(
+        *(part for of in (last.ln2, last.mlp, model.ln_final) for part in of.modules()),
+        *(last.hook_mlp_in, last.hook_out),
+    )
     for block in model.blocks:
         stream = _fire(block.hook_in, stream)
         normed = _norm(block.ln1, stream, dtype)
@@ -119,10 +132,13 @@ def final_residual(
         else:
             written = _attention(block.attn, normed)
         stream = _fire(block.hook_resid_mid, stream + written)
+        if early and block is last:
+            stream = stream[read]
         entry = _fire(block.hook_mlp_in, stream.clone()) if model.cfg.use_hook_mlp_in else stream
         stream = stream + _mlp(block.mlp, _norm(block.ln2, entry, dtype))
         stream = _fire(block.hook_out, stream)
-    return _norm(model.ln_final, stream, dtype)
+    final = _norm(model.ln_final, stream, dtype)
+    return final if read is None or early else final[read]
 
 
 def training_loss(

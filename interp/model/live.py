@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError
-from interp.model.forward import measuring
+from interp.model.forward import measuring, of_this_thread
 from interp.model.fused import has_fused_forward
 from interp.torch_state import default_state
 
@@ -66,7 +66,7 @@ def _differentiable(
     if any(weight.is_inference() for weight in weights):
         return set()  # made in inference mode: no gradient at all
     with measuring(model), torch.enable_grad():
-        with cast(Any, model).hooks(fwd_hooks=hooks):
+        with cast(Any, model).hooks(fwd_hooks=of_this_thread(hooks)):
             logits: Tensor = cast(nn.Module, model)(tokens.clone())
         if not zeros or not logits.requires_grad:
             return set()
@@ -82,7 +82,8 @@ def _matters(
         noise = torch.randn(value.shape, generator=generator).to(value)
         return value + noise * (1 + value.masked_fill(~(value.abs() < 1e30), 0).abs().mean())
 
-    with warnings.catch_warnings(), cast(Any, model).hooks(fwd_hooks=[(name, disturb)]):
+    hooks = of_this_thread([(name, disturb)])
+    with warnings.catch_warnings(), cast(Any, model).hooks(fwd_hooks=hooks):
         # TransformerLens says that it discards an edit.
         warnings.simplefilter("ignore", UserWarning)
         return not torch.equal(cast(nn.Module, model)(tokens), logits)

@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.errors import ArgumentError, suggest
-from interp.model.forward import alone_with
+from interp.model.forward import alone_with, of_this_thread
 from interp.model.fused import WholePattern, final_residual, has_fused_forward
 from interp.model.live import require_live
 
@@ -67,7 +67,9 @@ def read_patterns(
         if layer == wanted[-1]:
             raise _LastPatternRead
 
-    hooks = [(pattern_hook(layer), partial(hand_over, layer=layer)) for layer in wanted]
+    hooks = of_this_thread(
+        (pattern_hook(layer), partial(hand_over, layer=layer)) for layer in wanted
+    )
     try:
         with alone_with(model):
             if has_fused_forward(model):
