@@ -343,17 +343,23 @@ def refuse_foreign(out: Path) -> set[str]:
     return present
 
 
-def refuse_run(out: Path) -> None:
+def refuse_run(out: Path, *, below: bool = True) -> None:
     """Refuses a run's folder for something else, whose files would be put among the run's own.
+
+    Args:
+        out: A folder for output.
+        below: Also refuse the folders within a run's.
 
     Raises:
         RunError: a run of any kind is there.
     """
-    if (out / "config.yaml").exists() and (out / "metrics.jsonl").exists():
-        raise RunError(
-            f"{out} is the folder of a run, and these files would be put among its own. Choose another "
-            "folder."
-        )
+    for folder in (out, *(absolute(out).parents if below else ())):
+        if (folder / "config.yaml").exists() and (folder / "metrics.jsonl").exists():
+            where = "is" if folder == out else "is within"
+            raise RunError(
+                f"{out} {where} the folder of a run, and these files would be put among its own. Choose "
+                "another folder."
+            )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from interp.attention import attention_to_names, knockout_costs, sharpness
 from interp.biographies import Corpus, Population, Spans, control_mask
 from interp.biographies.sampling import Uniform, celebrities, group, sequential
 from interp.errors import ArgumentError, NothingToMeasureError
+from interp.interventions import swapped_attributes, swapped_people
 from interp.memory import (
     ablation_costs,
     area_under,
@@ -32,6 +33,9 @@ ORDER = np.arange(6)[None]
     [
         (lambda corpus: corpus.biographies(slice(5, 2)), "nobody"),
         (lambda corpus: corpus.biographies(np.arange(0)), "nobody"),
+        (lambda corpus: corpus.biographies(slice(0, 5, 0)), "0 to 31"),
+        (lambda corpus: swapped_people(corpus, n=10**9), "at most 100,000 pairs"),
+        (lambda corpus: swapped_attributes(corpus, n=10**9), "at most 100,000 pairs"),
         (lambda corpus: corpus.biographies(np.array([99])), "0 to 31"),
         (lambda corpus: corpus.biographies(slice(0, 2), draw=-1), "draw=-1"),
         (lambda corpus: corpus.batch(0, 0), "size=0"),
@@ -64,6 +68,11 @@ def test_an_argument_that_cannot_work_is_named(
 ) -> None:
     with pytest.raises(ArgumentError, match=words):
         call(corpus)
+
+
+def test_people_in_reverse_order(corpus: Corpus) -> None:
+    people = corpus.biographies(slice(None, 3, -1)).individuals
+    assert people.tolist() == list(range(len(corpus.population) - 1, 3, -1))
 
 
 @pytest.mark.parametrize(

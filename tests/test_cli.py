@@ -15,7 +15,7 @@ import pytest
 from interp.cli.printing import standard_output
 from interp.report import comparison
 from interp.run import Run
-from tests.helpers import run_cli
+from tests.helpers import contents, run_cli
 
 
 @pytest.fixture
@@ -50,6 +50,10 @@ def run_copy(smoke_run, tmp_path: Path) -> Path:
         (["batch", "power_law", "--set", "n_stepz=3", "--out", "x"], "Did you mean 'n_steps'?"),
         (["batch", "power_law", "--set", "n_steps", "--out", "x"], "give NAME=VALUE"),
         (
+            ["batch", "power_law", "--set", "training.lr=3", "--out", "x"],
+            "no setting 'training.lr'. A setting of all runs goes into run={optimizer.learning_rate: ...}",
+        ),
+        (
             ["batch", "power_law", "--out", "x", "--workers", "0"],
             "workers=0: expected a whole number from 1 on",
         ),
@@ -72,6 +76,8 @@ def test_bad_input_ends_with_one_message(
     ("flags", "says"),
     [
         (["--model.layers", "3"], "--model.layers, 3. Did you mean --model.n-layers?"),
+        (["--lr", "3"], "--lr, 3. Did you mean --optimizer.learning-rate?"),
+        (["--training.n-layers", "3"], "Did you mean --model.n-layers?"),
         (["extra"], "Unrecognized options: extra. `interp train --help`"),
         (["--seed", "abc"], "--seed: expected a whole number, not 'abc'."),
         (["--seed", "9" * 5000], "--seed: expected a whole number of fewer digits."),
@@ -97,6 +103,41 @@ def test_flags_that_cannot_be_read(
     assert says in said
     assert said.count("\n") == 1
     assert len(said) <= 500
+
+
+@pytest.mark.parametrize(
+    "command", [["train-patched"], ["memory"], ["batch", "power_law"]], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("below", ["", "checkpoints", "results/mine"])
+def test_other_files_do_not_go_among_those_of_a_run(
+    command: list[str], below: str, run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run_copy)
+    of_run = [] if command[0] == "batch" else [str(run_copy)]
+    assert run_cli(*command, *of_run, "--out", run_copy / below) == 2
+    assert "the folder of a run" in capsys.readouterr().err
+    assert contents(run_copy) == before
+
+
+@pytest.mark.parametrize("text", ["a: !!int abc", "a: 1\na: 2", "[", "studies: [{stdy: x}]"])
+def test_a_description_of_a_batch_that_cannot_be_read_is_named(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert run_cli("batch", tmp_path / "mine.yaml", "--out", tmp_path / "x") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'mine.yaml'}: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_is_closed(
+    closed: str, run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as streams:
+        streams.setattr(sys, closed, None)
+        assert run_cli("people", run_copy) == 0
+        assert run_cli("phases", "nowhere") == 2
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

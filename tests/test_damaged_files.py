@@ -128,6 +128,9 @@ def edited_tensors(path: Path, how: str) -> None:
         flat.view(torch.uint8)[5] ^= 1
     elif how == "another step":
         metadata["interp"] = metadata["interp"].replace('"step": "40"', '"step": "20"')
+    elif how.startswith("step "):
+        noted = json.loads(metadata["interp"])
+        metadata["interp"] = json.dumps({**noted, "step": how.removeprefix("step ")})
     elif how == "a digest of another name":
         metadata["interp"] = metadata["interp"].replace('"digest"', '"digesu"')
     elif how == "no digest":
@@ -174,6 +177,16 @@ def test_an_older_training_state_has_to_be_whole(how: str, unfinished: Path) -> 
         assert f"{path} is damaged: " in said(unfinished, TRAIN)
 
 
+@pytest.mark.parametrize("step", ["41", "9" * 30, "-1", "1.5"])
+def test_a_step_that_the_run_does_not_have(step: str, unfinished: Path) -> None:
+    """In a state without a digest; training from there would not end."""
+    name = "training_state.safetensors"
+    with changed(unfinished, name, (unfinished / name).read_bytes()) as path:
+        edited_tensors(path, "no digest")
+        edited_tensors(path, f"step {step}")
+        assert f"{path} is not the training state" in said(unfinished, TRAIN)
+
+
 def test_metrics_are_those_of_the_training_state(unfinished: Path) -> None:
     name = "metrics.jsonl"
     lines = (unfinished / name).read_bytes().splitlines(keepends=True)
@@ -202,6 +215,8 @@ def test_a_checkpoint_is_what_was_saved(how: str, whole: Path) -> None:
         ("environment.json", (b'"threads": 1', b'"threads": 2'), ("people",)),
         ("tokenizer/tokenizer.json", (b": 20", b": 21"), ("people",)),
         ("results/attention/scores.csv", (b"0.1", b"0.2"), ("report",)),
+        ("results/knowledge/summary.json", (b": 0.", b": 0.9"), ("summary", "--csv", "s.csv")),
+        ("results/attention/summary.json", (b": 0.", b": 0.9"), ("report",)),
     ],
 )
 def test_a_value_that_was_changed_later(

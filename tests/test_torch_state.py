@@ -335,6 +335,46 @@ def test_two_threads_on_one_model(given: Given) -> None:
     assert [found.get(n) == alone[n % len(jobs)] for n in range(2 * len(jobs))] == [True] * 10
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_another_thread_that_runs_the_model_itself(given: Given, fused: bool) -> None:
+    """It is not seen by an analysis, and does not see the analysis' edits."""
+    model = given.run.model()
+    if not fused:
+        model.add_hook("embed.hook_out", lambda value, hook: value)
+    tokens = given.people.tokens
+    jobs: list[Callable[[], Any]] = [
+        lambda: interp.patch(model, given.pairs, Grid(("z", "mlp_out"), "predicts value")),
+        lambda: interp.attribution(model, given.pairs, Grid("z", "each", aligned=True)),
+        lambda: interp.attention_scores(model, given.people),
+        lambda: memory.ablation_costs(model, given.people),
+    ]
+    alone = [exact(job()) for job in jobs]
+    with torch.no_grad():
+        expected = model(tokens)
+    stop, wrong, seen = threading.Event(), [], []
+
+    def use() -> None:
+        while not stop.is_set():
+            with torch.no_grad():
+                seen.append(1)
+                if not torch.equal(model(tokens), expected):
+                    wrong.append("edited")
+
+    other = threading.Thread(target=use)
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        other.start()
+        found = [exact(job()) for job in jobs for _ in range(3)]
+    finally:
+        stop.set()
+        other.join(60)
+        sys.setswitchinterval(switching)
+    assert found == [one for one in alone for _ in range(3)]
+    assert seen
+    assert not wrong
+
+
 def test_an_analysis_inside_a_users_hooks(given: Given) -> None:
     """In the same thread, and in another one that the user waits for."""
     model = given.run.model()

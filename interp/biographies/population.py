@@ -140,7 +140,7 @@ class Population:
         given = f"individuals={str(individuals)[:80]}"
         try:
             found: Integer[np.ndarray, " chosen"] = np.arange(len(self))[individuals]
-        except (IndexError, TypeError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f"{given}: give indices from 0 to {len(self) - 1} in an array, or a slice."
             ) from error
@@ -149,7 +149,7 @@ class Population:
                 f"{given} names nobody of {len(self)} people, or is no list; give indices in an array, or a "
                 "slice, of at least one person."
             )
-        return found
+        return np.ascontiguousarray(found)  # PyTorch takes nothing that runs backwards
 
     def find(self, name: str) -> int:
         """The individual with this name.

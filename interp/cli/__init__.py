@@ -12,6 +12,7 @@ from textwrap import fill
 from interp.cli import printing, runs, studies
 from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
+from interp.config import flatten
 from interp.errors import InterpError, short, suggest
 from interp.presets import MAIN_PRESET, PRESETS, preset
 
@@ -60,8 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 on bad input, 130 when interrupted."""
     # A link to pydantic's manual helps nobody who mistyped a flag.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
-    if sys.stderr is None:  # closed by who started this: nobody listens, but the work can be done
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if (
+            getattr(sys, name) is None
+        ):  # closed by who started this: nobody listens, the work is done
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if os.environ.get("WORLD_SIZE", "") not in ("", "1"):
@@ -136,9 +140,10 @@ def _dispatch(words: list[str]) -> None:
     if command in _WITH_PRESET:
         default = MAIN_PRESET if command == "reproduce" else "tiny"
         name = rest.pop(0) if rest and not rest[0].startswith("-") else default
-        function = _WITH_PRESET[command](preset(name))
+        config = preset(name)
+        function, settings = _WITH_PRESET[command](config), flatten(config.model_dump())
     elif command in _ON_RUN:
-        function = _ON_RUN[command]
+        function, settings = _ON_RUN[command], {}
     elif command in _MOVED:
         raise InterpError(
             f"`interp {command}` is now `interp {_MOVED[command]}`; what follows it is as before."
@@ -147,4 +152,4 @@ def _dispatch(words: list[str]) -> None:
         raise InterpError(
             f"There is no command {short(command)}.{suggest(command, known)} Commands: {', '.join(known)}."
         )
-    parsed(function, rest, f"interp {command}")()
+    parsed(function, rest, f"interp {command}", settings)()

@@ -3,11 +3,12 @@
 import functools
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 
 import tyro
 
+from interp.config import meant_settings
 from interp.errors import InterpError
 
 _LONGEST = 300
@@ -24,13 +25,16 @@ _WORDS = {
 """Python's and tyro's words, and what they mean."""
 
 
-def parsed(function: Callable[..., None], words: Sequence[str], command: str) -> Callable[[], None]:
+def parsed(
+    function: Callable[..., None], words: Sequence[str], command: str, known: Iterable[str] = ()
+) -> Callable[[], None]:
     """A call of a function with the arguments and settings that words of a command line give.
 
     Args:
         function: What the command does; its signature has the flags.
         words: What follows the command's name.
         command: The command, e.g. "interp train".
+        known: The settings that are flags of it, by dotted name.
 
     Raises:
         InterpError: a flag is unknown or missing, or has a value that cannot work.
@@ -51,12 +55,12 @@ def parsed(function: Callable[..., None], words: Sequence[str], command: str) ->
         if not end.code:
             raise
         raise InterpError(
-            f"{_in_one_line(said.getvalue())} `{command} --help` lists all."
+            f"{_in_one_line(said.getvalue(), known)} `{command} --help` lists all."
         ) from None
     return call
 
 
-def _in_one_line(box: str) -> str:
+def _in_one_line(box: str, known: Iterable[str]) -> str:
     """What tyro says in a box: the first part, and the flag that is meant."""
     parts: list[list[str]] = [[]]
     for row in _COLOUR.sub("", box).splitlines()[1:]:  # the first is the title
@@ -71,6 +75,9 @@ def _in_one_line(box: str) -> str:
     if len(problem) > _LONGEST:
         problem = f"{problem[: _LONGEST - 1]}…"
     near = parts[1] if " ".join(*parts[1:2] or [[]]).startswith("Perhaps") else []
-    meant = [text.split()[0] for text in near if text.startswith("--")]
+    unknown = re.match(r"Unrecognized options?: --([\w.-]+)", problem)
+    settings = meant_settings(unknown[1].replace("-", "_"), known) if unknown and known else []
+    meant = [f"--{name.replace('_', '-')}" for name in settings]
+    meant = meant or [text.split()[0] for text in near if text.startswith("--")]
     suggestion = f" Did you mean {' or '.join(meant[:2])}?" if meant else ""
     return f"{problem.removesuffix('.')}.{suggestion}"

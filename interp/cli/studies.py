@@ -237,7 +237,10 @@ def _described_batch(
             text = read_text(Path(files[0]), MAX_DOCUMENT)
         except DamageError as damage:
             raise InterpError(f"{files[0]}: {damage}. Give a YAML file.") from None
-        return Batch.from_yaml(text, Path(files[0]).resolve().parent)
+        try:
+            return Batch.from_yaml(text, Path(files[0]).resolve().parent)
+        except ConfigError as error:
+            raise ConfigError(f"{files[0]}: {error}") from error
     if changes and len(studies) > 1:
         raise InterpError(
             "--set belongs to one study; with several, describe the batch in a YAML file."

@@ -12,6 +12,7 @@ from interp.config.base import (
     describe,
     differences,
     flatten,
+    meant_settings,
 )
 from interp.config.data import (
     LIST_SIZES,
@@ -47,4 +48,5 @@ __all__ = [
     "describe",
     "differences",
     "flatten",
+    "meant_settings",
 ]

@@ -201,13 +201,25 @@ def describe(
             break
         said.append(line)
     if len(found) > len(said):
-        said.append(f"{len(found) - len(said)} more are wrong.")
+        more = len(found) - len(said)
+        said.append(f"{more} more {'is' if more == 1 else 'are'} wrong.")
     line = " ".join(said)
     return f"{owner}: {line}" if owner else line
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
     """That there is no such setting, and which one may be meant: its last part is looked for everywhere."""
+    known = list(known)
+    meant = meant_settings(name, known)
+    said = f" Did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    groups = ", ".join(dict.fromkeys(one.split(".")[0] for one in sorted(known)))
+    return f"There is no setting {short(name, 60)}.{said}" + (
+        "" if meant else f" There are {groups}."
+    )
+
+
+def meant_settings(name: str, known: Iterable[str]) -> list[str]:
+    """At most three known settings that an unknown name may mean: by its last part, or by its letters."""
     known = sorted(known, key=lambda one: (one.count("."), one))
     leaf = name.split(".")[-1].replace("-", "_")
     leaves: dict[str, list[str]] = {}
@@ -218,9 +230,4 @@ def unknown_setting(name: str, known: Iterable[str]) -> str:
     }
     near = get_close_matches(leaf, list(leaves), n=1, cutoff=0.6)
     meant = leaves.get(leaf) or leaves.get(initials.get(leaf, "")) or leaves.get("".join(near), [])
-    meant = meant or get_close_matches(name, known, n=1, cutoff=0.6)
-    said = f" Did you mean {' or '.join(map(repr, meant[:3]))}?" if meant else ""
-    groups = ", ".join(dict.fromkeys(one.split(".")[0] for one in known))
-    return f"There is no setting {short(name, 60)}.{said}" + (
-        "" if meant else f" There are {groups}."
-    )
+    return (meant or get_close_matches(name, known, n=1, cutoff=0.6))[:3]

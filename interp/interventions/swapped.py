@@ -16,6 +16,7 @@ from interp.torch_state import default_state
 
 Place = Literal["first", "last", "any"]
 """Which sentence of its biography tells the fact that is asked for."""
+_MOST_PAIRS = 100_000
 _PAIRS_STREAM = 0x70616972  # keeps this random stream apart from those of batches
 
 
@@ -37,8 +38,8 @@ def swapped_people(
 
     Args:
         corpus: Of the run.
-        n: So many pairs; one for each of `knowledge.measured_individuals` by default. More than there are
-            people repeats them, in other sentences.
+        n: So many pairs, at most 100,000; one for each of `knowledge.measured_individuals` by default.
+            More than there are people repeats them, in other sentences.
         individuals: Whom the bases are about, in place of `n`; the known people in order by default.
         others: Whom the sources are about; by default another person drawn for each base, whose
             value begins with another token.
@@ -129,6 +130,10 @@ def _people(
     population = corpus.population
     if individuals is None:
         n = None if n is None else whole_number(n, "n", 1)
+        if n is not None and n > _MOST_PAIRS:
+            raise ArgumentError(
+                f"n={n:,}: at most {_MOST_PAIRS:,} pairs fit into memory at a time; ask for fewer."
+            )
         known = measured_individuals(corpus, "evaluation", n)
         return known if n is None else np.resize(known, n)
     chosen = np.asarray(individuals, dtype=np.int64)

@@ -10,6 +10,7 @@ from interp.files import (
     remove_if_empty,
     require_own_places,
     storage_errors,
+    written_files,
 )
 from interp.run.run import Run
 from interp.run.tables import RESULT_TABLES
@@ -36,20 +37,45 @@ RUN: Layout = {
     "": "|".join((FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml")),
 }
 """Everything that is written into a run's folder."""
+_AFTER_MARK: Layout = {**FROM_TRAINING, "": rf"{FROM_TRAINING['']}|metrics\.jsonl"}
+"""What no run has before `environment.json`."""
 
 _PATCHED = Path("results/patching/runs")  # the runs of the stage `patching`
 _PATCHED_NAME = re.compile(r"seed\d+_(unpatched|reference\d+_start\d+.*_until\d+)")
 
 
 def require_removable(run: Run) -> None:
-    """Checks that a run's files can be deleted: none of its folders is a link.
+    """Checks that a run's files can be deleted: training made them, and none of its folders is a link.
+
+    A `config.yaml` alone says only that a run was meant. What training wrote next says that the files
+    beside it are a run's.
 
     Raises:
-        RunError: one is.
+        RunError: a folder is a link, or files with names of a run's are there that no training wrote.
     """
     require_own_places(run.path, RUN)
+    foreign = list(written_files(run.path, _AFTER_MARK))
+    if foreign and not _was_begun(run):
+        raise RunError(
+            f"{run.path} holds {foreign[0].name}, but neither environment.json nor metrics.jsonl of a "
+            "training that could have written it. Delete the folder yourself or choose another."
+        )
     for patched in _patched_runs(run.path):
         require_removable(patched)
+
+
+def _was_begun(run: Run) -> bool:
+    try:
+        if run.environment:
+            return True
+    except RunError:
+        pass
+    try:
+        return run.metrics_path.stat().st_size == 0 or len(run.metrics) > 0
+    except FileNotFoundError:
+        return False
+    except RunError:
+        return False
 
 
 def remove_training(folder: Path) -> None:

@@ -235,14 +235,14 @@ def patch_attention(run: Run, progress: Progress = silent) -> StageResult:
     """
     if run.config.patching.on:
         return StageResult({"skipped": "the run has patched attention itself"})
-    steps, until = default_reference_steps(run, inside_plateau=1), default_until(run)
+    steps, until = default_reference_steps(run, inside_plateau=0), default_until(run)
     if not until:
         raise NothingToMeasureError(
             "The loss is below the baseline from step 0 on, so there is no plateau that attention patterns "
             "could shorten."
         )
     early, end = run.phases.statistics_end, run.phases.plateau_end
-    if early is not None and end is not None:  # of nine, the five that tell the phases apart
+    if early is not None and end is not None:  # of six, the four that tell the phases apart
         steps = tuple(s for s in steps if s in (steps[0], steps[-1]) or early <= s <= end)
     on_cpu = resolve_device(run.config.training.device).type == "cpu"
     long = until * len(steps) > 1000  # shorter ones are done before worker processes have begun

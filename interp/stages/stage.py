@@ -9,12 +9,11 @@ import pandas as pd
 
 from interp.config import Config
 from interp.errors import NothingToMeasureError
-from interp.files import write_json
 from interp.model import NO_ATTENTION
 from interp.progress import Progress, silent
 from interp.reading import digest, read_bytes
 from interp.run import Run
-from interp.run.stage_summary import DIGESTS, NOT_MEASURED
+from interp.run.stage_summary import DIGESTS, NOT_MEASURED, write_stage_summary
 from interp.run.tables import RESULT_TABLES, result_table
 
 
@@ -106,7 +105,7 @@ class Stage:
         notes: dict[str, Any] = {"seconds": seconds, DIGESTS: digests}
         if result.not_measured:
             notes[NOT_MEASURED] = dict(result.not_measured)
-        write_json(folder / "summary.json", {**result.summary, **notes})
+        write_stage_summary(folder, {**result.summary, **notes})
 
     def _result(self, run: Run, progress: Progress) -> StageResult:
         if not self.fits(run.config):

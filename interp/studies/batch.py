@@ -17,14 +17,14 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from interp.config import Settings, describe
+from interp.config import Config, Settings, describe, flatten, meant_settings
 from interp.engine import Job, Store
 from interp.engine.store import address_of
 from interp.errors import ConfigError, short, suggest
 from interp.plain_yaml import read_yaml
 from interp.reading import MAX_DOCUMENT, DamageError, MissingError, read_text
 from interp.studies.registry import STUDIES, is_file, study_named
-from interp.studies.study import Planned
+from interp.studies.study import Planned, StudySettings
 
 RUNS = "runs"
 """The folder of a batch's runs."""
@@ -154,9 +154,11 @@ def _unknown(model: type[Settings], place: tuple[int | str, ...]) -> str:
     leaf = str(place[-1])
     known = (Entry if model is Batch and len(place) > 1 else model).model_fields
     where = ".".join(map(str, place))
-    return (
-        f"there is no setting {short(where)}.{suggest(leaf, known)} Settings: {', '.join(known)}."
-    )
+    hint = suggest(leaf, known)
+    if not hint and issubclass(model, StudySettings):
+        of_runs = meant_settings(where, flatten(Config().model_dump()))
+        hint = f" A setting of all runs goes into run={{{of_runs[0]}: ...}}." if of_runs else ""
+    return f"there is no setting {short(where)}.{hint} Settings: {', '.join(known)}."
 
 
 def planned_runs(entry: Entry) -> list[Planned]:

@@ -116,7 +116,7 @@ def patching(
         CheckpointError: a reference has no checkpoint at a step.
     """
     out = place_to_write(out)
-    refuse_run(out)
+    refuse_run(out, below=False)  # a stage of the main job keeps its runs in the reference's folder
     first = _first(runs)
     until = default_until(first) if until is None else until
     chosen = default_reference_steps(first) if reference_steps is None else tuple(reference_steps)

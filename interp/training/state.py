@@ -47,7 +47,8 @@ def load_state(
     )
     tensors, metadata = read_tensors(path, remedy=remedy)
     step, metrics = metadata.pop("step", ""), metadata.pop("metrics", None)
-    if metadata != _identity(config) or not step.isdecimal():
+    known = step.isdecimal() and len(step) < 12 and int(step) <= config.training.last_step
+    if metadata != _identity(config) or not known:
         raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
     theirs = {name: tensor for name, tensor in tensors.items() if name.startswith(_WEIGHTS)}
     weights = {name.removeprefix(_WEIGHTS): tensor for name, tensor in theirs.items()}

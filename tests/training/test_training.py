@@ -265,6 +265,29 @@ def test_names_of_runs_without_a_run_are_somebody_elses(
     assert contents(tmp_path) == {name: b"mine"}
 
 
+@pytest.mark.parametrize("resume", [True, False], ids=["resumed", "overwritten"])
+@pytest.mark.parametrize("metrics", ["mine\n", "mine", None])
+def test_settings_alone_are_not_the_mark_of_a_run(
+    resume: bool, metrics: str | None, short: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(short.to_yaml())
+    for name in ("report.html", "summary.json"):
+        (tmp_path / name).write_text("mine")
+    if metrics is not None:
+        (tmp_path / "metrics.jsonl").write_text(metrics)
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match="neither environment.json nor metrics.jsonl of a training"):
+        interp.train(short, tmp_path, resume=resume, overwrite=not resume, progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_settings_alone_can_be_gone_on_with(short: Config, short_run: Run, tmp_path: Path) -> None:
+    """A kill may leave no more than that."""
+    (tmp_path / "config.yaml").write_text(short.to_yaml())
+    run = interp.train(short, tmp_path, resume=True, progress=False)
+    assert contents(run.path).keys() == contents(short_run.path).keys()
+
+
 def test_a_model_that_cannot_be_built_leaves_nothing(
     short: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
