@@ -75,7 +75,10 @@ def test_bad_input_ends_with_one_message(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--model.layers", "3"], "--model.layers, 3. Did you mean --model.n-layers?"),
+        (
+            ["--model.layers", "3"],
+            "--model.layers, 3. Did you mean --model.n-layers or --patching.layers?",
+        ),
         (["--lr", "3"], "--lr, 3. Did you mean --optimizer.learning-rate?"),
         (["--training.n-layers", "3"], "Did you mean --model.n-layers?"),
         (["extra"], "Unrecognized options: extra. `interp train --help`"),
@@ -138,6 +141,7 @@ def test_a_stream_that_is_closed(
         streams.setattr(sys, closed, None)
         assert run_cli("people", run_copy) == 0
         assert run_cli("phases", "nowhere") == 2
+        getattr(sys, closed).close()
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

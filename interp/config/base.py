@@ -230,4 +230,9 @@ def meant_settings(name: str, known: Iterable[str]) -> list[str]:
     }
     near = get_close_matches(leaf, list(leaves), n=1, cutoff=0.6)
     meant = leaves.get(leaf) or leaves.get(initials.get(leaf, "")) or leaves.get("".join(near), [])
-    return (meant or get_close_matches(name, known, n=1, cutoff=0.6))[:3]
+    group = name.rpartition(".")[0]
+    beside = [one for one in known if one.rpartition(".")[0] == group and group]
+    like = get_close_matches(name, beside, n=1, cutoff=0.85)
+    return [*like, *(one for one in meant if one not in like)][:3] or get_close_matches(
+        name, known, n=1
+    )

@@ -109,7 +109,7 @@ STAGES: tuple[Stage, ...] = (
         "patching",
         "Train again with the attention of checkpoints",
         patch_attention,
-        100.0,
+        80.0,
         _by_training,
     ),
 )

@@ -23,83 +23,24 @@ from interp.model import AttentionPatch, training_loss
 from interp.run import resolve_device, resolve_precision
 from tests.benchmarks.engine import engine
 from tests.benchmarks.interventions import interventions
-from tests.benchmarks.plain_gpt import PlainGPT, plain_loss
+from tests.benchmarks.steps import Candidate, print_steps, time_steps
 
 
-def training_steps(rounds: int) -> None:
-    """Whole steps (forward, backward, fused AdamW) of the hooked model against a plain loop."""
+def batch_assembly(rounds: int) -> None:
+    """What drawing the next batch takes, beside the step of training that waits for it."""
     config = preset("tiny")
     corpus = Corpus.from_config(config)
-    size, pad = config.training.batch_size, corpus.tokenizer.pad_token_id
-    batches = [corpus.batch(step, size).tokens for step in range(16)]
-    tokens = statistics.mean(int((b != pad).sum()) for b in batches)
-    default = resolve_precision(config.training, resolve_device("auto"))
-
-    def candidate(hooked: bool, precision: str) -> Callable[[torch.Tensor], None]:
-        torch.manual_seed(0)
-        model = (
-            hooked_transformer(config, corpus.tokenizer)
-            if hooked
-            else PlainGPT(config, len(corpus.tokenizer))
-        )
-        loss = training_loss if hooked else plain_loss
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True
-        )
-
-        def step(batch: torch.Tensor) -> None:
-            loss(model, batch, pad_token=pad, precision=precision).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return step
-
-    candidates = {
-        (kind, precision): candidate(kind == "hooked", precision)
-        for precision in ("fp32", "bf16")
-        for kind in ("hooked", "plain")
-    }
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in candidates}
-    for round_ in range(rounds + 2):
-        order = list(candidates) if round_ % 2 else list(reversed(candidates))
-        for key in order:
-            for repeat in range(3):
-                batch = batches[(3 * round_ + repeat) % len(batches)]
-                started = time.perf_counter()
-                candidates[key](batch)
-                # The first of three warms this candidate's memory up again; so do two rounds.
-                if repeat and round_ >= 2:
-                    seconds[key].append(time.perf_counter() - started)
-    print(
-        f"\nTraining at tiny, {size} x {batches[0].shape[1]} tokens, {torch.get_num_threads()} threads"
-    )
-    for (kind, precision), times in seconds.items():
-        low, median, high = statistics.quantiles(times, n=4)
-        print(
-            f"  {kind:6} {precision}  {1e3 * median:6.1f} ms a step (quartiles {1e3 * low:.1f} to "
-            f"{1e3 * high:.1f})  {tokens / median:8,.0f} tokens/s"
-        )
-    median = {key: statistics.median(times) for key, times in seconds.items()}
-
-    def ratio(ours: tuple[str, str], theirs: tuple[str, str]) -> float:
-        return median[theirs] / median[ours]
-
-    print(f"  hooked fp32 against plain fp32: {ratio(('hooked', 'fp32'), ('plain', 'fp32')):.2f}")
-    print(f"  hooked bf16 against plain bf16: {ratio(('hooked', 'bf16'), ('plain', 'bf16')):.2f}")
-    print(
-        f"  default precision ({default}) against plain fp32: "
-        f"{ratio(('hooked', default), ('plain', 'fp32')):.2f}"
-    )
-
-    assembly = []
-    for step in range(300):
+    own = Candidate("hooked", resolve_precision(config.training, resolve_device("auto")), 1)
+    step = statistics.median(time_steps([own], rounds)[own])
+    seconds = []
+    for number in range(300):
         started = time.perf_counter()
-        corpus.batch(step, size)
-        assembly.append(time.perf_counter() - started)
-    share = statistics.median(assembly) / median["hooked", default]
+        corpus.batch(number, config.training.batch_size)
+        seconds.append(time.perf_counter() - started)
+    median = statistics.median(seconds)
     print(
-        f"\nBatch assembly at tiny: {1e3 * statistics.median(assembly):.2f} ms, "
-        f"{100 * share:.1f}% of a step in the default precision"
+        f"\nBatch assembly at tiny: {1e3 * median:.2f} ms, {100 * median / step:.1f}% of a step on one "
+        f"thread ({own.precision})"
     )
 
 
@@ -188,10 +129,15 @@ def attention_analysis() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="rounds of three steps a candidate")
+    parser.add_argument(
+        "--compiled", action="store_true", help="torch.compile of the plain model too: minutes"
+    )
     arguments = parser.parse_args()
     large_population()
     attention_analysis()
     engine(max(3, arguments.rounds // 8))
     interventions(max(3, arguments.rounds // 8))
     patched_steps(arguments.rounds // 2)
-    training_steps(arguments.rounds)
+    for threads in (1, 2):
+        print_steps(arguments.rounds, threads, compiled=arguments.compiled and threads == 1)
+    batch_assembly(arguments.rounds // 2)
