@@ -156,4 +156,6 @@ if __name__ == "__main__":
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
     print_steps(arguments.rounds, arguments.threads, compiled=arguments.compiled)
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+    print(
+        f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB"
+    )
