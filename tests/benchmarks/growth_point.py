@@ -19,32 +19,31 @@ EVALUATED = 128
 """People of an evaluation: one forward pass, as in training."""
 
 
-def above_baseline(
-    config: Config, together: int, seconds: float
-) -> tuple[dict[str, int], Measured]:
+def above_baseline(config: Config, together: int, n_steps: int) -> tuple[dict[str, int], Measured]:
     """As `measure`, on one thread, with peaks above what the process held before."""
     torch.set_num_threads(1)
-    measure(preset("smoke"), 1, 0.0)  # what is loaded late and set up once is no growth
+    measure(preset("smoke"), 1, 1)  # what is loaded late and set up once is no growth
     before = peak_mb()
-    sizes, measured = measure(config, together, seconds)
+    sizes, measured = measure(config, together, n_steps)
     return sizes, {what: (times, peak - before) for what, (times, peak) in measured.items()}
 
 
-def measure(config: Config, together: int, seconds: float) -> tuple[dict[str, int], Measured]:
+def measure(config: Config, together: int, n_steps: int) -> tuple[dict[str, int], Measured]:
     """Times what a training does, in the order in which it does it.
 
     Args:
         config: Of model, population and batches.
         together: Biographies in a row.
-        seconds: For which steps are repeated; evaluations half, batches a tenth as long.
+        n_steps: Steps that are timed, and a third as many evaluations, ten times as many batches: a
+            fixed number, on which the memory depends that a process keeps.
 
     Returns:
-        Sizes, by what can grow; by what is timed, seconds of each time, and the peak of the process
-        until then in MB.
+        Sizes, by what can grow; by what is timed, seconds of CPU time of each time, and the peak of
+        the process until then in MB.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     corpus = Corpus.from_config(config)
-    measured: Measured = {"corpus": ([time.perf_counter() - started], peak_mb())}
+    measured: Measured = {"corpus": ([time.process_time() - started], peak_mb())}
     model = hooked_transformer(config, corpus.tokenizer)
     optimizer = adamw(model, config.optimizer)
     precision = resolve_precision(config.training, torch.device("cpu"))
@@ -65,13 +64,13 @@ def measure(config: Config, together: int, seconds: float) -> tuple[dict[str, in
             logits = logits_at(model, in_rows(corpus, batch, together), row, position)
             value_statistics(logits, where, len(batch))
 
-    works: dict[str, tuple[Callable[[int], object], float]] = {
-        "batch": (lambda number: corpus.batch(number, size), seconds / 10),
-        "step": (step, seconds),
-        "evaluation": (evaluation, seconds / 2),
+    works: dict[str, tuple[Callable[[int], object], int]] = {
+        "batch": (lambda number: corpus.batch(number, size), 10 * n_steps),
+        "step": (step, n_steps),
+        "evaluation": (evaluation, -(-n_steps // 3)),
     }
-    for what, (work, long) in works.items():
-        measured[what] = _times(work, long), peak_mb()
+    for what, (work, times) in works.items():
+        measured[what] = _times(work, times), peak_mb()
     sizes = {
         "people": config.population.n_individuals,
         "layers": config.model.n_layers,
@@ -93,13 +92,12 @@ def place_in_rows(corpus: Corpus, where: ValuePositions, together: int) -> tuple
     return where.row // together, where.row % together * corpus.longest + where.position
 
 
-def _times(work: Callable[[int], object], seconds: float) -> list[float]:
-    """Seconds of each repetition, three at least, after one that warms up."""
+def _times(work: Callable[[int], object], times: int) -> list[float]:
+    """Seconds of CPU time of each repetition, after one that warms up."""
     work(0)
-    found: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(found) < 3 or time.perf_counter() < end:
-        started = time.perf_counter()
-        work(len(found) + 1)
-        found.append(time.perf_counter() - started)
+    found = []
+    for number in range(1, times + 1):
+        started = time.process_time()
+        work(number)
+        found.append(time.process_time() - started)
     return found

@@ -5,7 +5,7 @@ import resource
 from pathlib import Path
 
 Measured = dict[str, tuple[list[float], float]]
-"""By what is timed: seconds of each time, and the peak of the process until then, in MB."""
+"""By what is timed: seconds of each time, and the peak of the process until then in MB."""
 
 
 def peak_mb() -> float:
