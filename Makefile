@@ -30,8 +30,9 @@ format: $(READY)
 notebooks: $(READY)  ## execute the notebooks at demo and save them with their outputs
 	$(BIN)/python notebooks/execute.py
 
-bench: $(READY)  ## speed: training, patching, attention analysis, interventions
+bench: $(READY)  ## speed: training, patching, attention analysis, interventions; growth in people, layers, tokens
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.growth --out artifacts/growth
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

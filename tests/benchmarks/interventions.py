@@ -3,14 +3,11 @@
 # ruff: noqa: T201 - a program that prints
 
 import multiprocessing
-import re
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from interp import hooked_transformer, preset
 from interp.biographies import Corpus, TokenKind
 from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import evaluating
+from tests.benchmarks.memory import peak_mb
 
 STOCK = {
     "resid_pre": patching.get_act_patch_resid_pre,
@@ -151,16 +149,6 @@ def _measure_peak(connection: Connection, n: int, site: str, stock: bool) -> Non
         pairs = prompts[SOURCES[1]]
         with evaluating(model):  # kernels and their buffers are the model's
             model(pairs.base[:1])
-        before = _peak_mb()
+        before = peak_mb()
         _candidates(model, pairs, site)[int(stock)]()
-        connection.send(_peak_mb() - before)
-
-
-def _peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss begins with the parent's
-        found = re.search(r"VmHWM:\s+(\d+)", status.read_text())
-        if found:
-            return int(found[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        connection.send(peak_mb() - before)
