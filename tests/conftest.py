@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden_losses.json anew instead of comparing with it",
     )
+    parser.addoption(
+        "--device", default="cuda", help="where the tests marked gpu compute: cuda, cuda:N or cpu"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

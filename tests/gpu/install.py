@@ -1,0 +1,109 @@
+"""Makes the environment of `make gpu`: one whose PyTorch sees the card.
+
+    python3 tests/gpu/install.py .venv-gpu
+
+Where the Python that is called has such a PyTorch (an image that came with one), that is used, with the
+packages around it. Otherwise torch is installed from the package index that pip is set up for, if the
+driver is recent enough for what lies there, or from PyTorch's own, in the build for the driver. Other
+packages have the versions of constraints.txt. Needs nothing but Python and an NVIDIA driver.
+"""
+
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+INDEX = "https://download.pytorch.org/whl/"
+TOOLS = ("beartype>=0.20", "pytest>=8.3")
+"""What the tests need beside the package."""
+_LOOK = """
+import torch
+print(torch.__version__)
+raise SystemExit(not torch.cuda.is_available())
+"""
+
+
+def main(folder: Path) -> None:
+    """Makes the environment; ends with one message where no PyTorch sees a card."""
+    here = torch_that_sees_a_card(Path(sys.executable))
+    python = folder / "bin" / "python"
+    venv.create(folder, clear=True, with_pip=True)
+    constraints = folder / "constraints.txt"
+    if here is not None:
+        print(f"torch {here} of {sys.executable} sees the card and is used")
+        paths = sysconfig.get_paths()
+        site = next((folder / "lib").glob("python*/site-packages"))
+        (site / "of_the_image.pth").write_text(f"{paths['purelib']}\n{paths['platlib']}\n")
+        constraints.write_text(f"torch=={here}\n")
+    else:
+        pinned = (ROOT / "constraints.txt").read_text().splitlines(keepends=True)
+        constraints.write_text("".join(line for line in pinned if not line.startswith("torch==")))
+        version = install_torch(python, constraints)
+        with constraints.open("a") as file:
+            file.write(f"torch=={version}\n")
+    pip(python, "--constraint", str(constraints), "--editable", str(ROOT), *TOOLS)
+    if torch_that_sees_a_card(python) is None:
+        raise SystemExit(
+            f"torch in {folder} no longer sees the card after the other packages came."
+        )
+
+
+def install_torch(python: Path, constraints: Path) -> str:
+    """Installs the first build of torch that sees the card; its version."""
+    for index in wheels(driver()):
+        where = () if index is None else ("--index-url", INDEX + index)
+        # An index of PyTorch has not all versions of what torch needs: pip is free to choose there.
+        versions = ("--constraint", str(constraints)) if index is None else ()
+        pip(python, "--upgrade", "--force-reinstall", *where, *versions, "torch>=2.6")
+        version = torch_that_sees_a_card(python)
+        if version is not None:
+            return version
+        print("This build of torch does not see the card.")
+    raise SystemExit("No build of torch sees the card. Does `nvidia-smi` name one, and its driver?")
+
+
+def wheels(banner: str) -> list[str | None]:
+    """Where to look for torch, by what `nvidia-smi` prints: folders of PyTorch's index; None: pip's own."""
+    found = re.search(r"CUDA Version: *(\d+)\.(\d+)", banner)
+    if found is None:
+        raise SystemExit("nvidia-smi does not say which CUDA the driver has; install a driver.")
+    version = int(found[1]), int(found[2])
+    if version >= (13, 0):
+        return [None, "cu130"]
+    if version < (12, 0):
+        raise SystemExit(
+            f"The driver has CUDA {version[0]}.{version[1]}, and torch needs 12 or later; "
+            "install a newer driver (525 or later)."
+        )
+    return ["cu128" if version >= (12, 8) else "cu126"]
+
+
+def driver() -> str:
+    """What `nvidia-smi` prints."""
+    try:
+        return subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"There is no NVIDIA driver here ({error}). On a CPU the same parts run, short, with "
+            "`.venv/bin/python -m tests.gpu --device cpu --preset smoke`."
+        ) from error
+
+
+def torch_that_sees_a_card(python: Path) -> str | None:
+    """The version of a Python's torch; None without one that sees a card."""
+    looked = subprocess.run([python, "-c", _LOOK], capture_output=True, text=True, check=False)
+    return looked.stdout.strip() if looked.returncode == 0 else None
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Installs; pip says itself what went wrong."""
+    command = [python, "-m", "pip", "install", "--quiet", *arguments]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit("pip could not install what `make gpu` needs; it says why above.")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
