@@ -29,7 +29,7 @@ LONG = (
     "model/test_live.py", "interventions/test_foreign.py", "model/test_recurrent.py",
     "maps/test_maps.py", "report/test_comparison.py", "studies/test_memory.py",
     "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
-    "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py",
+    "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py", "gpu/test_gpu.py",
 )  # fmt: skip
 """Files of more than fifteen seconds, about the longest first."""
 

@@ -6,15 +6,15 @@ the table, and the others go on.
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from interp.errors import InterpError
 from interp.presets import PRESETS
 from interp.run import resolve_device
-from tests.gpu.parts import failed, run_parts, work_folder
+from tests.gpu.parts import failed, run_parts
 from tests.gpu.setup import Setup
 from tests.gpu.table import Origin, Row, write_table
 
@@ -40,17 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     origin = Origin.here(asked.device, asked.preset)
-    folder = work_folder(asked.out).absolute()
-    folder.mkdir(parents=True)
 
     def show(rows: list[Row]) -> None:
         write_table(asked.out, origin, rows)
         print(f"done: {rows[-1].part}", flush=True)
 
-    try:
-        rows = run_parts(Setup(asked.device, asked.preset, folder), 60 * asked.minutes, show)
-    finally:
-        shutil.rmtree(folder)
+    with TemporaryDirectory(prefix="interp-gpu-", ignore_cleanup_errors=True) as folder:
+        setup = Setup(asked.device, asked.preset, Path(folder))
+        rows = run_parts(setup, 60 * asked.minutes, show)
     written = write_table(asked.out, origin, rows)
     print(written[0].read_text(encoding="utf-8"), *written, sep="\n")
     return 1 if failed(rows) else 0

@@ -20,8 +20,8 @@ INDEX = "https://download.pytorch.org/whl/"
 TOOLS = ("beartype>=0.20", "pytest>=8.3")
 """What the tests need beside the package."""
 _LOOK = """
-import torch
-print(torch.__version__)
+import importlib.metadata, torch
+print(importlib.metadata.version("torch"))  # torch's own word may add a build that pip does not know
 raise SystemExit(not torch.cuda.is_available())
 """
 
@@ -29,6 +29,7 @@ raise SystemExit(not torch.cuda.is_available())
 def main(folder: Path) -> None:
     """Makes the environment; ends with one message where no PyTorch sees a card."""
     here = torch_that_sees_a_card(Path(sys.executable))
+    places = wheels(driver()) if here is None else []
     python = folder / "bin" / "python"
     venv.create(folder, clear=True, with_pip=True)
     constraints = folder / "constraints.txt"
@@ -39,11 +40,11 @@ def main(folder: Path) -> None:
         (site / "of_the_image.pth").write_text(f"{paths['purelib']}\n{paths['platlib']}\n")
         constraints.write_text(f"torch=={here}\n")
     else:
-        pinned = (ROOT / "constraints.txt").read_text().splitlines(keepends=True)
-        constraints.write_text("".join(line for line in pinned if not line.startswith("torch==")))
-        version = install_torch(python, constraints)
-        with constraints.open("a") as file:
-            file.write(f"torch=={version}\n")
+        pinned = (ROOT / "constraints.txt").read_text()
+        latest = re.search(r"^torch==(\S+)\n", pinned, re.MULTILINE)
+        assert latest is not None
+        version = install_torch(python, places, latest[1])
+        constraints.write_text(pinned.replace(latest[0], f"torch=={version}\n"))
     pip(python, "--constraint", str(constraints), "--editable", str(ROOT), *TOOLS)
     if torch_that_sees_a_card(python) is None:
         raise SystemExit(
@@ -51,18 +52,19 @@ def main(folder: Path) -> None:
         )
 
 
-def install_torch(python: Path, constraints: Path) -> str:
-    """Installs the first build of torch that sees the card; its version."""
-    for index in wheels(driver()):
-        where = () if index is None else ("--index-url", INDEX + index)
-        # An index of PyTorch has not all versions of what torch needs: pip is free to choose there.
-        versions = ("--constraint", str(constraints)) if index is None else ()
-        pip(python, "--upgrade", "--force-reinstall", *where, *versions, "torch>=2.6")
+def install_torch(python: Path, places: list[str | None], latest: str) -> str:
+    """Installs the first build of torch that sees the card, no later than `latest`; its version."""
+    for place in places:
+        # A build that has been tried is in the way, under the same version maybe.
+        where = () if place is None else ("--index-url", INDEX + place, "--force-reinstall")
+        pip(python, *where, f"torch>=2.6,<={latest}")
         version = torch_that_sees_a_card(python)
         if version is not None:
             return version
         print("This build of torch does not see the card.")
-    raise SystemExit("No build of torch sees the card. Does `nvidia-smi` name one, and its driver?")
+    raise SystemExit(
+        "No build of torch sees the card, although there is a driver: see `nvidia-smi`."
+    )
 
 
 def wheels(banner: str) -> list[str | None]:

@@ -5,13 +5,12 @@ a server that has imported the package and never touched a card; it hands over i
 those that it had measured before it failed, hung or died are kept.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from tests.gpu.runs import device_tests, golden, measures, paper_run, seeds
 from tests.gpu.setup import Setup
@@ -50,6 +49,8 @@ def run_parts(
         show: Told all rows so far after each part.
         parts: As `PARTS`.
     """
+    # What the server imports may ask whether there is a card: by NVML, after which a fork can use it.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = get_context("forkserver")
     context.set_forkserver_preload(["interp.training", "tests.gpu.parts"])
     forkserver.ensure_running()
@@ -73,23 +74,29 @@ def _run_part(name: str, part: Part, setup: Setup, earlier: list[Row], limit: fl
     process.start()
     send.close()
     rows: list[Row] = []
-    failure: str | None = "its process ended without a word"
-    with suppress(EOFError):
-        while True:
-            if not receive.poll(max(0.0, started + limit - time.monotonic())):
-                failure = f"not done in {limit:.0f} s"
-                break
-            found = receive.recv()
-            if not isinstance(found, Row):
-                failure = found
-                break
+    try:
+        while isinstance(found := _next(receive, started + limit), Row):
             rows.append(found)
-    if failure is not None:
-        process.kill()
-        rows.append(Row(name, "", None, "", f"{FAILED}: {failure}"))
-    process.join()
+    except TimeoutError:
+        found = f"not done in {limit:.0f} s"
+    except EOFError:
+        process.join(10)
+        found = f"its process ended with code {process.exitcode}"
+    finally:
+        process.kill()  # it has said all that it had to say
+        process.join()
+    if found is not None:
+        rows.append(Row(name, "", None, "", f"{FAILED}: {found}"))
     rows.append(Row(name, TIME, time.monotonic() - started, "s"))
     return rows
+
+
+def _next(receive: Connection, last: float) -> Row | str | None:
+    """What a part says next; it has until `last` for it."""
+    if not receive.poll(max(0.0, last - time.monotonic())):
+        raise TimeoutError
+    found: Row | str | None = receive.recv()
+    return found
 
 
 def _work(part: Part, setup: Setup, earlier: list[Row], send: Connection) -> None:
@@ -108,8 +115,3 @@ def _work(part: Part, setup: Setup, earlier: list[Row], send: Connection) -> Non
 def failed(rows: Sequence[Row]) -> list[Row]:
     """The rows of parts that failed."""
     return [row for row in rows if row.remark.startswith(FAILED)]
-
-
-def work_folder(out: Path) -> Path:
-    """Where runs are kept while the parts work."""
-    return out.with_suffix(".runs")

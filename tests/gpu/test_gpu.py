@@ -11,10 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from interp import preset
 from tests.benchmarks.plain_gpt import PlainGPT
-from tests.gpu import parts
+from tests.gpu import install, parts
 from tests.gpu.__main__ import main
 from tests.gpu.flops import flops_per_token, peak_tflops
-from tests.gpu.install import wheels
 from tests.gpu.setup import Setup
 from tests.gpu.table import Row
 
@@ -93,7 +92,7 @@ def test_a_part_that_fails_loses_no_other(tmp_path: Path) -> None:
     remarks = {row.part: row.remark for row in parts.failed(rows)}
     assert remarks == {
         "one": "failed: ValueError: bad kernel",
-        "two": "failed: its process ended without a word",
+        "two": "failed: its process ended with code 3",
         "three": "failed: not done in 4 s",
     }
 
@@ -144,9 +143,25 @@ def test_flops_are_those_of_the_products() -> None:
     ],
 )
 def test_which_build_of_torch_a_driver_gets(banner: str, tried: list[str | None]) -> None:
-    assert wheels(banner) == tried
+    assert install.wheels(banner) == tried
 
 
 def test_a_driver_that_is_too_old_is_said() -> None:
     with pytest.raises(SystemExit, match=r"CUDA 11\.4.*12"):
-        wheels("CUDA Version: 11.4")
+        install.wheels("CUDA Version: 11.4")
+
+
+def test_builds_of_torch_are_tried_until_one_sees_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(install, "pip", lambda python, *arguments: installed.append(arguments))
+    seen = iter([None, "2.13.0+cu130"])
+    monkeypatch.setattr(install, "torch_that_sees_a_card", lambda python: next(seen))
+    assert install.install_torch(tmp_path, [None, "cu130"], "2.13.0") == "2.13.0+cu130"
+    assert [arguments[-1] for arguments in installed] == 2 * ["torch>=2.6,<=2.13.0"]
+    assert "--index-url" not in installed[0]
+    assert installed[1][1].endswith("/cu130")
+    monkeypatch.setattr(install, "torch_that_sees_a_card", lambda python: None)
+    with pytest.raises(SystemExit, match="No build of torch sees the card"):
+        install.install_torch(tmp_path, ["cu126"], "2.13.0")
