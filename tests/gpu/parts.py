@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[Part, float]] = {
     "patched step": (patched_step, 45),
     "seeds at once": (seeds, 90),
 }
-"""By name: what measures it (given the rows so far), and the seconds that it may take."""
+"""By name: what measures it (given the rows so far), and the seconds that it may take at full size."""
 FAILED, LEFT_OUT = "failed", "left out"
 """How the remark of a row without a number begins."""
 TIME = "time of this part"
@@ -59,7 +59,7 @@ def run_parts(
     for name, (part, limit) in parts.items():
         left = last - time.monotonic()
         if left > 0:
-            rows += _run_part(name, part, setup, rows, min(limit, left))
+            rows += _run_part(name, part, setup, rows, min(limit, left) if setup.whole else left)
         else:
             rows.append(Row(name, "", None, "", f"{LEFT_OUT}: {seconds:.0f} s were over"))
         show(rows)

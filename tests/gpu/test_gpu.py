@@ -21,7 +21,7 @@ from tests.gpu.table import Row
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("gpu") / "table"
-    code = main(["--device", "cpu", "--preset", "smoke", "--out", str(out)])
+    code = main(["--device", "cpu", "--preset", "smoke", "--minutes", "30", "--out", str(out)])
     found = pd.read_csv(out.with_suffix(".csv"))
     assert code == 0, found[found["value"].isna()].to_string()
     assert {path.name for path in out.parent.iterdir()} == {"table.md", "table.csv"}
@@ -76,14 +76,14 @@ def _sees(setup: Setup, earlier: list[Row]):
 
 
 def test_a_part_that_fails_loses_no_other(tmp_path: Path) -> None:
-    setup, told = Setup("cpu", "smoke", tmp_path), []
+    setup, told = Setup("cpu", "paper", tmp_path), []  # limits hold at full size
     broken = {
         "one": (_fails, 30.0),
         "two": (_dies, 30.0),
-        "three": (_hangs, 4.0),
+        "three": (_hangs, 8.0),
         "four": (_sees, 30.0),
     }
-    rows = parts.run_parts(setup, 60, told.append, broken)
+    rows = parts.run_parts(setup, 300, told.append, broken)
     assert len(told) == len(broken)
     numbers = {
         row.part: row.value for row in rows if row.value is not None and row.measured != parts.TIME
@@ -93,7 +93,7 @@ def test_a_part_that_fails_loses_no_other(tmp_path: Path) -> None:
     assert remarks == {
         "one": "failed: ValueError: bad kernel",
         "two": "failed: its process ended with code 3",
-        "three": "failed: not done in 4 s",
+        "three": "failed: not done in 8 s",
     }
 
 
