@@ -1,12 +1,15 @@
-# Everything runs in .venv, made on first use from constraints.txt.
+# Everything runs in .venv, made on first use from constraints.txt; `make gpu` in .venv-gpu.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?= demo
 OUT ?= artifacts/$(PRESET)
 READY := $(VENV)/.ready
+GPU_VENV := .venv-gpu
+GPU_READY := $(GPU_VENV)/.ready
+GPU_OUT ?= artifacts/gpu
 
-.PHONY: reproduce test test-slow check format bench notebooks clean
+.PHONY: reproduce test test-slow check format bench gpu notebooks clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -34,6 +37,9 @@ bench: $(READY)  ## speed: training, patching, attention analysis, interventions
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.growth --out artifacts/growth
 
+gpu: $(GPU_READY)  ## everything that needs a card, in one table: tests, speed, utilisation, measures
+	$(GPU_VENV)/bin/python -m tests.gpu --out $(GPU_OUT)
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# torch by itself first: its exact version decides whether a CPU or a CUDA build comes.
@@ -41,5 +47,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,notebooks]'
 	touch $(READY)
 
+# Not from constraints.txt alone: the build of torch has to fit the card's driver.
+$(GPU_READY): pyproject.toml constraints.txt tests/gpu/install.py
+	TORCH_INDEX=$(TORCH_INDEX) $(PYTHON) tests/gpu/install.py $(GPU_VENV)
+	touch $(GPU_READY)
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(GPU_VENV)

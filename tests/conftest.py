@@ -29,7 +29,7 @@ LONG = (
     "model/test_live.py", "interventions/test_foreign.py", "model/test_recurrent.py",
     "maps/test_maps.py", "report/test_comparison.py", "studies/test_memory.py",
     "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
-    "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py",
+    "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py", "gpu/test_gpu.py",
 )  # fmt: skip
 """Files of more than fifteen seconds, about the longest first."""
 
@@ -45,6 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--write-golden-losses",
         action="store_true",
         help="write tests/golden_losses.json anew instead of comparing with it",
+    )
+    parser.addoption(
+        "--device", default="cuda", help="where the tests marked gpu compute: cuda, cuda:N or cpu"
     )
 
 

@@ -6,29 +6,17 @@ A change that is meant to (other templates, another preset) writes them anew:
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
-from interp.biographies import ATTRIBUTES
 from interp.files import write_json
 from interp.run import Run
-
-GOLDEN = Path(__file__).parents[1] / "golden_losses.json"
-N_STEPS = 20
-TOLERANCE = 1e-4  # relative; other processors add up in another order
+from tests.golden import GOLDEN, N_STEPS, TOLERANCE, golden_losses
 
 
 @pytest.fixture(scope="module")
 def losses(smoke_run: Run) -> dict[str, list[float]]:
-    """Training losses of the first steps (nats per token); attribute losses (nats) by step."""
-    training = smoke_run.curve("loss", "train").iloc[:N_STEPS]
-    found = {"training loss": training.tolist()}
-    for split in ("train", "evaluation", "held_out"):
-        for attribute in ("all", *ATTRIBUTES):
-            curve = smoke_run.curve("attribute_loss", split, attribute)
-            found[f"{split} {attribute}"] = curve[curve.index <= N_STEPS].tolist()
-    return found
+    return golden_losses(smoke_run)
 
 
 def test_losses_are_those_on_file(
