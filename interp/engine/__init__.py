@@ -6,7 +6,9 @@
     run = store.run(configs[0])
 
 A run is addressed by what determines its bytes, so that one that two studies need is trained once. Runs
-go on where they were stopped, whoever stopped them; every engine gives the same bytes.
+go on where they were stopped, whoever stopped them; every engine gives the same bytes. Files of runs are
+reached through a shared path, on a Ray cluster too: nothing is sent back, and a machine that does not see
+the store under the same name trains nothing, but ends the batch with an error.
 """
 
 from interp.engine.jobs import BatchError, EngineSettings, Failure, Job, Outcome

@@ -4,7 +4,11 @@ Runs are Ray tasks, and not joblib's Ray backend: that one hands out batches of 
 actors, fails as a whole when a worker is lost, and takes no request for CPUs and GPUs of a single run.
 A task that loses its worker is started again by the same rules as a run of a local process.
 
-Runs are read by whoever asked for them, so their folders have to be shared by all machines.
+Runs' files are reached through a shared path and never sent: every machine of the cluster, and the one
+that asks for the runs, has to see their folders under the same name (NFS, a cluster's own file system).
+Checkpoints, states to go on from and locks are then the same for all, so that a run goes on on any machine.
+Before an attempt its machine looks for a file that the driver has put beside the runs; where it is not to
+be seen, nothing is trained, and the batch ends with an error that names the machine.
 """
 
 import importlib.util
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,6 +37,7 @@ from interp.engine.local import GRACE
 from interp.engine.store import code_versions
 from interp.engine.work import Result, attempt
 from interp.errors import ConfigError, InterpError
+from interp.files import write_bytes
 
 CONNECTING = 5.0
 """Seconds in which a machine has to answer at all."""
@@ -61,6 +67,7 @@ class Cluster:
         self._settings = settings
         self._stack = ExitStack()
         self._busy: dict[Any, Job] = {}  # by the reference to the result
+        self._marks: dict[Path, Path] = {}  # by the folder that holds runs
         self.size = 1.0
 
     @property
@@ -69,21 +76,51 @@ class Cluster:
         return True
 
     def submit(self, job: Job) -> None:
-        """Gives a run to the cluster."""
-        reference = self._remote.remote(
-            job, self._settings.threads, code_versions(), str(Path.cwd())
-        )
-        self._busy[reference] = job
+        """Gives a run to the cluster.
+
+        Raises:
+            StorageError: nothing can be written where runs are to lie.
+        """
+        mark = self._mark(job.folder.parent)
+        self._busy[
+            self._remote.remote(
+                job, self._settings.threads, code_versions(), str(Path.cwd()), mark, SHARED
+            )
+        ] = job
+
+    def _mark(self, folder: Path) -> Path:
+        """A file of this batch beside the runs of a folder, for as long as the batch takes.
+
+        A driver that is killed leaves it: empty, hidden, and in nobody's way.
+        """
+        if folder not in self._marks:
+            mark = folder / f".batch-{uuid.uuid4().hex}"
+            write_bytes(mark, b"")
+            self._marks[folder] = mark
+            self._stack.callback(mark.unlink, missing_ok=True)
+        return self._marks[folder]
 
     def wait(self, seconds: float) -> list[tuple[Job, Result]]:
-        """Those that ended, at the latest after so many seconds."""
+        """Those that ended, at the latest after so many seconds.
+
+        Raises:
+            ClusterError: a machine does not see the runs' folder, or has other versions of packages. It
+                would be the first to be free again, and take one run after the other.
+        """
         import ray
 
         references = list(self._busy)
-        if ray.wait(references, timeout=seconds)[0]:
-            ended, _ = ray.wait(references, num_returns=len(references), timeout=0)
-            return [_visible(self._busy.pop(r), _result(r)) for r in ended]
-        return []
+        if not ray.wait(references, timeout=seconds)[0]:
+            return []
+        ended, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        results = [_visible(self._busy.pop(r), _result(r)) for r in ended]
+        for _, result in results:
+            if result.error == ClusterError.__name__:
+                self.stop()
+                raise ClusterError(
+                    f"{result.message} Finished runs are kept; the same command goes on with the others."
+                )
+        return results
 
     def stop(self) -> None:
         """Asks the runs that train to save their state, and gives them the time for it."""
@@ -281,24 +318,53 @@ def _require_possible(
     warnings.warn(f"{said} The batch waits for one to join; ask for less.", stacklevel=4)
 
 
-def _attempt(job: Job, threads: int, versions: dict[str, str], folder: str) -> Result:
-    """What a machine of the cluster does: one attempt, in the folder that the driver is in."""
+def _attempt(
+    job: Job, threads: int, versions: dict[str, str], folder: str, mark: Path, patience: float
+) -> Result:
+    """What a machine of the cluster does: one attempt, in the folder that the driver is in.
+
+    Args:
+        job: The run.
+        threads: Its threads.
+        versions: `code_versions` of the driver.
+        folder: The driver's working folder.
+        mark: A file that the driver has put beside the run's folder.
+        patience: Seconds in which the file has to appear.
+    """
     if (ours := code_versions()) != versions:
         differing = ", ".join(
             f"{name} {ours.get(name)} and not {wanted}"
             for name, wanted in versions.items()
             if ours.get(name) != wanted
         )
-        return Result(
-            "failed",
-            "ClusterError",
-            f"{socket.gethostname()} has {differing}, which the machine that asks for the run has. "
-            "Install the same versions everywhere.",
-            final=True,
+        return _unfit(
+            f"has {differing}, which the machine that asks for the run has. "
+            "Install the same versions everywhere."
+        )
+    if not _appears(mark, patience):
+        return _unfit(
+            f"does not see {mark.parent} as the machine that asks for the runs does, so that {job.folder} "
+            "would be missing there. Runs are not sent back: keep them in a folder that all machines "
+            "share under the same name (NFS, say)."
         )
     if Path(folder).is_dir():  # settings may name other runs from here
         os.chdir(folder)
     return attempt(job, threads)
+
+
+def _unfit(why: str) -> Result:
+    """Of an attempt that this machine cannot make."""
+    return Result("failed", ClusterError.__name__, f"{socket.gethostname()} {why}", final=True)
+
+
+def _appears(path: Path, patience: float) -> bool:
+    """Whether a file that another machine has written is here, at the latest after so many seconds."""
+    deadline = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _result(reference: Any) -> Result:
@@ -324,9 +390,9 @@ def _visible(job: Job, result: Result) -> tuple[Job, Result]:
         if time.monotonic() > deadline:
             return job, Result(
                 "failed",
-                "ClusterError",
-                "a machine of the cluster has finished it, but its files are not here. Keep runs in a "
-                "folder that all machines share under the same name.",
+                ClusterError.__name__,
+                f"A machine of the cluster has finished {job.folder}, but its files are not here. Keep "
+                "runs in a folder that all machines share under the same name.",
                 final=True,
             )
         time.sleep(0.1)

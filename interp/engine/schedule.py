@@ -33,6 +33,9 @@ def run_jobs(
 ) -> Outcome:
     """Finishes runs. Those that are finished are kept; a run that fails does not stop the others.
 
+    In this process they are trained in their order; where several train at a time, those that are expected
+    to take longest are started first.
+
     A batch that is stopped or killed goes on when it is started again. Several batches may work on one
     store at a time: a run that another process trains is waited for, after all others, and taken over
     if that process dies.
@@ -164,6 +167,8 @@ class Batch:
         self._tell()
         # A training in this process catches signals itself; between two, they end the process.
         alone = isinstance(pool, ThisProcess)
+        if not alone:
+            self._longest_first()
         with nullcontext(StopRequest()) if alone else stop_request() as request:
             while self.left:
                 self._look_elsewhere()
@@ -187,6 +192,19 @@ class Batch:
                         f"Stopped: {self.in_words()}. The state of those that were training is saved; "
                         "the same command goes on from there."
                     )
+
+    def _longest_first(self) -> None:
+        """Of those that wait: a long one that is started last would train alone in the end.
+
+        One that others need counts with the longest of them, which cannot start before.
+        """
+        after: dict[Path, float] = {}
+        for job in self._waiting:
+            for need in job.needs:
+                after[need] = max(after.get(need, 0.0), self.seconds[job.folder])
+        self._waiting.sort(
+            key=lambda job: self.seconds[job.folder] + after.get(job.folder, 0.0), reverse=True
+        )
 
     def _next(self) -> Job | None:
         """The next run that can be started now; it is taken out of those that wait."""

@@ -56,7 +56,27 @@ def test_a_worker_of_the_cluster_is_killed_in_the_middle(
     require_same(store, undisturbed, six[:3])
 
 
-def test_runs_in_a_folder_that_is_not_shared(
+def test_a_machine_that_does_not_see_the_runs_folder(
+    ray_cluster: None, six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole batch ends: that machine would be free at once, and take every other run."""
+    monkeypatch.setattr(cluster, "SHARED", 0.1)
+    monkeypatch.setattr(cluster.Cluster, "_mark", lambda self, folder: folder / "on another disk")
+    jobs = [Store(tmp_path).job(config) for config in six]
+    with pytest.raises(ClusterError, match=rf"{socket.gethostname()} does not see {tmp_path}.*NFS"):
+        run_jobs(jobs, RAY, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_but_runs_is_left_in_the_folder(
+    ray_cluster: None, six: list[Config], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    run_jobs([store.job(six[1])], RAY, progress=False).require_all()
+    assert list(tmp_path.iterdir()) == [store.folder(six[1])]
+
+
+def test_a_finished_run_that_does_not_appear(
     ray_cluster: None, six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "SHARED", 0.1)
@@ -126,7 +146,7 @@ def test_ray_is_not_installed(
 
 def test_a_machine_with_other_versions(six: list[Config], tmp_path: Path) -> None:
     versions = {**cluster.code_versions(), "torch": "1.0"}
-    result = cluster._attempt(Store(tmp_path).job(six[1]), 1, versions, ".")
-    assert result.final
+    result = cluster._attempt(Store(tmp_path).job(six[1]), 1, versions, ".", tmp_path, 0.0)
+    assert (result.error, result.final) == ("ClusterError", True)
     assert "and not 1.0" in result.message
     assert not list(tmp_path.iterdir())
