@@ -145,7 +145,7 @@ def report_batch(out: Path | str, path: Path | str | None = None) -> Path:
     batch = batch_in(out)
     if batch is None:
         raise RunError(
-            f"{out} holds no batch ({BATCH_FILE} is missing). Give --out of `interp batch`."
+            f"{out} holds no batch ({BATCH_FILE} is missing). Give the folder that a batch was written to."
         )
     target = page_to_write(out / REPORT if path is None else path)
     store = Store(out / RUNS)

@@ -1,5 +1,8 @@
+import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +29,17 @@ def test_importing_waits_for_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_messages_name_arguments_as_python_has_them_too() -> None:
+    """An option of the command line stands in a whole command (`interp ...`), or beside the argument."""
+    found = []
+    for path in Path(interp.__file__).parent.rglob("*.py"):
+        if "cli" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                text = re.sub(r"`[^`]*`", "", ast.unparse(node))
+                found += [(path.name, option) for option in re.findall(r"(?<!\()--[a-z]+", text)]
+    # What is launched with --cpu is a command of others.
+    assert found == [("parallel.py", "--cpu")]
