@@ -62,6 +62,7 @@ from interp.run.layout import RUN, remove_training
 from interp.run.other_run import find_other_run
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
+from interp.training.ahead import DrawnAhead
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import find_run, nothing_left, open_folder
 from interp.training.interruption import StopRequest, stop_request
@@ -288,6 +289,7 @@ class Trainer:
             logging = wandb_log(self.config, self.run.path)
             log = ranks.on_main(lambda: stack.enter_context(logging)) or _no_log
             self.backward = ranks.share(self.model, self._loss)
+            self.batches = stack.enter_context(DrawnAhead(self._drawn, self._drawn_until()))
             while True:
                 status = ranks.all_reduce(partial(self._look, progress, log, request))
                 if status.end:
@@ -337,12 +339,19 @@ class Trainer:
         if step == config.patching.start:
             self.optimizer.state.clear()
         with self._attending():
-            loss = self.backward(self.corpus.batch(step, config.training.batch_size))
+            loss = self.backward(self.batches.at(step))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if step % config.evaluation.log_every == 0:
             self.ranks.on_main(partial(self._record, log, step, loss.item(), rate))
         self.step, self.measured = step + 1, False
+
+    def _drawn(self, step: int) -> Batch:
+        return self.corpus.batch(step, self.config.training.batch_size)
+
+    def _drawn_until(self) -> int:
+        """Until where batches are known ahead: an adaptive schedule decides step by step."""
+        return self.config.training.last_step if self.schedule is None else 0
 
     def _loss(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, ""]:
         pad_token = self.corpus.tokenizer.pad_token_id

@@ -24,6 +24,7 @@ from interp.run import resolve_device, resolve_precision
 from tests.benchmarks.engine import engine
 from tests.benchmarks.interventions import interventions
 from tests.benchmarks.steps import Candidate, print_steps, time_steps
+from tests.benchmarks.two_runs import two_runs
 
 
 def batch_assembly(rounds: int) -> None:
@@ -138,6 +139,7 @@ if __name__ == "__main__":
     engine(max(3, arguments.rounds // 8))
     interventions(max(3, arguments.rounds // 8))
     patched_steps(arguments.rounds // 2)
+    two_runs(max(1, arguments.rounds // 20))
     for threads in (1, 2):
         print_steps(arguments.rounds, threads, compiled=arguments.compiled and threads == 1)
     batch_assembly(arguments.rounds // 2)
