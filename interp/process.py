@@ -22,7 +22,7 @@ def share_the_machine() -> None:
     set stays.
     """
     if not any(name in os.environ for name in (SPINS, "OMP_WAIT_POLICY")):
-        os.environ[SPINS] = "10000"
+        os.environ[SPINS] = "5000"
 
 
 def keep_freed_memory() -> None:

@@ -24,7 +24,7 @@ def run(code: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "10000 None"),
+        ({}, "5000 None"),
         ({"GOMP_SPINCOUNT": "5"}, "5 None"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "None ACTIVE"),
     ],
