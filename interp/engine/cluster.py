@@ -124,14 +124,31 @@ class Cluster:
 
     def stop(self) -> None:
         """Asks the runs that train to save their state, and gives them the time for it."""
+        self._cancel(force=False)  # SIGINT, as far as the task can tell
+        self._still_open(GRACE)
+
+    def _still_open(self, seconds: float = 0.0) -> list[Any]:
+        """The references whose tasks have not ended, at the latest after so many seconds."""
         import ray
 
-        for reference in self._busy:
-            ray.cancel(reference, force=False)  # SIGINT, as far as the task can tell
-        ray.wait(list(self._busy), num_returns=len(self._busy), timeout=GRACE)
+        references = list(self._busy)
+        if not references:
+            return []
+        return ray.wait(references, num_returns=len(references), timeout=seconds)[1]
+
+    def _cancel(self, *, force: bool) -> None:
+        """Cancels what has not ended.
+
+        Never what has: Ray (2.60 still) ends this process with "Tried to complete task that was not
+        pending" when a task is cancelled in the moment in which its result is taken in.
+        """
+        import ray
+
+        for reference in self._still_open():
+            ray.cancel(reference, force=force)
 
     def __enter__(self) -> "Cluster":
-        own = self._stack.enter_context(connected(self._settings.address))
+        self._own = own = self._stack.enter_context(connected(self._settings.address))
         import ray
 
         try:
@@ -148,10 +165,8 @@ class Cluster:
         return self
 
     def __exit__(self, *error: object) -> None:
-        import ray
-
-        for reference in self._busy:
-            ray.cancel(reference, force=True)
+        if not self._own:  # otherwise the cluster ends, and its tasks with it
+            self._cancel(force=True)
         self._busy.clear()
         self._stack.close()
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,13 +60,27 @@ def test_a_worker_of_the_cluster_is_killed_in_the_middle(
 def test_a_machine_that_does_not_see_the_runs_folder(
     ray_cluster: None, six: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole batch ends: that machine would be free at once, and take every other run."""
+    """The whole batch ends: that machine would be free at once, and take every other run.
+
+    What has ended is not cancelled: Ray would end this process now and then.
+    """
+    import ray
+
+    forced = []
+
+    def cancel(reference: Any, *, force: bool) -> None:
+        forced.extend([reference] * force)
+        ray_cancel(reference, force=force)
+
+    ray_cancel = ray.cancel
+    monkeypatch.setattr(ray, "cancel", cancel)
     monkeypatch.setattr(cluster, "SHARED", 0.1)
     monkeypatch.setattr(cluster.Cluster, "_mark", lambda self, folder: folder / "on another disk")
     jobs = [Store(tmp_path).job(config) for config in six]
     with pytest.raises(ClusterError, match=rf"{socket.gethostname()} does not see {tmp_path}.*NFS"):
         run_jobs(jobs, RAY, progress=False)
     assert not list(tmp_path.iterdir())
+    assert not forced
 
 
 def test_nothing_but_runs_is_left_in_the_folder(
