@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from interp.biographies import Corpus, Spans, Texts
     from interp.config import Config
     from interp.errors import InterpError
+    from interp.facts import Facts
     from interp.interventions import (
         Grid,
         Pairs,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
     from interp.presets import preset
+    from interp.pretrained import Series, load_model
     from interp.run import Run, finetuned
     from interp.training import train
 
@@ -41,10 +43,12 @@ _HOMES = {
     "Config": "interp.config",
     "Corpus": "interp.biographies",
     "FactPrompt": "interp.memory.fact_prompt",
+    "Facts": "interp.facts",
     "Grid": "interp.interventions",
     "InterpError": "interp.errors",
     "Pairs": "interp.interventions",
     "Run": "interp.run",
+    "Series": "interp.pretrained",
     "Spans": "interp.biographies",
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
@@ -57,6 +61,7 @@ _HOMES = {
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
     "knockout": "interp.attention",
+    "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
     "measure_memory": "interp.memory",
     "patch": "interp.interventions",
@@ -74,10 +79,12 @@ __all__ = [
     "Config",
     "Corpus",
     "FactPrompt",
+    "Facts",
     "Grid",
     "InterpError",
     "Pairs",
     "Run",
+    "Series",
     "Spans",
     "Texts",
     "ablations",
@@ -90,6 +97,7 @@ __all__ = [
     "head_roles",
     "hooked_transformer",
     "knockout",
+    "load_model",
     "locate_fact",
     "measure_memory",
     "patch",

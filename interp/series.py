@@ -2,7 +2,7 @@
 
 A measure takes a model and texts. What follows it over training takes a *series*: steps, the model at
 each, and the phases if they are known. A `Run` is one; `{step: model}` is another; a class of yours with
-the three attributes of `Series` is a third.
+the three attributes of `Checkpoints` is a third.
 """
 
 import os
@@ -40,7 +40,7 @@ _N_INFORMATIVE = 8  # how many checkpoints `informative_steps` aims at
 
 
 @runtime_checkable
-class Series(Protocol):
+class Checkpoints(Protocol):
     """Checkpoints of one training."""
 
     @property
@@ -92,10 +92,10 @@ class Models:
                     model.to(here)
 
 
-AnySeries = Series | Mapping[int, TransformerLensModel]
+AnySeries = Checkpoints | Mapping[int, TransformerLensModel]
 
 
-def as_series(given: AnySeries) -> Series:
+def as_series(given: AnySeries) -> Checkpoints:
     """A series as such: what is one already, or models by step (whole numbers)."""
     if isinstance(given, Mapping):
         wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, Integral)]
@@ -105,7 +105,7 @@ def as_series(given: AnySeries) -> Series:
                 "{0: model, 100: model}."
             )
         return Models(given)
-    if not isinstance(given, Series):
+    if not isinstance(given, Checkpoints):
         raise ArgumentError(
             f"A {type(given).__name__} is no series of checkpoints. Give a run (interp.Run.load), models "
             "by step ({0: model, 100: model}), or an object with steps, known_phases and models."
@@ -157,7 +157,7 @@ def of_run(series: AnySeries, name: str, remedy: str) -> Any:
     return found
 
 
-def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
+def chosen_steps(series: Checkpoints, steps: Sequence[int] | None) -> list[int]:
     """The chosen steps, increasing, each of them there; all by default. Errors as `models_at`."""
     there = steps_of(series)
     if steps is None:
@@ -177,7 +177,7 @@ def chosen_steps(series: Series, steps: Sequence[int] | None) -> list[int]:
     return sorted(set(steps))
 
 
-def steps_of(series: Series) -> list[int]:
+def steps_of(series: Checkpoints) -> list[int]:
     """The steps of a series, of which there has to be one."""
     steps = list(series.steps)
     if not steps:
@@ -225,7 +225,7 @@ def over_steps(
 
 
 def _over(
-    series: Series,
+    series: Checkpoints,
     measure: Callable[[TransformerBridge], T],
     chosen: Sequence[int],
     device: Device,
@@ -338,7 +338,10 @@ def steps_around_plateau(series: AnySeries) -> list[int]:
 
 @default_state()
 def _in_worker(
-    series: Series, measure: Callable[[TransformerBridge], T], steps: Sequence[int], device: Device
+    series: Checkpoints,
+    measure: Callable[[TransformerBridge], T],
+    steps: Sequence[int],
+    device: Device,
 ) -> list[tuple[int, T]]:
     with using_threads(1):
         return [(step, measure(model)) for step, model in series.models(steps, device)]

@@ -91,11 +91,20 @@ POSITIONS: dict[str, Callable[[_View], PositionMask]] = {
     "predicts value": lambda v: v.predicting,
     "first value token": lambda v: v.answer,
 }
+POSITIONS |= {
+    name: POSITIONS[same]
+    for name, same in {
+        "subject": "name", "last subject token": "last name", "relation": "type words",
+        "predicts answer": "predicts value", "answer": "first value token",
+    }.items()
+}  # fmt: skip
 """The position kinds. Of the first, inner and last tokens of names ("first name", "middle name", "last
 name"; a name of one token is first and last) and of whole names: those of the own sentence, of earlier
 ones, of both. Of the own sentence, the words that tell the relation ("type words", of which "type word"
 is the last) and other words ("text"). Values told before. The position that is read, and the token after
-it; without one, all positions that predict a token of a value, and the first tokens of values."""
+it; without one, all positions that predict a token of a value, and the first tokens of values. For facts
+(`interp.Facts`) the same by other names: "subject" (name), "last subject token" (last name), "relation"
+(type words), "predicts answer" (predicts value), "answer" (first value token)."""
 
 
 @default_state()

@@ -13,7 +13,7 @@ from interp.maps.sources import GivenTexts, People, TextSource
 from interp.maps.texts import MapText, Vocabulary, label_texts, words_by_id
 from interp.maps.training import TrainingInfo
 from interp.maps.view import asset, view_settings, view_text, words_of
-from interp.series import AnySeries, Device, Series, as_series, models_at, steps_of, texts_of
+from interp.series import AnySeries, Checkpoints, Device, as_series, models_at, steps_of, texts_of
 
 try:
     import anywidget
@@ -236,7 +236,11 @@ def to_choose(name: str, matches: Sequence[tuple[int, str]]) -> dict[str, Any]:
 
 
 def _source(
-    series: Series, texts: BrowsedTexts | None, vocabulary: Vocabulary, wordings: str, draw: int
+    series: Checkpoints,
+    texts: BrowsedTexts | None,
+    vocabulary: Vocabulary,
+    wordings: str,
+    draw: int,
 ) -> TextSource:
     if texts is None and isinstance(series, HasCorpus):
         return People(series.corpus, wordings, draw)
@@ -257,7 +261,7 @@ def _source(
     return GivenTexts(texts)
 
 
-def _vocabulary(series: Series) -> Vocabulary:
+def _vocabulary(series: Checkpoints) -> Vocabulary:
     """The tokenizer of a run, or of the first model."""
     tokenizer: Vocabulary | None = getattr(series, "tokenizer", None)
     if tokenizer is None:

@@ -1,10 +1,8 @@
 """What a run needs at least in memory: refused before anything is built."""
 
-import os
-from pathlib import Path
-
 from interp.config import LIST_SIZES, Config
 from interp.errors import ConfigError
+from interp.machine import memory_bytes
 
 _GIB = 2**30
 _FLOAT = 4
@@ -41,16 +39,3 @@ def require_memory(config: Config) -> None:
             f"{available / _GIB:,.0f} GiB. Choose a smaller model.d_model, model.d_mlp, model.n_layers, "
             "training.batch_size or population.n_individuals."
         )
-
-
-def memory_bytes() -> int | None:
-    """The memory of this machine, or what its control group may use; None if the system does not tell."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no such file, or the word "max"
-        return total
-    return min(total, limit)
