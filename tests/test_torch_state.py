@@ -145,6 +145,15 @@ class Given:
         self.pairs = interp.swapped_people(run.corpus, n=6)
         self.people = run.corpus.biographies(np.arange(6))
 
+    @property
+    def facts(self) -> interp.Facts:
+        """Made anew, as all that it gives has to be in any state."""
+        people = self.run.population
+        facts = [(people.name(i), "major", people.facts(i)["major"]) for i in range(4)]
+        return interp.Facts.from_table(
+            facts, self.run.tokenizer, {"major": "{subject} graduated from"}
+        )
+
 
 GRID = Grid(("resid_pre", "z", "mlp_out"), ("last name", "predicts value"))
 MEASURES: dict[str, Callable[[Given], Any]] = {
@@ -185,6 +194,7 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "maps": lambda g: tuple(
         vars(maps.record_maps(g.run, [maps.map_text(g.run.corpus, 3)], g.run.steps[-2:])[0]).values()
     )[2:],
+    "facts": lambda g: (g.facts.known(g.model), g.facts.pairs().source_position, g.facts.texts.tokens),
     "figure": lambda g: interp.plots.learning_curves(g.run).to_json(),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import printing, runs, studies
+from interp.cli import models, printing, runs, studies
 from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -26,6 +26,7 @@ interp: watch a language model learn facts.
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
   interp people    RUN                  who is in it, with their six facts: names to ask about
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
+  interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
@@ -46,6 +47,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "report": runs.report,
     "people": runs.people,
     "locate": runs.locate,
+    "facts": models.facts,
     "export": runs.export,
     "train-patched": studies.train_patched,
     "memory": studies.memory,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from interp.cli.models import locate_in_model, report_on_facts, require_run
 from interp.cli.printing import OUT, announce, note, say, say_not_measured
 from interp.cli.tables import show, show_frame
 from interp.config import Config, flatten
@@ -99,8 +100,14 @@ def phases(run: RunPath, *, delta: float = DELTA) -> None:
     show_frame(opened.phase_sensitivity(), "Sensitivity to delta")
 
 
-def report(runs: RunPaths, *, out: Path | None = None) -> None:
-    """Write a run's report.html, one page that compares several runs, or the page of a batch.
+def report(
+    runs: RunPaths,
+    *,
+    facts: Path | None = None,
+    templates: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Write a run's report.html, a page that compares runs or is of a batch, or one of any model on facts.
 
     Every page is one file that opens with the network off. Compared can be seeds, patched runs, runs
     of other sizes: what they have in common is put on one axis, what only some have is said.
@@ -109,7 +116,9 @@ def report(runs: RunPaths, *, out: Path | None = None) -> None:
 
     Args:
         runs: Folders of one run or more, each with measurements; training need not have ended. Or the
-            folder of a batch (--out of `interp batch`).
+            folder of a batch (--out of `interp batch`). With --facts a model: see `interp facts --help`.
+        facts: A CSV of facts; the page is then of what the model knows of them, and how it recalls it.
+        templates: Wordings of the facts, in YAML; see `interp facts --help`.
         out: The file; .html is added to a name without an ending. Default: RUN/report.html; of several
             runs, comparison.html in the folder that holds the first.
     """
@@ -120,6 +129,10 @@ def report(runs: RunPaths, *, out: Path | None = None) -> None:
 
     if not runs:
         raise InterpError("No run is given; name the folder of at least one run.")
+    if facts is not None:
+        report_on_facts(tuple(map(str, runs)), facts, templates, out)
+        return
+    require_run(runs[0])
     if len(runs) == 1 and os.path.lexists(runs[0] / BATCH_FILE):
         say(report_batch(runs[0], out))
         return
@@ -176,14 +189,18 @@ def locate(
     step: int | None = None,
     wordings: Literal["evaluation", "train"] = "evaluation",
     context: Literal["first", "biography"] = "first",
+    facts: Path | None = None,
+    templates: Path | None = None,
+    wording: int = 0,
     out: Path | None = None,
 ) -> None:
     """Where one fact of a person sits: which heads and MLPs bring it, and from which token.
 
     Example: interp locate runs/tiny 12 university --step 300 --out fact.html
+    Example: interp locate weights/smollm2 France capital --facts capitals.csv
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run; with --facts any model (see `interp facts --help`).
         person: A full name, an index, or a part of a name that nobody else has (`interp people RUN`
             lists them).
         attribute: birth place, birth date, current location, university, major or company; words
@@ -191,6 +208,9 @@ def locate(
         step: A step with a checkpoint; the last by default.
         wordings: evaluation: a sentence never seen with this person; train: one seen in training.
         context: first: the fact is told first; biography: after the sentences that come before it.
+        facts: A CSV of facts: PERSON is then a subject and ATTRIBUTE a relation in it.
+        templates: Wordings of the facts, in YAML; see `interp facts --help`.
+        wording: Which of the wordings of the fact, from 0.
         out: A file for the figure: .html (opens with the network off; added to a name without an ending),
             .svg or .png.
     """
@@ -198,6 +218,10 @@ def locate(
     from interp.report.one_fact import require_format, write_fact
     from interp.run import Run
 
+    if facts is not None:
+        locate_in_model(str(run), person, attribute, facts, templates, step, wording, out)
+        return
+    require_run(run)
     if out is not None:
         out = require_format(out)  # before a model is read
     found = locate_fact(Run.load(run), person, attribute, step, wordings, context=context)

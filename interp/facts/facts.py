@@ -183,16 +183,19 @@ class Facts:
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
+    @default_state()
     def texts(self) -> Texts:
         """The texts with their answers, for measures that look for what predicts a value."""
         return _padded([(told.ids, told.spans) for told in self._told], self._pad)
 
     @cached_property
+    @default_state()
     def prompts(self) -> Texts:
         """The texts up to where the answer is asked for; `read` says where that is."""
         return _padded([_cut(told) for told in self._told], self._pad)
 
     @property
+    @default_state()
     def read(self) -> Int64[Tensor, " text"]:
         """The position of each text that predicts the answer's first token."""
         return torch.tensor([told.answer[0] - 1 for told in self._told])
@@ -273,6 +276,7 @@ class Facts:
             )
         return self.select((ranks <= rank).to_numpy())
 
+    @default_state()
     def pairs(self, seed: int = 0) -> Pairs:
         """For every text a pair: the prompt, and the same words about another subject, drawn by `seed`.
 
@@ -345,6 +349,7 @@ class Facts:
             base.tokens, source.tokens, base.spans, source.spans, counterpart, *reads, *answers
         )
 
+    @default_state()
     def prompt(self, subject: str, relation: str | None = None, wording: int = 0) -> FactPrompt:
         """One fact as a prompt, for `interp.locate_fact`; the other answers of its relation are rivals.
 
@@ -386,6 +391,7 @@ class Facts:
             value=row.answer, words=lambda token: str(self.tokenizer.decode([token])),
         )  # fmt: skip
 
+    @default_state()
     def labels(self) -> FactLabels:
         """Which subject has which answer in each relation, subjects in the order of `subjects`.
 
@@ -405,6 +411,7 @@ class Facts:
                 of_subjects.append(told.ids[slice(*told.answer)])
         return FactLabels.from_answers(answers)
 
+    @default_state()
     def draws(
         self, training: Sequence[int] = (0, 1), evaluation: Sequence[int] = (2, 3)
     ) -> FactDraws:

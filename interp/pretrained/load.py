@@ -163,7 +163,7 @@ def _bridge(
     own.name_or_path = name
     if own.pad_token is None:
         own.pad_token = bridge.tokenizer.pad_token
-    bridge._tokenizer = own  # its setter would load it anew, as the constructor does
+    bridge._tokenizer = own  # type: ignore[assignment]  # its setter would load it anew, as the constructor does
     bridge.cfg.tokenizer_prepends_bos = bridge.cfg.default_prepend_bos = adds_bos(own)
     bridge.eval()
     return bridge

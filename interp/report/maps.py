@@ -22,7 +22,7 @@ from interp.run import Run
 
 _N_KNOWN, _N_HELD_OUT = 3, 1
 _ANCHOR = "attention-maps"
-_CAPTION = (
+MAPS_CAPTION = (
     "Choose a fact below the text: the token that predicts it is chosen then, and the fact shows how "
     "probable its value is, each token given those before. Look for heads of the last layer that come "
     "to attend to the name there while the plateau lasts, and for heads of layer 0 that tie the tokens "
@@ -89,7 +89,7 @@ def maps_embed(
     return Embed(
         anchor,
         title,
-        _CAPTION,
+        MAPS_CAPTION,
         view="attention",
         settings=view_settings(records, words, run.tokenizer, TrainingInfo.of(run))
         | {"fragment": anchor},

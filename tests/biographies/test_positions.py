@@ -27,6 +27,12 @@ def tokens_of(spans: Spans, row: int) -> list[tuple[int, int]]:
     return list(zip(spans.kind[row].tolist(), spans.sentence[row].tolist(), strict=True))
 
 
+OF_FACTS = {
+    "subject": "name", "last subject token": "last name", "relation": "type words",
+    "predicts answer": "predicts value", "answer": "first value token",
+}  # fmt: skip
+
+
 def slow(spans: Spans, row: int, name: str, read: int | None) -> list[bool]:
     """What a kind means, token by token."""
     tokens = tokens_of(spans, row)
@@ -66,7 +72,7 @@ def slow(spans: Spans, row: int, name: str, read: int | None) -> list[bool]:
                 "earlier values": kind == TokenKind.VALUE and seen and earlier,
                 "predicts value": i + 1 in value if read is None else i == read,
                 "first value token": i in starts if read is None else i == read + 1,
-            }[name]
+            }[OF_FACTS.get(name, name)]
         )
     return found
 

@@ -1,0 +1,200 @@
+"""The measures of a series of models on facts, as a report shows them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import pandas as pd
+from transformer_lens.model_protocol import TransformerLensModel
+
+from interp.attention import attention_to_names, head_roles
+from interp.errors import ArgumentError, whole_number
+from interp.facts.facts import Facts
+from interp.interventions import Grid, patch
+from interp.memory import (
+    emergence_steps,
+    measure_memory,
+    mechanism_strengths,
+    recall_edges,
+    swaps,
+)
+from interp.memory.locate import locate_facts
+from interp.memory.located_fact import LocatedFact
+from interp.memory.measure import FactDraws
+from interp.phases import Phases
+from interp.progress import Progress, parts, silent
+from interp.series import (
+    AnySeries,
+    Checkpoints,
+    as_series,
+    informative_steps,
+    models_at,
+    table_over_steps,
+)
+from interp.torch_state import default_state
+
+SWAP_SITES = ("resid_pre", "attn_out", "mlp_out")
+SWAP_POSITIONS = ("subject", "last subject token", "relation", "predicts answer")
+
+
+@dataclass(frozen=True)
+class FactMeasures:
+    """What was measured on facts.
+
+    Attributes:
+        facts: The texts that the measures read: those whose answer the last model guesses.
+        known: For all texts, what is known at each step: `step`, then the columns of `Facts.known`.
+        phases: Of the training, if they are known.
+        tables: By name: "attention" (`attention_to_names`), "roles" (of the last step, `head_roles`) and
+            "swaps" (`patch` with another subject, at the last step); of three checkpoints or more also
+            "strengths" (`mechanism_strengths`) and "emergence" (`emergence_steps`).
+        located: One fact at the last step; None if it could not be located.
+        not_measured: Why a measure is missing, by its name.
+    """
+
+    facts: Facts
+    known: pd.DataFrame
+    phases: Phases | None
+    tables: Mapping[str, pd.DataFrame]
+    located: LocatedFact | None = None
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps at which knowledge was measured."""
+        return sorted(int(step) for step in self.known["step"].unique())
+
+
+@default_state()
+def known_over_steps(
+    series: AnySeries, facts: Facts, *, progress: Progress = silent
+) -> pd.DataFrame:
+    """What is known of facts over training: `step`, then the columns of `Facts.known`."""
+    return table_over_steps(series, partial(_known, facts=facts), progress=progress)
+
+
+@default_state()
+def measure_facts(
+    series: AnySeries,
+    facts: Facts,
+    *,
+    draws: FactDraws | None = None,
+    n_pairs: int = 16,
+    progress: Progress = silent,
+) -> FactMeasures:
+    """Everything that a report on facts shows.
+
+    Knowledge is measured of all texts at every step. All else is measured on the texts whose answer is the
+    last model's first guess: where nothing is recalled, nothing can be traced.
+
+    Args:
+        series: Models by step, checkpoints (`interp.Series`), or a run.
+        facts: Facts in tokens of the models' own tokenizer.
+        draws: Facts in several wordings, for keys, values and probes; by default `facts.draws()`, where the
+            facts have four wordings each.
+        n_pairs: On how many pairs subjects are swapped.
+        progress: Is told how far it is.
+
+    Raises:
+        ArgumentError: the last model knows none of the facts.
+    """
+    series, n_pairs = as_series(series), whole_number(n_pairs, "n_pairs", 1)
+    of_known, of_attention, of_swaps, of_fact, of_emergence = parts(progress, (10, 20, 30, 10, 30))
+    known = known_over_steps(series, facts, progress=of_known)
+    last = int(known["step"].max())
+    at_last = known[known["step"] == last].reset_index(drop=True)
+    if not (at_last["rank"] == 1).any():
+        raise ArgumentError(
+            f"The model knows none of these {len(facts)} texts: the best rank of an answer is "
+            f"{at_last['rank'].min()}. Give facts that it knows, or other wordings (`interp facts` shows "
+            "what is known)."
+        )
+    chosen = facts.select((at_last["rank"] == 1).to_numpy())
+    tables: dict[str, pd.DataFrame] = {}
+    lacking: dict[str, str] = {}
+
+    def add(name: str, measure: Callable[[], pd.DataFrame]) -> None:
+        try:
+            tables[name] = measure()
+        except ArgumentError as error:  # this model or these facts do not have it
+            lacking[name] = str(error)
+
+    steps = informative_steps(series)
+    add(
+        "attention",
+        lambda: attention_to_names(series, steps, texts=chosen.texts, progress=of_attention),
+    )
+    if "attention" in tables:
+        scores = tables["attention"]
+        tables["roles"] = head_roles(scores[scores["step"] == last])
+    of_swaps(0.0, "another subject's activations")
+    located = None
+    for _, model in models_at(series, [last]):
+        add("swaps", partial(_swaps, model, chosen, n_pairs))
+    of_fact(0.0, "one fact")
+    try:
+        best = at_last[at_last["rank"] == 1].sort_values("answer_probability", ascending=False)
+        row = best.iloc[0]
+        prompt = facts.prompt(row["subject"], row["relation"], int(row["wording"]))
+        (located,) = locate_facts(series, [prompt], [last], history=steps)
+    except ArgumentError as error:
+        lacking["located"] = str(error)
+    if len(series.steps) > 2:
+        with suppress(ArgumentError):  # fewer than four wordings of each fact
+            draws = facts.draws() if draws is None else draws
+        try:
+            tables |= _emergence(series, steps, chosen, known, tables, draws, n_pairs, of_emergence)
+        except ArgumentError as error:
+            lacking["emergence"] = str(error)
+    return FactMeasures(chosen, known, series.known_phases, tables, located, lacking)
+
+
+def _emergence(
+    series: Checkpoints,
+    steps: list[int],
+    chosen: Facts,
+    known: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    draws: FactDraws | None,
+    n_pairs: int,
+    progress: Progress,
+) -> dict[str, pd.DataFrame]:
+    """The order in which mechanisms emerge; those whose tables cannot be made of these facts are NaN."""
+    of_memory, of_swaps, of_edges = parts(progress, (40, 40, 20))
+    found: dict[tuple[str, str], pd.DataFrame] = {}
+    if "attention" in tables:
+        found["attention", "scores"] = tables["attention"]
+    pairs = chosen.pairs()[:n_pairs]
+    makers: dict[tuple[str, str], Callable[[], pd.DataFrame]] = {
+        ("interventions", "swaps"): lambda: swaps(
+            series, steps, pairs={"any": pairs}, progress=of_swaps
+        ),
+        ("interventions", "edges"): lambda: recall_edges(
+            series, steps, pairs=pairs, progress=of_edges
+        ),
+    }
+    for name, make in makers.items():
+        with suppress(ArgumentError):
+            found[name] = make()
+    if draws is not None:
+        memory = measure_memory(series, steps, facts=draws, progress=of_memory)
+        for name in ("keys", "values", "probes"):
+            if name not in memory.not_measured:
+                found["memory", name] = getattr(memory, name)
+    guessed = known.assign(first=known["rank"] == 1).groupby("step")["first"].mean()
+    strengths = mechanism_strengths(found, guessed)
+    phases = series.known_phases
+    return {
+        "strengths": strengths,
+        "emergence": emergence_steps(strengths, None if phases is None else phases.at),
+    }
+
+
+def _known(model: TransformerLensModel, facts: Facts) -> pd.DataFrame:
+    return facts.known(model)
+
+
+def _swaps(model: TransformerLensModel, facts: Facts, n_pairs: int) -> pd.DataFrame:
+    pairs = facts.pairs()[:n_pairs]
+    return patch(model, pairs, Grid(SWAP_SITES, SWAP_POSITIONS))
