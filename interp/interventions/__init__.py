@@ -13,6 +13,7 @@ from interp.interventions.grid import (
     Replace,
     Units,
     Zero,
+    layers_around,
 )
 from interp.interventions.knockout import cut_edges
 from interp.interventions.metrics import LOGIT_DIFFERENCE, METRICS, Answers
@@ -27,11 +28,13 @@ from interp.interventions.positions import (
 )
 from interp.interventions.sites import SITES, Site, read_activations
 from interp.interventions.swapped import first_value_tokens, swapped_attributes, swapped_people
+from interp.interventions.tracing import NOISED, TRACED, causal_trace, facts_of
 
 __all__ = [
-    "EACH", "LOGIT_DIFFERENCE", "METRICS", "POSITIONS", "RECEIVERS", "SENDERS", "SITES", "Add",
-    "Answers", "Cell", "Edit", "Grid", "Knockout", "Mean", "Pairs", "Replace", "Site", "Units",
-    "Zero", "as_array", "attribution", "control_positions", "cut_edges", "first_value_tokens",
-    "patch", "path_patch", "position_labels", "read_activations", "resolve_positions",
-    "swapped_attributes", "swapped_people",
+    "EACH", "LOGIT_DIFFERENCE", "METRICS", "NOISED", "POSITIONS", "RECEIVERS", "SENDERS", "SITES",
+    "TRACED", "Add", "Answers", "Cell", "Edit", "Grid", "Knockout", "Mean", "Pairs", "Replace",
+    "Site", "Units", "Zero", "as_array", "attribution", "causal_trace", "control_positions",
+    "cut_edges", "facts_of", "first_value_tokens", "layers_around", "patch", "path_patch",
+    "position_labels", "read_activations", "resolve_positions", "swapped_attributes",
+    "swapped_people",
 ]  # fmt: skip

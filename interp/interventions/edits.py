@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -92,10 +93,15 @@ class Edits:
     def __len__(self) -> int:
         return len(self.cell)
 
-    def edited(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
-        """What the activation becomes at the places of some rows."""
+    def edited(
+        self, rows: Int64[Tensor, " row"], own: Float[Tensor, "row edited *unit"] | None = None
+    ) -> Float[Tensor, "row edited *unit"]:
+        """What the activation becomes at the places of some rows.
+
+        `own` is what it is there without the edit, if another layer's edit has changed it.
+        """
         cell, pair, place = self.cell[rows], self.pair[rows], self.place[rows]
-        own = self._own[pair[:, None], place]
+        own = self.of_own(rows) if own is None else own
         if isinstance(self._edit, Zero):
             new = torch.zeros_like(own)
         elif isinstance(self._edit, Knockout):
@@ -138,6 +144,19 @@ class Edits:
     def of_own(self, rows: Int64[Tensor, " row"]) -> Float[Tensor, "row edited *unit"]:
         """What the activation is there without an edit."""
         return self._own[self.pair[rows][:, None], self.place[rows]]
+
+    def is_kept(
+        self, rows: Int64[Tensor, " row"], own: Float[Tensor, "row edited *unit"]
+    ) -> Bool[Tensor, "row edited *unit"]:
+        """Which entries of the activation the edit makes from themselves, and so does not set."""
+        return self.edited(rows, torch.full_like(own, torch.nan)).isnan()
+
+    def is_repeated(self, rows: Int64[Tensor, " row"]) -> Bool[Tensor, "row edited"]:
+        """Which entries of `place` repeat the first, as there are fewer positions: they count once."""
+        place = self.place[rows]
+        repeated = torch.zeros_like(place, dtype=torch.bool)
+        repeated[:, 1:] = place[:, 1:] == place[:, :1]
+        return repeated
 
     def _fitting(self, value: Tensor) -> Tensor:
         """Given values, in the type of the activation and no wider than it was computed."""
@@ -182,13 +201,23 @@ def edits_by_key(
     given: Sequence[Tensor | None],
     base: Mapping[Key, Tensor],
     source: Mapping[Key, Tensor],
-) -> Iterator[tuple[Key, list[int], Edits]]:
-    """The edits of each site and layer, with the numbers of their cells."""
+) -> Iterator[tuple[list[int], dict[Key, Edits]]]:
+    """The numbers of the cells of each site and layer, and their edits: in every layer of a window.
+
+    `given` has values for each of the cells' parts, one after the other.
+    """
     rules = AttentionRules.of(model)
+    parts = [cell.parts for cell in cells]
+    begins = [0, *accumulate(map(len, parts))]
     for key in dict.fromkeys(cell.key for cell in cells):
         chosen = [index for index, cell in enumerate(cells) if cell.key == key]
-        some, values = [cells[index] for index in chosen], [given[index] for index in chosen]
-        yield key, chosen, Edits(some, pairs, edit, base[key], source.get(key), values, rules)
+        edits: dict[Key, Edits] = {}
+        for number, part in enumerate(parts[chosen[0]]):
+            some = [parts[index][number] for index in chosen]
+            values = [given[begins[index] + number] for index in chosen]
+            at = part.key
+            edits[at] = Edits(some, pairs, edit, base[at], source.get(at), values, rules)
+        yield chosen, edits
 
 
 def in_block(given: Sequence[Tensor | None], block: slice) -> list[Tensor | None]:

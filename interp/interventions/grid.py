@@ -3,6 +3,7 @@
 Grid("z", "predicts value", layers=[1])                  # every head of layer 1, from the source
 Grid(("attn_out", "mlp_out"), "each", edit="mean")       # layers by positions, mean-ablated
 Grid("pattern", "predicts value", edit=Knockout("every name"))
+Grid("mlp_out", "last name", window=10)                  # ten layers at once, around each layer
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies.positions import PositionMask
-from interp.errors import ArgumentError, listed, suggest
+from interp.errors import ArgumentError, listed, suggest, whole_number
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import EACH, Positions, resolve_positions
 from interp.interventions.sites import SITES, Key, n_units, site_named
@@ -85,9 +86,13 @@ class Grid:
         edit: `Replace`, `Add`, `Mean`, `Zero` or `Knockout`; or the name of one that needs nothing else.
         aligned: That positions of different pairs correspond, so that a mean over pairs at each of them
             makes sense though their tokens are unlike: prompts of one template whose slots are not marked.
+        window: So many consecutive layers around the cell's layer are edited in one pass
+            (`layers_around`). Each edit is of the activation as the edits before it have left it: where
+            values are replaced, every layer of the window has those of the source.
 
     Raises:
-        ArgumentError: an unknown site or edit, or an edit that makes no sense at a site.
+        ArgumentError: an unknown site or edit, an edit that makes no sense at a site, or a window of no
+            layer.
     """
 
     sites: str | Sequence[str] = "resid_pre"
@@ -97,8 +102,10 @@ class Grid:
     neurons: Units = "all"
     edit: Edit | str = "replace"
     aligned: bool = False
+    window: int = 1
 
     def __post_init__(self) -> None:
+        whole_number(self.window, "window", 1)
         for name in ("sites", "positions", "layers", "heads", "neurons"):
             given = getattr(self, name)
             if isinstance(given, Iterator):  # to be gone through more than once
@@ -153,7 +160,7 @@ class Cell:
 
     `units` are its heads or neurons (None: the whole site) and `group` their label (None for a single one
     too); `position` is the label of its positions, `mask`. Of a knockout, `keys` are what queries may not
-    attend to.
+    attend to. In a grid of windows, `window` are the layers that are edited together, around `layer`.
     """
 
     site: str
@@ -163,6 +170,12 @@ class Cell:
     position: str
     mask: PositionMask
     keys: PositionMask | None = None
+    window: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> list["Cell"]:
+        """The edits of single layers that the cell consists of, from the first layer to the last."""
+        return [replace(self, layer=layer, window=()) for layer in self.window] or [self]
 
     @property
     def key(self) -> Key:
@@ -193,7 +206,12 @@ def grid_cells(
             "patch(model, pairs, Grid(sites, positions, layers, heads=..., edit=...))."
         )
     edit = grid.what
-    layers = valid_indices(grid.layers, model.cfg.n_layers, "layer")
+    n_layers = model.cfg.n_layers
+    layers = valid_indices(grid.layers, n_layers, "layer")
+    windows = {
+        layer: () if grid.window == 1 else layers_around(layer, grid.window, n_layers)
+        for layer in layers
+    }
     masks = resolve_positions(pairs, grid.positions, tokenizer)
     targets: list[tuple[str, PositionMask, PositionMask | None]]
     targets = [(label, mask, None) for label, mask in masks.items()]
@@ -205,10 +223,23 @@ def grid_cells(
         count, unit = n_units(model, site), site_named(site).unit
         groups = unit_groups(grid.heads if unit == "head" else grid.neurons, count, unit)
         cells += [
-            Cell(site, layer, group, units, label, mask, key)
+            Cell(site, layer, group, units, label, mask, key, windows[layer])
             for layer, (group, units), (label, mask, key) in product(layers, groups, targets)
         ]
     return cells
+
+
+def layers_around(layer: int, window: int, n_layers: int) -> tuple[int, ...]:
+    """The layers of a window around a layer: as many before it as after it, fewer at the ends of a model.
+
+    A window of an even number has one layer more before it, as in Meng et al. 2022.
+
+    Example:
+        >>> layers_around(6, 4, 12), layers_around(0, 3, 12)
+        ((4, 5, 6, 7), (0, 1))
+    """
+    whole_number(window, "window", 1)
+    return tuple(range(max(0, layer - window // 2), min(n_layers, layer + (window + 1) // 2)))
 
 
 def given_values(cells: Sequence[Cell], edit: Edit, n_pairs: int) -> list[Tensor | None]:

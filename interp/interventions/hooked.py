@@ -1,6 +1,7 @@
 """Edits through hooks, for any TransformerLens model: the plain way, which passes every hook point."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -11,6 +12,12 @@ from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.interventions.sites import Key, by_position, hook_flags, read_activations, site_named
 from interp.model import logits_at, of_this_thread
+from interp.model.forward import Hook
+
+EMBEDDINGS = "hook_embed"
+"""The hook point of what tokens are embedded as, without positions."""
+Change = Callable[[Tensor], Tensor]
+"""From what an activation is at some places in a pass to what it becomes, [cell, edited, unit...]."""
 
 Reader = tuple[str, tuple[int, ...] | None]
 """Heads (None for all) that read, and by which input: q_input, k_input or v_input."""
@@ -24,6 +31,7 @@ class Hooked:
         tokens: The prompts.
         read: The position whose logits are asked for.
         keys: The sites and layers whose unpatched activations are wanted (`base`).
+        noise: Added to the embeddings of the prompts, in every pass.
     """
 
     def __init__(
@@ -32,16 +40,20 @@ class Hooked:
         tokens: Int64[Tensor, "pair position"],
         read: Int64[Tensor, " pair"],
         keys: list[Key],
+        noise: Float[Tensor, "pair position d_model"] | None = None,
     ) -> None:
         self.model = model
         self.tokens = tokens
         self.read = read
-        self.base = read_activations(model, tokens, keys)
+        self._noise = noise
+        with noisy(model, noise):
+            self.base = read_activations(model, tokens, keys)
 
     def unpatched(self) -> Float[Tensor, "pair vocab"]:
         """The logits at the positions that are read, without an edit."""
         rows = torch.arange(len(self.tokens), device=self.read.device)
-        return logits_at(self.model, self.tokens, rows, self.read)
+        with noisy(self.model, self._noise):
+            return logits_at(self.model, self.tokens, rows, self.read)
 
     def logits(
         self,
@@ -64,7 +76,41 @@ class Hooked:
             return changed
 
         hooks = of_this_thread([(site_named(site).hook_name(layer), replace)])
-        with hook_flags(self.model, [site]), cast(Any, self.model).hooks(fwd_hooks=hooks):
+        with (
+            noisy(self.model, self._noise_of(row)),
+            hook_flags(self.model, [site]),
+            cast(Any, self.model).hooks(fwd_hooks=hooks),
+        ):
+            return logits_at(self.model, self.tokens[row], cells, self.read[row])
+
+    def _noise_of(self, row: Int64[Tensor, " cell"]) -> Tensor | None:
+        return None if self._noise is None else self._noise[row]
+
+    def logits_of_window(
+        self,
+        changes: Mapping[Key, Change],
+        row: Int64[Tensor, " cell"],
+        place: Int64[Tensor, "cell edited"],
+    ) -> Float[Tensor, "cell vocab"]:
+        """The logits after edits of several layers in one pass; see `WindowedForward.logits_of_window`."""
+        cells = torch.arange(len(row), device=row.device)
+        at = cells[:, None], place
+
+        def replace(activation: Tensor, hook: Any, key: Key) -> Tensor:
+            changed = activation if key[0] == "resid_mid" else activation.clone()  # as in `logits`
+            view = by_position(changed, key[0])
+            view[at] = changes[key](view[at]).to(view.dtype)
+            return changed
+
+        hooks = of_this_thread(
+            (site_named(site).hook_name(layer), partial(replace, key=(site, layer)))
+            for site, layer in changes
+        )
+        with (
+            noisy(self.model, self._noise_of(row)),
+            hook_flags(self.model, [site for site, _ in changes]),
+            cast(Any, self.model).hooks(fwd_hooks=hooks),
+        ):
             return logits_at(self.model, self.tokens[row], cells, self.read[row])
 
     def logits_of_readers(
@@ -92,3 +138,20 @@ class Hooked:
             logits = logits_at(self.model, self.tokens.repeat(n, 1), rows, self.read.repeat(n))
         by_reader: Tensor = logits.unflatten(0, (n, pairs))
         return by_reader
+
+
+@contextmanager
+def noisy(
+    model: TransformerLensModel, noise: Float[Tensor, "row position d_model"] | None
+) -> Iterator[None]:
+    """While this lasts, noise (if any) is added to the embeddings of the rows that this thread runs."""
+    if noise is None:
+        yield
+        return
+
+    def add(embedded: Tensor, hook: Any) -> Tensor:
+        return embedded + noise.to(embedded.dtype)
+
+    hooks: list[tuple[str, Hook]] = of_this_thread([(EMBEDDINGS, add)])
+    with cast(Any, model).hooks(fwd_hooks=hooks):
+        yield

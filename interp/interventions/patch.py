@@ -13,6 +13,7 @@ tracing; edits with the activation of another input are Geiger et al. 2021's int
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from interp.interventions.grid import (
     given_values,
     grid_cells,
 )
+from interp.interventions.hooked import Hooked
 from interp.interventions.memory_limit import blocks_of, budget, rows_at_a_time
 from interp.interventions.metrics import (
     LOGIT_DIFFERENCE,
@@ -45,7 +47,7 @@ from interp.interventions.metrics import (
 from interp.interventions.pairs import Pairs
 from interp.interventions.positions import require_alike, single_position
 from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
-from interp.interventions.windowed import can_window, unpatched_runs
+from interp.interventions.windowed import WindowedForward, unpatched_runs
 from interp.model import measuring
 from interp.torch_state import default_state
 
@@ -79,7 +81,8 @@ def patch(
             default.
 
     Returns:
-        A row for every cell and metric. Columns `site`, `layer`; `head`, `neuron` (whole numbers, NA
+        A row for every cell and metric. Columns `site`, `layer`; of a grid of windows, `window` (the first
+        and the last layer of it, "3-12", around `layer`); `head`, `neuron` (whole numbers, NA
         unless a single one is edited), `group` (the label of several heads or neurons, else NA);
         `position` (a label; of a knockout "from → to"), `token` (the place of a single position, else
         NA); `metric`, `value` (mean over the pairs that have such a position, NaN without any),
@@ -103,15 +106,16 @@ def patch(
     if not (per_pair or grid.aligned) and grid.each_position:
         require_alike(pairs)
     measures = resolve_metrics(metrics)
-    given = given_values(cells, edit, len(pairs))
-    require_live_sites(model, [cell.key for cell in cells], pairs.base[:1])
+    parts = [part for cell in cells for part in cell.parts]
+    given = given_values(parts, edit, len(pairs))
+    require_live_sites(model, [part.key for part in parts], pairs.base[:1])
     limit = budget(max_memory_gb, device)
     outcome = np.empty((len(measures), len(cells), len(pairs)))
     unpatched = np.empty((len(measures), len(pairs)))
     with measuring(model):
-        blocks = blocks_of(model, pairs, {cell.key for cell in cells}, limit)
+        blocks = blocks_of(model, pairs, {part.key for part in parts}, limit)
         if isinstance(edit, Mean):
-            given = cell_means(model, pairs, cells, blocks)
+            given = cell_means(model, pairs, parts, blocks)
         for block in blocks:
             part = [cell.of(block) for cell in cells], edit, in_block(given, block)
             unpatched[:, block], outcome[:, :, block] = _measure_block(
@@ -130,26 +134,54 @@ def _measure_block(
     limit: float,
 ) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric cell pair"]]:
     """The metrics of some pairs without any edit, and with each."""
-    keys = list(dict.fromkeys(cell.key for cell in cells))
-    windowed = can_window(model)
-    runs = unpatched_runs(model, pairs.base, pairs.read, keys)
+    keys = edited_keys(cells)
+    several = any(len(cell.window) > 1 for cell in cells)
+    runs = unpatched_runs(model, pairs.base, pairs.read, keys, several=several)
     source: dict[Key, Tensor] = {}
     if isinstance(edit, Replace) and edit.values is None:
         source = _read_sources(model, pairs, keys, runs.base)
+    return measure_cells(model, pairs, cells, edit, given, runs, source, measures, limit)
+
+
+def edited_keys(cells: Sequence[Cell]) -> list[Key]:
+    """The sites and layers that some cells edit."""
+    return list(dict.fromkeys(part.key for cell in cells for part in cell.parts))
+
+
+def measure_cells(
+    model: TransformerLensModel,
+    pairs: Pairs,
+    cells: Sequence[Cell],
+    edit: Edit,
+    given: Sequence[Tensor | None],
+    runs: WindowedForward | Hooked,
+    source: Mapping[Key, Tensor],
+    measures: Mapping[str, Metric],
+    limit: float,
+) -> tuple[Float[np.ndarray, "metric pair"], Float[np.ndarray, "metric cell pair"]]:
+    """The metrics of some pairs without any edit, and with each, from their unpatched runs."""
+    windowed = isinstance(runs, WindowedForward)
     answers = Answers(pairs.base_answer, pairs.source_answer)
     plain = measured(measures, runs.unpatched(), answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
-    for key, chosen, edits in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
+    for chosen, by_layer in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
+        key, edits = next(iter(by_layer.items()))
         number = torch.tensor(chosen, device=edits.cell.device)
         for rows in _batches(model, pairs, edits, limit, windowed=windowed):
-            edited = edits.edited(rows)
             # An edit that changes no bit is not run, and so changes none of the result either.
-            changes = (edited != edits.of_own(rows)).flatten(1).any(dim=1)
-            rows, edited = rows[changes], edited[changes]
+            changes = torch.zeros_like(rows, dtype=torch.bool)
+            for layer in by_layer.values():
+                edited = layer.edited(rows)
+                changes |= (edited != layer.of_own(rows)).flatten(1).any(dim=1)
+            rows = rows[changes]
             if not len(rows):
                 continue
-            pair = edits.pair[rows]
-            logits = runs.logits(*key, pair, edits.place[rows], edited)
+            pair, place = edits.pair[rows], edits.place[rows]
+            if len(by_layer) == 1:
+                logits = runs.logits(*key, pair, place, edited[changes])
+            else:
+                in_pass = {at: partial(layer.edited, rows) for at, layer in by_layer.items()}
+                logits = runs.logits_of_window(in_pass, pair, place)
             cell = number[edits.cell[rows]].cpu().numpy()
             outcome[:, cell, pair.cpu().numpy()] = measured(measures, logits, answers[pair])
     return plain, outcome
@@ -217,7 +249,7 @@ def _table(
 
 
 def labelled(cells: Sequence[Cell]) -> pd.DataFrame:
-    """The labels of some cells: `site`, `layer`, `head`, `neuron`, `group`, `position`, `token`."""
+    """The labels of some cells: the columns of `patch` up to `token`."""
     rows = []
     masks = {id(cell.mask): cell.mask for cell in cells}
     tokens = {key: single_position(mask) for key, mask in masks.items()}
@@ -228,4 +260,8 @@ def labelled(cells: Sequence[Cell]) -> pd.DataFrame:
         rows.append((cell.site, cell.layer, *units, cell.group, *place))
     columns = ["site", "layer", "head", "neuron", "group", "position", "token"]
     types = {"head": "Int64", "neuron": "Int64", "group": "string", "token": "Int64"}
-    return pd.DataFrame(rows, columns=columns).astype(types)
+    table = pd.DataFrame(rows, columns=columns).astype(types)
+    if any(cell.window for cell in cells):
+        windows = [f"{cell.window[0]}-{cell.window[-1]}" for cell in cells]
+        table.insert(2, "window", pd.Series(windows, dtype="string"))
+    return table

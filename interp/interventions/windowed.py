@@ -10,7 +10,8 @@ of full passes.
 No hook point is passed: a model that carries hooks has to go the long way (`hooked`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,10 +21,13 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.hooked import Hooked, Reader
+from interp.interventions.hooked import Change, Hooked, Reader, noisy
 from interp.interventions.sites import Key, is_hooked, read_activations, site_named
 from interp.model import has_fused_forward
 from interp.model.components import ATTENTION_FLAGS, project_heads, softmax
+
+Seam = Callable[[Tensor, str], Tensor]
+"""What an activation passes through on its way, by its site."""
 
 
 def can_window(model: TransformerLensModel) -> bool:
@@ -50,6 +54,7 @@ class WindowedForward:
         tokens: Int64[Tensor, "pair position"],
         read: Int64[Tensor, " pair"],
         keys: list[Key],
+        noise: Float[Tensor, "pair position d_model"] | None = None,
     ) -> None:
         self.model = model
         self.read = read
@@ -60,9 +65,12 @@ class WindowedForward:
         own = [("resid_pre", layer) for layer in layers] + [("resid_post", self.n_layers - 1)]
         own += [("resid_mid", layer) for site, layer in keys if site in ("mlp_out", "post")]
         costly = [key for key in keys if site_named(key[0]).flag]
-        self.base = read_activations(model, tokens, [*(k for k in keys if k not in costly), *own])
-        if costly:
-            self.base |= read_activations(model, tokens, costly)
+        with noisy(model, None if noise is None else noise[:, : tokens.shape[1]]):
+            self.base = read_activations(
+                model, tokens, [*(k for k in keys if k not in costly), *own]
+            )
+            if costly:
+                self.base |= read_activations(model, tokens, costly)
         self._stream = [self.base["resid_pre", layer] for layer in layers]
         self._stream.append(self.base["resid_post", self.n_layers - 1])
         self._queries, self._keys, self._values = [], [], []
@@ -97,6 +105,38 @@ class WindowedForward:
             edited: What the site's activation becomes there.
         """
         return self._onwards(row, *self._behind(site, layer, row, place, edited))
+
+    def logits_of_window(
+        self,
+        changes: Mapping[Key, Change],
+        row: Int64[Tensor, " cell"],
+        place: Int64[Tensor, "cell edited"],
+    ) -> Float[Tensor, "cell vocab"]:
+        """The logits after edits of several layers in one pass.
+
+        Args:
+            changes: By site (none that has to be switched on) and layer, what the activation becomes at
+                the edited places, from what it is there after the edits of earlier layers.
+            row: Which prompt each edit is made in.
+            place: The edited positions; see `logits`.
+        """
+        window = self._window(row, place)
+        start = window[:, :1]
+        cells = torch.arange(len(row), device=row.device)[:, None]
+        at, same = (cells, place - start), (cells, window - start)
+
+        def edited(value: Tensor, site: str, layer: int) -> Tensor:
+            if (site, layer) not in changes:
+                return value
+            value = value.clone()
+            value[at] = changes[site, layer](value[at]).to(value.dtype)
+            return value[same]  # narrower windows repeat the position that is read
+
+        layers = sorted(layer for _, layer in changes)
+        stream = self._stream[layers[0]][row[:, None], window]
+        for layer in range(layers[0], layers[-1] + 1):
+            stream = self._edited_block(layer, row, window, stream, partial(edited, layer=layer))
+        return self._onwards(row, layers[-1] + 1, window, stream)
 
     def logits_of_readers(
         self, layer: int, change: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
@@ -261,6 +301,29 @@ class WindowedForward:
         middle = before + _write(attention, z)
         return middle + _mlp(block, middle)
 
+    def _edited_block(
+        self, layer: int, row: Tensor, window: Tensor, stream: Tensor, edited: Seam
+    ) -> Tensor:
+        """A layer's output in the windows, each activation passed through `edited` before it is used."""
+        block = self.model.blocks[layer]
+        attention = block.attn
+        stream = edited(stream, "resid_pre")
+        normed = _norm(block.ln1, stream)
+        query, key, value = (
+            edited(_project(attention, side, normed).transpose(1, 2), side) for side in "qkv"
+        )
+        cells = torch.arange(len(row), device=row.device)[:, None]
+        keys, values = self._keys[layer][row], self._values[layer][row]
+        keys[cells, :, window], values[cells, :, window] = key, value
+        places = torch.arange(keys.shape[2], device=row.device)
+        scale = attention.original_component.scale
+        scores = query.transpose(1, 2) @ keys.transpose(2, 3) / scale
+        scores = scores.masked_fill(places > window[:, None, :, None], -torch.inf)
+        pattern = edited(softmax(edited(scores.transpose(1, 2), "attn_scores")), "pattern")
+        z = edited((pattern.transpose(1, 2) @ values).transpose(1, 2), "z")
+        middle = edited(stream + edited(_write(attention, z), "attn_out"), "resid_mid")
+        return edited(middle + _mlp(block, middle, edited), "resid_post")
+
     def _unembed(self, residual: Float[Tensor, "cell d_model"]) -> Float[Tensor, "cell vocab"]:
         normed = _norm(self.model.ln_final, residual)
         return F.linear(normed, self.model.unembed.weight, self.model.unembed.bias)
@@ -271,11 +334,18 @@ def unpatched_runs(
     tokens: Int64[Tensor, "pair position"],
     read: Int64[Tensor, " pair"],
     keys: list[Key],
+    noise: Float[Tensor, "pair position d_model"] | None = None,
+    *,
+    several: bool = False,
 ) -> WindowedForward | Hooked:
-    """The unpatched runs of some prompts, on windows where that is possible."""
-    if can_window(model):
-        return WindowedForward(cast(TransformerBridge, model), tokens, read, keys)
-    return Hooked(model, tokens, read, keys)
+    """The unpatched runs of some prompts, on windows where that is possible; arguments as `Hooked`.
+
+    `several`: several layers are edited in one pass.
+    """
+    switched_on = several and any(site_named(site).flag for site, _ in keys)
+    if can_window(model) and not switched_on:
+        return WindowedForward(cast(TransformerBridge, model), tokens, read, keys, noise)
+    return Hooked(model, tokens, read, keys, noise)
 
 
 def _norm(bridge: Any, x: Tensor) -> Tensor:
@@ -303,8 +373,8 @@ def _write(attention: Any, z: Float[Tensor, "cell position head d_head"]) -> Ten
     return F.linear(z.flatten(2), attention.o.weight, attention.o.bias)
 
 
-def _mlp(block: Any, x: Tensor) -> Tensor:
+def _mlp(block: Any, x: Tensor, edited: Seam = lambda value, site: value) -> Tensor:
     inner, normed = getattr(block.mlp, "in"), _norm(block.ln2, x)
     hidden = block.mlp.original_component.act(F.linear(normed, inner.weight, inner.bias))
-    written: Tensor = F.linear(hidden, block.mlp.out.weight, block.mlp.out.bias)
-    return written
+    hidden = edited(hidden, "post")
+    return edited(F.linear(hidden, block.mlp.out.weight, block.mlp.out.bias), "mlp_out")

@@ -26,6 +26,7 @@ from interp.memory.keys import (
     key_turns,
     key_vectors,
 )
+from interp.memory.lens import OWN_DIFFERENCE, direct_logit_attribution, logit_lens
 from interp.memory.locate import locate_fact, locate_facts
 from interp.memory.located_fact import LocatedFact
 from interp.memory.measure import FactDraws, MemoryTables, measure_memory
@@ -54,6 +55,7 @@ __all__ = [
     "ABLATION_POSITIONS",
     "KEY_METRICS",
     "MECHANISMS",
+    "OWN_DIFFERENCE",
     "PATHS",
     "POSITIONS",
     "READINGS",
@@ -76,6 +78,7 @@ __all__ = [
     "ablations",
     "area_under",
     "cache_activations",
+    "direct_logit_attribution",
     "draw_batches",
     "edge_costs",
     "emergence_steps",
@@ -86,6 +89,7 @@ __all__ = [
     "key_vectors",
     "locate_fact",
     "locate_facts",
+    "logit_lens",
     "measure_memory",
     "mechanism_strengths",
     "neuron_hook",

@@ -49,6 +49,7 @@ from interp.plots.plateau import phase_sensitivity, scaling
 from interp.plots.probes import probe_curves, probe_sites
 from interp.plots.sites import residual_sites, site_name
 from interp.plots.swaps import mlp_ablation, recall_edges, swap_rows, swap_sites, swap_success
+from interp.plots.tracing import causal_trace, logit_lens
 
 __all__ = [
     "PALETTE",
@@ -59,6 +60,7 @@ __all__ = [
     "attribute_curves",
     "attribution_error",
     "caption",
+    "causal_trace",
     "compared_curves",
     "compared_gains",
     "compared_panels",
@@ -77,6 +79,7 @@ __all__ = [
     "known_and_held_out",
     "learning_curves",
     "located_fact",
+    "logit_lens",
     "loss_by_reference",
     "mlp_ablation",
     "patch_heatmap",
