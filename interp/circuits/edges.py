@@ -10,7 +10,7 @@ scale or add up (`Graph.require_sum`).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal, cast, get_args
 
@@ -351,10 +351,8 @@ def graph_of(model: TransformerLensModel, attention: Attention = "heads") -> Gra
     graph = Graph(n_layers, *counts, attention, has_mlp, (shares_norm,) * n_layers, *norms)
     names = [name for name, _ in graph.sender_hooks] + [port.hook for port in graph.ports]
     require_hooks(model, names)
-    if not has_mlp or shares_norm:
-        return graph
-    parallel = _parallel(model, graph)
-    return Graph(n_layers, *counts, attention, has_mlp, parallel, *norms)
+    parallel = _probe(model, graph)
+    return graph if shares_norm else replace(graph, parallel=parallel)
 
 
 def _require_heads(model: TransformerLensModel) -> None:
@@ -381,28 +379,53 @@ def _shares_norm(block: Any) -> bool:
     return bool(parts) and "ln2" not in parts and "ln1" in parts and not direct
 
 
-def _parallel(model: TransformerLensModel, graph: Graph) -> tuple[bool, ...]:
-    """By layer, whether the MLP reads the stream before attention has written."""
+def _probe(model: TransformerLensModel, graph: Graph) -> tuple[bool, ...]:
+    """By layer, whether the MLP reads the stream before attention has written; from runs of two prompts.
+
+    A prompt with the embedding of another has to give what that other gives: tokens reach the stream in no
+    other way.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep(value: Tensor, hook: Any, name: str) -> None:
         seen[name] = value.detach().clone()
 
-    before = [SITES["resid_pre"].hook_name(layer) for layer in range(graph.n_layers)]
-    after = [f"blocks.{layer}.hook_mlp_in" for layer in range(graph.n_layers)]
+    layers = range(graph.n_layers)
+    before = [SITES["resid_pre"].hook_name(layer) for layer in layers]
+    after = [f"blocks.{layer}.hook_mlp_in" for layer in layers]
+    after = after if graph.has_mlp and not graph.shares_norm else []
+    last = SITES["resid_post"].hook_name(graph.n_layers - 1)
     device = next(cast(nn.Module, model).parameters()).device
     n = min(4, model.cfg.n_ctx, model.cfg.d_vocab)
     tokens = torch.arange(n, device=device)[None]
-    hooks = [(name, partial(keep, name=name)) for name in (*before, *after)]
+    others = model.cfg.d_vocab - 1 - tokens
+    names = [*before, *after, last]
+
+    def run(prompt: Tensor, *more: tuple[str, Any]) -> dict[str, Tensor]:
+        seen.clear()
+        hooks = [*more, *((name, partial(keep, name=name)) for name in names)]
+        cast(Any, model).run_with_hooks(prompt, fwd_hooks=of_this_thread(hooks))
+        unseen = [name for name in names if name not in seen]
+        if unseen:
+            raise ArgumentError(
+                f"The model lists the hook point {unseen[0]!r} and never passes it, so it is not known what "
+                "its layers read."
+            )
+        return dict(seen)
+
     with measuring(model), graph.hooks(model):
-        cast(Any, model).run_with_hooks(tokens, fwd_hooks=of_this_thread(hooks))
-    unseen = [name for name in (*before, *after) if name not in seen]
-    if unseen:
+        other, own = run(others), run(tokens)
+        moved = run(tokens, (before[0], lambda value, hook: other[before[0]].clone()))
+    # In half precision only a coarse difference is one.
+    tolerance = _TOLERANCE.get(other[last].dtype, _COARSE)
+    if float((moved[last] - other[last]).norm()) > tolerance * float(other[last].norm()):
         raise ArgumentError(
-            f"The model lists the hook point {unseen[0]!r} and never passes it, so it is not known what its "
-            "MLPs read."
+            "With the embedding of another prompt this model does not compute what that prompt gives: tokens "
+            "reach its layers in another way than by the residual stream. Use patch."
         )
-    return tuple(torch.equal(seen[a], seen[b]) for a, b in zip(before, after, strict=True))
+    if not after:
+        return (False,) * graph.n_layers
+    return tuple(torch.equal(own[a], own[b]) for a, b in zip(before, after, strict=True))
 
 
 def _key(node: Node) -> tuple[Any, ...]:

@@ -130,20 +130,22 @@ def test_something_else_in_the_stream_is_refused(
     assert len(edge_attribution(model, pairs, "EAP", metric=LOGIT_DIFFERENCE))
 
 
+@pytest.mark.parametrize(("layer", "words"), [(0, "another way"), (1, "something else reads")])
 def test_something_else_that_reads_the_stream_is_refused(
-    booted: Callable[[str], tuple[TransformerBridge, nn.Module]], pairs: Pairs
+    booted: Callable[[str], tuple[TransformerBridge, nn.Module]],
+    pairs: Pairs,
+    layer: int,
+    words: str,
 ) -> None:
-    """What heads write depends on the embedding past all receivers."""
+    """What an MLP writes depends on the embedding, or on the stream, past all receivers."""
     model, _ = booted("Llama")
     layers = model.original_model.model.layers
     seen: list[torch.Tensor] = []
-    keep = layers[0].register_forward_pre_hook(
+    layers[layer].register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]),
         with_kwargs=True,
     )
     inner = layers[1].mlp.original_component
-    handle = inner.register_forward_hook(lambda module, args, out: out + 0.5 * seen[-1])
-    with pytest.raises(ArgumentError, match="something else reads"):
+    inner.register_forward_hook(lambda module, args, out: out + 0.5 * seen[-1])
+    with pytest.raises(ArgumentError, match=words):
         edge_attribution(model, pairs)
-    keep.remove()
-    handle.remove()
