@@ -323,7 +323,11 @@ def _expected(
     if window is not None:
         attendable = attendable.clamp(max=window)
         near = text * (places < window)
-        of_text, of_first, n_first = (text / attendable).sum(), (near / attendable).sum(), near.sum()
+        of_text, of_first, n_first = (
+            (text / attendable).sum(),
+            (near / attendable).sum(),
+            near.sum(),
+        )
     counts, chances = [], []
     for _, position, keys in (names, attributes):
         if window is not None:

@@ -98,7 +98,9 @@ def kind_of(model: object) -> str:
 def n_neurons(model: TransformerLensModel) -> int | None:
     """How many neurons the MLPs have: as wide as what their last matrix reads, where that is known."""
     for block in getattr(model, "blocks", ()):
-        last = getattr(getattr(getattr(block, "mlp", None), "out", None), "original_component", None)
+        last = getattr(
+            getattr(getattr(block, "mlp", None), "out", None), "original_component", None
+        )
         if isinstance(last, nn.Linear):
             return last.in_features
     width: int | None = model.cfg.d_mlp
