@@ -26,6 +26,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, Batch, Texts
 from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
 from interp.model import alone_with
+from interp.model.layout import require_wrapped
 from interp.phases import Phases
 from interp.progress import Progress, counted, seen, watched
 from interp.threads import using_threads
@@ -96,7 +97,13 @@ AnySeries = Checkpoints | Mapping[int, TransformerLensModel]
 
 
 def as_series(given: AnySeries) -> Checkpoints:
-    """A series as such: what is one already, or models by step (whole numbers)."""
+    """A series as such: what is one already, or models by step (whole numbers).
+
+    Raises:
+        ArgumentError: it is neither, a step is no whole number, or a model no TransformerLens model.
+    """
+    if isinstance(given, nn.Module):
+        require_wrapped(given)
     if isinstance(given, Mapping):
         wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, Integral)]
         if wrong:
@@ -104,6 +111,8 @@ def as_series(given: AnySeries) -> Checkpoints:
                 f"A series has models by step; {wrong[0]!r} is no whole number. Give numbers as keys, as in "
                 "{0: model, 100: model}."
             )
+        for model in given.values():
+            require_wrapped(model)
         return Models(given)
     if not isinstance(given, Checkpoints):
         raise ArgumentError(

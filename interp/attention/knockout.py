@@ -23,6 +23,7 @@ from interp.errors import require_known
 from interp.interventions import cut_edges
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import measuring
+from interp.model.layout import require_wrapped
 from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
 from interp.torch_state import default_state
@@ -131,6 +132,7 @@ def _costs(
     masks: dict[str, Bool[Tensor, "batch query key"]],
     batch_size: int,
 ) -> pd.DataFrame:
+    require_wrapped(model)
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     cells: list[tuple[int | None, int | None]] = [(None, None)]
     cells += product(range(n_layers), (None, *range(n_heads)))

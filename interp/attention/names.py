@@ -24,6 +24,11 @@ means, as sets are empty for different queries): `attribute_to_name`, `_earlier_
 *Sharpness* is 1 - entropy / log(number of attendable tokens): 0 for uniform attention, 1 for attention
 to one token. The paper reports the ratio itself, which falls where ours rises.
 
+Of a layer that attends within a window (Mistral, Gemma), the attendable tokens are those of the window: a
+query whose set of keys lies before it counts as one whose set is empty. Where heads can attend to nothing
+(the attention sink of GPT-OSS), shares are of all that a head has to give, so that their sum is below 1, and
+sharpness is that of what goes to tokens.
+
 Source: Zucchet et al. 2025, Fig. 3 right and appendix F.
 """
 
@@ -42,6 +47,7 @@ from interp.biographies import AnyTexts, Batch, Spans, Texts, TokenKind, spans_o
 from interp.errors import ArgumentError, require_frame
 from interp.knowledge import Split
 from interp.model import at_least_single, measuring, read_patterns
+from interp.model.layout import attention_window, has_attention_sink, require_wrapped
 from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, table_over_steps, texts_of
 from interp.torch_state import default_state
@@ -261,21 +267,14 @@ class _Occurrences:
         queries = name_queries(spans), attribute_queries(spans)
         text = spans.is_kind(TokenKind.TEXT, TokenKind.TYPE).double()
         text[:, :1] = 0  # a query at position 0 attends to itself alone
-        n_text = text.sum()
-        # Of the tokens up to position p, p + 1, each of the three sets has one.
-        places = torch.arange(text.shape[1], device=text.device)
-        of_text = (text / (places + 1)).sum()
-        counts, chances, groups = [], [], []
-        for some in queries:
-            sizes = some.keys.sum(-1)
-            counts += [(sizes > 0).sum(0), sizes.new_tensor([len(sizes)])]  # sharpness: all
-            shares = sizes / (some.position[:, None] + 1).double()
-            chances += [shares.sum(0), shares.new_zeros(1)]
-            groups.append((some.row, some.position, some.keys.transpose(1, 2).double()))
-        return cls(
-            tokens, groups[0], groups[1], text, torch.cat([*counts, n_text.expand(3)]).double(),
-            torch.cat([*chances, of_text.expand(3)]),
-        )  # fmt: skip
+        groups = [(q.row, q.position, q.keys.transpose(1, 2).double()) for q in queries]
+        return cls(tokens, groups[0], groups[1], text, *_expected(groups[0], groups[1], text))
+
+    def expected(self, window: int | None) -> tuple[Tensor, Tensor]:
+        """`counts` and `chances` in a layer that attends to `window` tokens (None: to all)."""
+        if window is None or window >= self.tokens.shape[1]:
+            return self.counts, self.chances
+        return _expected(self.names, self.attributes, self.text, window)
 
     def to(self, device: torch.device | str) -> "_Occurrences":
         def moved(part: Any) -> Any:
@@ -283,13 +282,23 @@ class _Occurrences:
 
         return _Occurrences(*(moved(getattr(self, field.name)) for field in fields(self)))
 
-    def reduce(self, pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head score"]:
+    def reduce(
+        self,
+        pattern: Float[Tensor, "batch head query key"],
+        window: int | None = None,
+        *,
+        sink: bool = False,
+    ) -> Float[Tensor, "head score"]:
         """Per head and metric, the sum of shares (and sharpness) over all queries."""
         sums = []
+        window = pattern.shape[-1] if window is None else window
         for row, position, keys in (self.names, self.attributes):
             read = pattern[row, :, position].double()  # [read head key]
             sums.append(torch.bmm(read, keys).sum(0))
-            n = (position + 1)[:, None].expand(read.shape[:2])
+            n = (position + 1).clamp(max=window)[:, None].expand(read.shape[:2])
+            if sink:  # how sharp that is what goes to tokens
+                total = read.sum(-1, keepdim=True)
+                read = read / total.masked_fill(total == 0, 1)
             sums.append(_sharpness(read, n).sum(0)[:, None])
         here = pattern.diagonal(dim1=-2, dim2=-1)
         before = pattern.diagonal(offset=-1, dim1=-2, dim2=-1)
@@ -299,7 +308,66 @@ class _Occurrences:
         return torch.cat(sums, dim=1)
 
 
+def _expected(
+    names: tuple[Tensor, Tensor, Tensor],
+    attributes: tuple[Tensor, Tensor, Tensor],
+    text: Float[Tensor, "batch position"],
+    window: int | None = None,
+) -> tuple[Float[Tensor, " score"], Float[Tensor, " score"]]:
+    """Per metric, how many queries have keys to attend to, and the sum of their chances."""
+    n_text, n_first = text.sum(), text.sum()
+    # Of the tokens up to position p, p + 1, each of the three sets has one.
+    places = torch.arange(text.shape[1], device=text.device)
+    attendable = places + 1
+    of_text = of_first = (text / attendable).sum()
+    if window is not None:
+        attendable = attendable.clamp(max=window)
+        near = text * (places < window)
+        of_text, of_first, n_first = (
+            (text / attendable).sum(),
+            (near / attendable).sum(),
+            near.sum(),
+        )
+    counts, chances = [], []
+    for _, position, keys in (names, attributes):
+        if window is not None:
+            keys = keys * (position[:, None] - places < window)[..., None]
+        sizes = keys.sum(1)
+        counts += [(sizes > 0).sum(0), sizes.new_tensor([len(sizes)])]  # sharpness: all
+        shares = sizes / attendable[position, None].double()
+        chances += [shares.sum(0), shares.new_zeros(1)]
+    return (
+        torch.cat([*counts, n_text.expand(2), n_first.expand(1)]).double(),
+        torch.cat([*chances, of_text.expand(2), of_first.expand(1)]),
+    )
+
+
+def _windows(model: TransformerLensModel) -> list[int | None]:
+    """To how many tokens each layer attends; see `attention_window`."""
+    windows = [attention_window(model, layer) for layer in range(model.cfg.n_layers)]
+    narrow = [layer for layer, window in enumerate(windows) if window is not None and window < 2]
+    if narrow:
+        raise ArgumentError(
+            f"Layer {narrow[0]} attends to {windows[narrow[0]]} token at a time; there is nothing to measure "
+            "where a query sees itself alone."
+        )
+    return windows
+
+
+def _require_within(
+    pattern: Float[Tensor, "batch head query key"], layer: int, window: int | None
+) -> None:
+    if window is None or window >= pattern.shape[-1]:
+        return
+    if (pattern.tril(-window) > 0).any():
+        raise ArgumentError(
+            f"Layer {layer} attends further back than the {window} tokens that its configuration says, so "
+            "what chance is there is not known."
+        )
+
+
 def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -> pd.DataFrame:
+    require_wrapped(model)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     direction = getattr(model.cfg, "attention_dir", "causal")
     if direction != "causal":
@@ -308,18 +376,22 @@ def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -
         )
     n_layers, n_heads, n_metrics = model.cfg.n_layers, model.cfg.n_heads, len(ATTENTION_METRICS)
     sums = torch.zeros(n_layers, n_heads, n_metrics, dtype=torch.float64)
-    counts = torch.zeros(n_metrics, dtype=torch.float64)
-    chances = torch.zeros(n_metrics, dtype=torch.float64)
+    counts, chances = torch.zeros(2, n_layers, n_metrics, dtype=torch.float64)
+    windows = _windows(model)
+    sinks = [has_attention_sink(model, layer) for layer in range(n_layers)]
     n_batches = 0
     with measuring(model):
         for batch in (batch.to(device) for batch in batches):
 
             def add(layer: int, pattern: Tensor, batch: _Occurrences = batch) -> None:
-                sums[layer] += batch.reduce(pattern).cpu()
+                _require_within(pattern, layer, windows[layer])
+                sums[layer] += batch.reduce(pattern, windows[layer], sink=sinks[layer]).cpu()
 
             read_patterns(model, batch.tokens, add)
-            counts += batch.counts.cpu()
-            chances += batch.chances.cpu()
+            expected = {window: batch.expected(window) for window in set(windows)}
+            for layer, window in enumerate(windows):
+                counts[layer] += expected[window][0].cpu()
+                chances[layer] += expected[window][1].cpu()
             n_batches += 1
     if not n_batches:
         raise ArgumentError("There is no batch to read attention from; give at least one.")
@@ -328,8 +400,8 @@ def _scores_of(model: TransformerLensModel, batches: "Iterable[_Occurrences]") -
     )
     return pd.DataFrame(
         {
-            "value": (sums / counts).flatten().numpy(),
-            "chance": (chances / counts).expand(n_layers, n_heads, -1).flatten().numpy(),
+            "value": (sums / counts[:, None]).flatten().numpy(),
+            "chance": (chances / counts)[:, None].expand(-1, n_heads, -1).flatten().numpy(),
         },
         index=index,
     ).reset_index()

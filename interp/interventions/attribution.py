@@ -43,6 +43,7 @@ from interp.model import (
     of_this_thread,
     require_normal_weights,
 )
+from interp.model.layout import require_wrapped
 from interp.model.patterns import require_hooks
 from interp.torch_state import default_state
 
@@ -75,6 +76,7 @@ def attribution(
         table[["exact", "approximate"]].corr()
         ```
     """
+    require_wrapped(model)
     require_normal_weights(_module(model))
     exact = patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE, max_memory_gb=max_memory_gb)
     device = next(model.parameters()).device  # type: ignore[attr-defined]

@@ -12,24 +12,31 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import TokenKind
 from interp.errors import ArgumentError
 from interp.interventions.grid import Add, Cell, Edit, Knockout, Zero
-from interp.interventions.knockout import rescaled, without_keys
+from interp.interventions.knockout import rescaled, to_sink, without_keys
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import Key, read_activations, site_named
 from interp.model import RunningMean, at_least_single
+from interp.model.layout import has_attention_sink
 
 
 @dataclass(frozen=True)
 class AttentionRules:
-    """Whether no query sees later keys, and whether a query may attend to nothing."""
+    """Whether no query sees later keys, and whether a query may attend to nothing.
+
+    `has_sink`: what a row of attention lacks to 1 goes to a sink beside the tokens.
+    """
 
     is_causal: bool
     may_be_empty: bool
+    has_sink: bool = False
 
     @classmethod
     def of(cls, model: TransformerLensModel) -> "AttentionRules":
         """Those of a model: ours attend to nothing where there is nothing to attend to."""
+        sink = has_attention_sink(model)
         causal = getattr(model.cfg, "attention_dir", "causal") == "causal"
-        return cls(causal, bool(getattr(model, "attends_to_nothing", False)))
+        may_be_empty = sink or bool(getattr(model, "attends_to_nothing", False))
+        return cls(causal, may_be_empty, sink)
 
 
 class Edits:
@@ -108,7 +115,8 @@ class Edits:
             assert self._cut is not None
             cut = self._cut[cell, pair][:, None, None, : own.shape[-1]]
             scores = self.site == "attn_scores"
-            new = own.masked_fill(cut, -torch.inf) if scores else without_keys(own, cut)
+            sink = self._attention.has_sink
+            new = own.masked_fill(cut, -torch.inf) if scores else without_keys(own, cut, sink=sink)
         elif self._given is not None:
             given = self._given[cell, 0 if self._given.shape[1] == 1 else pair][:, None]
             new = own + given if isinstance(self._edit, Add) else given.expand_as(own)
@@ -188,7 +196,7 @@ class Edits:
                 kept = gathered * there
                 sums = (at_least_single(part).sum(-1, keepdim=True) for part in (other, kept))
                 lost = torch.sub(*sums).abs() > 1e-4
-                other = rescaled(kept, lost)
+                other = rescaled(kept, lost, to_sink(other) if self._attention.has_sink else None)
         some = counterpart >= 0
         return torch.where(some.view(*some.shape, *[1] * (own.ndim - 2)), other, own)
 

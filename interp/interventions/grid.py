@@ -21,6 +21,7 @@ from interp.interventions.pairs import Pairs
 from interp.interventions.positions import EACH, Positions, resolve_positions
 from interp.interventions.sites import SITES, Key, n_units, site_named
 from interp.model import valid_indices
+from interp.model.layout import require_wrapped
 
 Units = Literal["each", "all"] | Sequence[int] | Mapping[str, Sequence[int]]
 """Heads or neurons: each by itself, all at once, some at once, or groups by label."""
@@ -205,6 +206,7 @@ def grid_cells(
             f"Activations to edit are described by a Grid, not by {type(grid).__name__}: "
             "patch(model, pairs, Grid(sites, positions, layers, heads=..., edit=...))."
         )
+    require_wrapped(model)
     edit = grid.what
     n_layers = model.cfg.n_layers
     layers = valid_indices(grid.layers, n_layers, "layer")

@@ -1,4 +1,7 @@
-"""Edits through hooks, for any TransformerLens model: the plain way, which passes every hook point."""
+"""Edits through hooks, for any TransformerLens model: passes of the model's own modules.
+
+Where it can be done, they begin at the edited layer (see `resumed`).
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +13,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.interventions.resumed import ResumedForward
 from interp.interventions.sites import Key, by_position, hook_flags, read_activations, site_named
-from interp.model import logits_at, of_this_thread
+from interp.model import of_this_thread
 from interp.model.forward import Hook
 
 EMBEDDINGS = "hook_embed"
@@ -24,7 +28,7 @@ Reader = tuple[str, tuple[int, ...] | None]
 
 
 class Hooked:
-    """The unpatched runs of some prompts, and whole passes of edited ones.
+    """The unpatched runs of some prompts, and passes of edited ones.
 
     Args:
         model: Any TransformerLens model, in eval mode.
@@ -48,12 +52,13 @@ class Hooked:
         self._noise = noise
         with noisy(model, noise):
             self.base = read_activations(model, tokens, keys)
+        layers = (layer for _, layer in keys)
+        self._passes = ResumedForward(model, tokens, read, layers, lambda: noisy(model, noise))
+        self.reads_only = self._passes.reads_only
 
     def unpatched(self) -> Float[Tensor, "pair vocab"]:
         """The logits at the positions that are read, without an edit."""
-        rows = torch.arange(len(self.tokens), device=self.read.device)
-        with noisy(self.model, self._noise):
-            return logits_at(self.model, self.tokens, rows, self.read)
+        return self._passes.unpatched
 
     def logits(
         self,
@@ -81,7 +86,7 @@ class Hooked:
             hook_flags(self.model, [site]),
             cast(Any, self.model).hooks(fwd_hooks=hooks),
         ):
-            return logits_at(self.model, self.tokens[row], cells, self.read[row])
+            return self._passes.logits(layer, row)
 
     def _noise_of(self, row: Int64[Tensor, " cell"]) -> Tensor | None:
         return None if self._noise is None else self._noise[row]
@@ -111,7 +116,7 @@ class Hooked:
             hook_flags(self.model, [site for site, _ in changes]),
             cast(Any, self.model).hooks(fwd_hooks=hooks),
         ):
-            return logits_at(self.model, self.tokens[row], cells, self.read[row])
+            return self._passes.logits(min(layer for _, layer in changes), row)
 
     def logits_of_readers(
         self, layer: int, change: Float[Tensor, "pair position d_model"], readers: Sequence[Reader]
@@ -133,9 +138,9 @@ class Hooked:
         hooks = of_this_thread(
             (site_named(s).hook_name(layer), partial(replace, site=s)) for s in sites
         )
-        rows = torch.arange(n * pairs, device=self.read.device)
+        row = torch.arange(pairs, device=self.read.device).repeat(n)
         with hook_flags(self.model, sites), cast(Any, self.model).hooks(fwd_hooks=hooks):
-            logits = logits_at(self.model, self.tokens.repeat(n, 1), rows, self.read.repeat(n))
+            logits = self._passes.logits(layer, row)
         by_reader: Tensor = logits.unflatten(0, (n, pairs))
         return by_reader
 

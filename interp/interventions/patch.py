@@ -49,6 +49,7 @@ from interp.interventions.positions import require_alike, single_position
 from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
 from interp.interventions.windowed import WindowedForward, unpatched_runs
 from interp.model import measuring
+from interp.model.layout import require_wrapped
 from interp.torch_state import default_state
 
 DEFAULT_METRICS = ("log_probability", LOGIT_DIFFERENCE, "follows", "stays")
@@ -100,6 +101,7 @@ def patch(
         cut = patch(model, pairs, Grid("pattern", "predicts value", edit=Knockout("every name")))
         ```
     """
+    require_wrapped(model)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
     cells, edit = grid_cells(model, pairs, grid, tokenizer), grid.what

@@ -32,6 +32,7 @@ from interp.interventions.sites import (
 )
 from interp.interventions.windowed import can_window, unpatched_runs
 from interp.model import at_least_single, measuring, valid_indices
+from interp.model.layout import require_wrapped
 from interp.torch_state import default_state
 
 SENDERS = ("result", "mlp_out")
@@ -78,6 +79,7 @@ def path_patch(
         table = path_patch(run.model(), pairs, sender_layers=[0], receiver_layers=[1])
         ```
     """
+    require_wrapped(model)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
     sending = _ends(model, senders, SENDERS, sender_layers, sender_heads)

@@ -23,8 +23,9 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.errors import ArgumentError, suggest
 from interp.model import alone_with, has_fused_forward, of_this_thread
 from interp.model.fused import final_residual
+from interp.model.layout import kind_of, n_neurons
 from interp.model.live import require_live
-from interp.model.patterns import require_hooks
+from interp.model.patterns import require_hooks, require_passed
 from interp.model.structure import carries_hooks
 
 
@@ -95,6 +96,8 @@ def n_units(model: TransformerLensModel, site: str) -> int | None:
     """How many heads or neurons a site has; None where it has no units."""
     kind, cfg = site_named(site), model.cfg
     heads = (getattr(cfg, "n_key_value_heads", None) if kind.grouped else None) or cfg.n_heads
+    if kind.unit == "neuron" and not has_fused_forward(model):
+        return n_neurons(model)
     return {"head": heads, "neuron": cfg.d_mlp, None: None}[kind.unit]
 
 
@@ -162,6 +165,7 @@ def read_activations(
     def keep(activation: Tensor, hook: Any, key: Key) -> None:
         # Hook points may show views of buffers: what is kept is a copy of its own.
         kept[key] = by_position(activation.detach(), key[0]).clone()
+        _require_shape(model, key, kept[key], tokens)
 
     wanted = list(dict.fromkeys(keys))
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
@@ -177,12 +181,22 @@ def read_activations(
         else:
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     unseen = [name for name, key in zip(names, wanted, strict=True) if key not in kept]
-    if unseen:
-        raise ArgumentError(
-            f"The model lists the hook point {unseen[0]!r} and never passes it, so there is nothing to "
-            "read there (for attention: wrap the model with eager attention)."
-        )
+    require_passed(model, unseen)
     return kept
+
+
+def _require_shape(
+    model: TransformerLensModel, key: Key, activation: Tensor, tokens: Tensor
+) -> None:
+    """Checks that an activation has the shape that the model's configuration promises."""
+    site, layer = key
+    promised = (*tokens.shape, *shape_at_position(model, site, tokens.shape[1]))
+    if tuple(activation.shape) != promised:
+        raise ArgumentError(
+            f"The site {site} of layer {layer} of this model ({kind_of(model)}) has the shape "
+            f"{tuple(activation.shape)}; by its configuration it would have {promised} (text, position, unit "
+            "...). Use another site."
+        )
 
 
 def require_live_sites(
@@ -198,6 +212,12 @@ def require_live_sites(
     points that are missing, and hooks of others where an edit of what single heads read does not pass.
     """
     wanted = list(dict.fromkeys(keys))
+    direction = getattr(model.cfg, "attention_dir", "causal")
+    if direction != "causal":
+        raise ArgumentError(
+            f"The attention of this model ({kind_of(model)}) is {direction}: what is predicted at a "
+            "position depends on what comes after it, which edits leave out. Give a causal model."
+        )
     require_free_forks(model, wanted)
     names = [site_named(site).hook_name(layer) for site, layer in wanted]
     require_hooks(model, names)

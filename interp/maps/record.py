@@ -9,6 +9,7 @@ differences of nearly zero take little room once compressed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import ArgumentError
 from interp.maps.texts import MapText
 from interp.model import logits_at, measuring, of_this_thread, pattern_hook
-from interp.model.patterns import require_hooks
+from interp.model.patterns import require_hooks, require_passed
 from interp.phases import Phases
 from interp.series import AnySeries, Device, as_series, models_at, nearest_step, steps_of
 from interp.torch_state import default_state
@@ -177,23 +178,25 @@ class _Reading(NamedTuple):
 def _read(
     model: TransformerBridge, tokens: Int64[Tensor, "batch position"], lengths: Sequence[int]
 ) -> list[_Reading]:
-    patterns: list[Tensor] = []
+    patterns: dict[str, Tensor] = {}
 
-    def keep(pattern: Tensor, hook: Any) -> None:
-        patterns.append(pattern.float())
+    def keep(pattern: Tensor, hook: Any, name: str) -> None:
+        patterns[name] = pattern.float()
 
     row = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     position = torch.cat([torch.arange(length) for length in lengths])
     row, position = row.to(tokens.device), position.to(tokens.device)
     names = [pattern_hook(layer) for layer in range(model.cfg.n_layers)]
     require_hooks(model, names)
-    with model.hooks(fwd_hooks=of_this_thread((name, keep) for name in names)):
+    with model.hooks(fwd_hooks=of_this_thread((name, partial(keep, name=name)) for name in names)):
         probabilities = logits_at(model, tokens, row, position).float().softmax(-1)
+    require_passed(model, [name for name in names if name not in patterns])
     following = torch.roll(tokens, -1, dims=1)[row, position, None]
     own = probabilities.gather(1, following)[:, 0].cpu().numpy()
     top = probabilities.max(-1)
     top_value, top_token = top.values.cpu().numpy(), top.indices.cpu().numpy()
-    stacked = torch.stack(patterns, dim=1).cpu().numpy()  # batch layer head query key
+    by_layer = [patterns[name] for name in names]
+    stacked = torch.stack(by_layer, dim=1).cpu().numpy()  # batch layer head query key
     readings = []
     for index, (end, length) in enumerate(zip(np.cumsum(lengths), lengths, strict=True)):
         of_text = slice(end - length, end)

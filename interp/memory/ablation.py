@@ -16,6 +16,7 @@ from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
 from interp.errors import ArgumentError, listed
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import RunningMean, measuring, of_this_thread
+from interp.model.layout import require_wrapped
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
 from interp.progress import Progress, watched
@@ -47,6 +48,7 @@ def ablation_costs(
     positions = listed(positions, "positions")
     if not positions:
         raise ArgumentError(f"No position is named; by default {', '.join(ABLATION_POSITIONS)}.")
+    require_wrapped(model)
     layers = range(model.cfg.n_layers)
     hooks = {layer: f"blocks.{layer}.hook_mlp_out" for layer in layers}
     require_hooks(model, list(hooks.values()))

@@ -22,7 +22,8 @@ from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind,
 from interp.errors import ArgumentError
 from interp.memory.facts import FactTexts
 from interp.model import final_residual, has_fused_forward, measuring, of_this_thread
-from interp.model.patterns import require_hooks
+from interp.model.layout import hook_fault, missing_reason, require_wrapped
+from interp.model.patterns import require_hooks, require_passed
 from interp.torch_state import default_state
 
 POSITIONS = ("middle name", "last name", "predicts value")
@@ -63,7 +64,10 @@ def residual_sites(model: TransformerLensModel) -> list[Site]:
     for layer in range(model.cfg.n_layers):
         sites += [("resid_mid", layer), ("resid_post", layer)]
     points = getattr(model, "hook_dict", None)
-    return [site for site in sites if points is None or _residual_hook(site) in points]
+    if points is None:
+        return sites
+    hooks = {site: _residual_hook(site) for site in sites}
+    return [s for s, name in hooks.items() if name in points and not hook_fault(model, name)]
 
 
 def neuron_hook(layer: int) -> str:
@@ -112,6 +116,7 @@ def cache_activations(
     Raises:
         ArgumentError: batches about different people, or a hook point is missing.
     """
+    require_wrapped(model)
     people = [b.subjects if isinstance(b, FactTexts) else b.individuals for b in batches]
     if not people or any(not torch.equal(one, people[0]) for one in people):
         raise ArgumentError(
@@ -126,7 +131,7 @@ def cache_activations(
     keys: dict[str, Site | int] = {_residual_hook(site): site for site in chosen_sites}
     keys |= {neuron_hook(layer): layer for layer in chosen_layers}
     points = getattr(model, "hook_dict", keys)
-    missing = [name for name in keys if name not in points]
+    missing = [name for name in keys if name not in points and not missing_reason(model, name)]
     if missing:
         raise ArgumentError(
             f"The model has no hook point {missing[0]!r}; it has {model.cfg.n_layers} layers. "
@@ -150,6 +155,7 @@ def cache_activations(
                     kept[name][place] = x.permute(1, 2, 0, 3).float()
 
                 _read(model, tokens, row, position[:, -len(positions) :], list(keys), keep)
+    require_passed(model, [name for name in keys if name not in kept])
     return CachedActivations(
         individuals=people[0],
         templates=torch.stack([batch.templates for batch in batches]),

@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.model.fused import final_residual, has_fused_forward
+from interp.model.layout import require_wrapped
 
 Hook = Callable[..., Tensor | None]
 """Is given what passes a hook point, and the point as `hook`; returns what goes on, None for the same."""
@@ -67,7 +68,12 @@ def evaluating(model: TransformerLensModel) -> Iterator[None]:
 
 @contextmanager
 def measuring(model: TransformerLensModel) -> Iterator[None]:
-    """`evaluating`, in one thread at a time (see `alone_with`): what an analysis computes in."""
+    """`evaluating`, in one thread at a time (see `alone_with`): what an analysis computes in.
+
+    Raises:
+        ArgumentError: it is no TransformerLens model.
+    """
+    require_wrapped(model)
     with alone_with(model), evaluating(model):
         yield
 

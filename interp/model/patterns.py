@@ -19,6 +19,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.errors import ArgumentError, suggest
 from interp.model.forward import alone_with, of_this_thread
 from interp.model.fused import WholePattern, final_residual, has_fused_forward
+from interp.model.layout import hook_fault, kind_of, missing_reason, require_wrapped
 from interp.model.live import require_live
 
 NO_ATTENTION = "the model is recurrent (model.recurrence) and has no attention"
@@ -59,12 +60,15 @@ def read_patterns(
     Raises:
         ArgumentError: a layer is out of range, or the model has no such hook point.
     """
+    require_wrapped(model)
     wanted = valid_indices(layers, model.cfg.n_layers, "layer")
     require_hooks(model, [pattern_hook(layer) for layer in wanted])
+    passed: set[int] = set()
 
     def hand_over(pattern: Tensor, hook: Any, layer: int) -> None:
+        passed.add(layer)
         read(layer, pattern)
-        if layer == wanted[-1]:
+        if passed.issuperset(wanted):
             raise _LastPatternRead
 
     hooks = of_this_thread(
@@ -80,9 +84,20 @@ def read_patterns(
                 model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     except _LastPatternRead:
         return
+    unseen = [pattern_hook(layer) for layer in wanted if layer not in passed]
+    require_passed(model, unseen)
+
+
+def require_passed(model: TransformerLensModel, unseen: Sequence[str]) -> None:
+    """Refuses to go on where hook points that are listed (`unseen`) were not passed in a forward pass."""
+    if not unseen:
+        return
+    remedy = "read another one"
+    if ".attn." in unseen[0]:
+        remedy = "it computes attention without showing it (wrap it with eager attention)"
     raise ArgumentError(
-        f"The model never passes the hook point {pattern_hook(wanted[-1])!r}: it computes attention "
-        "without showing its pattern (wrap it with eager attention)."
+        f"The model ({kind_of(model)}) lists the hook point {unseen[0]!r} and never passes it, so there is "
+        f"nothing to read or edit there; {remedy}."
     )
 
 
@@ -214,8 +229,10 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
 
     Raises:
         ArgumentError: one is missing: the model's TransformerLens hook layout is another one. Or one has
-            been replaced by another module, which nobody can hook.
+            been replaced by another module, which nobody can hook. Or it shows something else than its
+            name says (see `interp.model.layout`).
     """
+    require_wrapped(model)
     present = getattr(model, "hook_dict", None)
     if present is None:
         return
@@ -225,6 +242,12 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
             f"{missing[0]} cannot be read or changed: {NO_ATTENTION}. Its hook points are on the "
             "residual stream (hook_resid_pre, hook_resid_mid, hook_resid_post), the recurrence "
             "(hook_recurrence_out) and the MLPs (hook_mlp_out, mlp.hook_post). Use a run with attention."
+        )
+    reason = missing_reason(model, missing[0]) if missing else None
+    if reason:
+        raise ArgumentError(
+            f"The model ({kind_of(model)}) has no hook point {missing[0]!r}: {reason}. Use other sites or "
+            "layers."
         )
     if missing:
         raise ArgumentError(
@@ -239,6 +262,11 @@ def require_hooks(model: TransformerLensModel, names: Sequence[str]) -> None:
             f"The hook point {replaced[0]!r} has been replaced by another module, so nothing can be read "
             "or changed there. Put it back, or let the other module call it."
         )
+    if has_fused_forward(model):
+        return
+    for name in names:
+        if fault := hook_fault(model, name):
+            raise ArgumentError(f"{name!r} cannot be read or edited: {fault}.")
 
 
 def is_recurrent(model: TransformerLensModel) -> bool:
