@@ -318,9 +318,7 @@ def test_what_is_not_read_is_said(gpt2: TransformerBridge) -> None:
     tokens = torch.arange(9)[None]
     told = {"sentences": [(0, 9)], "names": [(1, 3)], "types": [(5, 6)]}
     texts = Texts(tokens, Spans.from_lists(9, **told))
-    with pytest.warns(
-        UserWarning, match=r"attribute_to_name.*no text has a value.*give read="
-    ) as said:
+    with pytest.warns(UserWarning, match=r"attribute_to_name.*no text has a value.*give read="):
         table = attention_scores(gpt2, texts)
     with pytest.warns(UserWarning, match="no text has a value"):
         attention_to_names({0: gpt2}, texts=texts)
