@@ -10,6 +10,7 @@ from interp.attention.names import (
     ATTENTION_METRICS,
     ATTRIBUTE_METRICS,
     NAME_METRICS,
+    REST_METRICS,
     TEXT_METRICS,
     Queries,
     attention_scores,
@@ -20,14 +21,15 @@ from interp.attention.names import (
     name_queries,
     sharpness,
 )
-from interp.attention.roles import NO_ROLE, ROLES, THRESHOLD, head_roles
+from interp.attention.roles import LEAST_REST, NO_ROLE, ROLES, SINK, THRESHOLD, head_roles
 from interp.biographies.spans import Span, Spans
 from interp.interventions import cut_edges
 from interp.series import informative_steps
 
 __all__ = [
-    "ATTENTION_METRICS", "ATTRIBUTE_METRICS", "EDGES", "NAME_METRICS", "NO_ROLE", "ROLES",
-    "TEXT_METRICS", "THRESHOLD", "Queries", "Span", "Spans", "attention_scores",
-    "attention_to_names", "attribute_queries", "averaged", "by_layer", "cut_edges", "edge_mask",
-    "head_roles", "informative_steps", "knockout", "knockout_costs", "name_queries", "sharpness",
+    "ATTENTION_METRICS", "ATTRIBUTE_METRICS", "EDGES", "LEAST_REST", "NAME_METRICS", "NO_ROLE",
+    "REST_METRICS", "ROLES", "SINK", "TEXT_METRICS", "THRESHOLD", "Queries", "Span", "Spans",
+    "attention_scores", "attention_to_names", "attribute_queries", "averaged", "by_layer", "cut_edges",
+    "edge_mask", "head_roles", "informative_steps", "knockout", "knockout_costs", "name_queries",
+    "sharpness",
 ]  # fmt: skip

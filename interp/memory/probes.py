@@ -65,13 +65,39 @@ class RidgeProbe:
         self._targets = centred.flatten(0, 1).T
 
     def weights(self, strength: float) -> Float[Tensor, "d_model set_class"]:
-        """The classifiers' weights, at a penalty relative to the covariance's mean eigenvalue."""
-        penalty = strength * self.covariance.diagonal().mean()
+        """The classifiers' weights, at a penalty relative to the covariance's mean eigenvalue.
+
+        Raises:
+            ArgumentError: an input was infinite or NaN.
+        """
+        penalty = (strength * self.covariance.diagonal().mean()).clamp_min(1e-30)
         eye = torch.eye(len(self.covariance), device=self.covariance.device)
-        ridge = self.covariance + penalty.clamp_min(1e-30) * eye
-        factor = torch.linalg.cholesky(ridge.double()).to(ridge.dtype)
+        ridge = self.covariance + penalty * eye
+        try:
+            factor = torch.linalg.cholesky(ridge.double()).to(ridge.dtype)
+        except torch.linalg.LinAlgError:
+            return self._weights_by_eigenvalues(ridge, penalty)
         weights: Tensor = torch.cholesky_solve(self._targets, factor)
         return weights
+
+    def _weights_by_eigenvalues(
+        self, ridge: Float[Tensor, "d_model d_model"], penalty: Float[Tensor, ""]
+    ) -> Float[Tensor, "d_model set_class"]:
+        """The weights where rounding has made an eigenvalue of the covariance negative.
+
+        So it does where all inputs are nearly the same (at a token that everybody's texts begin with):
+        their covariance is then what sums in single precision round to. No covariance has a negative
+        eigenvalue, so all below zero are set to zero, and the penalty is raised to the lowest of them,
+        which says how far any may be off.
+        """
+        if not ridge.isfinite().all():
+            raise ArgumentError("Inputs of a probe are infinite or NaN; it learns from numbers.")
+        values, vectors = torch.linalg.eigh(ridge.double())
+        values -= penalty
+        along = vectors.T @ self._targets.double()
+        raised = penalty.double().maximum(-values[0])
+        solved: Tensor = vectors @ (along / (values.clamp_min(0) + raised)[:, None])
+        return solved.to(self._targets.dtype)
 
     def predict(
         self, x: Float[Tensor, "sample d_model"], strength: float

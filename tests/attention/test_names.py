@@ -1,5 +1,7 @@
 """Attention scores against a slow reference implementation, token by token."""
 
+import warnings
+from functools import partial
 from math import log
 from pathlib import Path
 
@@ -14,18 +16,21 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.attention import (
     ATTENTION_METRICS,
+    REST_METRICS,
     Spans,
     attention_scores,
     attention_to_names,
     attribute_queries,
     averaged,
     by_layer,
+    head_roles,
     name_queries,
     sharpness,
 )
-from interp.biographies import Batch, Corpus, TokenKind, load_tokenizer
+from interp.biographies import Batch, Corpus, Texts, TokenKind, load_tokenizer
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError
+from interp.interventions import Pairs
 from interp.knowledge import split_batch
 from interp.model import (
     bridge_config,
@@ -34,6 +39,7 @@ from interp.model import (
     hooked_transformer,
     read_patterns,
 )
+from interp.model.components import HookedBridge
 from interp.run import Run
 
 NAME, VALUE, TEXT, TYPE = TokenKind.NAME, TokenKind.VALUE, TokenKind.TEXT, TokenKind.TYPE
@@ -127,6 +133,30 @@ def slow_keys(kinds: list[int], sentences: list[int]) -> list[tuple[str, int, li
     return found
 
 
+def slow_rest(
+    model: TransformerBridge, batches: list[tuple[Tensor, Spans]]
+) -> dict[tuple[int, int, str], tuple[float, float]]:
+    """Value and chance of the scores of the rest: sums over queries, without the first token."""
+    sums: dict[tuple[int, int, str], list[float]] = {}
+    for tokens, spans in batches:
+        patterns = [pattern.double().tolist() for pattern in stock_patterns(model, tokens)]
+        kinds, sentences = spans.kind.tolist(), spans.sentence.tolist()
+        for row in range(len(tokens)):
+            for metric, query, keys in slow_keys(kinds[row], sentences[row]):
+                chosen = [key for key in keys if key > 0]
+                if f"{metric}_of_rest" not in REST_METRICS or not chosen:
+                    continue
+                for layer, pattern in enumerate(patterns):
+                    for head in range(model.cfg.n_heads):
+                        attention = pattern[row][head][query][: query + 1]
+                        here = sums.setdefault((layer, head, f"{metric}_of_rest"), [0.0] * 4)
+                        here[0] += sum(attention[key] for key in chosen)
+                        here[1] += sum(attention[1:])
+                        here[2] += len(chosen) / (query + 1)
+                        here[3] += query / (query + 1)
+    return {key: (a / b, c / d) for key, (a, b, c, d) in sums.items()}
+
+
 def slow_scores(
     model: TransformerBridge, batches: list[tuple[Tensor, Spans]]
 ) -> dict[tuple[int, int, str], tuple[float, float]]:
@@ -160,10 +190,15 @@ def batches_of(corpus: Corpus, *sizes: int) -> list[tuple[Tensor, Spans]]:
 
 
 def check(model: TransformerBridge, batches: list[tuple[Tensor, Spans]]) -> None:
-    table = attention_scores(model, iter(batches))
+    table = attention_scores(model, iter(batches), sink=True)
+    metrics = (*ATTENTION_METRICS, *REST_METRICS)
     assert list(table.columns) == ["layer", "head", "metric", "value", "chance"]
-    assert len(table) == model.cfg.n_layers * model.cfg.n_heads * len(ATTENTION_METRICS)
-    expected = slow_scores(model, batches)
+    assert len(table) == model.cfg.n_layers * model.cfg.n_heads * len(metrics)
+    plain = attention_scores(model, iter(batches), sink=False)
+    assert table[table["metric"].isin(ATTENTION_METRICS)].reset_index(drop=True).equals(plain)
+    has_sink = REST_METRICS[0] in set(attention_scores(model, iter(batches))["metric"])
+    assert has_sink == (not isinstance(model, HookedBridge))
+    expected = slow_scores(model, batches) | slow_rest(model, batches)
     for layer, head, metric, value, chance in table.itertuples(index=False):
         if (layer, head, metric) not in expected:
             assert np.isnan(value)
@@ -210,7 +245,8 @@ def test_spans_from_lists_are_scored_too(gpt2: TransformerBridge, corpus: Corpus
     spans = Spans.stack([one, two])
     tokens = torch.arange(20).reshape(2, 10)
     check(gpt2, [(tokens, spans)])
-    table = attention_scores(gpt2, [(tokens[1:, :7], Spans.stack([two]))])
+    with pytest.warns(UserWarning, match=r"previous_token.*\(no token.*name_to_name \(no name has"):
+        table = attention_scores(gpt2, [(tokens[1:, :7], Spans.stack([two]))], sink=False)
     missing = set(table.loc[table["value"].isna(), "metric"])
     assert missing == {
         "name_to_name",  # one name ends at the second token, one has a single token
@@ -221,6 +257,103 @@ def test_spans_from_lists_are_scored_too(gpt2: TransformerBridge, corpus: Corpus
         "self_token",
         "text_to_first_token",
     }
+
+
+TOLD = {"sentences": [(0, 3), (3, 11)], "names": [(0, 2), (4, 6)], "types": [(7, 8)]}
+VALUES = {"values": [(2, 3), (9, 11)]}
+
+
+def test_prompts_that_end_before_the_answer(gpt2: TransformerBridge) -> None:
+    tokens = torch.arange(22).reshape(2, 11)
+    whole = Texts(tokens, Spans.stack([Spans.from_lists(11, **TOLD, **VALUES)] * 2))
+    table = attention_scores(gpt2, whole)
+    kind, sentence = whole.spans.kind.clone(), whole.spans.sentence[:, :9]
+    first_value = kind[:, 2] == VALUE
+    assert first_value.all()
+    cut = Texts(tokens[:, :9], Spans(kind[:, :9], sentence))
+    read = torch.tensor([8, 8])
+    # Up to the answer the texts are the same, and so is what the query before it sees; the first sentence's
+    # value stands at position 2, and its query is not asked for.
+    found = attention_scores(gpt2, cut, read=read)
+    assert found.query("metric == 'attribute_to_earlier_values'")["value"].notna().all()
+    with evaluating(gpt2):
+        _, cache = gpt2.run_with_cache(cut.tokens)
+    for (layer, head, metric), keys in {
+        (0, 0, "attribute_to_name"): [4, 5],
+        (1, 1, "attribute_to_name"): [4, 5],
+        (1, 0, "attribute_to_earlier_names"): [1],
+        (1, 0, "attribute_to_type"): [7],
+    }.items():
+        shares = cache[f"blocks.{layer}.attn.hook_pattern"][:, head, 8, keys].sum(-1)
+        of = found.set_index(["layer", "head", "metric"]).loc[[(layer, head, metric)]]
+        assert of["value"].item() == pytest.approx(float(shares.mean()), abs=1e-6)
+        assert of["chance"].item() == pytest.approx(len(keys) / 9)
+    # The same query in the whole texts, whose other value is put out of the way.
+    without = whole.spans.kind.clone()
+    without[:, 2] = TEXT
+    told = Texts(tokens, Spans(without, whole.spans.sentence))
+    same = [m for m in ATTENTION_METRICS if m.startswith("attribute")]
+    for one, other in ((told, {}), (told, {"read": read})):
+        scores = attention_scores(gpt2, one, **other)
+        kept = scores["metric"].isin(same)
+        again = attention_scores(
+            gpt2, Texts(tokens[:, :9], Spans(without[:, :9], sentence)), read=read
+        )
+        pd.testing.assert_frame_equal(scores[kept], again[kept], rtol=1e-5, atol=1e-7)
+    assert not found.equals(table)
+
+    pairs = Pairs.of_tokens(cut.tokens, cut.tokens.flip(0), cut.spans, 8, [1, 2], [2, 1])
+    pd.testing.assert_frame_equal(attention_scores(gpt2, pairs), found, rtol=1e-5, atol=1e-7)
+    batches = [(cut.tokens[:1], Spans(kind[:1, :9], sentence[:1]), read[:1])]
+    batches.append((cut.tokens[1:], Spans(kind[1:, :9], sentence[1:]), read[1:]))
+    pd.testing.assert_frame_equal(attention_scores(gpt2, batches), found, rtol=1e-5, atol=1e-7)
+    for given, more in ((cut, {"read": read}), (pairs, {})):
+        over = attention_to_names({0: gpt2, 5: gpt2}, texts=given, batch_size=1, **more)
+        for _, part in over.groupby("step"):
+            part = part.drop(columns="step").reset_index(drop=True)
+            pd.testing.assert_frame_equal(part, found, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_not_read_is_said(gpt2: TransformerBridge) -> None:
+    tokens = torch.arange(9)[None]
+    told = {"sentences": [(0, 9)], "names": [(1, 3)], "types": [(5, 6)]}
+    texts = Texts(tokens, Spans.from_lists(9, **told))
+    with pytest.warns(UserWarning, match=r"attribute_to_name.*no text has a value.*give read="):
+        table = attention_scores(gpt2, texts)
+    with pytest.warns(UserWarning, match="no text has a value"):
+        attention_to_names({0: gpt2}, texts=texts)
+    missing = table.query("metric.str.startswith('attribute')")
+    assert missing["value"].isna().all()
+    for read, message in (
+        (torch.tensor([9]), "read=9 of text 0.*0 to 8"),
+        (torch.tensor([1, 1]), "one position for each of 1 texts"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            attention_scores(gpt2, texts, read=read)
+    with pytest.raises(ConfigError, match=r"not of list.*as a third"):
+        attention_scores(gpt2, [(tokens, texts.spans)], read=torch.tensor([8]))
+
+
+def test_the_rest_of_a_head_that_looks_at_the_first_token(gpt2: TransformerBridge) -> None:
+    """All but a little of the attention goes to the first token, and of the rest all to itself."""
+    tokens = torch.arange(9)[None]
+    told = {"sentences": [(0, 9)], "names": [(1, 3)], "types": [(5, 6)], "values": [(7, 9)]}
+    texts = Texts(tokens, Spans.from_lists(9, **told))
+
+    def pattern(value: Tensor, hook: object, left: float) -> Tensor:
+        first = torch.zeros(9, 9)
+        first[:, 0] = 1
+        return (left * torch.eye(9) + (1 - left) * first).expand_as(value)
+
+    for left, role in ((0.1, "positional"), (0.04, "sink")):
+        with gpt2.hooks([("blocks.1.attn.hook_pattern", partial(pattern, left=left))]):
+            scores = attention_scores(gpt2, texts)
+        found = head_roles(scores).query("layer == 1")
+        assert (found["role"] == role).all()
+        own = scores.query("layer == 1 and metric == 'self_token_of_rest'")["value"]
+        np.testing.assert_allclose(own, 1, atol=1e-5)
+        plain = head_roles(scores, sink=False).query("layer == 1")
+        assert (plain["metric"] == "text_to_first_token").all()
 
 
 def test_patterns_are_those_of_run_with_cache(model: TransformerBridge, batch: Batch) -> None:
@@ -267,7 +400,9 @@ def test_a_query_on_a_name_value_or_comma_is_in_the_partition(gpt2: TransformerB
         overlapping = ("attribute_to_any_name", "attribute_to_type")
         whole = [m not in overlapping for m in queries.metrics]
         assert queries.keys[0, whole].sum(0).tolist() == [1, 1, 1, 1, 0, 0]
-        table = averaged(attention_scores(gpt2, [(torch.arange(6)[None], spans)]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no text tells the relation, one has no text
+            table = averaged(attention_scores(gpt2, [(torch.arange(6)[None], spans)]))
         shares = table.set_index("metric")["value"].fillna(0)
         total = shares[[m for m in queries.metrics if m not in overlapping]].sum()
         assert total == pytest.approx(1, abs=1e-6)

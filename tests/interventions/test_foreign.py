@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 
 from interp.attention import (
     ATTENTION_METRICS,
+    REST_METRICS,
     Spans,
     attention_scores,
     cut_edges,
@@ -201,8 +202,8 @@ def test_neurons_mean_add_and_little_memory(
 def test_attention_measures(kind: str, models: dict[str, TransformerBridge], pairs: Pairs) -> None:
     model = models[kind]
     scores = attention_scores(model, [(pairs.base, pairs.spans)])
-    assert set(scores["metric"]) == set(ATTENTION_METRICS)
-    assert len(scores) == 2 * 2 * len(ATTENTION_METRICS)
+    assert set(scores["metric"]) == {*ATTENTION_METRICS, *REST_METRICS}
+    assert len(scores) == 2 * 2 * len((*ATTENTION_METRICS, *REST_METRICS))
     assert len(head_roles(scores)) == 4
     with evaluating(model):
         _, cache = model.run_with_cache(pairs.base)

@@ -229,3 +229,54 @@ def test_errors_of_probes(corpus: Corpus) -> None:
             probe_accuracies(corpus, train, test, strengths=strengths)
     with pytest.raises(ConfigError, match="at least one input"):
         RidgeProbe(torch.zeros(3, 3), torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize(("noise", "shift"), [(0.0, 1.0), (1e-4, 1.0)])
+def test_inputs_that_are_all_the_same_leave_the_frequencies(noise: float, shift: float) -> None:
+    """Their covariance is what sums round to, of which an eigenvalue is negative."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 576) * noise + shift * torch.randn(576)
+    labels = torch.tensor([3, 1, 3, 2, 3, 0, 3, 4]).expand(1, 2, 8)
+    gram, by_class = sums_of_inputs(x, labels, 5)
+    probe = RidgeProbe(gram.sum(0), by_class.sum(0))
+    penalty = (1e-3 * probe.covariance.diagonal().mean()).clamp_min(1e-30)
+    with pytest.raises(torch.linalg.LinAlgError):
+        torch.linalg.cholesky((probe.covariance + penalty * torch.eye(576)).double())
+    assert probe.weights(1e-3).isfinite().all()
+    assert (probe.predict(x.flatten(0, 1), 1e-3) == 3).all()
+
+
+def test_a_singular_cell_leaves_the_others(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = torch.arange(8)
+
+    def streams(n_draws: int, *, same: bool) -> CachedActivations:
+        generator = torch.Generator().manual_seed(n_draws)
+        stream = torch.randn(len(POSITIONS), len(ATTRIBUTES), n_draws, 8, 576, generator=generator)
+        if same:  # in the first cell nothing of the person, and something of the draw
+            stream[0, 0] = (
+                stream[0, 0, :1, :1] * torch.tensor([1.0, 1.0, 5.0])[:n_draws, None, None]
+            )
+        templates = torch.zeros(n_draws, 8, len(ATTRIBUTES), dtype=torch.int64)
+        return CachedActivations(people, templates, {("resid_pre", 0): stream}, {})
+
+    by_eigenvalues = []
+    original = RidgeProbe._weights_by_eigenvalues
+    monkeypatch.setattr(
+        RidgeProbe, "_weights_by_eigenvalues",
+        lambda *given: by_eigenvalues.append(1) or original(*given),
+    )  # fmt: skip
+    plain = probe_accuracies(corpus, streams(3, same=False), streams(2, same=False))
+    assert not by_eigenvalues
+    table = probe_accuracies(corpus, streams(3, same=True), streams(2, same=True))
+    assert by_eigenvalues
+    here = (table["position"] == POSITIONS[0]) & table["attribute"].isin(["all", ATTRIBUTES[0]])
+    assert table.loc[here, "accuracy"].notna().all()
+    pd.testing.assert_frame_equal(table[~here], plain[~here])
+
+
+def test_infinite_inputs_are_refused() -> None:
+    x = torch.randn(1, 6, 4)
+    x[0, 0, 0] = float("inf")
+    gram, by_class = sums_of_inputs(x, torch.zeros(1, 1, 6, dtype=torch.int64), 2)
+    with pytest.raises(ConfigError, match="infinite or NaN"):
+        RidgeProbe(gram.sum(0), by_class.sum(0)).weights(0.1)
