@@ -391,6 +391,7 @@ class _Occurrences:
             found.append(torch.einsum("sbhq,bq->sh", both, self.text[:, start:])[..., None])
         return torch.cat(found, dim=2)
 
+
 def _expected(
     names: tuple[Tensor, Tensor, Tensor],
     attributes: tuple[Tensor, Tensor, Tensor],

@@ -179,9 +179,10 @@ def _emergence(
             found[name] = make()
     if draws is not None:
         memory = measure_memory(series, steps, facts=draws, progress=of_memory)
-        for name in ("keys", "values", "probes"):
-            if name not in memory.not_measured:
-                found["memory", name] = getattr(memory, name)
+        of_memory_tables = {"keys": memory.keys, "values": memory.values, "probes": memory.probes}
+        for kind, table in of_memory_tables.items():
+            if kind not in memory.not_measured:
+                found["memory", kind] = table
     guessed = known.assign(first=known["rank"] == 1).groupby("step")["first"].mean()
     strengths = mechanism_strengths(found, guessed)
     phases = series.known_phases
