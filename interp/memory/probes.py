@@ -75,7 +75,7 @@ class RidgeProbe:
         ridge = self.covariance + penalty * eye
         try:
             factor = torch.linalg.cholesky(ridge.double()).to(ridge.dtype)
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             return self._weights_by_eigenvalues(ridge, penalty)
         weights: Tensor = torch.cholesky_solve(self._targets, factor)
         return weights
