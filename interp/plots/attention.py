@@ -8,6 +8,7 @@ appendix F.
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -54,6 +55,11 @@ SCORE_NAMES = {
     "previous_token": "previous token",
     "self_token": "own token",
     "text_to_first_token": "text → first token",
+    "name_to_name_of_rest": "name → name, of the rest",
+    "attribute_to_any_name_of_rest": "attribute → any name, of the rest",
+    "attribute_to_type_of_rest": "attribute → type, of the rest",
+    "previous_token_of_rest": "previous token, of the rest",
+    "self_token_of_rest": "own token, of the rest",
     "control": "control",
 }
 """What a reader is told a score or a cut edge is."""
@@ -63,19 +69,28 @@ _ROLES = {
     "extraction": Look(PALETTE["orange"], symbol="square", name="■ extraction"),
     "type propagation": Look(PALETTE["green"], symbol="diamond", name="◆ type propagation"),
     "positional": Look(PALETTE["purple"], symbol="triangle-up", name="▲ positional"),
+    "sink": Look(see_through(PALETTE["grey"], 0.6), symbol="x", name="✕ sink"),
     "none": Look(see_through(PALETTE["grey"], 0.16), symbol=""),
 }
+_MOST_ROWS = 36
+"""With more heads than these, roles are drawn at one checkpoint: a row a layer, a cell a head."""
+_TALLEST = 1_200
+"""Pixels."""
+_MANY_LAYERS = 12
+"""With more layers than these, their panels stand side by side."""
 
 
-def attention_to_names(scores: pd.DataFrame, phases: Phases) -> go.Figure:
+def attention_to_names(scores: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """Attention to names and to text over training, a panel for each layer (paper, Fig. 3 right).
+
+    Of a table of one model, or one checkpoint, over layers.
 
     What to look for: name → name rises first, in the first layer; attribute → name drops, then rises
     through the plateau, in the last layers.
 
     Args:
         scores: Shares of attention; see the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: one of the scores is missing.
@@ -86,6 +101,17 @@ def attention_to_names(scores: pd.DataFrame, phases: Phases) -> go.Figure:
         ("name_to_name", "attribute_to_name", "attribute_to_earlier_names", "attribute_to_text"),
         "share of attention",
     )
+    if _of_one(scores):
+        return describe(
+            figure,
+            "Attention to names",
+            """Attention, as a share, against layers: from the last name token to the other tokens of that
+            name (name → name); and from the position that predicts the first token of a value to the name
+            of its sentence, to names of earlier sentences, and to the words of its sentence. Lines: the
+            mean over heads; bands: from the lowest to the highest head; dots in the same colour: chance,
+            which is what uniform attention would give. Look for the layers in which some head is far above
+            chance.""",
+        )
     return describe(
         figure,
         "Attention to names",
@@ -100,14 +126,14 @@ def attention_to_names(scores: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def sharpness(scores: pd.DataFrame, phases: Phases) -> go.Figure:
-    """Sharpness of attention over training, a panel for each layer.
+def sharpness(scores: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
+    """Sharpness of attention over training, a panel for each layer; of one model over layers.
 
     What to look for: a rise at the end of the plateau.
 
     Args:
         scores: With `name_sharpness` and `attribute_sharpness`, between 0 and 1; see the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: one of the scores is missing.
@@ -115,20 +141,24 @@ def sharpness(scores: pd.DataFrame, phases: Phases) -> go.Figure:
     figure = _averages(
         scores, phases, ("name_sharpness", "attribute_sharpness"), "sharpness (0 to 1)"
     )
+    over = "training steps, a panel for each layer"
+    look = "a rise at the end of the plateau"
+    if _of_one(scores):
+        over, look = "layers", "the layers in which heads attend to few tokens"
     return describe(
         figure,
         "Sharpness of attention",
-        """Sharpness, 1 minus the entropy of the attention pattern as a share of the highest
-        possible, against training steps, a panel for each layer: 0 is uniform attention, 1 attention
+        f"""Sharpness, 1 minus the entropy of the attention pattern as a share of the highest
+        possible, against {over}: 0 is uniform attention, 1 attention
         to a single token. Measured at the last token of a name, and at the position that predicts
         the first token of a value. Lines: the mean over heads; bands: from the lowest to the highest
-        head. Look for a rise at the end of the plateau.""",
+        head. Look for {look}.""",
     )
 
 
 def attention_by_head(
     scores: pd.DataFrame,
-    phases: Phases,
+    phases: Phases | None = None,
     metrics: Sequence[str] = ("name_to_name", "attribute_to_any_name", "attribute_to_type"),
 ) -> go.Figure:
     """Scores of single heads over training: a line a head, a panel for each score and layer.
@@ -137,7 +167,7 @@ def attention_by_head(
 
     Args:
         scores: See the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
         metrics: The scores to draw.
 
     Raises:
@@ -164,17 +194,23 @@ def attention_by_head(
     )
 
 
-def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
-    """What each head does at each checkpoint: a row a head, a cell a checkpoint.
+def head_roles(
+    roles: pd.DataFrame, phases: Phases | None = None, step: int | None = None
+) -> go.Figure:
+    """What each head does: a row a head, a cell a checkpoint; or of many heads those of one checkpoint.
 
-    What to look for: the order in which roles appear, and whether heads keep them.
+    What to look for: the order in which roles appear, and whether heads keep them; of one checkpoint, the
+    layers in which each role is found.
 
     Args:
-        roles: Columns `step`, `layer`, `head`, `role`, `metric`, `value`, `chance`, `excess`.
-        phases: Of the run.
+        roles: Columns `step`, `layer`, `head`, `role`, `metric`, `value`, `chance`, `excess`; without
+            `step` they are of one model.
+        phases: Of the training, to shade; None if nobody knows them.
+        step: The checkpoint to draw, a row a layer and a cell a head; by default all, or the last if there
+            are more than 36 heads.
 
     Raises:
-        InterpError: the table is empty, or has a role that is not known.
+        InterpError: the table is empty, has a role that is not known, or no such step.
     """
     unknown = sorted(set(roles["role"].fillna("none")) - set(_ROLES))
     if unknown or roles.empty:
@@ -183,6 +219,9 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
             if unknown
             else "The table of roles is empty."
         )
+    n_heads = len(roles[["layer", "head"]].drop_duplicates())
+    if step is not None or n_heads > _MOST_ROWS or _of_one(roles):
+        return _roles_of_one(roles, step)
     steps = whole_numbers(roles["step"])
     # The last checkpoint has no next one: its cell is as wide as the one before.
     root = [sqrt(step) for step in steps[-2:]]
@@ -194,7 +233,7 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
             until=[ends[int(step)] for step in held["step"]],
             reason=[_reason(row) for _, row in held.iterrows()],
         ),
-        place="unit", start="step", end="until", group="role", looks=_ROLES, words="reason",
+        place="unit", start="step", end="until", group="role", looks=_looks(held), words="reason",
         signs=True, place_axis="layer.head", x_axis=ROOT_STEPS, phases=phases, what="roles",
     )  # fmt: skip
     return describe(
@@ -209,7 +248,44 @@ def head_roles(roles: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
+def _looks(roles: pd.DataFrame) -> dict[str, Look]:
+    """The roles of a legend; a sink only where one is."""
+    there = set(roles["role"])
+    return {role: look for role, look in _ROLES.items() if role != "sink" or role in there}
+
+
+def _roles_of_one(roles: pd.DataFrame, step: int | None) -> go.Figure:
+    """The roles of heads at one checkpoint: a row a layer, a cell a head."""
+    when = ""
+    if "step" in roles:
+        roles, step = at_step(roles, step, "roles")
+        when = f", step {step:,}"
+    elif step is not None:
+        raise InterpError(f"The table of roles has no steps to find step={step} among.")
+    held = roles.assign(role=roles["role"].fillna("none")).sort_values(["layer", "head"])
+    heads = whole_numbers(held["head"])
+    figure = timeline(
+        held.assign(
+            begin=held["head"] - 0.46, end=held["head"] + 0.46,
+            reason=[_reason(row) for _, row in held.iterrows()],
+        ),
+        place="layer", start="begin", end="end", group="role", looks=_looks(held), words="reason",
+        signs=True, place_axis="layer", x_axis="head", what="roles",
+        places={layer: f"{layer}" for layer in whole_numbers(held["layer"])},
+    )  # fmt: skip
+    figure.update_xaxes(dtick=max(1, len(heads) // 16))
+    figure.update_layout(height=min(int(figure.layout.height), _TALLEST))
+    return describe(
+        figure,
+        f"Roles of heads{when}",
+        """The role of each head, a row for each layer, a cell for each head. The score that decided, a
+        share of attention, shows under the pointer with its chance level. Colours and signs: ● name
+        grouping, ■ extraction, ◆ type propagation, ▲ positional, ✕ sink (attention to the first token).
+        Look for the layers in which a role is found, and for heads that stand alone in theirs.""",
+    )
+
+
+def knockout_costs(table: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """What cutting attention edges costs (nats) over training, in all layers and in single ones.
 
     What to look for: the checkpoint from which cutting attention to names costs more than cutting
@@ -217,7 +293,7 @@ def knockout_costs(table: pd.DataFrame, phases: Phases) -> go.Figure:
 
     Args:
         table: Columns `step`, `edge`, `layer` (NA: all layers), `head` (NA: all heads), `cost`.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: no knockout of whole layers is in the table.
@@ -299,17 +375,32 @@ def knockout_rows(table: pd.DataFrame) -> pd.DataFrame:
     return typed
 
 
-def _averages(scores: pd.DataFrame, phases: Phases, metrics: Sequence[str], axis: str) -> go.Figure:
+def _averages(
+    scores: pd.DataFrame, phases: Phases | None, metrics: Sequence[str], axis: str
+) -> go.Figure:
     """Means over heads with their range and the chance level, a panel for each layer."""
     _need(scores, metrics)
     looks = {
         metric: Look(COLOURS[i], DASHES[i], 2.5, name=SCORE_NAMES[metric])
         for i, metric in enumerate(metrics)
     }
-    return curves(
-        scores[scores["metric"].isin(metrics)], line="metric", looks=looks, facet="layer",
-        axis=axis, phases=phases, seeds="head", level="chance",
-    )  # fmt: skip
+    found = scores[scores["metric"].isin(metrics)]
+    shared: dict[str, Any] = {
+        "line": "metric",
+        "looks": looks,
+        "axis": axis,
+        "seeds": "head",
+        "level": "chance",
+    }
+    if _of_one(scores):
+        return curves(found, x="layer", x_axis=Axis("layer", form=".0f"), marks=True, **shared)
+    many = found["layer"].nunique() > _MANY_LAYERS
+    return curves(found, facet="layer", phases=phases, n_columns=5 if many else None, **shared)
+
+
+def _of_one(table: pd.DataFrame) -> bool:
+    """Whether a table is of one checkpoint, or of a model without any."""
+    return "step" not in table or table["step"].nunique() == 1
 
 
 def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
@@ -324,7 +415,8 @@ def _need(scores: pd.DataFrame, metrics: Sequence[str]) -> None:
 def _reason(row: pd.Series) -> str:
     """Why a head has its role, for the pointer."""
     role = "none" if pd.isna(row["role"]) else row["role"]
-    words = f"head {int(row['layer'])}.{int(row['head'])}, step {int(row['step']):,}: {role}"
+    when = f", step {int(row['step']):,}" if "step" in row else ""
+    words = f"head {int(row['layer'])}.{int(row['head'])}{when}: {role}"
     if pd.isna(row["metric"]) or pd.isna(row["value"]):
         return words
     name = SCORE_NAMES.get(row["metric"], row["metric"])

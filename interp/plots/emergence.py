@@ -136,14 +136,14 @@ def emergence(
     )
 
 
-def strength_curves(strengths: pd.DataFrame, phases: Phases) -> go.Figure:
+def strength_curves(strengths: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """Each mechanism's strength over training, as a share of its final one.
 
     What to look for: the order in which the lines cross one half.
 
     Args:
         strengths: See the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing.

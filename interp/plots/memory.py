@@ -36,7 +36,7 @@ _PATHS = {"direct": ("direct path", "solid"), "attention": ("through attention",
 _AGREEMENTS = {"agreement": "single neurons", "layer_agreement": "the layer as a whole"}
 
 
-def key_selectivity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
+def key_selectivity(keys: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """How selective an MLP's neurons are for people, over training, a row of panels a layer.
 
     What to look for: the step from which known people part from held-out ones.
@@ -44,7 +44,7 @@ def key_selectivity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
     Args:
         keys: See the module; drawn are the metrics "selectivity" and, beside it,
             "selectivity_within_last_name".
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or both metrics.
@@ -70,7 +70,7 @@ def key_selectivity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def key_similarity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
+def key_similarity(keys: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """How alike the key vectors of people are, over training, a panel for each layer and position.
 
     What to look for: keys of the same person staying alike while those of different people part.
@@ -78,7 +78,7 @@ def key_similarity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
     Args:
         keys: See the module; drawn are the metrics "similarity_same", "similarity_namesake" and
             "similarity_other".
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or every one of the metrics.
@@ -103,14 +103,14 @@ def key_similarity(keys: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def promoted_values(values: pd.DataFrame, phases: Phases) -> go.Figure:
+def promoted_values(values: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """The share of neurons that promote attribute values, over training, a panel for each layer.
 
     What to look for: the step from which the share exceeds that of random directions.
 
     Args:
         values: See the module; drawn is the metric "value_share".
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column or the metric is missing.
@@ -139,7 +139,7 @@ def promoted_values(values: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def key_value_agreement(values: pd.DataFrame, phases: Phases) -> go.Figure:
+def key_value_agreement(values: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """Whether neurons promote the facts of the people who fire them, over training.
 
     What to look for: the step from which the rank leaves 0.5, and its control does not.
@@ -147,7 +147,7 @@ def key_value_agreement(values: pd.DataFrame, phases: Phases) -> go.Figure:
     Args:
         values: See the module; drawn are the metrics "agreement" and "layer_agreement" of all
             attributes.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or both metrics.

@@ -23,14 +23,14 @@ _PEOPLE = """On the same people as fitted, a probe can learn people by heart, an
 on other people, where measured, it can only read what is written alike for all who share a value."""
 
 
-def probe_curves(probes: pd.DataFrame, phases: Phases) -> go.Figure:
+def probe_curves(probes: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """Selectivity of linear probes for all attributes over training, a line for each site.
 
     What to look for: the first site, and the phase, at which facts can be read.
 
     Args:
         probes: See the module; drawn are the rows of attribute "all".
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or the rows of attribute "all".

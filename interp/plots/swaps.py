@@ -89,7 +89,7 @@ def swap_rows(swaps: pd.DataFrame, sentences: str | None = None) -> pd.DataFrame
 
 def swap_success(
     swaps: pd.DataFrame,
-    phases: Phases,
+    phases: Phases | None = None,
     sentences: str | None = None,
     positions: Sequence[str] = (
         "last name",
@@ -106,7 +106,7 @@ def swap_success(
 
     Args:
         swaps: See the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
         sentences: "first" or "any"; see `swap_rows`.
         positions: The positions to draw, as far as they were measured.
 
@@ -180,14 +180,14 @@ def swap_sites(
     )
 
 
-def mlp_ablation(ablations: pd.DataFrame, phases: Phases) -> go.Figure:
+def mlp_ablation(ablations: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """What ablating MLPs costs (nats) over training, all of them and each alone.
 
     What to look for: the MLP at names that facts depend on, and the phase from which they do.
 
     Args:
         ablations: See the module.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or the table is empty.
@@ -212,14 +212,14 @@ def mlp_ablation(ablations: pd.DataFrame, phases: Phases) -> go.Figure:
     )
 
 
-def recall_edges(edges: pd.DataFrame, phases: Phases) -> go.Figure:
+def recall_edges(edges: pd.DataFrame, phases: Phases | None = None) -> go.Figure:
     """What cutting attention among names, and from the value to names, costs over training.
 
     What to look for: which name token the others are gathered at, and from when on.
 
     Args:
         edges: Columns `step`, `layer`, `query`, `key`, `cost` (nats), `control`.
-        phases: Of the run.
+        phases: Of the training, to shade; None if nobody knows them.
 
     Raises:
         InterpError: a column is missing, or the table is empty.

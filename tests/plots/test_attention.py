@@ -139,6 +139,71 @@ def test_roles_that_are_not_known(roles):
         plots.head_roles(roles.iloc[:0], PHASES)
 
 
+def many_roles(n_layers: int, n_heads: int) -> pd.DataFrame:
+    names = ["name grouping", "extraction", "type propagation", "positional", "sink", "none"]
+    return pd.DataFrame(
+        [
+            {"layer": layer, "head": head, "role": names[(layer * n_heads + head) % 6],
+             "metric": "self_token_of_rest", "value": 0.4, "chance": 0.05, "excess": 0.35}
+            for layer in range(n_layers) for head in range(n_heads)
+        ]
+    )  # fmt: skip
+
+
+def test_many_heads_are_drawn_at_one_checkpoint():
+    roles = many_roles(30, 9)
+    for table in (roles, pd.concat([roles.assign(step=0), roles[::-1].assign(step=70)])):
+        figure = plots.head_roles(table)
+        assert figure.layout.height <= 1200
+        bars = {t.name: t for t in figure.data if t.type == "bar"}
+        drawn = {
+            (int(y), round(base + width / 2)): name
+            for name, bar in bars.items()
+            for y, base, width in zip(bar.y, bar.base, bar.x, strict=True)
+        }
+        assert len(drawn) == 270
+        assert (drawn[0, 1], drawn[29, 8]) == ("■ extraction", "none")
+        assert drawn[2, 4] == "✕ sink"
+        assert sum(len(t.x) for t in figure.data if t.type == "scatter") == 270 * 5 / 6
+    assert "step 70" in figure.layout.title.text or "step 70" in str(figure.layout.meta)
+    assert "own token, of the rest 0.400" in bars["✕ sink"].customdata[0]
+    assert plots.head_roles(many_roles(80, 64)).layout.height == 1200
+    few = many_roles(2, 3)
+    one = plots.head_roles(pd.concat([few.assign(step=0), few.assign(step=5)]), step=5)
+    assert list(one.layout.yaxis.ticktext) == ["0", "1"]
+    with pytest.raises(InterpError, match="no steps to find step=3"):
+        plots.head_roles(few, step=3)
+
+
+def test_scores_of_one_model_are_drawn_over_layers(scores):
+    one = scores.query("step == 20").drop(columns="step")
+    for table in (one, scores.query("step == 20")):
+        figure = plots.attention_to_names(table)
+        line = next(t for t in figure.data if t.name == "attribute → name")
+        assert list(line.x) == [0, 1, 2]
+        expected = [value(20, la, 0, "attribute_to_name") + 0.01 for la in (0, 1, 2)]
+        np.testing.assert_allclose(line.y, expected)
+        assert plots.sharpness(table).layout.xaxis.title.text == "layer"
+    many = pd.concat([scores.assign(layer=layer) for layer in range(30)])
+    assert (
+        plots.attention_to_names(
+            many.drop_duplicates(["step", "layer", "head", "metric"])
+        ).layout.height
+        < 1200
+    )
+
+
+def test_phases_need_not_be_known(scores, roles, knockout):
+    for figure in (
+        plots.attention_to_names(scores),
+        plots.sharpness(scores),
+        plots.attention_by_head(scores, metrics=("name_to_name",)),
+        plots.head_roles(roles),
+        plots.knockout_costs(knockout),
+    ):
+        assert not figure.layout.shapes
+
+
 def test_costs_in_all_layers_and_in_each(knockout):
     figure = plots.knockout_costs(knockout, PHASES)
     names = [t for t in figure.data if t.name == "attribute → any name"]
