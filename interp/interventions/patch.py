@@ -143,7 +143,9 @@ def _measure_block(
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
     for key, chosen, edits in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
         number = torch.tensor(chosen, device=edits.cell.device)
-        for rows in _batches(model, pairs, edits, limit, windowed=windowed):
+        for rows in _batches(
+            model, pairs, edits, limit, windowed=windowed, whole=not runs.reads_only
+        ):
             edited = edits.edited(rows)
             # An edit that changes no bit is not run, and so changes none of the result either.
             changes = (edited != edits.of_own(rows)).flatten(1).any(dim=1)
@@ -176,7 +178,13 @@ def _read_sources(
 
 
 def _batches(
-    model: TransformerLensModel, pairs: Pairs, edits: Edits, limit: float, *, windowed: bool
+    model: TransformerLensModel,
+    pairs: Pairs,
+    edits: Edits,
+    limit: float,
+    *,
+    windowed: bool,
+    whole: bool,
 ) -> Iterator[Int64[Tensor, " row"]]:
     """Rows that go through the model together, those with the widest windows first."""
     read = pairs.read[edits.pair]
@@ -186,7 +194,7 @@ def _batches(
     begin = 0
     while begin < len(order):
         widest = int(width[order[begin]])
-        size = rows_at_a_time(model, widest, read_to, limit, whole=not windowed, site=edits.site)
+        size = rows_at_a_time(model, widest, read_to, limit, whole=whole, site=edits.site)
         yield order[begin : begin + size]
         begin += size
 
