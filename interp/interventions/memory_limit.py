@@ -10,6 +10,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.errors import ArgumentError
 from interp.interventions.pairs import Pairs
 from interp.interventions.sites import Key, shape_at_position, site_named
+from interp.model import has_fused_forward
 
 _GIB = 2**30
 _SHARE = 0.25  # of the free memory: others need some too
@@ -67,13 +68,16 @@ def rows_at_a_time(
     """How many edited runs may go through the model together; at least one.
 
     Each computes `width` positions and attends to `read_to`; `limit` is in bytes. `whole`: the logits of
-    all positions are made, as a model from elsewhere does. `site`: what is edited, where that may be wider
+    all positions are made. A model from elsewhere keeps the keys and values of its layers. `site`: what is edited, where that may be wider
     than what is counted anyway.
     """
     cfg = model.cfg
     each = 10 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * read_to
     if site is not None and site_named(site).flag:  # the stream once a head: own, edited, normed
         each += 3 * math.prod(shape_at_position(model, site, read_to))
+    if not has_fused_forward(model):
+        heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+        each += 2 * cfg.n_layers * heads * cfg.d_head
     vocabulary = 4 * cfg.d_vocab * (width if whole else 1)
     row = _FLOAT * (width * each + 4 * read_to * cfg.d_model + vocabulary)
     on_cpu = next(model.parameters()).device.type == "cpu"  # type: ignore[attr-defined]

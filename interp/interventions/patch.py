@@ -169,7 +169,9 @@ def measure_cells(
     for chosen, by_layer in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
         key, edits = next(iter(by_layer.items()))
         number = torch.tensor(chosen, device=edits.cell.device)
-        for rows in _batches(model, pairs, edits, limit, windowed=windowed):
+        for rows in _batches(
+            model, pairs, edits, limit, windowed=windowed, whole=not runs.reads_only
+        ):
             # An edit that changes no bit is not run, and so changes none of the result either.
             changes = torch.zeros_like(rows, dtype=torch.bool)
             for layer in by_layer.values():
@@ -208,7 +210,13 @@ def _read_sources(
 
 
 def _batches(
-    model: TransformerLensModel, pairs: Pairs, edits: Edits, limit: float, *, windowed: bool
+    model: TransformerLensModel,
+    pairs: Pairs,
+    edits: Edits,
+    limit: float,
+    *,
+    windowed: bool,
+    whole: bool,
 ) -> Iterator[Int64[Tensor, " row"]]:
     """Rows that go through the model together, those with the widest windows first."""
     read = pairs.read[edits.pair]
@@ -218,7 +226,7 @@ def _batches(
     begin = 0
     while begin < len(order):
         widest = int(width[order[begin]])
-        size = rows_at_a_time(model, widest, read_to, limit, whole=not windowed, site=edits.site)
+        size = rows_at_a_time(model, widest, read_to, limit, whole=whole, site=edits.site)
         yield order[begin : begin + size]
         begin += size
 

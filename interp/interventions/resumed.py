@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge.generalized_components import UnembeddingBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.interventions.sites import is_hooked
+from interp.interventions.sites import HOOK_KINDS
 from interp.model import has_fused_forward, logits_at
 
 _ROUNDING = 16  # times the smallest difference that numbers of the model's type have
@@ -135,12 +135,25 @@ class _Stream:
 
 def _is_plain(model: TransformerLensModel) -> bool:
     """Whether nothing but the model itself has a part in its passes, as far as can be seen."""
-    if has_fused_forward(model) or is_hooked(model):
+    if has_fused_forward(model) or _is_hooked_by_others(model):
         return False
     blocks, unembed = getattr(model, "blocks", None), getattr(model, "unembed", None)
     if not isinstance(blocks, nn.ModuleList) or not isinstance(unembed, UnembeddingBridge):
         return False
     return not any("forward" in part.__dict__ for part in (*blocks, unembed))
+
+
+def _is_hooked_by_others(model: TransformerLensModel) -> bool:
+    """Whether there is a hook that TransformerLens has not put there to show shapes of its own."""
+    for point in getattr(model, "hook_dict", {}).values():
+        shaping = [
+            handle
+            for handle in point.fwd_hooks
+            if str(getattr(handle.user_hook, "__module__", "")).startswith("transformer_lens.")
+        ]
+        if sum(len(getattr(point, kind)) for kind in HOOK_KINDS) > len(shaping):
+            return True
+    return False
 
 
 def _comes_out(run: Callable[[], Tensor], expected: Tensor) -> bool:

@@ -80,6 +80,8 @@ SITES = {
 }
 """The sites by TransformerLens' name for the activation."""
 
+HOOK_KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where PyTorch keeps the hooks of a module."""
 Key = tuple[str, int]
 """A site and a layer."""
 
@@ -248,5 +250,4 @@ def require_free_forks(model: TransformerLensModel, keys: Iterable[Key]) -> None
 def is_hooked(model: TransformerLensModel) -> bool:
     """Whether anybody has put a hook on the model: then nothing may be computed past its hooks."""
     points: Mapping[str, Any] = getattr(model, "hook_dict", {})
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(point, kind, None) for point in points.values() for kind in kinds)
+    return any(getattr(point, kind, None) for point in points.values() for kind in HOOK_KINDS)

@@ -48,6 +48,9 @@ class WindowedForward:
     The model is one for which `can_window`.
     """
 
+    reads_only = True
+    """Only the logits that are read are made."""
+
     def __init__(
         self,
         model: TransformerBridge,
