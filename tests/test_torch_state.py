@@ -26,7 +26,7 @@ from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
 from interp.config import Config
 from interp.errors import ArgumentError, RunError
-from interp.interventions import Grid, Knockout, swapped_attributes
+from interp.interventions import Grid, Knockout, causal_trace, swapped_attributes
 from interp.memory.transplant import transplants, weight_changes
 from interp.run import Run
 from interp.torch_state import default_state
@@ -165,6 +165,15 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "mean": lambda g: interp.patch(g.model, g.pairs, Grid("mlp_out", "every name", edit="mean")),
     "path_patch": lambda g: interp.path_patch(g.model, g.pairs, "mlp_out"),
     "attribution": lambda g: interp.attribution(g.model, g.pairs, GRID),
+    "a window of layers": lambda g: interp.patch(g.model, g.pairs, Grid("mlp_out", "last name", window=2)),
+    "attribution of a window": lambda g: interp.attribution(
+        g.model, g.pairs, Grid("z", "last name", heads="all", window=2)
+    ),
+    "causal_trace": lambda g: causal_trace(g.model, g.people, Grid("mlp_out", "last name"), n_samples=1),
+    "logit_lens": lambda g: memory.logit_lens(g.run, g.people, g.run.steps[-1:]),
+    "direct_logit_attribution": lambda g: memory.direct_logit_attribution(
+        {0: g.model}, g.pairs, unit="head"
+    ),
     "attention_scores": lambda g: interp.attention_scores(g.model, g.people),
     "attention_to_names": lambda g: interp.attention_to_names(g.run, g.run.steps[-2:], 8),
     "knockout": lambda g: interp.knockout(g.run, g.run.steps[-1:], n_individuals=8),

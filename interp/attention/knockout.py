@@ -3,8 +3,8 @@
 If the model used what a cut edge carries (`interventions.cut_edges`), its attribute loss rises.
 
 Source: Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language
-models", section 5 (there the edges of a window of layers are cut; here those of one head, one layer,
-or all layers).
+models", section 5 (there the edges of a window of layers are cut; here those of one head, one layer, a
+window of layers, or all of them).
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, Spans, TokenKind, position_masks, spans_of
 from interp.biographies.positions import drawn
 from interp.errors import require_known
-from interp.interventions import cut_edges
+from interp.interventions import cut_edges, layers_around
 from interp.knowledge import ValuePositions, n_values, summed_loss
 from interp.model import measuring
 from interp.model.layout import require_wrapped
@@ -78,15 +78,20 @@ def knockout_costs(
     edges: Sequence[str] = EDGES,
     batch_size: int = 64,
     seed: int = 0,
+    window: int = 1,
 ) -> pd.DataFrame:
     """What cutting edges, one kind at a time, costs a model on texts with values.
+
+    With a `window` of several layers, edges are cut in so many layers around each (`layers_around`), in all
+    heads.
 
     Returns:
         Columns `edge`, `layer` (NA: all layers), `head` (NA: all heads), `loss` (attribute loss with
         the cut, in nats), `intact` (without it) and `cost` (loss - intact). A row for each edge and
-        each single head, whole layer, and all layers together.
+        each single head, whole layer, and all layers together. With windows a row for each edge and layer,
+        and all layers together, and a column `window` (its first and last layer, "3-12").
     """
-    return _costs(model, texts, _masks(texts, edges, seed), batch_size)
+    return _costs(model, texts, _masks(texts, edges, seed), batch_size, window)
 
 
 @default_state()
@@ -100,6 +105,7 @@ def knockout(
     seed: int = 0,
     *,
     texts: AnyTexts | None = None,
+    window: int = 1,
     workers: int | None = None,
     progress: Progress = watched,
 ) -> pd.DataFrame:
@@ -114,7 +120,7 @@ def knockout(
     read = texts_of(series, texts, "evaluation", n_individuals)
     steps = informative_steps(series) if steps is None else steps
     masks = _masks(read, edges, seed)
-    measure = partial(_costs, texts=read, masks=masks, batch_size=batch_size)
+    measure = partial(_costs, texts=read, masks=masks, batch_size=batch_size, window=window)
     return table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
 
 
@@ -131,11 +137,13 @@ def _costs(
     texts: AnyTexts,
     masks: dict[str, Bool[Tensor, "batch query key"]],
     batch_size: int,
+    window: int,
 ) -> pd.DataFrame:
     require_wrapped(model)
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    windows = {layer: layers_around(layer, window, n_layers) for layer in range(n_layers)}
     cells: list[tuple[int | None, int | None]] = [(None, None)]
-    cells += product(range(n_layers), (None, *range(n_heads)))
+    cells += product(range(n_layers), (None, *range(n_heads)) if window == 1 else (None,))
     losses = {(edge, cell): 0.0 for edge in masks for cell in cells}
     intact = 0.0
     device = next(model.parameters()).device  # type: ignore[attr-defined]
@@ -151,7 +159,8 @@ def _costs(
             for edge, whole in masks.items():
                 mask = whole[rows, :width, :width].to(device)
                 for cell in cells:
-                    layers, heads = (None if index is None else [index] for index in cell)
+                    layers = None if cell[0] is None else windows[cell[0]]
+                    heads = None if cell[1] is None else [cell[1]]
                     with cut_edges(model, mask, layers, heads):
                         loss = summed_loss(model, part, where)
                     losses[edge, cell] += loss / n
@@ -159,4 +168,8 @@ def _costs(
         [(edge, *cell, loss, intact, loss - intact) for (edge, cell), loss in losses.items()],
         columns=["edge", "layer", "head", "loss", "intact", "cost"],
     )
-    return table.astype({"layer": "Int64", "head": "Int64"})
+    table = table.astype({"layer": "Int64", "head": "Int64"})
+    if window > 1:
+        ends = {layer: f"{around[0]}-{around[-1]}" for layer, around in windows.items()}
+        table.insert(2, "window", table["layer"].map(ends).astype("string"))
+    return table

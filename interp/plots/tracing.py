@@ -7,14 +7,17 @@ from interp.charts import CROSSED, chosen, describe, has_missing, heatmap, matri
 from interp.charts.tidy import unit_label
 from interp.errors import InterpError
 from interp.interventions import SITES
+from interp.plots.interventions import unit_of
 
+_MANY = 24
+"""With more layers than these not every one of them is named at the axis."""
 _EFFECTS = {
     "indirect_effect": "indirect effect (probability)",
     "restored": "restored probability of the answer (probability)",
 }
 _READ = {
     "probability": "probability of the answer (probability)",
-    "rank": "rank of the answer (1 is the highest)",
+    "rank": "rank of the answer, 1 the highest (rank)",
     "first": "share of answers ranked first (share)",
     "logit_difference_base_minus_source": "logit difference, base minus source (logits)",
 }
@@ -59,7 +62,7 @@ def causal_trace(
     name = _EFFECTS[value]
     figure = heatmap(
         maps,
-        axis=name.split(" (")[0].capitalize() + ", probability",
+        axis=unit_of(name),
         rows="layer",
         columns="position that is restored",
         signed=value == "indirect_effect",
@@ -86,7 +89,7 @@ def causal_trace(
 
 
 def logit_lens(table: pd.DataFrame, value: str = "probability") -> go.Figure:
-    """What each state of the residual stream would predict: states upward, a column a checkpoint.
+    """What each state of the residual stream would predict: layers along, checkpoints upward.
 
     What to look for: from which layer on the answer is there, and when in training it comes.
 
@@ -100,34 +103,45 @@ def logit_lens(table: pd.DataFrame, value: str = "probability") -> go.Figure:
     if value not in _READ:
         raise InterpError(f"value={value!r} is not drawn; give one of {', '.join(_READ)}.")
     found = rows(table, ["step", "layer", "site", value], "logit lens", numbers=("step", "layer"))
+    found = found.sort_values(["step", "layer"], kind="stable")
+    last = int(found["layer"].max())
     found = found.assign(
-        state=[_state(s, int(i)) for s, i in zip(found["site"], found["layer"], strict=True)],
         at=[f"{int(step):,}" for step in found["step"]],
+        before=[
+            str(int(layer)) if site != "resid_post" else "end"
+            for site, layer in zip(found["site"], found["layer"], strict=True)
+        ],
     )
+    named = {
+        "before each layer": ("resid_pre", "resid_post"),
+        "after its attention": ("resid_mid",),
+    }
+    maps = {
+        f"<b>{title}</b>": matrix(here, row="at", column="before", value=value, what="logit lens")
+        for title, sites in named.items()
+        if len(here := found[found["site"].isin(sites)])
+    }
     name = _READ[value]
-    unit = {"rank": "rank"}.get(value, name.rstrip(")").split(" (")[-1])
     figure = heatmap(
-        matrix(found, row="state", column="at", value=value, what="logit lens"),
-        axis=name.split(" (")[0].capitalize() + f", {unit}",
-        rows="residual stream",
-        columns="step",
+        maps,
+        axis=unit_of(name),
+        rows="step",
+        columns="layer",
         signed=value.startswith("logit_difference"),
         upward=True,
+        names={f"<b>{title}</b>": title for title in named},
     )
+    figure.update_xaxes(tickangle=0, dtick=-(-(last + 1) // 16) if last >= _MANY else None)
     n = f" over {int(table['n'].max()):,} facts" if "n" in table else ""
     return describe(
         figure,
         f"Logit lens: {name.split(' (')[0]}",
         f"""The {name.split(" (")[0]}, mean{n}, when the residual stream is read through the final norm and
-        the unembedding as if no later part followed: rows are states of the stream, the first at the
-        bottom, the last (what the model predicts) at the top, columns are checkpoints.
-        {CROSSED if has_missing(figure) else ""} Look for the layer from which on the answer is there.""",
+        the unembedding as if no later part followed: columns are layers, before each (at the end: what the
+        model predicts) and, where a model has such a stream, after its attention; rows are checkpoints, the
+        first at the bottom. {CROSSED if has_missing(figure) else ""} Look for the layer from which on the
+        answer is there, and when it comes.""",
     )
-
-
-def _state(site: str, layer: int) -> str:
-    words = {"resid_pre": "before layer {}", "resid_mid": "after attention {}"}
-    return words.get(site, "after layer {}").format(layer)
 
 
 def _width(window: str) -> int:

@@ -23,7 +23,13 @@ from interp.attention import (
 from interp.biographies import Batch, Corpus, TokenKind
 from interp.config import Config
 from interp.errors import CheckpointError, ConfigError
-from interp.knowledge import split_batch, value_table
+from interp.knowledge import (
+    ValuePositions,
+    n_values,
+    split_batch,
+    summed_loss,
+    value_table,
+)
 from interp.model import bridge_config, evaluating, hooked_transformer
 from interp.phases import Phases
 from interp.run import Run
@@ -191,6 +197,27 @@ def test_costs(kind: str, batch: Batch, request: pytest.FixtureRequest) -> None:
         assert row.loss == pytest.approx(expected, rel=1e-5)
     parts = knockout_costs(model, batch, batch_size=4)
     pd.testing.assert_frame_equal(parts, table, rtol=1e-4, atol=1e-5)
+
+
+def test_windows_of_layers(smoke: Config, corpus: Corpus, batch: Batch) -> None:
+    model = hooked_transformer(
+        smoke.with_settings(**SHARP, **{"model.n_layers": 3}), corpus.tokenizer
+    )
+    table = knockout_costs(model, batch, ["attribute_to_name"], window=2)
+    assert table["layer"].isna().tolist() == [True, False, False, False]
+    assert table["window"].tolist()[1:] == ["0-0", "0-1", "1-2"]
+    assert table["head"].isna().all()
+    single = knockout_costs(model, batch, ["attribute_to_name"])
+    whole = single[single["layer"].notna() & single["head"].isna()]
+    assert table["loss"][1] == whole["loss"].iloc[0]
+    assert "window" not in single
+    mask = edge_mask(Spans.of(batch), "attribute_to_name")
+    where = ValuePositions.of(batch)
+    for row, layers in ((2, [0, 1]), (3, [1, 2])):
+        with evaluating(model), cut_edges(model, mask, layers):
+            expected = summed_loss(model, batch, where) / n_values(batch)
+        assert table["loss"][row] == pytest.approx(expected, rel=1e-6)
+        assert abs(table["loss"][row] - whole["loss"].iloc[row - 1]) > 1e-4
 
 
 def test_the_model_is_left_as_it_was(model: TransformerBridge, batch: Batch) -> None:
