@@ -166,7 +166,7 @@ def report_on_facts(
     name = Path(models[0]).name
     series = opened(models[0])
     asked = facts_for(series, table, templates, None)
-    with seen(watched, "facts", 60) as progress:
+    with seen(watched, "facts", 60.0) as progress:
         measured = measure_facts(series, asked, progress=progress)
     for what, why in measured.not_measured.items():
         note(f"{what}: {why}")

@@ -124,7 +124,7 @@ def _known(measured: FactMeasures) -> Section:
             for r in some.itertuples()
         ],
     )  # fmt: skip
-    figures = {"known": _known_figure(measured)} if len(measured.steps) > 1 else {}
+    figures = {"known-over-training": _known_figure(measured)} if len(measured.steps) > 1 else {}
     return Section(
         "What is known",
         "known",
@@ -256,7 +256,9 @@ def _emergence(measured: FactMeasures) -> Section | LeftOut:
             + "."
         ),
         figures={
-            "emergence": plots.emergence(steps, measured.tables["strengths"], measured.phases)
+            "order-of-emergence": plots.emergence(
+                steps.assign(seed=0), measured.tables["strengths"].assign(seed=0), measured.phases
+            )
         },
         downloads={"strengths": measured.tables["strengths"], "emergence": steps},
     )

@@ -79,7 +79,7 @@ def test_a_page_on_a_series(checkpoints: Path, table: pd.DataFrame, tmp_path: Pa
     assert page.count("<b>model</b>") == 0, "names are text"
     for anchor in ("known", "attention", "swaps", "emergence", "one-fact", "attention-maps"):
         assert f'id="{anchor}"' in page
-    assert "http" not in page.split("<script")[0], "nothing from the network"
+    assert "https://" not in page.split("<script")[0], "nothing from the network"
 
 
 def test_commands_on_one_model(
