@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from interp.process import keep_freed_memory, share_the_machine
 
 if TYPE_CHECKING:
-    from interp import plots
+    from interp import circuits, plots
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
@@ -25,12 +25,20 @@ if TYPE_CHECKING:
         Pairs,
         as_array,
         attribution,
+        causal_trace,
         patch,
         path_patch,
         swapped_people,
     )
     from interp.maps.widget import explore
-    from interp.memory import ablations, measure_memory, promoted_logits, swaps
+    from interp.memory import (
+        ablations,
+        direct_logit_attribution,
+        logit_lens,
+        measure_memory,
+        promoted_logits,
+        swaps,
+    )
     from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
@@ -56,6 +64,9 @@ _HOMES = {
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
+    "causal_trace": "interp.interventions",
+    "circuits": "",
+    "direct_logit_attribution": "interp.memory",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
     "head_roles": "interp.attention",
@@ -63,6 +74,7 @@ _HOMES = {
     "knockout": "interp.attention",
     "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
+    "logit_lens": "interp.memory",
     "measure_memory": "interp.memory",
     "patch": "interp.interventions",
     "path_patch": "interp.interventions",
@@ -92,6 +104,9 @@ __all__ = [
     "attention_scores",
     "attention_to_names",
     "attribution",
+    "causal_trace",
+    "circuits",
+    "direct_logit_attribution",
     "explore",
     "finetuned",
     "head_roles",
@@ -99,6 +114,7 @@ __all__ = [
     "knockout",
     "load_model",
     "locate_fact",
+    "logit_lens",
     "measure_memory",
     "patch",
     "path_patch",

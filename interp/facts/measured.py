@@ -9,11 +9,13 @@ import pandas as pd
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.attention import attention_to_names, head_roles
+from interp.circuits import circuit_edges, edge_attribution, faithfulness_curve
 from interp.errors import ArgumentError, whole_number
 from interp.facts.facts import Facts
-from interp.interventions import Grid, patch
+from interp.interventions import Grid, causal_trace, patch
 from interp.memory import (
     emergence_steps,
+    logit_lens,
     measure_memory,
     mechanism_strengths,
     recall_edges,
@@ -34,6 +36,9 @@ from interp.series import (
 )
 from interp.torch_state import default_state
 
+_WINDOW = 10  # layers, as Meng et al. restore; a third of a smaller model's
+_N_SAMPLES = 3  # of noise
+_N_EDGES = 40  # of the circuit that is shown
 SWAP_SITES = ("resid_pre", "attn_out", "mlp_out")
 SWAP_POSITIONS = ("subject", "last subject token", "relation", "predicts answer")
 
@@ -46,9 +51,11 @@ class FactMeasures:
         facts: The texts that the measures read: those whose answer the last model guesses.
         known: For all texts, what is known at each step: `step`, then the columns of `Facts.known`.
         phases: Of the training, if they are known.
-        tables: By name: "attention" (`attention_to_names`), "roles" (of the last step, `head_roles`) and
-            "swaps" (`patch` with another subject, at the last step); of three checkpoints or more also
-            "strengths" (`mechanism_strengths`) and "emergence" (`emergence_steps`).
+        tables: By name. Over training: "attention" (`attention_to_names`) and "lens" (`logit_lens`); of
+            three checkpoints or more "strengths" (`mechanism_strengths`) and "emergence"
+            (`emergence_steps`). Of the last step: "roles" (`head_roles`), "swaps" (`patch` with another
+            subject), "trace" (`causal_trace`), "circuit" (the strongest edges, `circuit_edges`) and
+            "faithfulness" (`faithfulness_curve`).
         located: One fact at the last step; None if it could not be located.
         not_measured: Why a measure is missing, by its name.
     """
@@ -81,6 +88,7 @@ def measure_facts(
     *,
     draws: FactDraws | None = None,
     n_pairs: int = 16,
+    n_traced: int = 8,
     progress: Progress = silent,
 ) -> FactMeasures:
     """Everything that a report on facts shows.
@@ -94,13 +102,15 @@ def measure_facts(
         draws: Facts in several wordings, for keys, values and probes; by default `facts.draws()`, where the
             facts have four wordings each.
         n_pairs: On how many pairs subjects are swapped.
+        n_traced: How many texts are traced with noise; on as many pairs circuits are found.
         progress: Is told how far it is.
 
     Raises:
         ArgumentError: the last model knows none of the facts.
     """
     series, n_pairs = as_series(series), whole_number(n_pairs, "n_pairs", 1)
-    of_known, of_attention, of_swaps, of_fact, of_emergence = parts(progress, (10, 20, 30, 10, 30))
+    n_traced = whole_number(n_traced, "n_traced", 1)
+    of_known, of_attention, of_swaps, of_fact, of_emergence = parts(progress, (10, 15, 45, 5, 25))
     known = known_over_steps(series, facts, progress=of_known)
     last = int(known["step"].max())
     at_last = known[known["step"] == last].reset_index(drop=True)
@@ -128,10 +138,15 @@ def measure_facts(
     if "attention" in tables:
         scores = tables["attention"]
         tables["roles"] = head_roles(scores[scores["step"] == last])
-    of_swaps(0.0, "another subject's activations")
+    add("lens", lambda: logit_lens(series, chosen.texts, steps, progress=silent))
     located = None
     for _, model in models_at(series, [last]):
+        of_swaps(0.0, "another subject's activations")
         add("swaps", partial(_swaps, model, chosen, n_pairs))
+        of_swaps(0.3, "causal tracing")
+        add("trace", partial(_trace, model, chosen, n_traced))
+        of_swaps(0.7, "a circuit")
+        add("circuit", partial(_circuit, model, chosen, n_traced, tables))
     of_fact(0.0, "one fact")
     try:
         best = at_last[at_last["rank"] == 1].sort_values("answer_probability", ascending=False)
@@ -194,6 +209,28 @@ def _emergence(
 
 def _known(model: TransformerLensModel, facts: Facts) -> pd.DataFrame:
     return facts.known(model)
+
+
+def _trace(model: TransformerLensModel, facts: Facts, n_traced: int) -> pd.DataFrame:
+    """Single states of the stream, and windows of attention and MLP outputs."""
+    texts = facts.texts[:n_traced]
+    window = max(1, min(_WINDOW, model.cfg.n_layers // 3))
+    where = ("last subject token", "relation", "predicts answer")
+    grids = Grid("resid_pre", where), Grid(("attn_out", "mlp_out"), where, window=window)
+    traces = [
+        causal_trace(model, texts, grid, n_samples=_N_SAMPLES, control=False) for grid in grids
+    ]
+    return pd.concat(traces, ignore_index=True)
+
+
+def _circuit(
+    model: TransformerLensModel, facts: Facts, n_pairs: int, tables: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """The strongest edges; the faithfulness of circuits goes into the tables beside."""
+    pairs = facts.pairs()[:n_pairs]
+    scores = edge_attribution(model, pairs)
+    tables["faithfulness"] = faithfulness_curve(model, pairs, scores, n_random=2)
+    return circuit_edges(model, scores, _N_EDGES)
 
 
 def _swaps(model: TransformerLensModel, facts: Facts, n_pairs: int) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from interp.plots.attention import (
     knockout_rows,
     sharpness,
 )
+from interp.plots.circuits import circuit_graph, faithfulness
 from interp.plots.comparison import (
     compared_curves,
     compared_gains,
@@ -61,12 +62,14 @@ __all__ = [
     "attribution_error",
     "caption",
     "causal_trace",
+    "circuit_graph",
     "compared_curves",
     "compared_gains",
     "compared_panels",
     "compared_rows",
     "describe",
     "emergence",
+    "faithfulness",
     "fixed_steps",
     "freezing_curve",
     "head_roles",

@@ -27,6 +27,7 @@ from interp.torch_state import default_state
 
 _N_MAPS = 4
 _N_ROWS = 40  # of the table of facts; all are in the CSV
+_FAITHFUL = 0.8  # share of the answer that a circuit has to keep to be named
 _FOLLOWS = 0.5  # share of predictions that follow a swap where it is said to decide the answer
 
 _TERMS = {
@@ -38,6 +39,8 @@ _TERMS = {
     "chance": "What attention that is uniform over all earlier tokens would give.",
     "role": "By the attention score that is farthest above chance (interp.attention.head_roles).",
     "follow": "A prediction follows a swap if it becomes the answer of the other subject.",
+    "indirect effect": "What a restored state gives back of the answer's probability.",
+    "faithfulness": "How much of the difference between the two answers a circuit keeps: 0 none, 1 all.",
     "contribution": (
         "What a part of the model adds to the logit of the true answer against the mean of the relation's "
         "other answers, with norms and attention held at what they were."
@@ -70,6 +73,9 @@ def write_facts_report(
         _attention(measured),
         _swaps(measured),
         _emergence(measured),
+        _trace(measured),
+        _lens(measured),
+        _circuit(measured),
         _located(measured),
         _maps(series, measured),
         Section("Glossary", "glossary", terms=_TERMS),
@@ -219,20 +225,21 @@ def _swap_sentence(table: pd.DataFrame) -> str:
     """Through which layer the subject decides, and from which on the position that predicts."""
     chosen = table[(table["metric"] == "follows") & (table["site"] == "resid_pre")]
     by = chosen.pivot_table("value", "layer", "position", sort=False).sort_index()
-    subject, read = by["last subject token"], by["predicts answer"]
+    subject, read = by["subject"], by["predicts answer"]
     deciding = subject.index[subject >= _FOLLOWS]
     reading = read.index[read >= _FOLLOWS]
     parts = []
     if len(deciding):
         layer = int(deciding.max())
         parts.append(
-            f"the stream at the subject's last token decides the answer through layer {layer} "
-            f"({subject[layer]:.0%} follow)"
+            f"the stream at the subject decides the answer before layer {layer} and earlier "
+            f"({subject[layer]:.0%} of the predictions follow)"
         )
     if len(reading):
         layer = int(reading.min())
         parts.append(
-            f"that at the position that predicts it from layer {layer} on ({read[layer]:.0%})"
+            f"the stream at the position that predicts it does before layer {layer} and later "
+            f"({read[layer]:.0%})"
         )
     if not parts:
         return "No single position's residual stream decides the answer."
@@ -261,6 +268,86 @@ def _emergence(measured: FactMeasures) -> Section | LeftOut:
             )
         },
         downloads={"strengths": measured.tables["strengths"], "emergence": steps},
+    )
+
+
+def _trace(measured: FactMeasures) -> Section | LeftOut:
+    title = "Causal tracing"
+    table = measured.tables.get("trace")
+    if table is None:
+        return LeftOut(measured.not_measured["trace"], title=title, nothing_there=True)
+    stream = table[table["site"] == "resid_pre"]
+    best = stream.loc[stream["layer"] > 0].sort_values("indirect_effect", kind="stable")
+    parts = table[table["site"] != "resid_pre"].sort_values("indirect_effect", kind="stable")
+    part = parts.iloc[-1]
+    what = {"attn_out": "attention", "mlp_out": "MLPs"}[str(part["site"])]
+    clean, corrupted = float(table["clean"].iloc[0]), float(table["corrupted"].iloc[0])
+    return Section(
+        title,
+        "causal-tracing",
+        sentence=(
+            f"Noise on the subject lowers the answer's probability from {clean:.2f} to {corrupted:.2f}; of "
+            f'attention and MLPs, {what} around layer {part["layer"]} at "{part["position"]}" restore '
+            f"most ({part['indirect_effect']:+.2f})."
+        ),
+        text=[
+            "The embeddings of the subject's tokens get noise; then the clean state of one site is put back "
+            "(of attention and MLPs that of a window of layers). A single state behind the embedding "
+            f"restores at most {float(best['restored'].max()):.2f}."
+        ],
+        figures={"trace": plots.causal_trace(table)},
+        downloads={"causal-trace": table},
+        folded=True,
+    )
+
+
+def _lens(measured: FactMeasures) -> Section | LeftOut:
+    title = "Logit lens"
+    table = measured.tables.get("lens")
+    if table is None:
+        return LeftOut(measured.not_measured["lens"], title=title, nothing_there=True)
+    return Section(
+        title,
+        "logit-lens",
+        text=[
+            "What the stream before each layer would predict of the answer if no later layer followed."
+        ],
+        figures={"lens": plots.logit_lens(table)},
+        downloads={"logit-lens": table},
+        folded=True,
+    )
+
+
+def _circuit(measured: FactMeasures) -> Section | LeftOut:
+    title = "A circuit"
+    edges, curve = measured.tables.get("circuit"), measured.tables.get("faithfulness")
+    if edges is None or curve is None:
+        return LeftOut(measured.not_measured["circuit"], title=title, nothing_there=True)
+    own = curve[(curve["circuit"] == "scores") & (curve["faithfulness"] >= _FAITHFUL)]
+    sentence = ""
+    if len(own):
+        smallest = own.sort_values("edges").iloc[0]
+        random = curve[(curve["circuit"] == "random") & (curve["size"] == smallest["size"])]
+        sentence = (
+            f"{smallest['edges']:,} of {curve['edges'].max():,} edges keep {smallest['faithfulness']:.0%} of "
+            f"what tells the two subjects' answers apart; as many random ones "
+            f"{random['faithfulness'].mean():.0%}."
+        )
+    return Section(
+        title,
+        "circuit",
+        sentence=sentence,
+        text=[
+            "Edges between embedding, heads, MLPs and logits, by what each carries of the difference "
+            "between two subjects (attribution with integrated gradients). A circuit keeps its edges, and "
+            "all others carry what they carry for the other subject."
+        ],
+        figures={
+            "circuit-graph": plots.circuit_graph(edges),
+            "circuit-faithfulness": plots.faithfulness(curve),
+        },
+        downloads={"circuit-edges": edges, "faithfulness": curve},
+        folded=True,
     )
 
 
