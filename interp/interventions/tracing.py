@@ -35,7 +35,7 @@ from interp.interventions.positions import (
     require_alike,
     resolve_positions,
 )
-from interp.interventions.sites import read_activations, require_live_sites
+from interp.interventions.sites import Key, read_activations, require_live_sites
 from interp.interventions.windowed import unpatched_runs
 from interp.model import logits_at, measuring, of_this_thread
 from interp.model.live import require_live
@@ -144,16 +144,13 @@ def causal_trace(
         std = std if noise_std is None else float(noise_std)
         for block in blocks:
             some = pairs[block], [cell.of(block) for cell in cells]
-            noises = [
-                [
-                    _noise(mask, block, model.cfg.d_model, std, (seed, kind, sample))
-                    for sample in range(n_samples)
-                ]
-                for kind, mask in enumerate(masks.values())
-            ]
-            clean[block], corrupted[:, :, block], restored[:, :, :, block] = _trace_block(
-                model, *some, noises, limit
-            )
+            clean[block], source = _clean(model, *some)
+            for kind, mask in enumerate(masks.values()):
+                for sample in range(n_samples):
+                    drawn = _noise(mask, block, model.cfg.d_model, std, (seed, kind, sample))
+                    corrupted[kind, sample, block], restored[kind, sample, :, block] = _trace(
+                        model, *some, source, drawn, limit
+                    )
     return _table(cells, masks, clean, corrupted, restored, per_fact=per_fact)
 
 
@@ -247,31 +244,34 @@ def _noise(
     return noise.to(mask.device)
 
 
-def _trace_block(
+def _clean(
+    model: TransformerLensModel, pairs: Pairs, cells: Sequence[Cell]
+) -> tuple[Float[np.ndarray, " pair"], dict[Key, Tensor]]:
+    """The probability of each answer in the clean run, and its states."""
+    rows = torch.arange(len(pairs), device=pairs.read.device)
+    logits = logits_at(model, pairs.base, rows, pairs.read)
+    answers = Answers(pairs.base_answer, pairs.source_answer)
+    states = read_activations(model, pairs.base, edited_keys(cells))
+    return measured(_PROBABILITY, logits, answers)[0], states
+
+
+def _trace(
     model: TransformerLensModel,
     pairs: Pairs,
     cells: Sequence[Cell],
-    noises: Sequence[Sequence[Float[Tensor, "pair position d_model"]]],
+    states: Mapping[Key, Tensor],
+    noise: Float[Tensor, "pair position d_model"],
     limit: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The probability of each answer: clean, corrupted [noised, sample], restored [.., cell]."""
-    keys = edited_keys(cells)
+) -> tuple[Float[np.ndarray, " pair"], Float[np.ndarray, "cell pair"]]:
+    """The probability of each answer in the corrupted run, and in each restored one."""
     several = any(len(cell.window) > 1 for cell in cells)
-    rows = torch.arange(len(pairs), device=pairs.read.device)
-    answers = Answers(pairs.base_answer, pairs.source_answer)
-    clean = measured(_PROBABILITY, logits_at(model, pairs.base, rows, pairs.read), answers)[0]
-    source = read_activations(model, pairs.base, keys)
-    edit, given = Replace(), [None for cell in cells for _ in cell.parts]
-    corrupted = np.empty((len(noises), len(noises[0]), len(pairs)))
-    restored = np.empty((len(noises), len(noises[0]), len(cells), len(pairs)))
-    for kind, samples in enumerate(noises):
-        for sample, noise in enumerate(samples):
-            runs = unpatched_runs(model, pairs.base, pairs.read, keys, noise, several=several)
-            plain, outcome = measure_cells(
-                model, pairs, cells, edit, given, runs, source, _PROBABILITY, limit
-            )
-            corrupted[kind, sample], restored[kind, sample] = plain[0], outcome[0]
-    return clean, corrupted, restored
+    keys = edited_keys(cells)
+    runs = unpatched_runs(model, pairs.base, pairs.read, keys, noise, several=several)
+    given = [None for cell in cells for _ in cell.parts]
+    corrupted, restored = measure_cells(
+        model, pairs, cells, Replace(), given, runs, states, _PROBABILITY, limit
+    )
+    return corrupted[0], restored[0]
 
 
 def _table(
