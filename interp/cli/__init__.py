@@ -26,7 +26,7 @@ interp: watch a language model learn facts.
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
   interp people    RUN                  who is in it, with their six facts: names to ask about
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
-  interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
+  interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence

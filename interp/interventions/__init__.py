@@ -1,7 +1,7 @@
 """Interventions: edit activations of a model at some positions, and see what becomes of its answer."""
 
 from interp.biographies import POSITIONS
-from interp.interventions.arrays import as_array
+from interp.interventions.arrays import as_array, as_xarray, named_array
 from interp.interventions.attribution import attribution
 from interp.interventions.grid import (
     Add,
@@ -31,7 +31,7 @@ from interp.interventions.swapped import first_value_tokens, swapped_attributes,
 __all__ = [
     "EACH", "LOGIT_DIFFERENCE", "METRICS", "POSITIONS", "RECEIVERS", "SENDERS", "SITES", "Add",
     "Answers", "Cell", "Edit", "Grid", "Knockout", "Mean", "Pairs", "Replace", "Site", "Units",
-    "Zero", "as_array", "attribution", "control_positions", "cut_edges", "first_value_tokens",
-    "patch", "path_patch", "position_labels", "read_activations", "resolve_positions",
-    "swapped_attributes", "swapped_people",
+    "Zero", "as_array", "as_xarray", "attribution", "control_positions", "cut_edges",
+    "first_value_tokens", "named_array", "patch", "path_patch", "position_labels", "read_activations",
+    "resolve_positions", "swapped_attributes", "swapped_people",
 ]  # fmt: skip
