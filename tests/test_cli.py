@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from interp.cli.printing import standard_output
 from interp.report import comparison
@@ -197,6 +199,17 @@ def test_phases_of_a_run(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert "statistics" in printed
     assert "plateau" in printed
+
+
+def test_export_for_transformers(run_copy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    assert run_cli("export", run_copy, "--out", folder, "--format", "huggingface") == 0
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokens = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        expected = Run.load(run_copy).model().eval()(tokens)
+        torch.testing.assert_close(model(tokens).logits, expected, rtol=1e-5, atol=1e-5)
+    assert run_cli("export", run_copy, "--out", run_copy, "--format", "huggingface") == 2
 
 
 def test_export_of_a_step_that_does_not_exist(

@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from interp.config import Config
 from interp.errors import ArgumentError, RunError
 from interp.interventions import Grid, Knockout, causal_trace, swapped_attributes
 from interp.memory.transplant import transplants, weight_changes
+from interp.model import export_huggingface
 from interp.run import Run
 from interp.torch_state import default_state
 from tests.helpers import contents
@@ -155,6 +157,13 @@ class Given:
         )
 
 
+def exported(given: Given) -> tuple[np.ndarray, ...]:
+    """The bytes of all files of a folder for transformers."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = export_huggingface(given.model, folder)
+        return tuple(np.frombuffer(p.read_bytes(), np.uint8) for p in sorted(written.iterdir()))
+
+
 GRID = Grid(("resid_pre", "z", "mlp_out"), ("last name", "predicts value"))
 MEASURES: dict[str, Callable[[Given], Any]] = {
     "patch": lambda g: interp.patch(g.model, g.pairs, GRID),
@@ -175,6 +184,9 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
         {0: g.model}, g.pairs, unit="head"
     ),
     "attention_scores": lambda g: interp.attention_scores(g.model, g.people),
+    "attention_scores of pairs, with a sink": lambda g: interp.attention_scores(
+        g.model, g.pairs, sink=True
+    ),
     "attention_to_names": lambda g: interp.attention_to_names(g.run, g.run.steps[-2:], 8),
     "knockout": lambda g: interp.knockout(g.run, g.run.steps[-1:], n_individuals=8),
     "knockout_costs": lambda g: knockout_costs(g.model, g.people, ["control"]),
@@ -197,6 +209,7 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "Corpus": lambda g: tuple(
         vars(interp.Corpus.from_config(g.run.config).batch(step=3, size=4)).values()
     ),
+    "export_huggingface": lambda g: exported(g),
     "swapped_people": lambda g: (interp.swapped_people(g.run.corpus, 8).base,),
     "swapped_attributes": lambda g: (swapped_attributes(g.run.corpus, 8).base,),
     "hooked_transformer": lambda g: tuple(interp.hooked_transformer(g.run.config).parameters()),

@@ -67,9 +67,14 @@ def batches_of(
             "biographies, or several (tokens, spans)."
         )
     else:
-        for tokens, spans, *more in texts:
-            yield tokens, spans, more[0] if more else None
-        return
+        return ((tokens, spans, more[0] if more else None) for tokens, spans, *more in texts)
+    return _split(parts, size)
+
+
+def _split(
+    parts: Iterable[tuple[AnyTexts, Tensor | None]], size: int | None
+) -> Iterator[tuple[Tensor, Spans, Tensor | None]]:
+    """Texts in batches of a size, or as they are."""
     for whole, positions in parts:
         if size is None:
             yield whole.tokens, spans_of(whole), positions

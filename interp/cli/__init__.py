@@ -27,7 +27,7 @@ interp: watch a language model learn facts.
   interp people    RUN                  who is in it, with their six facts: names to ask about
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
-  interp export    RUN --out DIR        a checkpoint for TransformerLens 2 and 3
+  interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence

@@ -252,20 +252,29 @@ def summary(runs: RunPaths, *, csv: Path) -> None:
     say(csv)
 
 
-def export(run: RunPath, *, out: Path, step: int | None = None) -> None:
-    """Export a checkpoint in the property format of TransformerLens 2 and 3.
+def export(
+    run: RunPath,
+    *,
+    out: Path,
+    step: int | None = None,
+    format: Literal["transformer-lens", "huggingface"] = "transformer-lens",
+) -> None:
+    """Export a checkpoint for other programs.
 
-    Example: interp export runs/tiny --out exported --step 500
+    Example: interp export runs/tiny --out exported --step 500 --format huggingface
 
     Args:
         run: Folder of the run.
         out: Folder to write.
         step: A step with a checkpoint; the last by default.
+        format: transformer-lens: the property format of TransformerLens 2 and 3; huggingface: a folder for
+            AutoModelForCausalLM and AutoTokenizer of the transformers library.
     """
-    from interp.model import export_model
+    from interp.model import export_huggingface, export_model
     from interp.run import Run
 
     opened = Run.load(run)
     model = opened.model(step)
     description = f"seed {opened.config.seed}, step {opened.steps[-1] if step is None else step}"
-    say(export_model(model, out, description))
+    write = export_huggingface if format == "huggingface" else export_model
+    say(write(model, out, description))

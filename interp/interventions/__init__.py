@@ -1,7 +1,7 @@
 """Interventions: edit activations of a model at some positions, and see what becomes of its answer."""
 
 from interp.biographies import POSITIONS
-from interp.interventions.arrays import as_array
+from interp.interventions.arrays import as_array, as_xarray, named_array
 from interp.interventions.attribution import attribution
 from interp.interventions.grid import (
     Add,
@@ -33,8 +33,8 @@ from interp.interventions.tracing import NOISED, TRACED, causal_trace, facts_of
 __all__ = [
     "EACH", "LOGIT_DIFFERENCE", "METRICS", "NOISED", "POSITIONS", "RECEIVERS", "SENDERS", "SITES",
     "TRACED", "Add", "Answers", "Cell", "Edit", "Grid", "Knockout", "Mean", "Pairs", "Replace",
-    "Site", "Units", "Zero", "as_array", "attribution", "causal_trace", "control_positions",
-    "cut_edges", "facts_of", "first_value_tokens", "layers_around", "patch", "path_patch",
-    "position_labels", "read_activations", "resolve_positions", "swapped_attributes",
-    "swapped_people",
+    "Site", "Units", "Zero", "as_array", "as_xarray", "attribution", "causal_trace",
+    "control_positions", "cut_edges", "facts_of", "first_value_tokens", "layers_around",
+    "named_array", "patch", "path_patch", "position_labels", "read_activations",
+    "resolve_positions", "swapped_attributes", "swapped_people",
 ]  # fmt: skip

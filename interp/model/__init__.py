@@ -5,6 +5,7 @@ from interp.model.build import bridge_config, hooked_transformer, parameter_coun
 from interp.model.components import native_model
 from interp.model.forward import alone_with, evaluating, logits_at, measuring, of_this_thread
 from interp.model.fused import final_residual, has_fused_forward, training_loss
+from interp.model.huggingface import export_huggingface
 from interp.model.patterns import (
     NO_ATTENTION,
     AttentionPatch,
@@ -24,6 +25,7 @@ __all__ = [
     "at_least_single",
     "bridge_config",
     "evaluating",
+    "export_huggingface",
     "export_model",
     "final_residual",
     "has_fused_forward",

@@ -1,5 +1,9 @@
 """Results of interventions as arrays, against TransformerLens' own and against the table."""
 
+import io
+import sys
+from types import ModuleType, SimpleNamespace
+
 import jaxtyping
 import numpy as np
 import pandas as pd
@@ -9,6 +13,7 @@ from transformer_lens import patching
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp import hooked_transformer
+from interp.attention import attention_scores, knockout_costs
 from interp.biographies import Corpus
 from interp.config import Config
 from interp.errors import ArgumentError
@@ -17,7 +22,9 @@ from interp.interventions import (
     Grid,
     Pairs,
     as_array,
+    as_xarray,
     attribution,
+    named_array,
     patch,
     path_patch,
     swapped_people,
@@ -122,3 +129,81 @@ def test_a_grid_is_gone_through_more_than_once(
     whole = Grid(("z", "mlp_out"), ("name",), (0, 1), heads=(1,))
     for _ in range(2):
         pd.testing.assert_frame_equal(patch(model, pair, once), patch(model, pair, whole))
+
+
+SCORES = pd.DataFrame(
+    [(step, layer, head, metric, 100 * step + 10 * layer + head + (metric == "b") / 2)
+     for metric in ("b", "a") for step in (20, 5) for layer in (2, 0) for head in (1, 0)],
+    columns=["step", "layer", "head", "metric", "value"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+def test_any_columns_are_axes(read_back: bool) -> None:
+    table = SCORES
+    if read_back:
+        table = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    array, labels = named_array(table.iloc[:-1], "metric", "step", "layer", "head")
+    assert labels == {"metric": ["b", "a"], "step": [5, 20], "layer": [0, 2], "head": [0, 1]}
+    assert array.shape == (2, 2, 2, 2)
+    assert (array[0, 1, 1, 0], array[1, 0, 0, 1]) == (2020.5, 501)
+    assert np.isnan(array[1, 0, 0, 0])
+    assert np.isnan(array).sum() == 1
+    one, labels = named_array(table, "layer", step=5, metric="a", head=1)
+    assert (one.tolist(), labels) == ([501.0, 521.0], {"layer": [0, 2]})
+
+
+def test_labels_are_whole_numbers_beside_missing_ones() -> None:
+    table = pd.DataFrame({"layer": [np.nan, 1.0, 0.0], "edge": "x", "cost": [9.0, 1.0, 2.0]})
+    array, labels = named_array(table, "layer", value="cost")
+    assert (array.tolist(), labels) == ([2.0, 1.0], {"layer": [0, 1]})
+    assert all(type(label) is int for label in labels["layer"])
+
+
+def test_what_is_no_array() -> None:
+    for given, message in {
+        (): "axes are",
+        ("layer", "layer"): "each once",
+        ("layer", "hed"): "no column 'hed'.*Did you mean 'head'",
+        ("layer", "head"): "several cells of one layer and head.*by, step and metric",
+    }.items():
+        with pytest.raises(ArgumentError, match=message):
+            named_array(SCORES, *given)
+    with pytest.raises(ArgumentError, match="no row with step=7"):
+        named_array(SCORES, "layer", step=7)
+    with pytest.raises(ArgumentError, match="holds no numbers"):
+        named_array(SCORES, "layer", value="metric", step=5, head=0, metric="a")
+
+
+def test_xarray_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(ArgumentError, match=r"needs xarray.*named_array"):
+        as_xarray(SCORES, "layer", "head", step=5, metric="a")
+    stand_in = ModuleType("xarray")
+    stand_in.DataArray = lambda array, **more: SimpleNamespace(array=array, **more)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "xarray", stand_in)
+    found = as_xarray(SCORES, "layer", "head", step=5, metric="a")
+    assert (found.dims, found.coords) == (["layer", "head"], {"layer": [0, 2], "head": [0, 1]})
+    assert (found.array.tolist(), found.name) == ([[500, 501], [520, 521]], "value")
+
+
+def test_heads_are_whole_numbers_in_every_table(
+    model: TransformerBridge, pair: Pairs, corpus: Corpus
+) -> None:
+    """Tables of different measures can be merged on layer and head."""
+    people = corpus.biographies(np.arange(3))
+    scores = attention_scores(model, people).query("metric == 'name_to_name'")
+    patched = patch(model, pair, Grid("z", "last name", heads="each"), metrics=LOGIT_DIFFERENCE)
+    costs = knockout_costs(model, people, ("attribute_to_name",))
+    every = patch(model, pair, Grid(("z", "resid_pre"), "last name", heads="each"))
+    linear = attribution(model, pair, Grid("z", "last name", heads="each"))
+    n = model.cfg.n_layers * model.cfg.n_heads
+    for table in (patched, costs, linear):
+        for name in ("layer", "head"):
+            assert pd.api.types.is_integer_dtype(table[name])
+        both = scores.merge(table, on=["layer", "head"], validate="one_to_one")
+        assert len(both) == n
+    assert pd.api.types.is_integer_dtype(every["layer"])
+    array, labels = named_array(patched, "layer", "head", value="change")
+    assert labels == {"layer": [*range(model.cfg.n_layers)], "head": [*range(model.cfg.n_heads)]}
+    np.testing.assert_array_equal(array, as_array(patched, "head", value="change"))
