@@ -76,9 +76,7 @@ class ResumedForward:
         )
         self._streams = {layer: self._streams[layer] for layer in self.begins}
 
-    def logits(
-        self, layer: int, row: Int64[Tensor, " cell"]
-    ) -> Float[Tensor, "cell vocab"]:
+    def logits(self, layer: int, row: Int64[Tensor, " cell"]) -> Float[Tensor, "cell vocab"]:
         """The logits at the positions that are read, where nothing is edited before a layer.
 
         `row` is the prompt of each run. Hooks of the caller's in that layer and later ones take effect.
@@ -109,7 +107,7 @@ class _Stream:
     """The residual stream before a layer, and what the block before it returns beside it."""
 
     value: Float[Tensor, "row position d_model"]
-    kind: type[tuple[Any, ...] | list[Any]] | None
+    kind: type[Any] | None
     n_more: int
 
     @classmethod
@@ -159,7 +157,7 @@ def _comes_out(run: Callable[[], Tensor], expected: Tensor) -> bool:
     """Whether a run gives the expected logits, up to rounding."""
     try:
         found = run()
-    except Exception:  # noqa: BLE001 - whatever a model does that cannot be run so
+    except Exception:  # whatever a model does that cannot be run so
         return False
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
@@ -168,9 +166,7 @@ def _comes_out(run: Callable[[], Tensor], expected: Tensor) -> bool:
 
 
 @contextmanager
-def _capturing(
-    model: TransformerLensModel, layers: Sequence[int]
-) -> Iterator[dict[int, _Stream]]:
+def _capturing(model: TransformerLensModel, layers: Sequence[int]) -> Iterator[dict[int, _Stream]]:
     """Keeps the streams before some layers, of this thread's passes."""
     owner, kept = threading.get_ident(), dict[int, _Stream]()
 
