@@ -68,8 +68,8 @@ def rows_at_a_time(
     """How many edited runs may go through the model together; at least one.
 
     Each computes `width` positions and attends to `read_to`; `limit` is in bytes. `whole`: the logits of
-    all positions are made. A model from elsewhere keeps the keys and values of its layers. `site`: what is
-    edited, where that may be wider than what is counted anyway.
+    all positions are made. `site`: what is edited, where that may be wider than what is counted anyway. A
+    model from elsewhere keeps the keys and values of its layers.
     """
     cfg = model.cfg
     each = 10 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model) + 2 * cfg.n_heads * read_to

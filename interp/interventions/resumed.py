@@ -110,7 +110,7 @@ class _Stream:
     """The residual stream before a layer, and what the block before it returns beside it."""
 
     value: Float[Tensor, "row position d_model"]
-    kind: type | None
+    kind: type[Any] | None
     n_more: int
 
     @classmethod
@@ -160,7 +160,7 @@ def _comes_out(run: Callable[[], Tensor], expected: Tensor) -> bool:
     """Whether a run gives the expected logits, up to rounding."""
     try:
         found = run()
-    except Exception:
+    except Exception:  # whatever a model does that cannot be run so
         return False
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False

@@ -26,6 +26,7 @@ from interp.interventions import (
     attribution,
     patch,
     path_patch,
+    resumed,
 )
 from interp.model import AttentionPatch, evaluating
 from interp.model.live import dead_hooks
@@ -167,7 +168,7 @@ def test_the_pattern_is_refused_by_everything_that_edits_it(
 
 
 def test_the_whole_stream_of_the_source_gives_its_logits(
-    model: TransformerBridge, pairs: Pairs
+    model: TransformerBridge, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with evaluating(model):
         logits = model(pairs.source)[:, -1].log_softmax(-1)
@@ -179,6 +180,10 @@ def test_the_whole_stream_of_the_source_gives_its_logits(
     ]  # fmt: skip
     table = patch(model, pairs, Grid(sites, everywhere), metrics="log_probability", per_pair=True)
     assert len(table) == 3 * 2 * len(sites)
+    for _, cell in table.groupby(["site", "layer"]):
+        assert cell["value"].tolist() == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setattr(resumed, "_is_plain", lambda model: False)  # whole passes
+    table = patch(model, pairs, Grid(sites, everywhere), metrics="log_probability", per_pair=True)
     for _, cell in table.groupby(["site", "layer"]):
         assert cell["value"].tolist() == expected  # bit for bit
 
