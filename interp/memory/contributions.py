@@ -10,13 +10,25 @@ from typing import Any
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ArgumentError
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import GROUPS, VALUE
 from interp.model import pattern_hook, require_own_weights
+from interp.model.stream import (
+    Part,
+    bias_of,
+    final_norm,
+    norm_at,
+    per_head,
+    post_norm,
+    post_norm_hook,
+    require_uncapped,
+    unembedding,
+    weights_of,
+)
 
 _N_PROMOTED = 6
 Promoted = Callable[[int, str], Float[Tensor, "neuron vocab"]]
@@ -27,25 +39,30 @@ class Contributions:
     """Contributions to the logit difference, in double precision, so that sums come out.
 
     A *direction* says how much the logit difference grows with each coordinate of what is written
-    into the residual stream at a position.
+    into the residual stream at a position. Norms after attention or an MLP (Gemma 3, OLMo 2) are taken
+    as the final norm is: as linear, with the scale that they had at the position in this pass.
     """
 
     def __init__(
         self, model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
     ) -> None:
         require_own_weights(model)
-        _require_one_value_a_head(model)
+        scale = require_uncapped(model)
         self._model, self._cache, self._text = model, cache, text
         self._n_layers, self._n_heads = model.cfg.n_layers, model.cfg.n_heads
         self._at = text.places
-        unembedding, bias = model.W_U.double(), model.b_U.double()
-        wanted = unembedding[:, text.target] - unembedding[:, list(rivals)].mean(1)
-        scale = cache["ln_final.hook_scale"][0, self._at[VALUE]]
-        self._final, constant = _through_norm(model.ln_final, wanted, scale)
-        constant += float(bias[text.target] - bias[list(rivals)].mean())
+        weights, bias = unembedding(model), model.b_U.double()
+        wanted = weights[:, text.target].double() - weights[:, list(rivals)].double().mean(1)
+        final_scale = cache["ln_final.hook_scale"][0, self._at[VALUE]]
+        self._final, constant = final_norm(model).before(wanted * scale, final_scale)
+        constant += float(bias[text.target] - bias[list(rivals)].mean()) * scale
         self._constant = {VALUE: constant}
+        self._outputs = [weights_of(model, i, "W_O").double() for i in range(self._n_layers)]
         # Per layer, what a unit of each head's mixed values adds: [head d_head].
-        self._of_values = [model.W_O[i].double() @ self._final for i in range(self._n_layers)]
+        self._of_values = [
+            outputs @ self._before(i, "attn", VALUE, self._final)[0]
+            for i, outputs in enumerate(self._outputs)
+        ]
         self._read_by = {at: self._readers(at) for at in self._at if at != VALUE}
 
     def _readers(self, at: str) -> list[Float[Tensor, " d_model"]]:
@@ -55,11 +72,19 @@ class Contributions:
         for layer in range(self._n_layers):
             paid = cache[pattern_hook(layer)][0, :, self._at[VALUE], position].double()
             of_values = paid[:, None] * self._of_values[layer]
-            read = (model.W_V[layer].double() @ of_values[..., None]).sum(0)[:, 0]
-            scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
-            read, shift = _through_norm(model.blocks[layer].ln1, read, scale)
-            values_bias = _bias(model, "b_V", layer, of_values)
-            constant += shift + float((values_bias * of_values).sum())
+            weights = per_head(weights_of(model, layer, "W_V").double(), self._n_heads)
+            read = (weights @ of_values[..., None]).sum(0)[:, 0]
+            norm = norm_at(model.blocks[layer], "ln1")
+            if norm is not None:
+                scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
+                read, shift = norm.before(read, scale)
+                constant += shift
+            values_bias = bias_of(model, layer, "b_V")
+            if values_bias is not None:
+                values_bias = per_head(
+                    values_bias.double().view(-1, of_values.shape[1]), self._n_heads
+                )
+                constant += float((values_bias * of_values).sum())
             read_by.append(read)
         self._constant[at] = constant
         return read_by
@@ -71,6 +96,15 @@ class Contributions:
         later = self._read_by[at][layer + 1 :]
         return torch.stack(later).sum(0) if later else torch.zeros_like(self._final)
 
+    def _before(
+        self, layer: int, part: Part, at: str, direction: Float[Tensor, " d_model"]
+    ) -> tuple[Float[Tensor, " d_model"], float]:
+        """A direction before the norm after a part, with its scale there; what its bias adds."""
+        norm = post_norm(self._model, layer, part)
+        if norm is None:
+            return direction, 0.0
+        return norm.before(direction, self._cache[post_norm_hook(layer, part)][0, self._at[at]])
+
     def components(self) -> pd.DataFrame:
         """The table `LocatedFact.components`."""
         rows: list[tuple[str, str, int | None, float]] = []
@@ -79,22 +113,26 @@ class Contributions:
                 if hook in self._cache:
                     vector = self._cache[hook][0, position]
                     rows.append((at, title, None, _dot(vector, self.direction(at, -1))))
+            constant = self._constant[at]
             for layer in range(self._n_layers):
                 way = self.direction(at, layer)
-                bias = _bias(self._model, "b_O", layer, way)
                 mlp = self._cache[f"blocks.{layer}.hook_mlp_out"][0, position]
+                before, shift = self._before(layer, "attn", at, way)
+                bias = bias_of(self._model, layer, "b_O")
+                constant += shift
                 rows += [
                     (at, "heads", layer, float(self._heads(at, layer).sum())),
-                    (at, "attention bias", layer, _dot(bias, way)),
+                    (at, "attention bias", layer, 0.0 if bias is None else _dot(bias, before)),
                     (at, "mlp", layer, _dot(mlp, way)),
                 ]
-            rows.append((at, "bias", None, self._constant[at]))
+            rows.append((at, "bias", None, constant))
         table = pd.DataFrame(rows, columns=["at", "component", "layer", "contribution"])
         return table.astype({"layer": "Int64"})
 
     def _heads(self, at: str, layer: int) -> Float[Tensor, " head"]:
         z: Tensor = self._cache[f"blocks.{layer}.attn.hook_z"][0, self._at[at]].double()
-        ways = self._model.W_O[layer].double() @ self.direction(at, layer)  # [head d_head]
+        before, _ = self._before(layer, "attn", at, self.direction(at, layer))
+        ways = self._outputs[layer] @ before  # [head d_head]
         return (z.view_as(ways) * ways).sum(-1)
 
     def attention(self) -> pd.DataFrame:
@@ -117,7 +155,8 @@ class Contributions:
         """What each head carries over to where the value is predicted, from each position."""
         of_values, query = self._of_values[layer], self._at[VALUE]
         values = self._cache[f"blocks.{layer}.attn.hook_v"][0].double()
-        values = values.view(len(values), *of_values.shape)
+        values = values.view(len(values), -1, of_values.shape[1])
+        values = per_head(values, self._n_heads, dim=1)
         paid: Tensor = self._cache[pattern_hook(layer)][0, :, query, : query + 1].double()
         carried: Tensor = paid * (values * of_values).sum(-1).T
         return carried
@@ -148,7 +187,8 @@ class Contributions:
         for at, position in self._at.items():
             for layer in range(self._n_layers - (at != VALUE)):  # nobody reads the last layer there
                 active = self._cache[f"blocks.{layer}.mlp.hook_post"][0, position].double()
-                share = active * (self._model.W_out[layer].double() @ self.direction(at, layer))
+                before, _ = self._before(layer, "mlp", at, self.direction(at, layer))
+                share = active * (weights_of(self._model, layer, "W_out").double() @ before)
                 logits = promoted(layer, "direct" if at == VALUE else "attention")
                 for neuron in share.abs().topk(min(top, len(share))).indices.tolist():
                     row = logits[neuron]
@@ -163,7 +203,7 @@ class Contributions:
 def require_whole(components: pd.DataFrame, difference: float, dtype: torch.dtype) -> None:
     """Checks that direct contributions add up to the logit difference.
 
-    They do not where a model norms or scales what its parts write, or caps its logits.
+    They do not where a model norms or scales what its parts write in a way that is not known here.
     """
     direct = components.loc[components["at"] == VALUE, "contribution"]
     allowed = 64 * torch.finfo(dtype).eps * float(direct.abs().sum()) + 1e-6
@@ -175,26 +215,20 @@ def require_whole(components: pd.DataFrame, difference: float, dtype: torch.dtyp
         )
 
 
-def _require_one_value_a_head(model: TransformerBridge) -> None:
-    groups = getattr(model.cfg, "n_key_value_heads", None)
-    if groups not in (None, model.cfg.n_heads):
-        raise ArgumentError(
-            f"{model.cfg.n_heads} heads of this model share {groups} values (grouped queries), which "
-            "contributions through attention do not know. Use knockouts, patches and swaps."
-        )
-
-
 def logit_lens(
     model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
 ) -> pd.DataFrame:
     """What the residual stream would predict if no later block followed."""
-    values = [text.target, *rivals]
+    values, scale = [text.target, *rivals], require_uncapped(model)
     rows = []
     for at, position in text.places.items():
         for layer in range(model.cfg.n_layers):
             for site in ("resid_pre", "resid_mid", "resid_post"):
-                stream = cache[f"blocks.{layer}.hook_{site}"][:, position : position + 1]
-                logits = model.unembed(model.ln_final(stream))[0, 0].double()
+                name = f"blocks.{layer}.hook_{site}"
+                if name not in cache:
+                    continue  # attention and MLP are parallel
+                stream = cache[name][:, position : position + 1]
+                logits = model.unembed(model.ln_final(stream))[0, 0].double() * scale
                 probability = float(logits.softmax(-1)[text.target])
                 ranks = rank(logits, text.target), rank(logits[values], 0)
                 difference = float(logits[text.target] - logits[list(rivals)].mean())
@@ -206,28 +240,6 @@ def logit_lens(
 def rank(scores: Tensor, index: int) -> int:
     """1 for the highest; tokens that tie with it come after."""
     return int((scores > scores[index]).sum()) + 1
-
-
-def _bias(model: TransformerBridge, name: str, layer: int, like: Tensor) -> Tensor:
-    """A bias of a layer in double precision, of some shape; 0 in models without one."""
-    try:
-        bias: Tensor = getattr(model, name)[layer].double()
-    except AttributeError:
-        return torch.zeros_like(like)
-    return bias.view_as(like)
-
-
-def _through_norm(
-    bridge: Any, after: Float[Tensor, " d_model"], scale: Float[Tensor, " 1"]
-) -> tuple[Float[Tensor, " d_model"], float]:
-    """The direction before a norm that equals one after it, and what the norm's bias adds."""
-    layer: nn.Module = bridge.original_component
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    before = after if weight is None else after * weight.double()
-    before = before / scale.double()
-    if isinstance(layer, nn.LayerNorm):  # RMSNorm does not subtract the mean
-        before = before - before.mean()
-    return before, 0.0 if bias is None else float(bias.double() @ after)
 
 
 def _dot(vector: Tensor, direction: Tensor) -> float:

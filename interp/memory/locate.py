@@ -6,8 +6,8 @@ the distinct first tokens of the attribute's other values, in nats. It does not 
 learns that some city has to follow.
 
 - Direct contributions (where the value is predicted): the final residual stream is a sum of
-  embeddings, heads, MLPs and biases. With the final norm's scale held at what it was in this pass, so
-  is the logit difference.
+  embeddings, heads, MLPs and biases. With the scales of norms (the final one, and those after attention
+  or an MLP, where a model has them) held at what they were in this pass, so is the logit difference.
 - Contributions through attention (at a name token): what each part writes there, read by the heads of
   later layers with the attention that the predicting position paid to it in this pass, and written by
   them straight to the logits. Norm scales and patterns are held at what they were. Paths through a
@@ -39,6 +39,7 @@ from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import promoted_logits
 from interp.model import logits_at, measuring, pattern_hook
 from interp.model.patterns import require_hooks
+from interp.model.stream import require_linear_stream, require_uncapped
 from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
 from interp.torch_state import default_state
 
@@ -75,7 +76,7 @@ def locate_fact(
     Raises:
         RunError: nobody has that name, several people have, or the run has no checkpoint.
         ArgumentError: a series without people of its own, or a model in which what is written into the
-            residual stream does not add up to the logits (norms after a block, capped logits, ...).
+            residual stream does not add up to the logits (capped logits, a mixture of experts, ...).
         CheckpointError: there is no checkpoint at that step.
 
     Example:
@@ -131,10 +132,12 @@ def locate_facts(
     beside: dict[tuple[str, int], pd.DataFrame] = {}
     for step, model in models_at(source, visited):
         _require_room(model, texts)
+        require_uncapped(model)
         with measuring(model):
             for row, probabilities in zip(rows, _probabilities(model, texts), strict=True):
                 row.append((step, *probabilities))
             if step in chosen:
+                require_linear_stream(model, range(model.cfg.n_layers), range(model.cfg.n_layers))
                 promoted = cache(partial(promoted_logits, model))
                 for index, text in enumerate(texts):
                     read[index, step] = _read(model, text, top, promoted)
@@ -213,17 +216,26 @@ def _flow(
     names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
         names.append("hook_pos_embed")
+    optional = ("hook_resid_mid", "ln1.hook_scale", "ln1_post.hook_scale", "ln2_post.hook_scale")
     for layer in layers:
         names += [
             f"blocks.{layer}.{point}"
             for point in (
-                "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out",
-                "ln1.hook_scale", "attn.hook_v", "attn.hook_z", "mlp.hook_post",
+                "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "ln1.hook_scale",
+                "ln1_post.hook_scale", "ln2_post.hook_scale", "attn.hook_v", "attn.hook_z", "mlp.hook_post",
             )
+            if point not in optional or f"blocks.{layer}.{point}" in model.hook_dict
         ]  # fmt: skip
     require_hooks(model, [name for name in names if name.startswith("blocks.")])
     device = next(model.parameters()).device
     logits, activations = model.run_with_cache(text.read.to(device), names_filter=names)
+    # Of rotary positions TransformerLens lists the hook point and has nothing to show there.
+    unseen = [n for n in names if n not in activations and n != "hook_pos_embed"]
+    if unseen:
+        raise ArgumentError(
+            f"The model lists the hook point {unseen[0]!r} and never passes it, so contributions cannot be "
+            "told (for attention: wrap the model with eager attention)."
+        )
     return Contributions(model, activations, text, list(text.rivals)), logits, activations
 
 

@@ -2,8 +2,8 @@
 
 An MLP layer as a memory of keys and values: a neuron's input weights are a key that some people's
 residual streams match, its output weights the value that is written when they do. Read through the
-final norm and the unembedding, the value is a row of logits: the tokens that the neuron promotes. The
-norm is taken as linear, without its scale: one positive number per position, which changes no order.
+norms after it and the unembedding, the value is a row of logits: the tokens that the neuron promotes.
+Norms are taken as linear, without their scale: one positive number per position, which changes no order.
 
 Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (values and their
 agreement with keys); Geva et al. 2022, "Transformer feed-forward layers build predictions by
@@ -26,6 +26,17 @@ from interp.errors import ArgumentError, NothingToMeasureError, require_known, w
 from interp.memory.activations import POSITIONS, CachedActivations, require_relations
 from interp.memory.facts import AnyFacts, FactLabels, FirstTokens
 from interp.model import require_own_weights, valid_indices
+from interp.model.stream import (
+    Norm,
+    final_norm,
+    logit_scale,
+    norm_at,
+    post_norm,
+    require_linear_stream,
+    require_uncapped,
+    unembedding,
+    weights_of,
+)
 from interp.torch_state import default_state
 
 Path = Literal["direct", "attention"]
@@ -45,41 +56,59 @@ _N_SHUFFLES = 5
 @default_state()
 @torch.no_grad()
 def promoted_logits(
-    model: TransformerLensModel, layer: int, path: str = "direct"
+    model: TransformerLensModel, layer: int, path: str = "direct", *, before_cap: bool = False
 ) -> Float[Tensor, "neuron vocab"]:
     """What each neuron of a layer adds to the logits, per unit of its activation.
 
-    The output weights are centred over d_model where the final norm is a LayerNorm (an RMSNorm does
-    not centre), multiplied by its weight and by W_U, then centred over the vocabulary, as a constant
-    added to all logits changes no prediction. To get the logits of a position, divide by the norm's scale
-    there (`ln_final.hook_scale`).
+    The output weights go through the norm after the MLP, where there is one (Gemma 2 and 3, OLMo 2),
+    and the final norm, then W_U; what is added to all logits alike is taken off, as it changes no
+    prediction. Each norm is taken as linear, without its scale: centred over d_model if it is a
+    LayerNorm, and multiplied by its weight. To get the logits of a position, divide by the scales there
+    (`ln_final.hook_scale`, and `blocks.<layer>.ln2_post.hook_scale` of a norm after the MLP).
 
     On the path "attention" (the other is "direct") the output weights first go through every head of
     every later layer, as they do at a position that attends to the neuron's with weight 1 in each of
-    them: that layer's first norm (as linear, its scale left out too), W_V and W_O, summed over heads and
-    layers. Paths through several layers' attention, or through later MLPs, are not counted.
+    them: that layer's first norm, if it has one, W_V (which several heads share under grouped queries),
+    W_O, and the norm after attention, if there is one; summed over heads and layers, all scales left
+    out. Paths through several layers' attention, or through later MLPs, are not counted.
+
+    A model from elsewhere is held against one pass of its own (`interp.model.stream`), and refused where
+    its weights do not say what it computes. Attention and MLP may be parallel.
+
+    Args:
+        model: Any TransformerLens model with an MLP of neurons.
+        layer: Whose neurons.
+        path: One of `PATHS`.
+        before_cap: Of a model that caps its logits (Gemma 2), give what neurons add before the cap, in
+            place of an error: how much of it the cap lets through differs from token to token.
 
     Returns:
         Logits per unit of activation, times the scale of each norm on the path.
 
     Raises:
-        ArgumentError: an unknown path, a layer out of range, the last layer's path through attention,
-            a model whose weights are not where TransformerLens has them, or one that does not compute
-            with them (an adapter).
+        ArgumentError: an unknown path, a layer out of range, the last layer's path through attention, a
+            mixture of experts, capped logits, or a model whose weights are not where TransformerLens has
+            them, or which does not compute with them (an adapter).
 
     Example:
         >>> from interp import hooked_transformer, preset
         >>> promoted_logits(hooked_transformer(preset("smoke")), layer=0).shape[0]
         64
     """
-    return _promoted(model, output_weights(model, layer), layer, path)
+    require_own_weights(model)
+    scale = 1.0 if before_cap and logit_scale(model) is None else require_uncapped(model)
+    written = output_weights(model, layer)
+    promoted = _promoted(model, written, layer, path)
+    later = range(layer + 1, model.cfg.n_layers) if path == "attention" else ()
+    require_linear_stream(model, neurons=[layer], heads=later)
+    return promoted if scale == 1 else promoted * scale
 
 
 def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "neuron d_model"]:
     """The output weights of a layer's neurons, in single precision; errors as `promoted_logits`."""
     valid_indices([layer], model.cfg.n_layers, "layer")
-    weights: Tensor = _weights(model, "W_out")[layer].detach().float()
-    return weights
+    require_own_weights(model)
+    return weights_of(model, layer, "W_out").float()
 
 
 def _promoted(
@@ -87,7 +116,7 @@ def _promoted(
 ) -> Float[Tensor, "neuron vocab"]:
     """The logits that any vectors written by a layer's MLP add, norms taken as linear."""
     require_known([path], PATHS, "path")
-    parts = cast(Any, model)
+    written = _through(post_norm(model, layer, "mlp"), written)
     if path == "attention":
         later = range(layer + 1, model.cfg.n_layers)
         if not later:
@@ -95,48 +124,24 @@ def _promoted(
                 f"No attention reads what layer {layer} writes: it is the last. Use the path "
                 "'direct', or an earlier layer."
             )
-        values, outputs = _weights(model, "W_V"), _weights(model, "W_O")
         moved = torch.zeros_like(written)
         for reader in later:
-            read = _through_norm(parts.blocks[reader], "ln1", written)
-            for head in range(outputs[reader].shape[0]):
+            read = _through(norm_at(cast(Any, model).blocks[reader], "ln1"), written)
+            outputs = weights_of(model, reader, "W_O").float()
+            values = weights_of(model, reader, "W_V").float()
+            added = moved if post_norm(model, reader, "attn") is None else torch.zeros_like(moved)
+            for head, output in enumerate(outputs):
                 # Heads may share value weights (grouped-query attention).
-                group = head * values[reader].shape[0] // outputs[reader].shape[0]
-                moved += read @ values[reader][group].float() @ outputs[reader][head].float()
+                added += read @ values[head * len(values) // len(outputs)] @ output
+            if added is not moved:
+                moved += _through(post_norm(model, reader, "attn"), added)
         written = moved
-    logits = _through_norm(model, "ln_final", written) @ _weights(model, "W_U").float()
+    logits = final_norm(model).linear(written) @ unembedding(model).float()
     return logits - logits.mean(dim=-1, keepdim=True)
 
 
-def _weights(model: TransformerLensModel, name: str) -> Tensor:
-    require_own_weights(model)
-    try:
-        weights: Tensor = getattr(model, name)
-    except (AttributeError, RuntimeError) as error:
-        raise ArgumentError(
-            f"The model does not show its weights as {name} ({error}), which promoted tokens are "
-            "read from. Expected: a TransformerLens model with an MLP of neurons in every layer."
-        ) from error
-    return weights.detach()
-
-
-def _through_norm(
-    owner: Any, name: str, x: Float[Tensor, "neuron d_model"]
-) -> Float[Tensor, "neuron d_model"]:
-    """A norm as a linear map: centring, if it centres, and its weight; without scale and bias."""
-    norm = getattr(owner, name, None)
-    weight = getattr(norm, "weight", None)
-    if not isinstance(weight, Tensor):
-        raise ArgumentError(
-            f"The model has no norm with a weight as {name}. Expected: LayerNorm or RMSNorm where "
-            "TransformerLens has it (`ln_final`, `blocks.0.ln1`)."
-        )
-    weight = weight.detach().float()
-    if getattr(norm, "uses_weight_offset", False):
-        weight = 1 + weight
-    if not getattr(norm, "uses_rms_norm", False):
-        x = x - x.mean(dim=-1, keepdim=True)
-    return x * weight
+def _through(norm: Norm | None, x: Float[Tensor, "neuron d_model"]) -> Tensor:
+    return x if norm is None else norm.linear(x)
 
 
 def top_tokens(

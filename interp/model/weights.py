@@ -60,7 +60,7 @@ def _changed(model: nn.Module) -> Iterator[str]:
             wrapped = next(inside.children(), None) is not None or not names <= {"weight", "bias"}
             if wrapped and not parametrize.is_parametrized(inside):
                 yield f"The weights of {name} are inside a {type(inside).__name__}"
-            elif "forward" in inside.__dict__ or "forward" in module.__dict__:
+            elif _has_own_forward(inside) or _has_own_forward(module):
                 yield f"{name} computes with a forward method of its own"
             elif carries_hooks(inside, module):
                 yield f"{name} carries a PyTorch hook"
@@ -72,3 +72,9 @@ def _changed(model: nn.Module) -> Iterator[str]:
     parametrized = any(parametrize.is_parametrized(module) for module in model.modules())
     if built is not None and not parametrized and not built.has_same_modules():
         yield "Modules of this model have been replaced or wrapped"
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    """Whether somebody has given a module a forward method; TransformerLens does (Falcon's products)."""
+    forward = module.__dict__.get("forward")
+    return forward is not None and not forward.__module__.startswith("transformer_lens.")
