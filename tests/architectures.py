@@ -20,6 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, models
@@ -97,8 +98,6 @@ to the stream for the MLP, and the one that reads its neurons. Others are laid o
 EQUAL = "equal"
 N_VOCAB = 300
 N_LAYERS = 2
-FAST = ("GPT-2", "NeoX", "Gemma 3", "OLMo 2")
-"""The architectures whose verdicts are recomputed by the fast tests."""
 
 
 def boot(
@@ -287,15 +286,21 @@ def _difference(logits: Tensor) -> Tensor:
     )[:, 0]
 
 
+def _numbers(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().double()
+    return torch.tensor(np.asarray(values).tolist(), dtype=torch.float64)
+
+
 def _close(found: Any, expected: Any, tolerance: float = 2e-4) -> None:
-    found, expected = (torch.as_tensor(x, dtype=torch.float64) for x in (found, expected))
+    found, expected = (_numbers(x) for x in (found, expected))
     error = float((found - expected).abs().max())
     if not error <= tolerance * max(1.0, float(expected.abs().max())):
         raise AssertionError(f"differs from hooks on the original by {error:.3g}")
 
 
 def _moves(found: Any, unpatched: Any) -> None:
-    if not float((torch.as_tensor(found) - torch.as_tensor(unpatched)).abs().max()) > 1e-4:
+    if not float((_numbers(found) - _numbers(unpatched)).abs().max()) > 1e-4:
         raise AssertionError("has no effect")
 
 
@@ -426,10 +431,10 @@ class Verdicts:
         with torch.no_grad():
             whole = difference(original(read))
         _close(fact.logit_difference, whole)
-        parts = fact.components.set_index(["at", "component", "layer"])["contribution"]
+        parts = fact.components.set_index(["at", "component", "layer"])["contribution"].sort_index()
         _close(parts[VALUE].sum(), whole)
-        heads = fact.heads.set_index(["at", "layer", "head"])["contribution"]
-        neurons = fact.neurons.set_index(["at", "layer", "neuron"])["contribution"]
+        heads = fact.heads.set_index(["at", "layer", "head"])["contribution"].sort_index()
+        neurons = fact.neurons.set_index(["at", "layer", "neuron"])["contribution"].sort_index()
         with torch.no_grad(), ExitStack() as stack:
             streams = [("resid_post", layer) for layer in range(N_LAYERS)]
             frozen = original.read(read, *[("mlp_out", layer) for layer in range(N_LAYERS)])

@@ -74,17 +74,15 @@ class Contributions:
             of_values = paid[:, None] * self._of_values[layer]
             weights = per_head(weights_of(model, layer, "W_V").double(), self._n_heads)
             read = (weights @ of_values[..., None]).sum(0)[:, 0]
-            norm = norm_at(model.blocks[layer], "ln1")
+            norm, shift = norm_at(model.blocks[layer], "ln1"), 0.0
             if norm is not None:
                 scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
                 read, shift = norm.before(read, scale)
-                constant += shift
-            values_bias = bias_of(model, layer, "b_V")
-            if values_bias is not None:
-                values_bias = per_head(
-                    values_bias.double().view(-1, of_values.shape[1]), self._n_heads
-                )
-                constant += float((values_bias * of_values).sum())
+            bias = bias_of(model, layer, "b_V")
+            if bias is not None:
+                bias = per_head(bias.double().view(-1, of_values.shape[1]), self._n_heads)
+                shift += float((bias * of_values).sum())
+            constant += shift
             read_by.append(read)
         self._constant[at] = constant
         return read_by

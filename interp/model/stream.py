@@ -136,7 +136,8 @@ def weights_of(model: TransformerLensModel, layer: int, name: str) -> Tensor:
     weights = getattr(part, name, None)
     if not isinstance(weights, Tensor):
         raise _hidden(layer, name)
-    return weights.detach()
+    # Laid out as in the stacked property, so that products have the same last bits.
+    return weights.detach().contiguous()
 
 
 def _hidden(layer: int, name: str) -> ArgumentError:

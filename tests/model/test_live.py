@@ -30,47 +30,10 @@ from interp.interventions import (
 )
 from interp.model import AttentionPatch, evaluating
 from interp.model.live import dead_hooks
+from tests.architectures import ARCHITECTURES, boot
 
-SMALL = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3,
-}  # fmt: skip
-LLAMA = SMALL | {"intermediate_size": 64, "max_position_embeddings": 64}
-GROUPED = LLAMA | {"num_key_value_heads": 2}
-GEMMA = GROUPED | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}
-ARCHITECTURES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "OPT": (
-        "OPTForCausalLM", "OPTConfig", "facebook/opt-125m",
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64,
-         "max_position_embeddings": 64, "word_embed_proj_dim": 32, "init_std": 0.3},
-    ),
-    "GPT-J": (
-        "GPTJForCausalLM", "GPTJConfig", "EleutherAI/gpt-j-6B",
-        {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "rotary_dim": 8,
-         "initializer_range": 0.3},
-    ),
-    "NeoX": ("GPTNeoXForCausalLM", "GPTNeoXConfig", "EleutherAI/pythia-70m", LLAMA),
-    "Falcon": ("FalconForCausalLM", "FalconConfig", "tiiuae/falcon-7b", SMALL),
-    "Bloom": (
-        "BloomForCausalLM", "BloomConfig", "bigscience/bloom-560m",
-        {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
-    ),
-    "Llama": ("LlamaForCausalLM", "LlamaConfig", "meta-llama/Llama-2-7b-hf", GROUPED),
-    "Gemma 2": ("Gemma2ForCausalLM", "Gemma2Config", "google/gemma-2-2b", GEMMA),
-    "Gemma 3": ("Gemma3ForCausalLM", "Gemma3TextConfig", "google/gemma-3-270m", GEMMA),
-    "OLMo 2": ("Olmo2ForCausalLM", "Olmo2Config", "allenai/OLMo-2-0425-1B", GROUPED),
-    "Qwen 2": ("Qwen2ForCausalLM", "Qwen2Config", "Qwen/Qwen2-0.5B", GROUPED),
-    "Qwen 3": ("Qwen3ForCausalLM", "Qwen3Config", "Qwen/Qwen3-0.6B", GROUPED | {"head_dim": 8}),
-    "Phi 3": (
-        "Phi3ForCausalLM", "Phi3Config", "microsoft/Phi-3-mini-4k-instruct", LLAMA | {"pad_token_id": 0},
-    ),
-    "Mixtral": (
-        "MixtralForCausalLM", "MixtralConfig", "mistralai/Mixtral-8x7B-v0.1",
-        GROUPED | {"num_local_experts": 4},
-    ),
-}  # fmt: skip
-"""Tiny ones with random weights: class, configuration, whose layout it has, settings."""
 PATTERN_IS_SHOWN_TOO_LATE = ("OPT", "GPT-J")
-NO_STREAM_BETWEEN = ("GPT-J", "NeoX", "Falcon")  # attention and MLP are parallel
+NO_STREAM_BETWEEN = ("GPT-J", "NeoX", "Falcon", "Cohere")  # attention and MLP are parallel
 HAVE_NO_NEURONS = ("Mixtral",)  # TransformerLens shows those of no mixture of experts
 NORM_AFTER_ATTENTION = ("Gemma 2", "Gemma 3", "OLMo 2")
 
@@ -84,17 +47,10 @@ def booted(
     tokenizer = load_tokenizer(Path(folder))
 
     @cache
-    def boot(kind: str) -> TransformerBridge:
-        architecture, config, name, settings = ARCHITECTURES[kind]
-        torch.manual_seed(0)
-        inner = getattr(transformers, architecture)(
-            getattr(transformers, config)(
-                **settings, vocab_size=len(corpus.tokenizer), architectures=[architecture]
-            )
-        )
-        return TransformerBridge.boot_transformers(name, hf_model=inner, tokenizer=tokenizer).eval()
+    def boot_once(kind: str) -> TransformerBridge:
+        return boot(kind, tokenizer)[0]
 
-    return boot
+    return boot_once
 
 
 @pytest.fixture(params=ARCHITECTURES)
