@@ -20,7 +20,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import interp
-from interp import associative_memory, knowledge, maps, memory
+from interp import associative_memory, circuits, knowledge, maps, memory
 from interp.associative_memory import AssociativeMemoryConfig
 from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
@@ -156,6 +156,14 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "mean": lambda g: interp.patch(g.model, g.pairs, Grid("mlp_out", "every name", edit="mean")),
     "path_patch": lambda g: interp.path_patch(g.model, g.pairs, "mlp_out"),
     "attribution": lambda g: interp.attribution(g.model, g.pairs, GRID),
+    "edge_attribution": lambda g: circuits.edge_attribution(g.model, g.pairs, ig_steps=2),
+    "exact_edges": lambda g: circuits.exact_edges(g.model, g.pairs, 4),
+    "faithfulness_curve": lambda g: circuits.faithfulness_curve(
+        g.model, g.pairs, circuits.edge_attribution(g.model, g.pairs, "EAP"), (0, 9), n_random=1
+    ),
+    "circuits_over_steps": lambda g: circuits.circuits_over_steps(
+        g.run, g.pairs, g.run.steps[-1:], ig_steps=1
+    ),
     "attention_scores": lambda g: interp.attention_scores(g.model, g.people),
     "attention_to_names": lambda g: interp.attention_to_names(g.run, g.run.steps[-2:], 8),
     "knockout": lambda g: interp.knockout(g.run, g.run.steps[-1:], n_individuals=8),
