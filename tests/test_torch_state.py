@@ -21,7 +21,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import interp
-from interp import associative_memory, knowledge, maps, memory
+from interp import associative_memory, circuits, knowledge, maps, memory
 from interp.associative_memory import AssociativeMemoryConfig
 from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
@@ -182,6 +182,13 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "logit_lens": lambda g: memory.logit_lens(g.run, g.people, g.run.steps[-1:]),
     "direct_logit_attribution": lambda g: memory.direct_logit_attribution(
         {0: g.model}, g.pairs, unit="head"
+    "edge_attribution": lambda g: circuits.edge_attribution(g.model, g.pairs, ig_steps=2),
+    "exact_edges": lambda g: circuits.exact_edges(g.model, g.pairs, 4),
+    "faithfulness_curve": lambda g: circuits.faithfulness_curve(
+        g.model, g.pairs, circuits.edge_attribution(g.model, g.pairs, "EAP"), (0, 9), n_random=1
+    ),
+    "circuits_over_steps": lambda g: circuits.circuits_over_steps(
+        g.run, g.pairs, g.run.steps[-1:], ig_steps=1
     ),
     "attention_scores": lambda g: interp.attention_scores(g.model, g.people),
     "attention_scores of pairs, with a sink": lambda g: interp.attention_scores(

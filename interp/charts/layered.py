@@ -16,8 +16,9 @@ _WIDTHS = (1.0, 1.6, 2.4, 3.4, 4.6, 6.0)
 """Of lines in pixels, from the weakest edge to the strongest: plotly has one width a trace."""
 _POINTS = 17
 _ROW = 64.0
-_ENDS = 0.22
-"""How far apart edges end that enter the same node by another input, in columns."""
+_APART, _BELOW = 0.035, 0.36
+"""Where edges of other inputs enter a node: so far apart (of half the width), and so far below its middle (in
+levels)."""
 
 
 def layered(
@@ -47,7 +48,7 @@ def layered(
 
     Returns:
         The figure, without title and caption. Traces: one for each width and sign, "edges" with the text
-        under the pointer, "nodes".
+        under the pointer, "inputs" (the ports that are entered), and "nodes".
 
     Raises:
         InterpError: a column is missing, there is no edge to draw, or one leads to no node.
@@ -69,16 +70,16 @@ def layered(
     figure = go.Figure()
     paths: dict[tuple[bool, int], tuple[list[float | None], list[float | None]]] = {}
     middles: list[tuple[float, float, str]] = []
+    entries: set[tuple[float, float, str]] = set()
+    half = max(1.0, float(known["place"].astype(float).abs().max())) + 0.6
     for number, row in enumerate(drawn.sort_values(value, key=abs).to_dict("records")):
         start, end = at[row["start"]], at[row["end"]]
-        shift = 0.0
+        to = float(end["place"]), float(end["level"])
         if ports and row["port"] in ports:
-            shift = _ENDS * (list(ports).index(row["port"]) - (len(ports) - 1) / 2)
-        x, y = _curve(
-            (float(start["place"]), float(start["level"])),
-            (float(end["place"]) + shift, float(end["level"])),
-            number,
-        )
+            aside = list(ports).index(row["port"]) - (len(ports) - 1) / 2
+            to = to[0] + _APART * half * aside, to[1] - _BELOW
+            entries.add((*to, str(row["port"])))
+        x, y = _curve((float(start["place"]), float(start["level"])), to, number)
         share = abs(float(row[value])) / largest
         width = min(int(share * len(_WIDTHS)), len(_WIDTHS) - 1)
         xs, ys = paths.setdefault((float(row[value]) >= 0, width), ([], []))
@@ -95,7 +96,7 @@ def layered(
             xs, ys = paths[positive, width]
             figure.add_scatter(
                 x=xs, y=ys, mode="lines", name=name, legendgroup=name, hoverinfo="skip",
-                showlegend=width == widths[-1], opacity=0.5 + 0.5 * width / (len(_WIDTHS) - 1),
+                showlegend=width == widths[-1], opacity=0.7 + 0.3 * width / (len(_WIDTHS) - 1),
                 line={"color": colour, "width": _WIDTHS[width]},
             )  # fmt: skip
     figure.add_scatter(
@@ -103,6 +104,12 @@ def layered(
         marker={"size": 12, "opacity": 0}, showlegend=False, customdata=[t for *_, t in middles],
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+    if entries:
+        across, up, names = zip(*sorted(entries), strict=True)
+        figure.add_scatter(
+            x=across, y=[one - 0.06 for one in up], text=names, mode="text", textposition="bottom center",
+            name="inputs", showlegend=False, hoverinfo="skip", textfont={"size": 10, "color": INK},
+        )  # fmt: skip
     longest = max(map(len, known["name"].astype(str)))
     figure.add_scatter(
         x=known["place"].astype(float).tolist(), y=known["level"].astype(float).tolist(), name="nodes",
@@ -111,7 +118,7 @@ def layered(
         marker={"symbol": known["symbol"].tolist(), "size": 20 + 4 * min(longest, 6), "color": _MARK,
                 "line": {"color": INK, "width": 1}, "opacity": 1},
     )  # fmt: skip
-    _axes(figure, known, levels or {})
+    _axes(figure, half, int(known["level"].max()), levels or {})
     return figure
 
 
@@ -129,10 +136,7 @@ def _curve(
     return x, y
 
 
-def _axes(figure: go.Figure, nodes: pd.DataFrame, levels: Mapping[int, str]) -> None:
-    places = nodes["place"].astype(float)
-    highest = int(nodes["level"].max())
-    half = max(1.0, float(places.abs().max())) + 0.6
+def _axes(figure: go.Figure, half: float, highest: int, levels: Mapping[int, str]) -> None:
     ticks = sorted(levels)
     figure.update_xaxes(visible=False, range=[-half, half])
     figure.update_yaxes(

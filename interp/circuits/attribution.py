@@ -48,6 +48,8 @@ def edge_attribution(
     that the answer depends on. Gradients of "EAP-IG-inputs" are means over the midpoints of `ig_steps`
     equal parts of the way, whose error falls with the square of their number (the paper takes the ends of
     the parts); the scores of all edges out of the embedding then add up to what patching the embedding does.
+    They do not in a mixture of experts: no gradient sees where routing jumps to another expert, so hold such
+    scores against `exact_edges`.
 
     Args:
         model: One of ours, or a `TransformerBridge` of a transformers model.

@@ -31,8 +31,8 @@ from interp.model.stream import (
 )
 
 _N_PROMOTED = 6
-Promoted = Callable[[int, str], Float[Tensor, "neuron vocab"]]
-"""From a layer and a path to what its neurons promote (`promoted_logits`)."""
+Promoted = Callable[[int, str, list[int]], Float[Tensor, "neuron vocab"]]
+"""From a layer, a path and some of its neurons to what they promote (`promoted_logits`)."""
 
 
 class Contributions:
@@ -187,9 +187,9 @@ class Contributions:
                 active = self._cache[f"blocks.{layer}.mlp.hook_post"][0, position].double()
                 before, _ = self._before(layer, "mlp", at, self.direction(at, layer))
                 share = active * (weights_of(self._model, layer, "W_out").double() @ before)
-                logits = promoted(layer, "direct" if at == VALUE else "attention")
-                for neuron in share.abs().topk(min(top, len(share))).indices.tolist():
-                    row = logits[neuron]
+                strongest = share.abs().topk(min(top, len(share))).indices.tolist()
+                logits = promoted(layer, "direct" if at == VALUE else "attention", strongest)
+                for neuron, row in zip(strongest, logits, strict=True):
                     best = row.topk(min(_N_PROMOTED, len(row))).indices.tolist()
                     promotes = tuple(worded(self._text.word, best)), rank(row, self._text.target)
                     numbers = float(active[neuron]), float(share[neuron])

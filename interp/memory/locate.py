@@ -36,12 +36,15 @@ from interp.errors import ArgumentError, whole_number
 from interp.memory.contributions import Contributions, Promoted, logit_lens, rank, require_whole
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
-from interp.memory.values import promoted_logits
+from interp.memory.values import output_weights, promoted_by, promoted_logits
 from interp.model import logits_at, measuring, pattern_hook
 from interp.model.patterns import require_hooks
 from interp.model.stream import require_linear_stream, require_uncapped
 from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
 from interp.torch_state import default_state
+
+_LARGEST_KEPT = 2**24
+"""Logits that all neurons of a layer promote, at most, to be computed at once and kept for other facts."""
 
 
 def locate_fact(
@@ -138,7 +141,7 @@ def locate_facts(
                 row.append((step, *probabilities))
             if step in chosen:
                 require_linear_stream(model, range(model.cfg.n_layers), range(model.cfg.n_layers))
-                promoted = cache(partial(promoted_logits, model))
+                promoted = _promoter(model)
                 for index, text in enumerate(texts):
                     read[index, step] = _read(model, text, top, promoted)
                 for relation, prompts in people.items():
@@ -253,6 +256,18 @@ def _by_name_token(model: TransformerBridge, texts: Sequence[FactPrompt]) -> pd.
     most = carried.idxmax(axis=1).value_counts(normalize=True)
     rows = [(at, carried[at].mean(), most.get(at, 0.0), len(carried)) for at in carried]
     return pd.DataFrame(rows, columns=["at", "contribution", "share", "n_people"])
+
+
+def _promoter(model: TransformerBridge) -> Promoted:
+    """What some neurons promote: picked out of a whole layer's, which is kept; of a large model they alone."""
+    whole = cache(partial(promoted_logits, model))
+
+    def promoted(layer: int, path: str, neurons: list[int]) -> Tensor:
+        if output_weights(model, layer).shape[0] * model.cfg.d_vocab > _LARGEST_KEPT:
+            return promoted_by(model, layer, path, neurons)
+        return whole(layer, path)[neurons]
+
+    return promoted
 
 
 def _read(

@@ -11,7 +11,7 @@ promoting concepts in the vocabulary space"; the linear view of norms and of pat
 Elhage et al. 2021, "A mathematical framework for transformer circuits".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -101,6 +101,16 @@ def promoted_logits(
     promoted = _promoted(model, written, layer, path)
     later = range(layer + 1, model.cfg.n_layers) if path == "attention" else ()
     require_linear_stream(model, neurons=[layer], heads=later)
+    return promoted if scale == 1 else promoted * scale
+
+
+def promoted_by(
+    model: TransformerLensModel, layer: int, path: str, neurons: Sequence[int]
+) -> Float[Tensor, "chosen vocab"]:
+    """The rows of `promoted_logits` of some neurons; the model is not held against a pass of its own."""
+    written = output_weights(model, layer)[list(neurons)]
+    promoted = _promoted(model, written, layer, path)
+    scale = require_uncapped(model)
     return promoted if scale == 1 else promoted * scale
 
 

@@ -76,9 +76,9 @@ def circuit_graph(
         f"""Edges along which senders (embedding, heads, MLPs) write what receivers read, from the
         embedding at the bottom to the logits on top; a head is named by its layer and number. The
         wider an edge, the more it changes the metric ({unit}) when it carries what its sender writes
-        on the source; the widest stands for {largest:.2g}. Blue is above zero, orange below. Edges
-        into a head end on its left (queries), in its middle (keys) or on its right (values). Look
-        for the ways that carry most, and by which input of a head.""",
+        on the source; the widest stands for {largest:.2g}. Blue is above zero, orange below. A
+        letter below a head says by which input an edge enters it: queries, keys or values. Look for
+        the ways that carry most, and by which input of a head.""",
     )
 
 
@@ -105,7 +105,7 @@ def faithfulness(table: pd.DataFrame) -> go.Figure:
         of_seeds, x="size", y="faithfulness", line="circuit", looks=_LOOKS, seeds=True, marks=True,
         x_axis=Axis("edges of the circuit (at most)", "edges", ",.0f", "log", hover="edges"),
         axis=Axis("faithfulness (0 corrupted, 1 clean)"),
-        levels=[Level("clean", 1.0), Level("corrupted", 0.0)], what="faithfulness",
+        levels=[Level("clean", 1.0), Level("corrupted", 0.0, dash="dashdot")], what="faithfulness",
     )  # fmt: skip
     n = found.loc[found["circuit"] == "random", "seed"].nunique()
     return describe(
