@@ -382,7 +382,7 @@ class Verdicts:
 
     def attention_scores(self) -> None:
         pairs = _pairs()
-        scores = attention_scores(self.model, Texts(pairs.base, pairs.spans))
+        scores = attention_scores(self.model, Texts(pairs.base, pairs.spans), read=pairs.read)
         sites = [("pattern", layer) for layer in range(N_LAYERS)]
         patterns = self.original.read(pairs.base, *sites)
         for metric, keys in (("name_to_first_token", [0]), ("name_to_name", [1, 2])):

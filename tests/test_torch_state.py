@@ -182,6 +182,7 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "logit_lens": lambda g: memory.logit_lens(g.run, g.people, g.run.steps[-1:]),
     "direct_logit_attribution": lambda g: memory.direct_logit_attribution(
         {0: g.model}, g.pairs, unit="head"
+    ),
     "edge_attribution": lambda g: circuits.edge_attribution(g.model, g.pairs, ig_steps=2),
     "exact_edges": lambda g: circuits.exact_edges(g.model, g.pairs, 4),
     "faithfulness_curve": lambda g: circuits.faithfulness_curve(

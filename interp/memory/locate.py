@@ -259,7 +259,7 @@ def _by_name_token(model: TransformerBridge, texts: Sequence[FactPrompt]) -> pd.
 
 
 def _promoter(model: TransformerBridge) -> Promoted:
-    """What some neurons promote: picked out of a whole layer's, which is kept; of a large model they alone."""
+    """What some neurons promote: out of a whole layer's, which is kept; of a large model computed alone."""
     whole = cache(partial(promoted_logits, model))
 
     def promoted(layer: int, path: str, neurons: list[int]) -> Tensor:
