@@ -13,6 +13,7 @@ import copy
 import os
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -382,7 +383,9 @@ class Verdicts:
 
     def attention_scores(self) -> None:
         pairs = _pairs()
-        scores = attention_scores(self.model, Texts(pairs.base, pairs.spans), read=pairs.read)
+        with warnings.catch_warnings():  # no word tells the relation
+            warnings.simplefilter("ignore", UserWarning)
+            scores = attention_scores(self.model, Texts(pairs.base, pairs.spans), read=pairs.read)
         sites = [("pattern", layer) for layer in range(N_LAYERS)]
         patterns = self.original.read(pairs.base, *sites)
         for metric, keys in (("name_to_first_token", [0]), ("name_to_name", [1, 2])):
