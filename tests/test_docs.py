@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
+from tests.facts.capitals import CAPITALS
+from tests.facts.conftest import make_tokenizer
 
 README = Path(__file__).parents[1] / "README.md"
 TOUR = README.with_name("docs") / "tour.md"
@@ -48,11 +51,45 @@ def test_relative_links_lead_somewhere() -> None:
     assert not broken
 
 
+def blocks_of(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_python_on_real_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model in place of a real one; what needs the hub is left out."""
+    blocks = [
+        block for block in blocks_of(README.read_text(encoding="utf-8")) if "load_model" in block
+    ]
+    blocks += blocks_of(
+        README.with_name("docs").joinpath("real_models.md").read_text(encoding="utf-8")
+    )
+    assert len(blocks) >= 5
+    code = "\n".join(line for line in "\n".join(blocks).splitlines() if "EleutherAI" not in line)
+    tokenizer = make_tokenizer("byte-level")
+    config = GPT2Config(
+        n_layer=2, n_head=2, n_embd=32, n_positions=64, vocab_size=len(tokenizer),
+        architectures=["GPT2LMHeadModel"],
+    )  # fmt: skip
+    hf_model = GPT2LMHeadModel(config)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("weights/smollm2", "out/checkpoint-500", "out/checkpoint-900", "a", "b"):
+        hf_model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    rows = [f"{s},{r},{a},The [capital] of {{subject}} is" for s, r, a in CAPITALS]
+    Path("capitals.csv").write_text("\n".join(["subject,relation,answer,text", *rows]))
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    monkeypatch.setattr(interp.Facts, "those_known", lambda facts, model: facts)
+    given = {"hf_model": hf_model, "tokenizer": tokenizer, "interp": interp}
+    exec(compile(code, "real_models.md", "exec"), given)
+    assert len(given["facts"]) == 3  # type: ignore[arg-type]
+    assert set(given["scores"]["step"]) == {100, 200}  # type: ignore[index]
+
+
 def test_the_python_of_the_readme_and_the_tour_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = README.read_text(encoding="utf-8") + TOUR.read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = [block for block in blocks_of(text) if "load_model" not in block]
     assert len(blocks) >= 4
     code = "\n".join(blocks)
     for tiny, smoke in {
