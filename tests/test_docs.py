@@ -55,6 +55,7 @@ def blocks_of(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore:Scores are NaN")
 def test_the_python_on_real_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tiny model in place of a real one; what needs the hub is left out."""
     blocks = [

@@ -170,4 +170,6 @@ def report_on_facts(
         measured = measure_facts(series, asked, progress=progress)
     for what, why in measured.not_measured.items():
         note(f"{what}: {why}")
+    for remark in measured.remarks:
+        note(remark)
     say(write_facts_report(series, measured, out or Path(f"facts_{name}.html"), name))

@@ -1,8 +1,9 @@
 """The measures of a series of models on facts, as a report shows them."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pandas as pd
@@ -58,6 +59,7 @@ class FactMeasures:
             "faithfulness" (`faithfulness_curve`).
         located: One fact at the last step; None if it could not be located.
         not_measured: Why a measure is missing, by its name.
+        remarks: What the measures warned of, such as scores that these texts do not have.
     """
 
     facts: Facts
@@ -66,6 +68,7 @@ class FactMeasures:
     tables: Mapping[str, pd.DataFrame]
     located: LocatedFact | None = None
     not_measured: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[int]:
@@ -108,7 +111,22 @@ def measure_facts(
     Raises:
         ArgumentError: the last model knows none of the facts.
     """
-    series, n_pairs = as_series(series), whole_number(n_pairs, "n_pairs", 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        measured = _measured(as_series(series), facts, draws, n_pairs, n_traced, progress)
+    remarks = dict.fromkeys(str(one.message) for one in said if one.category is UserWarning)
+    return replace(measured, remarks=tuple(remarks))
+
+
+def _measured(
+    series: Checkpoints,
+    facts: Facts,
+    draws: FactDraws | None,
+    n_pairs: int,
+    n_traced: int,
+    progress: Progress,
+) -> FactMeasures:
+    n_pairs = whole_number(n_pairs, "n_pairs", 1)
     n_traced = whole_number(n_traced, "n_traced", 1)
     of_known, of_attention, of_swaps, of_fact, of_emergence = parts(progress, (10, 15, 45, 5, 25))
     known = known_over_steps(series, facts, progress=of_known)

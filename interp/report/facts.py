@@ -138,6 +138,7 @@ def _known(measured: FactMeasures) -> Section:
             f"The answer is the model's first guess in {share:.0%} of the texts, with a mean probability of "
             f"{at_last['answer_probability'].mean():.2f}."
         ),
+        text=list(measured.remarks),
         figures=figures,
         tables=[summary, single],
         downloads={"known": known},
