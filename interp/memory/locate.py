@@ -135,6 +135,7 @@ def locate_facts(
     beside: dict[tuple[str, int], pd.DataFrame] = {}
     for step, model in models_at(source, visited):
         _require_room(model, texts)
+        require_hooks(model, [pattern_hook(0)])
         require_uncapped(model)
         with measuring(model):
             for row, probabilities in zip(rows, _probabilities(model, texts), strict=True):

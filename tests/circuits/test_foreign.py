@@ -23,7 +23,7 @@ REFUSED = {
     "Gemma 3": "after the head sum", "OLMo 2": "after the head sum", "Bloom": "never passes",
 }  # fmt: skip
 """Where heads are no nodes, and why."""
-PARALLEL = ("GPT-J", "NeoX", "Falcon")
+PARALLEL = ("GPT-J", "NeoX", "Falcon", "Cohere")
 N_HEADS, N_LAYERS = 4, 2
 JUMPS = "Mixtral"  # routing to experts: no gradient sees where it jumps
 

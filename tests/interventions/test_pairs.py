@@ -36,6 +36,12 @@ def pairs(corpus: Corpus) -> Pairs:
     return swapped_people(corpus, n=12)
 
 
+OF_FACTS = {
+    "subject": "name", "last subject token": "last name", "relation": "type words",
+    "predicts answer": "predicts value", "answer": "first value token",
+}  # fmt: skip
+
+
 def slow_positions(pairs: Pairs, row: int) -> dict[str, set[int]]:
     """Every position kind of one pair, token by token."""
     kinds, sentences = pairs.spans.kind[row].tolist(), pairs.spans.sentence[row].tolist()
@@ -60,7 +66,7 @@ def slow_positions(pairs: Pairs, row: int) -> dict[str, set[int]]:
         found["middle name"] = set(name[1:-1])
         found["type words"], found["type word"] = set(words), {words[-1]}
         found["text"] = {t for t in here if kinds[t] == TEXT}
-    return found
+    return found | {name: found[same] for name, same in OF_FACTS.items()}
 
 
 @BOTH_CORPORA

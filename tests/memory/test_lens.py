@@ -130,6 +130,8 @@ def test_the_lens_against_norm_and_unembedding(
     for row in table.itertuples():
         stream = read(cached[f"blocks.{row.layer}.hook_{row.site}"], pairs)
         logits = model.unembed(model.ln_final(stream[None]))[0]
+        if kind == "Cohere":
+            logits = logits * model.original_model.config.logit_scale
         logits = logits if cap is None else cap * torch.tanh(logits / cap)
         if row.site == "resid_post":
             torch.testing.assert_close(logits, read(before, pairs), rtol=1e-4, atol=1e-4)
