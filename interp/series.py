@@ -93,17 +93,19 @@ class Models:
                     model.to(here)
 
 
-AnySeries = Checkpoints | Mapping[int, TransformerLensModel]
+AnySeries = Checkpoints | Mapping[int, TransformerLensModel] | TransformerBridge
+"""Checkpoints, models by step, or a single model, which is at step 0."""
 
 
 def as_series(given: AnySeries) -> Checkpoints:
-    """A series as such: what is one already, or models by step (whole numbers).
+    """A series as such: what is one already, models by step (whole numbers), or one model, as step 0.
 
     Raises:
         ArgumentError: it is neither, a step is no whole number, or a model no TransformerLens model.
     """
     if isinstance(given, nn.Module):
         require_wrapped(given)
+        return Models({0: cast(TransformerLensModel, given)})
     if isinstance(given, Mapping):
         wrong = [step for step in given if isinstance(step, bool) or not isinstance(step, Integral)]
         if wrong:

@@ -439,3 +439,13 @@ def test_emergence(models, texts: Texts, pairs: Pairs, facts: FactDraws) -> None
     scores = tables["attention", "scores"].drop(columns="value")
     with pytest.raises(ArgumentError, match="no column 'value'"):
         mechanism_strengths({("attention", "scores"): scores}, accuracy)
+
+
+def test_a_single_model_is_a_series_of_one(smoke_run: Run) -> None:
+    model = smoke_run.model()
+    texts = smoke_run.texts("evaluation", 4)
+    alone = interp.attention_to_names(model, texts=texts)
+    assert alone["step"].unique().tolist() == [0]
+    pd.testing.assert_frame_equal(alone, interp.attention_to_names({0: model}, texts=texts))
+    with pytest.raises(ArgumentError, match="texts"):
+        interp.attention_to_names(model)

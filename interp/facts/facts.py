@@ -4,7 +4,7 @@ model = interp.load_model("weights/smollm2")
 facts = interp.Facts.from_csv("capitals.csv", model.tokenizer)
 facts.known(model)                                     # rank and probability of every answer
 interp.patch(model, facts.pairs(), interp.Grid("resid_pre", "last subject token"))
-interp.locate_fact({0: model}, facts.prompt("France", "capital"))
+interp.locate_fact(model, facts.prompt("France", "capital"))
 """
 
 import warnings

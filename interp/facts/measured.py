@@ -10,7 +10,13 @@ import pandas as pd
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.attention import attention_to_names, head_roles
-from interp.circuits import circuit_edges, edge_attribution, faithfulness_curve
+from interp.circuits import (
+    circuit_edges,
+    circuits_over_steps,
+    edge_attribution,
+    edge_emergence,
+    faithfulness_curve,
+)
 from interp.errors import ArgumentError, whole_number
 from interp.facts.facts import Facts
 from interp.interventions import Grid, causal_trace, patch
@@ -53,8 +59,9 @@ class FactMeasures:
         known: For all texts, what is known at each step: `step`, then the columns of `Facts.known`.
         phases: Of the training, if they are known.
         tables: By name. Over training: "attention" (`attention_to_names`) and "lens" (`logit_lens`); of
-            three checkpoints or more "strengths" (`mechanism_strengths`) and "emergence"
-            (`emergence_steps`). Of the last step: "roles" (`head_roles`), "swaps" (`patch` with another
+            three checkpoints or more "strengths" (`mechanism_strengths`), "emergence"
+            (`emergence_steps`) and "edges" (from when edges are among the strongest to stay,
+            `edge_emergence`). Of the last step: "roles" (`head_roles`), "swaps" (`patch` with another
             subject), "trace" (`causal_trace`), "circuit" (the strongest edges, `circuit_edges`) and
             "faithfulness" (`faithfulness_curve`).
         located: One fact at the last step; None if it could not be located.
@@ -177,7 +184,9 @@ def _measured(
         with suppress(ArgumentError):  # fewer than four wordings of each fact
             draws = facts.draws() if draws is None else draws
         try:
-            tables |= _emergence(series, steps, chosen, known, tables, draws, n_pairs, of_emergence)
+            tables |= _emergence(
+                series, steps, chosen, known, tables, draws, n_pairs, n_traced, of_emergence
+            )
         except ArgumentError as error:
             lacking["emergence"] = str(error)
     return FactMeasures(chosen, known, series.known_phases, tables, located, lacking)
@@ -191,6 +200,7 @@ def _emergence(
     tables: Mapping[str, pd.DataFrame],
     draws: FactDraws | None,
     n_pairs: int,
+    n_traced: int,
     progress: Progress,
 ) -> dict[str, pd.DataFrame]:
     """The order in which mechanisms emerge; those whose tables cannot be made of these facts are NaN."""
@@ -216,10 +226,14 @@ def _emergence(
         for kind, table in of_memory_tables.items():
             if kind not in memory.not_measured:
                 found["memory", kind] = table
+    edges: dict[str, pd.DataFrame] = {}
+    with suppress(ArgumentError):  # a model whose edges cannot be told apart
+        scores = circuits_over_steps(series, pairs[:n_traced], steps, progress=silent)
+        edges["edges"] = edge_emergence(scores, _N_EDGES)
     guessed = known.assign(first=known["rank"] == 1).groupby("step")["first"].mean()
     strengths = mechanism_strengths(found, guessed)
     phases = series.known_phases
-    return {
+    return edges | {
         "strengths": strengths,
         "emergence": emergence_steps(strengths, None if phases is None else phases.at),
     }

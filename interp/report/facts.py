@@ -1,6 +1,7 @@
 """The report on facts: what models know of them, and how they recall it; any model, any series."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 
@@ -347,9 +348,40 @@ def _circuit(measured: FactMeasures) -> Section | LeftOut:
             "circuit-graph": plots.circuit_graph(edges),
             "circuit-faithfulness": plots.faithfulness(curve),
         },
+        tables=_edge_tables(measured.tables.get("edges")),
         downloads={"circuit-edges": edges, "faithfulness": curve},
         folded=True,
     )
+
+
+def _edge_tables(edges: pd.DataFrame | None) -> list[Table]:
+    """Since when the strongest edges have been among the strongest."""
+    if edges is None:
+        return []
+
+    def node(row: Any, side: str) -> str:
+        kind, *place = (getattr(row, f"{side}{part}") for part in ("", "_layer", "_head"))
+        return f"{kind} {'.'.join(str(number) for number in place if not pd.isna(number))}".strip()
+
+    rows = [
+        (
+            node(row, "sender"),
+            node(row, "receiver"),
+            "" if pd.isna(row.receiver_input) else str(row.receiver_input),
+            f"{row.first_step:,}",
+            f"{row.rank}",
+            f"{row.score:+.2f}",
+        )
+        for row in cast(Any, edges.itertuples())
+    ]
+    return [
+        Table(
+            "The strongest edges of the last checkpoint: from which step on each has been among the "
+            "strongest at every checkpoint, its rank and score (logits) in the end.",
+            ("from", "to", "input", "since step", "rank", "score"),
+            rows,
+        )
+    ]
 
 
 def _located(measured: FactMeasures) -> Section | LeftOut:
