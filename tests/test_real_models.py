@@ -7,8 +7,7 @@ ours are in what is expected.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -114,8 +113,8 @@ class Real:
 
     def answer(self, subject: str) -> int:
         """The first token of the capital, by the text with it."""
-        whole = self.ids(f"{subject} is {dict((f[0], f[2]) for f in FACTS)[subject]}")[0, :-1]
-        return int(whole[self.ids(subject).shape[1]])
+        (capital,) = (answer for name, _, answer in FACTS if name == subject)
+        return int(self.ids(f"{subject} is {capital}")[0, self.ids(subject).shape[1]])
 
 
 def loaded(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -125,12 +124,12 @@ def loaded(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
 
 
 @pytest.fixture(scope="module", params=list(LAYERS))
-def real(request: pytest.FixtureRequest) -> Iterator[Real]:
+def real(request: pytest.FixtureRequest) -> Real:
     name = request.param
     model = interp.load_model(real_weights(name))
     facts = interp.Facts.from_table(FACTS, model.tokenizer, {"capital": WORDING})
     original = Original(_KINDS[name], loaded(name))
-    yield Real(name, model, original, facts, facts.those_known(model))
+    return Real(name, model, original, facts, facts.those_known(model))
 
 
 smollm2 = pytest.mark.parametrize("real", ["smollm2"], indirect=True)
@@ -248,7 +247,7 @@ def test_patch(real: Real, site: str) -> None:
 
 @pytest.mark.parametrize("windows", [1, 3])
 def test_knockout_is_attention_with_a_mask(real: Real, windows: int) -> None:
-    """From where the answer is predicted to the subject's last token, in layers one by one or some at once."""
+    """From where the answer is predicted to the subject's last token, in single layers and in windows."""
     original, pairs = real.original, some_pairs(real, 3)
     layers = [real.layers[1], real.n_layers - 6]
     edit = Knockout("last subject token")
@@ -375,8 +374,9 @@ def test_a_located_fact_adds_up_to_the_originals_logit_difference(real: Real) ->
         assert fact.logit_difference == pytest.approx(whole, abs=2e-4 * abs(whole) + 2e-4)
         at = fact.components["at"] == "predicts value"
         close(fact.components.loc[at, "contribution"].sum(), whole)
-        close(fact.heads.loc[fact.heads["at"] == "predicts value", "contribution"].sum(),
-              fact.components.loc[at & (fact.components["component"] == "heads"), "contribution"].sum())  # fmt: skip
+        of_heads = at & (fact.components["component"] == "heads")
+        each = fact.heads.loc[fact.heads["at"] == "predicts value", "contribution"]
+        close(each.sum(), fact.components.loc[of_heads, "contribution"].sum())
         assert whole > 1
 
 
