@@ -108,6 +108,8 @@ def measure_facts(
     Raises:
         ArgumentError: the last model knows none of the facts.
     """
+    if not isinstance(facts, Facts):
+        raise ArgumentError(f"facts are {type(facts).__name__}; give interp.Facts.")
     series, n_pairs = as_series(series), whole_number(n_pairs, "n_pairs", 1)
     n_traced = whole_number(n_traced, "n_traced", 1)
     of_known, of_attention, of_swaps, of_fact, of_emergence = parts(progress, (10, 15, 45, 5, 25))
