@@ -20,11 +20,17 @@ from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from tests.weights import real_weights
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/svg+xml"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+REAL = FOLDER / "06_facts_in_a_real_model.ipynb"
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook_on_a_run = pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path != REAL], ids=lambda path: path.stem
+)
 
 
 @cache
@@ -72,9 +78,8 @@ def kernel() -> Iterator[KernelManager]:
     started.shutdown_kernel(now=True)
 
 
-def execute(path: Path, preset: str, runs: Path, kernel: KernelManager) -> list[NotebookNode]:
+def execute(path: Path, given: dict[str, str], kernel: KernelManager) -> list[NotebookNode]:
     """Executes a notebook; the error of a cell that fails is raised. Returns all outputs."""
-    given = {"PRESET": preset, "RUNS": str(runs)}
     notebook = parameterize_notebook(load_notebook_node(str(path)), given)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     client = NotebookClient(notebook, km=kernel)
@@ -83,9 +88,9 @@ def execute(path: Path, preset: str, runs: Path, kernel: KernelManager) -> list[
     return [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
 
 
-@every_notebook
+@every_notebook_on_a_run
 def test_it_runs_from_start_to_end(path: Path, runs: Path, kernel: KernelManager) -> None:
-    found = execute(path, "smoke", runs, kernel)
+    found = execute(path, {"PRESET": "smoke", "RUNS": str(runs)}, kernel)
     assert any("preset smoke" in shown(output) for output in found), "parameters are heeded"
     assert not [output.text for output in found if output.get("name") == "stderr"], "no warnings"
     committed = outputs(path)
@@ -94,10 +99,17 @@ def test_it_runs_from_start_to_end(path: Path, runs: Path, kernel: KernelManager
 
 
 @pytest.mark.slow
-@every_notebook
+@every_notebook_on_a_run
 def test_it_runs_at_demo(path: Path, runs: Path, kernel: KernelManager) -> None:
-    found = execute(path, "demo", runs, kernel)
+    found = execute(path, {"PRESET": "demo", "RUNS": str(runs)}, kernel)
     assert any("preset demo" in shown(output) for output in found)
+    assert not [output.text for output in found if output.get("name") == "stderr"]
+
+
+@pytest.mark.slow
+def test_it_runs_on_real_weights(kernel: KernelManager) -> None:
+    found = execute(REAL, {"MODEL": str(real_weights("smollm2"))}, kernel)
+    assert any("16 of 22 capitals" in shown(output) for output in found)
     assert not [output.text for output in found if output.get("name") == "stderr"]
 
 
@@ -105,7 +117,7 @@ def test_it_runs_at_demo(path: Path, runs: Path, kernel: KernelManager) -> None:
 
 
 def test_they_are_numbered_and_listed() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"0{n}_" for n in range(1, 6)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"0{n}_" for n in range(1, 7)]
     for number, path in enumerate(NOTEBOOKS, 1):
         assert read(path).cells[0].source.startswith(f"# {number} · ")
     index = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -158,7 +170,7 @@ def test_every_cell_that_shows_something_has_it_saved(path: Path) -> None:
         assert bool(cell.outputs) == (shows and not is_widget), cell.source
 
 
-@every_notebook
+@every_notebook_on_a_run
 def test_outputs_are_those_of_demo(path: Path) -> None:
     parameters = [
         cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])

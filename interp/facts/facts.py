@@ -31,6 +31,7 @@ from interp.memory.fact_prompt import FactPrompt
 from interp.memory.facts import FactLabels, FactTexts
 from interp.memory.measure import FactDraws
 from interp.model import logits_at, measuring
+from interp.model.layout import require_wrapped
 from interp.pretrained import adds_bos
 from interp.torch_state import default_state
 
@@ -60,6 +61,10 @@ class Facts:
                 "tokenizer of transformers, such as model.tokenizer."
             )
         own = adds_bos(tokenizer)
+        if not isinstance(bos, bool | None):
+            raise ArgumentError(
+                f"bos={bos!r}: give True, False, or None for what the tokenizer does."
+            )
         self.bos = own if bos is None else bos
         if self.bos and tokenizer.bos_token_id is None:
             raise ArgumentError("bos=True: this tokenizer has no beginning-of-sequence token.")
@@ -211,7 +216,11 @@ class Facts:
         Raises:
             ArgumentError: none is chosen, or a number is out of range.
         """
-        given = np.asarray(chosen)
+        given = np.atleast_1d(np.asarray(chosen))
+        if given.dtype == bool and given.shape != (len(self),):
+            raise ArgumentError(
+                f"There are {given.size} truth values for {len(self)} texts; give one for each."
+            )
         if given.dtype == bool and given.shape == (len(self),):
             numbers = np.flatnonzero(given).tolist()
         else:
@@ -249,6 +258,7 @@ class Facts:
             tokens (1: the model's guess), its `probability`, `answer_probability` (of all tokens of the
             answer, each given those before), and `correct` (each token of the answer is the model's guess).
         """
+        require_wrapped(model)
         device = next(model.parameters()).device  # type: ignore[attr-defined]
         self._require_fit(model)
         size = whole_number(batch_size, "batch_size", 1)
@@ -266,6 +276,7 @@ class Facts:
         Raises:
             ArgumentError: there is none.
         """
+        rank = whole_number(rank, "rank", 1)
         ranks = self.known(model)["rank"]
         if not (ranks <= rank).any():
             best = ranks.min()
@@ -363,8 +374,10 @@ class Facts:
         """
         there = [i for i, row in enumerate(self._rows) if row.subject == subject]
         if not there:
-            near = suggest(subject, self.subjects)
-            raise ArgumentError(f"There is no subject {short(subject)}.{near} See facts.subjects.")
+            near = suggest(str(subject), self.subjects)
+            raise ArgumentError(
+                f"There is no subject {short(str(subject))}.{near} See facts.subjects."
+            )
         of_subject = list(dict.fromkeys(self._rows[i].relation for i in there))
         if relation is None and len(of_subject) > 1:
             raise ArgumentError(
@@ -426,6 +439,10 @@ class Facts:
         Raises:
             ArgumentError: as `labels`, a wording is missing or in both, or fewer than two.
         """
+        training, evaluation = (
+            [whole_number(one, "a wording", 0) for one in np.atleast_1d(np.asarray(side)).tolist()]
+            for side in (training, evaluation)
+        )
         both = set(training) & set(evaluation)
         if both or min(len(training), len(evaluation)) < 2:
             raise ArgumentError(

@@ -118,6 +118,8 @@ def measure_facts(
     Raises:
         ArgumentError: the last model knows none of the facts.
     """
+    if not isinstance(facts, Facts):
+        raise ArgumentError(f"facts are {type(facts).__name__}; give interp.Facts.")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         measured = _measured(as_series(series), facts, draws, n_pairs, n_traced, progress)

@@ -7,11 +7,13 @@ answer follows the text), and may mark the words that tell the relation with bra
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.errors import ArgumentError, printable, short, suggest
@@ -22,6 +24,7 @@ COLUMNS = ("subject", "relation", "answer")
 Templates = Mapping[str, str | Sequence[str]]
 """Wordings by relation."""
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+_BRACKETED = re.compile(r"\[[^\[\]]*\{(subject|answer)\}[^\[\]]*\]")
 _MOST_BYTES = 200_000_000
 
 
@@ -63,6 +66,9 @@ def rows_of(
             f"The facts have no column {missing[0]!r}.{suggest(missing[0], known)} Expected: "
             f"{', '.join(COLUMNS)}, and text (or templates); found: {', '.join(map(short, known)) or 'none'}."
         )
+    twice = [column for column in (*COLUMNS, "text") if list(table.columns).count(column) > 1]
+    if twice:
+        raise ArgumentError(f"The facts have the column {twice[0]!r} twice. Name each column once.")
     if not len(table):
         raise ArgumentError("There are no facts; give at least one row.")
     has_text = "text" in table
@@ -96,7 +102,7 @@ def rows_of(
                 raise ArgumentError(
                     f"{where}: there is no wording of the relation {short(relation)}."
                     f"{suggest(relation, by_relation)} Templates are of: "
-                    f"{', '.join(map(short, by_relation))}."
+                    f"{', '.join(map(short, by_relation)) or 'nothing'}."
                 )
             wordings = by_relation[relation]
         for wording in wordings:
@@ -119,10 +125,18 @@ def read_csv(path: Path) -> pd.DataFrame:
         ArgumentError: it cannot be read, is no UTF-8, or no CSV.
     """
     try:
-        table: pd.DataFrame = pd.read_csv(
-            io.StringIO(read_text(path, _MOST_BYTES)), dtype=str, keep_default_na=False,
-            skipinitialspace=True,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # Rows that are longer than the header: their last cells would be left out.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table: pd.DataFrame = pd.read_csv(
+                io.StringIO(read_text(path, _MOST_BYTES)), dtype=str, keep_default_na=False,
+                skipinitialspace=True, index_col=False,
+            )  # fmt: skip
+    except pd.errors.ParserWarning:
+        raise ArgumentError(
+            f"The rows in {printable(str(path))} have more cells than its header has names. Put texts that "
+            'hold a comma in "quotes".'
+        ) from None
     except (DamageError, ValueError) as error:  # pandas' errors are ValueErrors
         reason = short(" ".join(str(error).split()), 120)[1:-1]
         raise ArgumentError(
@@ -210,7 +224,8 @@ def _by_relation(templates: Templates) -> dict[str, list[str]]:
         )
     found = {}
     for relation, given in templates.items():
-        wordings = [given] if isinstance(given, str) else list(given)
+        several = given if isinstance(given, Iterable) else []
+        wordings = [given] if isinstance(given, str) else list(several)
         if not wordings or not all(isinstance(one, str) for one in wordings):
             raise ArgumentError(f"templates[{relation!r}]: give a text, or a list of texts.")
         for wording in wordings:
@@ -229,6 +244,11 @@ def _checked(wording: str, where: str) -> str:
                 f"{where}: {placeholder} is no placeholder.{suggest(placeholder, (SUBJECT, ANSWER))} "
                 f"There are {SUBJECT} and {ANSWER}."
             )
+    if _BRACKETED.search(wording):
+        raise ArgumentError(
+            f"{where}: {SUBJECT} or {ANSWER} stands in [brackets], which mark the words of the relation. "
+            "Put the brackets around those alone."
+        )
     if wording.count(SUBJECT) != 1 or wording.count(ANSWER) > 1:
         raise ArgumentError(
             f"{where}: a wording has {SUBJECT} once, and {ANSWER} at most once; this one has them "
@@ -250,14 +270,21 @@ def _frame(given: object) -> pd.DataFrame:
         )
     rows = list(given)
     if rows and all(isinstance(row, Mapping) for row in rows):
-        return pd.DataFrame(rows)
-    wrong = [row for row in rows if isinstance(row, str) or len(row) not in (3, 4)]
+        return pd.DataFrame(rows, dtype=object)
+    wrong = [
+        row
+        for row in rows
+        if isinstance(row, str | bytes | Mapping)
+        or not isinstance(row, Sequence | np.ndarray)
+        or len(row) not in (3, 4)
+    ]
     if wrong:
         raise ArgumentError(
-            f"{wrong[0]!r} is no fact; give (subject, relation, answer), with a text as fourth if you like."
+            f"{short(str(wrong[0]), 80)} is no fact; give (subject, relation, answer), with a text as fourth "
+            "if you like."
         )
     width = max(map(len, rows), default=3)
-    return pd.DataFrame(rows, columns=[*COLUMNS, "text"][:width])
+    return pd.DataFrame(rows, columns=[*COLUMNS, "text"][:width], dtype=object)
 
 
 def _cell(cell: object, column: str, where: str) -> str:
@@ -266,6 +293,10 @@ def _cell(cell: object, column: str, where: str) -> str:
             f"is {cell!r}"
         )  # fmt: skip
         raise ArgumentError(f"{where}: the {column} {shown}; give a text.")
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{where}: the {column} {short(ascii(cell), 80)} is no text.") from None
     return cell if column == "text" else cell.strip()
 
 

@@ -1,6 +1,6 @@
 """Checkpoints of a training that was not ours, as a series: folders by step, or revisions on the hub."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import ArgumentError, CheckpointError, whole_number
 from interp.phases import Phases
-from interp.pretrained.folder import ModelFolder
+from interp.pretrained.folder import ModelFolder, place
 from interp.pretrained.load import load_model, model_path
 from interp.series import Device
 
@@ -50,7 +50,7 @@ class Series:
                     f"The checkpoint of step {step!r} is {type(folder).__name__}; give a folder. Models that "
                     "are in memory are a series as {step: model}, without interp.Series."
                 )
-            by_step[whole_number(step, "a step", 0)] = Path(folder).expanduser().absolute()
+            by_step[whole_number(step, "a step", 0)] = place(folder).absolute()
         object.__setattr__(self, "checkpoints", dict(sorted(by_step.items())))
         self._require_alike()
 
@@ -75,12 +75,17 @@ class Series:
         Raises:
             CheckpointError: there is none.
         """
-        path = Path(folder).expanduser()
+        path = place(folder)
         below = path.iterdir() if path.is_dir() else []
-        found = {}
+        found: dict[int, Path] = {}
         for one in below:
             digits = one.name[len(one.name.rstrip("0123456789")) :]
             if digits and one.is_dir():
+                if int(digits) in found:
+                    raise CheckpointError(
+                        f"{path} has two folders of step {int(digits)}: {found[int(digits)].name} and "
+                        f"{one.name}. Give interp.Series({{step: folder, ...}})."
+                    )
                 found[int(digits)] = one
         if not found:
             raise CheckpointError(
@@ -97,6 +102,8 @@ class Series:
         known_phases: Phases | None = None,
     ) -> "HubSeries":
         """Checkpoints that are revisions of one model on the hub; see `HubSeries`."""
+        if isinstance(steps, str) or not isinstance(steps, Iterable):
+            raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [1000, 4000].")
         return HubSeries(name, tuple(steps), revision, known_phases)
 
     @property
@@ -139,7 +146,16 @@ class HubSeries:
     def __post_init__(self) -> None:
         if not self.at:
             raise ArgumentError("steps=[] names no checkpoint; give at least one step.")
-        if self.revision.format("?") == self.revision:
+        try:
+            fits = self.revision.format(0) != self.revision.format(1)
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            ValueError,
+        ):  # no text, or no format of a number
+            fits = False
+        if not fits:
             raise ArgumentError(
                 f"revision={self.revision!r} has no {{}} for the step, such as 'step{{}}'."
             )

@@ -70,10 +70,32 @@ class ModelFolder:
         there, needed = memory_bytes(), _FLOAT * self.n_weights
         if there is not None and needed > there:
             raise ConfigError(
-                f"{self.path} has {self.n_weights / 1e9:.1f} billion weights, which need "
-                f"{needed / _GIB:,.0f} GiB in single precision; this machine has {there / _GIB:,.0f} GiB. "
+                f"{self.path} has {self.n_weights / 1e9:.3g} billion weights, which need "
+                f"{needed / _GIB:,.3g} GiB in single precision; this machine has {there / _GIB:,.3g} GiB. "
                 "Take a smaller model, or a larger machine."
             )
+
+
+def place(given: str | Path) -> Path:
+    """A folder that is named, with `~` expanded.
+
+    Raises:
+        CheckpointError: there can be no folder of that name.
+    """
+    try:
+        path = Path(given).expanduser()
+        path.exists()  # a name too long is an error here
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"There is no folder {short(str(given), 80)} ({reason}). Give a folder with config.json and "
+            "model.safetensors, as save_pretrained writes it."
+        ) from None
+    if not str(given).strip():
+        raise CheckpointError(
+            "The name of the model is empty. Give a folder, or a name on the hub."
+        )
+    return path
 
 
 def _weight_files(path: Path) -> list[str]:
@@ -118,8 +140,12 @@ def _n_numbers(path: Path, name: str) -> int:
         end = max((one["data_offsets"][1] for one in tensors.values()), default=0)
         if (path / name).stat().st_size < _HEADER + length + end:
             raise ValueError("it is shorter than its header says")
+        if (path / name).stat().st_size > _HEADER + length + end:
+            raise ValueError("it is longer than its header says")
         return sum(prod(one["shape"]) for one in tensors.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError
+    ) as error:  # fmt: skip
         reason = short(" ".join(str(error).split()), 120)[1:-1]
         raise CheckpointError(
             f"{path / name} cannot be read as safetensors ({reason}). Download or copy it again."

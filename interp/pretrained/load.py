@@ -1,8 +1,10 @@
 """A pretrained model as a TransformerLens model, from a folder, the hub, or transformers."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from transformers import (
 from transformers.utils import logging
 
 from interp.errors import ArgumentError, CheckpointError, printable, short
-from interp.pretrained.folder import INDEX, WEIGHTS, ModelFolder
+from interp.pretrained.folder import CONFIG, INDEX, WEIGHTS, ModelFolder, place
 from interp.torch_state import default_state
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What is asked for of a repository: settings, tokenizer, safetensors; no pickles."""
+_LAYER = re.compile(r"\.\d+\.")  # the number of a layer in a weight's name
 
 
 @default_state()
@@ -44,7 +47,7 @@ def load_model(
             "EleutherAI/pythia-160m" (taken from the local cache where it is there), or a transformers model.
         tokenizer: Of the model; by default that in the folder.
         revision: On the hub: a branch, tag or commit.
-        device: Where to; the CPU by default.
+        device: Where to; by default the CPU, and where it is for a transformers model.
 
     Raises:
         CheckpointError: the folder holds no whole model in safetensors, or the hub is out of reach.
@@ -71,17 +74,47 @@ def load_model(
         )
     folder = ModelFolder.of(model_path(model, revision))
     folder.require_room()
+    loaded = _loaded(folder)
+    return _bridge(loaded, _tokenizer(tokenizer or folder.path), str(folder.path), device)
+
+
+def _loaded(folder: ModelFolder) -> PreTrainedModel:
+    """The transformers model of a folder, all of whose weights come from its files.
+
+    Raises:
+        CheckpointError: transformers cannot load it, or its files and its `config.json` do not belong
+            together: transformers would fill weights that are missing with random numbers.
+    """
     with _quiet():
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(
+            both: Any = AutoModelForCausalLM.from_pretrained(
                 folder.path, attn_implementation="eager", dtype=torch.float32, use_safetensors=True,
-                local_files_only=True,
+                local_files_only=True, trust_remote_code=False, ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # of no common type: a damaged config.json fails anywhere
             raise CheckpointError(
-                f"transformers cannot load {folder.path}: {_reason(error)}"
+                f"transformers cannot load {folder.path}: {type(error).__name__}: {_reason(error)}"
             ) from error
-    return _bridge(loaded, _tokenizer(tokenizer or folder.path), str(folder.path), device)
+    loaded: PreTrainedModel
+    info: dict[str, Any]
+    loaded, info = both
+    own = {_LAYER.sub(".*.", name) for name in loaded.state_dict()}
+    beyond = [name for name in info["unexpected_keys"] if _LAYER.sub(".*.", name) in own]
+    sizes = [str(one[0]) for one in info["mismatched_keys"]]
+    for what, names in (
+        ("lacks", info["missing_keys"]), ("has in another size", sizes), ("has beyond that", beyond)
+    ):  # fmt: skip
+        if names:
+            first, *more = sorted(names)
+            raise CheckpointError(
+                f"The weights in {folder.path} are not those of the {type(loaded).__name__} that its "
+                f"{CONFIG} describes: the folder {what} {short(first, 80)}"
+                f"{f' and {len(more)} more' if more else ''}. Download or copy the folder again."
+            )
+    if not any(_LAYER.search(name) for name in loaded.state_dict()):
+        raise CheckpointError(f"The {CONFIG} in {folder.path} describes a model without layers.")
+    return loaded
 
 
 def model_path(model: str | Path, revision: str | None = None) -> Path:
@@ -90,7 +123,7 @@ def model_path(model: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: neither a folder nor a model on the hub that can be reached.
     """
-    path = Path(model).expanduser()
+    path = place(model)
     if isinstance(model, Path) or path.exists() or not _is_hub_name(model):
         if revision is not None:
             raise ArgumentError(
@@ -136,7 +169,24 @@ def _tokenizer(given: PreTrainedTokenizerBase | str | Path) -> PreTrainedTokeniz
         raise ArgumentError(
             f"{given} holds no tokenizer that transformers can read ({_reason(error)}). Give tokenizer=."
         ) from error
+    # Without files transformers makes up a tokenizer that knows no word.
+    if set(found.get_vocab()) <= {*found.all_special_tokens, *found.get_added_vocab()}:
+        raise ArgumentError(f"{given} holds no tokenizer with a vocabulary. Give tokenizer=.")
     return found
+
+
+def _on_device(model: PreTrainedModel, device: torch.device | str | None) -> PreTrainedModel:
+    """A model where it is asked for; `boot_transformers` only notes a device."""
+    if device is None:
+        return model
+    try:
+        moved: PreTrainedModel = model.to(torch.device(device))  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArgumentError(
+            f"device={str(device)!r} cannot take the model ({_reason(error)}). Give a device that torch has "
+            "here, such as 'cpu'."
+        ) from error
+    return moved
 
 
 def _bridge(
@@ -145,6 +195,8 @@ def _bridge(
     name: str,
     device: torch.device | str | None,
 ) -> TransformerBridge:
+    model = _on_device(model, device)
+    _require_finite(model, name)
     if not model.config.architectures:
         model.config.architectures = [type(model).__name__]
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
@@ -153,9 +205,9 @@ def _bridge(
         again = AutoTokenizer.from_pretrained(scratch, local_files_only=True)
         try:
             bridge = TransformerBridge.boot_transformers(
-                name, hf_model=model, tokenizer=again, device=str(device or "cpu")
+                name, hf_model=model, tokenizer=again, device=str(next(model.parameters()).device)
             )
-        except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        except Exception as error:  # of no common type
             raise ArgumentError(
                 f"TransformerLens has no hooks for {type(model).__name__} ({_reason(error)})."
             ) from error
@@ -169,6 +221,20 @@ def _bridge(
     return bridge
 
 
+def _require_finite(model: PreTrainedModel, name: str) -> None:
+    """Checks that all weights are numbers: one NaN makes every logit one, and "never follows" of every patch.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    for weight, values in model.named_parameters():
+        if values.is_floating_point() and not values.detach().sum(dtype=torch.float64).isfinite():
+            raise CheckpointError(
+                f"The weights of {printable(name)} hold NaN or infinite numbers, in {weight}. Take another "
+                "checkpoint; this training diverged, or the file is damaged."
+            )
+
+
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer by itself puts its beginning-of-sequence token before a text."""
     ids = tokenizer("a")["input_ids"]
@@ -177,12 +243,14 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars of transformers, one for every checkpoint."""
-    shown = logging.is_progress_bar_enabled()
+    """Without the progress bars of transformers, one for every checkpoint, and its report of weights."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

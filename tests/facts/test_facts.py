@@ -224,6 +224,15 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "begins in a token": ([("rance", "c", "Paris", "The capital of F{subject} is")], None, "shares"),
     "a triple": ([("France", "capital")], TEMPLATES, "no fact"),
     "a text": ("France", TEMPLATES, "str"),
+    "subject in brackets": ([CAPITALS[0]], {"capital": "The [capital of {subject}] is"}, "in \\[brackets\\]"),
+    "numbers": ([1, 2], TEMPLATES, "'1' is no fact"),
+    "nothing": ([None], TEMPLATES, "'None' is no fact"),
+    "a name among triples": ([CAPITALS[0], {"subject": "a"}], TEMPLATES, "is no fact"),
+    "half a character": ([("a\ud800", "capital", "Paris")], TEMPLATES, "row 1: the subject.*is no text"),
+    "a column twice": (
+        pd.DataFrame([list("abcd")], columns=["subject", "relation", "answer", "answer"]), TEMPLATES,
+        "'answer' twice",
+    ),
 }  # fmt: skip
 
 
@@ -233,6 +242,24 @@ def test_what_is_wrong_with_a_fact(case: str, tokenizer: PreTrainedTokenizerFast
     with pytest.raises(ArgumentError, match=words) as caught:
         Facts.from_table(given, tokenizer, templates)
     assert "\n" not in str(caught.value)
+
+
+def test_arguments_that_are_none(capitals: Facts, model: TransformerBridge) -> None:
+    with pytest.raises(ArgumentError, match="1 truth values for"):
+        capitals.select([True])
+    with pytest.raises(ArgumentError, match="rank=0"):
+        capitals.those_known(model, rank=0)
+    assert len(capitals.select(np.array(0))) == 1  # type: ignore[arg-type]
+
+
+def test_a_row_of_a_csv_longer_than_its_header(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """pandas takes the first column as an index, and every cell moves on by one."""
+    path = tmp_path / "facts.csv"
+    path.write_text("subject,relation,answer\nParis,France,capital,Lyon\n")
+    with pytest.raises(ArgumentError, match="more cells than its header"):
+        Facts.from_csv(path, tokenizer, {"France": "{subject} is", "capital": "{subject} is"})
 
 
 def test_csv_files(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

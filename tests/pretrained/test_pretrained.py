@@ -1,6 +1,7 @@
 """Models from folders and the hub's cache, and series of them; what is wrong with a folder."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,79 @@ def test_folders_that_hold_no_model(copy: Path, tmp_path: Path) -> None:
         interp.load_model(copy)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_hidden_layers": 3}, "lacks 'gpt_neox.layers.2.*and 11 more"),
+        ({"num_hidden_layers": 1}, "has beyond that 'gpt_neox.layers.1"),
+        ({"num_hidden_layers": 0}, "without layers"),
+        ({"intermediate_size": 32}, "has in another size 'gpt_neox.layers.0.mlp"),
+        (
+            {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
+            "of the GPT2LMHeadModel.*lacks",
+        ),
+        ({"num_attention_heads": 0}, "transformers cannot load"),
+        ({"hidden_size": "wide"}, "transformers cannot load"),
+        ({"auto_map": {"AutoConfig": "own.Own"}, "model_type": "own"}, "custom code"),
+    ],
+)
+def test_a_config_of_other_weights(copy: Path, changed: dict[str, Any], said: str) -> None:
+    """transformers fills what is missing with random numbers, and leaves out what is too much."""
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(CheckpointError) as caught:
+        interp.load_model(copy)
+    assert re.search(said, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_missing_in_the_file(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 'gpt_neox\.layers\.1\.mlp\.dense_h_to_4h"):
+        interp.load_model(copy)
+    save_file(tensors, file, metadata={"format": "pt"})
+    file.write_bytes(file.read_bytes() + b"more")
+    with pytest.raises(CheckpointError, match="longer than its header"):
+        interp.load_model(copy)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_no_numbers(copy: Path, value: str) -> None:
+    """A patch of such a model would say that no prediction ever follows."""
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    tensors["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"][0, 0] = float(value)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"hold NaN.*layers\.1\.mlp\.dense_h_to_4h"):
+        interp.load_model(copy)
+
+
+def test_a_folder_without_a_tokenizer(copy: Path) -> None:
+    """transformers makes up an empty one for NeoX: every text would have no tokens."""
+    for file in copy.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ArgumentError, match=r"tokenizer"):
+        interp.load_model(copy)
+
+
+def test_a_device_that_is_not_there(saved: Path) -> None:
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(ArgumentError, match=f"device='{device}'"):
+            interp.load_model(saved, device=device)
+    assert interp.load_model(saved, device="cpu").cfg.device == "cpu"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5000, "a/\0"])
+def test_names_that_no_folder_has(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"no folder|is empty"):
+        interp.load_model(name)
+    with pytest.raises(CheckpointError):
+        interp.Series.of_folder(name)
+
+
 def test_weights_in_several_files(copy: Path) -> None:
     tensors = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
@@ -153,6 +227,9 @@ def test_checkpoints_of_the_hub(hub: Path, tokenizer: PreTrainedTokenizerFast) -
         interp.Series.of_hub("lab/little", steps=[])
     with pytest.raises(ArgumentError, match=r"no \{\} for the step"):
         interp.Series.of_hub("lab/little", steps=[1], revision="main")
+    for wrong in ("step{", "step{step}", "{}{}"):
+        with pytest.raises(ArgumentError, match=r"no \{\} for the step"):
+            interp.Series.of_hub("lab/little", steps=[1], revision=wrong)
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +272,7 @@ def test_series_that_are_none(
         interp.Series({0: first, 5: other})
     with pytest.raises(CheckpointError, match=r"checkpoint-500"):
         interp.Series.of_folder(tmp_path / "nothing")
+    for name in ("a5", "b5"):
+        (tmp_path / "twice" / name).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="two folders of step 5"):
+        interp.Series.of_folder(tmp_path / "twice")
