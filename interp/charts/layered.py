@@ -79,7 +79,7 @@ def layered(
             aside = list(ports).index(row["port"]) - (len(ports) - 1) / 2
             to = to[0] + _APART * half * aside, to[1] - _BELOW
             entries.add((*to, str(row["port"])))
-        x, y = _curve((float(start["place"]), float(start["level"])), to, number)
+        x, y = _curve((float(start["place"]), float(start["level"])), to, number, half)
         share = abs(float(row[value])) / largest
         width = min(int(share * len(_WIDTHS)), len(_WIDTHS) - 1)
         xs, ys = paths.setdefault((float(row[value]) >= 0, width), ([], []))
@@ -123,13 +123,16 @@ def layered(
 
 
 def _curve(
-    start: tuple[float, float], end: tuple[float, float], number: int
+    start: tuple[float, float], end: tuple[float, float], number: int, half: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An edge that passes beside the nodes of the levels that it crosses."""
+    """An edge that passes beside the nodes of the levels that it crosses, at most `half` from the middle."""
     (x0, y0), (x1, y1) = start, end
     middle = (x0 + x1) / 2
     side = np.sign(middle) or (1.0 if number % 2 else -1.0)
-    bend = side * 0.28 * max(0.0, y1 - y0 - 1)
+    bend, most = 0.28 * max(0.0, y1 - y0 - 1), 2 * (half - 0.1 - abs(middle))
+    if bend > most / 2:  # the longer, the nearer to the edge of the figure, and never beyond
+        bend = most * (1 - most / (4 * bend))
+    bend *= side
     t = np.linspace(0, 1, _POINTS)
     x = (1 - t) ** 2 * x0 + 2 * t * (1 - t) * (middle + bend) + t**2 * x1
     y = y0 + t * (y1 - y0)

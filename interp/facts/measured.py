@@ -62,7 +62,8 @@ class FactMeasures:
             three checkpoints or more "strengths" (`mechanism_strengths`), "emergence"
             (`emergence_steps`) and "edges" (from when edges are among the strongest to stay,
             `edge_emergence`). Of the last step: "roles" (`head_roles`), "swaps" (`patch` with another
-            subject), "trace" (`causal_trace`), "circuit" (the strongest edges, `circuit_edges`) and
+            subject), "trace" (`causal_trace`), "circuit" (the strongest edges, `circuit_edges`,
+            with `heads_per_group`, how many heads share keys and values) and
             "faithfulness" (`faithfulness_curve`).
         located: One fact at the last step; None if it could not be located.
         not_measured: Why a measure is missing, by its name.
@@ -264,7 +265,10 @@ def _circuit(
     pairs = facts.pairs()[:n_pairs]
     scores = edge_attribution(model, pairs)
     tables["faithfulness"] = faithfulness_curve(model, pairs, scores, n_random=2)
-    return circuit_edges(model, scores, _N_EDGES)
+    shared = getattr(model.cfg, "n_key_value_heads", None) or model.cfg.n_heads
+    return circuit_edges(model, scores, _N_EDGES).assign(
+        heads_per_group=model.cfg.n_heads // int(shared)
+    )
 
 
 def _swaps(model: TransformerLensModel, facts: Facts, n_pairs: int) -> pd.DataFrame:

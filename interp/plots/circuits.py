@@ -17,6 +17,9 @@ _LOOKS = {
     "random": Look(PALETTE["grey"], dash="dash", symbol="square", name="random edges"),
 }
 
+_MOST_LEVELS = 24
+"""Levels of a graph that are all drawn; of more, those that have a node."""
+
 
 def circuit_graph(
     edges: pd.DataFrame, *, heads_per_group: int = 1, unit: str = "logits"
@@ -65,6 +68,12 @@ def circuit_graph(
     levels = {0: "embedding", 2 * n_layers + 3: "logits"}
     for layer in range(n_layers + 1):
         levels |= {2 * layer + 1: f"attention {layer}", 2 * layer + 2: f"MLP {layer}"}
+    left_out = ""
+    if len(levels) > _MOST_LEVELS:
+        rank = {level: index for index, level in enumerate(sorted(nodes["level"].unique()))}
+        nodes["level"] = nodes["level"].map(rank)
+        levels = {rank[level]: name for level, name in levels.items() if level in rank}
+        left_out = " Layers of which nothing is in the circuit are left out."
     figure = layered(
         table, nodes, value="score", unit=unit, levels=levels, ports=("q", "k", "v"),
         signs=(f"score above zero ({unit})", f"score below zero ({unit})"), what="edges",
@@ -78,7 +87,7 @@ def circuit_graph(
         wider an edge, the more it changes the metric ({unit}) when it carries what its sender writes
         on the source; the widest stands for {largest:.2g}. Blue is above zero, orange below. A
         letter below a head says by which input an edge enters it: queries, keys or values. Look for
-        the ways that carry most, and by which input of a head.""",
+        the ways that carry most, and by which input of a head.{left_out}""",
     )
 
 

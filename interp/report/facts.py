@@ -345,7 +345,9 @@ def _circuit(measured: FactMeasures) -> Section | LeftOut:
             "all others carry what they carry for the other subject."
         ],
         figures={
-            "circuit-graph": plots.circuit_graph(edges),
+            "circuit-graph": plots.circuit_graph(
+                edges, heads_per_group=int(edges["heads_per_group"].iloc[0])
+            ),
             "circuit-faithfulness": plots.faithfulness(curve),
         },
         tables=_edge_tables(measured.tables.get("edges")),
