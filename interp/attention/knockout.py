@@ -22,7 +22,7 @@ from interp.biographies.positions import drawn
 from interp.errors import require_known
 from interp.interventions import cut_edges, layers_around
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import measuring
+from interp.model import measuring, require_numbers
 from interp.model.layout import require_wrapped
 from interp.progress import Progress, watched
 from interp.series import AnySeries, Device, informative_steps, table_over_steps, texts_of
@@ -164,6 +164,7 @@ def _costs(
                     with cut_edges(model, mask, layers, heads):
                         loss = summed_loss(model, part, where)
                     losses[edge, cell] += loss / n
+    require_numbers(intact, "logits")
     table = pd.DataFrame(
         [(edge, *cell, loss, intact, loss - intact) for (edge, cell), loss in losses.items()],
         columns=["edge", "layer", "head", "loss", "intact", "cost"],

@@ -55,7 +55,7 @@ from interp.biographies import AnyTexts, Spans, TokenKind
 from interp.errors import ArgumentError, require_frame
 from interp.interventions import Pairs
 from interp.knowledge import Split
-from interp.model import at_least_single, measuring, read_patterns
+from interp.model import at_least_single, measuring, read_patterns, require_numbers
 from interp.model.components import HookedBridge
 from interp.model.layout import attention_window, has_attention_sink, require_wrapped
 from interp.progress import Progress, watched
@@ -509,6 +509,7 @@ def _scores_of(
             n_batches += 1
     if not n_batches:
         raise ArgumentError("There is no batch to read attention from; give at least one.")
+    require_numbers(sums, "attention patterns")
     metrics: tuple[str, ...] = ATTENTION_METRICS
     value, chance = sums / counts[:, None], chances / counts
     if sink:

@@ -48,7 +48,7 @@ from interp.interventions.pairs import Pairs
 from interp.interventions.positions import require_alike, single_position
 from interp.interventions.sites import Key, read_activations, require_live_sites, site_named
 from interp.interventions.windowed import WindowedForward, unpatched_runs
-from interp.model import measuring
+from interp.model import measuring, require_numbers
 from interp.model.layout import require_wrapped
 from interp.torch_state import default_state
 
@@ -164,7 +164,9 @@ def measure_cells(
     """The metrics of some pairs without any edit, and with each, from their unpatched runs."""
     windowed = isinstance(runs, WindowedForward)
     answers = Answers(pairs.base_answer, pairs.source_answer)
-    plain = measured(measures, runs.unpatched(), answers)
+    unpatched = runs.unpatched()
+    require_numbers(unpatched, "logits")
+    plain = measured(measures, unpatched, answers)
     outcome = np.repeat(plain[:, None], len(cells), axis=1)
     for chosen, by_layer in edits_by_key(model, pairs, cells, edit, given, runs.base, source):
         key, edits = next(iter(by_layer.items()))

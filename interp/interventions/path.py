@@ -31,7 +31,7 @@ from interp.interventions.sites import (
     site_named,
 )
 from interp.interventions.windowed import can_window, unpatched_runs
-from interp.model import at_least_single, measuring, valid_indices
+from interp.model import at_least_single, measuring, require_numbers, valid_indices
 from interp.model.layout import require_wrapped
 from interp.torch_state import default_state
 
@@ -174,7 +174,9 @@ def _measure(
     source = read_activations(model, pairs.source, written)
     row = torch.arange(len(pairs), device=tokens.device)
     answers = Answers(pairs.base_answer, pairs.source_answer)
-    plain = measured(measures, runs.unpatched(), answers)
+    unpatched = runs.unpatched()
+    require_numbers(unpatched, "logits")
+    plain = measured(measures, unpatched, answers)
     outcome = np.empty((len(plain), len(paths), len(pairs)))
     windowed = can_window(model)
     # Each sender's write is read together by the receivers of a layer.

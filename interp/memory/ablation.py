@@ -15,7 +15,7 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.biographies import AnyTexts, control_mask, position_masks, spans_of
 from interp.errors import ArgumentError, listed
 from interp.knowledge import ValuePositions, n_values, summed_loss
-from interp.model import RunningMean, measuring, of_this_thread
+from interp.model import RunningMean, measuring, of_this_thread, require_numbers
 from interp.model.layout import require_wrapped
 from interp.model.live import require_live
 from interp.model.patterns import require_hooks
@@ -90,6 +90,7 @@ def ablation_costs(
 
     with measuring(model):
         intact = loss(add)
+        require_numbers(intact, "logits")
         for position in positions:
             for layer in (None, *layers):
                 ablated = loss(

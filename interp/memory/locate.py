@@ -37,7 +37,7 @@ from interp.memory.contributions import Contributions, Promoted, logit_lens, ran
 from interp.memory.fact_prompt import FactPrompt, worded
 from interp.memory.located_fact import CONTEXTS, LocatedFact, require_one_of
 from interp.memory.values import output_weights, promoted_by, promoted_logits
-from interp.model import logits_at, measuring, pattern_hook
+from interp.model import logits_at, measuring, pattern_hook, require_numbers
 from interp.model.patterns import require_hooks
 from interp.model.stream import require_linear_stream, require_uncapped
 from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
@@ -276,6 +276,7 @@ def _read(
 ) -> dict[str, Any]:
     flow, logits, activations = _flow(model, text)
     prediction = logits[0, -1].double()
+    require_numbers(prediction, "logits")
     rivals = list(text.rivals)
     difference = prediction[text.target] - prediction[rivals].mean()
     chances = prediction.softmax(-1)

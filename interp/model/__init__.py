@@ -3,7 +3,14 @@
 from interp.model.accumulate import RunningMean, at_least_single
 from interp.model.build import bridge_config, hooked_transformer, parameter_counts
 from interp.model.components import native_model
-from interp.model.forward import alone_with, evaluating, logits_at, measuring, of_this_thread
+from interp.model.forward import (
+    alone_with,
+    evaluating,
+    logits_at,
+    measuring,
+    of_this_thread,
+    require_numbers,
+)
 from interp.model.fused import final_residual, has_fused_forward, training_loss
 from interp.model.huggingface import export_huggingface
 from interp.model.patterns import (
@@ -41,6 +48,7 @@ __all__ = [
     "property_state_dict",
     "read_patterns",
     "require_normal_weights",
+    "require_numbers",
     "require_own_weights",
     "training_loss",
     "valid_indices",

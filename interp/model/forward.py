@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
+from interp.errors import ArgumentError
 from interp.model.fused import final_residual, has_fused_forward
 from interp.model.layout import require_wrapped
 
@@ -50,6 +51,19 @@ def of_this_thread(hooks: Iterable[tuple[str, Hook]]) -> list[tuple[str, Hook]]:
         return run
 
     return [(name, own(hook)) for name, hook in hooks]
+
+
+def require_numbers(given: Tensor | float, what: str) -> None:
+    """Checks that what an unedited model gives are numbers: a measure of anything else would be of nothing.
+
+    Raises:
+        ArgumentError: some are NaN or infinite. `what` is said.
+    """
+    if not torch.as_tensor(given).isfinite().all():
+        raise ArgumentError(
+            f"The model's {what} are no numbers (NaN or infinite), before anything is edited. Its weights "
+            "may be damaged, or too large for half precision: load it anew, or take float32."
+        )
 
 
 @contextmanager

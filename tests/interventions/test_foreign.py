@@ -1,5 +1,6 @@
 """Models that were not trained here, and texts that are no biographies: given spans are enough."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformer_lens import patching
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
+import interp
 from interp.attention import (
     ATTENTION_METRICS,
     REST_METRICS,
@@ -19,8 +21,8 @@ from interp.attention import (
     edge_mask,
     head_roles,
 )
-from interp.biographies import Corpus, load_tokenizer
-from interp.errors import ConfigError
+from interp.biographies import Corpus, Texts, load_tokenizer
+from interp.errors import ArgumentError, ConfigError
 from interp.interventions import (
     LOGIT_DIFFERENCE,
     SITES,
@@ -227,3 +229,29 @@ def test_cut_edges(kind: str, models: dict[str, TransformerBridge], pairs: Pairs
         assert abs(expected - table.loc[layer, "unpatched"]) > 1e-3
     told = edge_mask(pairs.spans, "attribute_to_name")
     assert told[0].nonzero().tolist() == [[q, k] for q in (5, 6) for k in (1, 2, 3)]
+
+
+def test_a_model_whose_logits_are_no_numbers(pairs: Pairs, corpus: Corpus) -> None:
+    """Refused by every measure; never a share of 0 or a cost of NaN."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=2, n_head=2, n_embd=32, n_positions=64, vocab_size=len(corpus.tokenizer),
+        architectures=["GPT2LMHeadModel"],
+    )  # fmt: skip
+    inner = GPT2LMHeadModel(config)
+    model = interp.load_model(inner, tokenizer=corpus.tokenizer)
+    with torch.no_grad():
+        inner.transformer.h[0].mlp.c_fc.weight.fill_(float("nan"))
+    texts = Texts(pairs.base, pairs.spans)
+    measures: list[Callable[[], object]] = [
+        lambda: patch(model, pairs, Grid("resid_pre", "last name")),
+        lambda: interp.attribution(model, pairs, Grid("resid_pre", "last name")),
+        lambda: interp.path_patch(model, pairs, "mlp_out"),
+        lambda: interp.swaps(model, pairs={"any": pairs}),
+        lambda: interp.knockout(model, texts=texts),
+        lambda: interp.ablations(model, texts=texts),
+        lambda: attention_scores(model, pairs),
+    ]
+    for measure in measures:
+        with pytest.raises(ArgumentError, match=r"no numbers|out of range"):
+            measure()
