@@ -25,6 +25,7 @@ from interp.errors import ArgumentError, require_known
 from interp.interventions import SITES
 from interp.interventions.sites import hook_flags, n_units, require_free_forks
 from interp.model import alone_with, is_recurrent, measuring, of_this_thread
+from interp.model.layout import require_wrapped
 from interp.model.patterns import NO_ATTENTION, require_hooks
 from interp.torch_state import default_state
 
@@ -335,6 +336,7 @@ def edges(model: TransformerLensModel, attention: Attention = "heads") -> pd.Dat
 def graph_of(model: TransformerLensModel, attention: Attention = "heads") -> Graph:
     """The graph of a model; see `edges`. A short prompt is run to see what the MLPs read."""
     require_known([attention], get_args(Attention), "attention")
+    require_wrapped(model)
     if is_recurrent(model):
         raise ArgumentError(f"There are no edges between heads: {NO_ATTENTION}.")
     blocks = list(getattr(model, "blocks", ()))

@@ -62,8 +62,9 @@ def rows_of(
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         known = list(map(str, table.columns))
+        hint = _separator(known) or suggest(missing[0], known)
         raise ArgumentError(
-            f"The facts have no column {missing[0]!r}.{suggest(missing[0], known)} Expected: "
+            f"The facts have no column {missing[0]!r}.{hint} Expected: "
             f"{', '.join(COLUMNS)}, and text (or templates); found: {', '.join(map(short, known)) or 'none'}."
         )
     twice = [column for column in (*COLUMNS, "text") if list(table.columns).count(column) > 1]
@@ -116,6 +117,14 @@ def rows_of(
             numbers[fact] = number + 1
             rows.append(FactRow(subject, relation, answer, wording, number, where))
     return rows
+
+
+def _separator(columns: list[str]) -> str:
+    """A hint, where a header was not cut at its commas because it has other separators."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and mark in columns[0]:
+            return f" The header has {name}; separate columns by commas."
+    return ""
 
 
 def read_csv(path: Path) -> pd.DataFrame:

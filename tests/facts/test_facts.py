@@ -278,6 +278,9 @@ def test_csv_files(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ArgumentError):
             Facts.from_csv(path, tokenizer, TEMPLATES)
+    path.write_text("subject;relation;answer\nPeru;capital;Lima\n")
+    with pytest.raises(ArgumentError, match="semicolons; separate columns by commas"):
+        Facts.from_csv(path, tokenizer, TEMPLATES)
     with pytest.raises(ArgumentError, match="cannot be read"):
         Facts.from_csv(tmp_path / "none.csv", tokenizer, TEMPLATES)
 
