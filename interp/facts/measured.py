@@ -188,7 +188,16 @@ def _measured(
             draws = facts.draws() if draws is None else draws
         try:
             tables |= _emergence(
-                series, steps, chosen, known, tables, draws, n_pairs, n_traced, of_emergence
+                series,
+                steps,
+                chosen,
+                known,
+                tables,
+                draws,
+                n_pairs,
+                n_traced,
+                of_emergence,
+                lacking,
             )
         except ArgumentError as error:
             lacking["emergence"] = str(error)
@@ -205,8 +214,9 @@ def _emergence(
     n_pairs: int,
     n_traced: int,
     progress: Progress,
+    lacking: dict[str, str],
 ) -> dict[str, pd.DataFrame]:
-    """The order in which mechanisms emerge; those whose tables cannot be made of these facts are NaN."""
+    """The order in which mechanisms emerge; what cannot be measured is NaN, and `lacking` says why."""
     of_memory, of_swaps, of_edges = parts(progress, (40, 40, 20))
     found: dict[tuple[str, str], pd.DataFrame] = {}
     if "attention" in tables:
@@ -221,18 +231,26 @@ def _emergence(
         ),
     }
     for name, make in makers.items():
-        with suppress(ArgumentError):
+        try:
             found[name] = make()
-    if draws is not None:
+        except ArgumentError as error:
+            lacking["/".join(name)] = str(error)
+    if draws is None:
+        lacking["memory"] = "keys, values and probes need four wordings of every fact"
+    else:
         memory = measure_memory(series, steps, facts=draws, progress=of_memory)
         of_memory_tables = {"keys": memory.keys, "values": memory.values, "probes": memory.probes}
         for kind, table in of_memory_tables.items():
-            if kind not in memory.not_measured:
+            if kind in memory.not_measured:
+                lacking[f"memory/{kind}"] = memory.not_measured[kind]
+            else:
                 found["memory", kind] = table
     edges: dict[str, pd.DataFrame] = {}
-    with suppress(ArgumentError):  # a model whose edges cannot be told apart
+    try:
         scores = circuits_over_steps(series, pairs[:n_traced], steps, progress=silent)
         edges["edges"] = edge_emergence(scores, _N_EDGES)
+    except ArgumentError as error:  # a model whose edges cannot be told apart
+        lacking["edges"] = str(error)
     guessed = known.assign(first=known["rank"] == 1).groupby("step")["first"].mean()
     strengths = mechanism_strengths(found, guessed)
     phases = series.known_phases

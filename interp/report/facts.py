@@ -264,6 +264,11 @@ def _emergence(measured: FactMeasures) -> Section | LeftOut:
             + ", ".join(f"{r.mechanism} {r.step:,.0f}" for r in dated.itertuples())
             + "."
         ),
+        text=[
+            f"Not measured, {name}: {why}"
+            for name, why in measured.not_measured.items()
+            if "/" in name or name in ("memory", "edges")
+        ],
         figures={
             "order-of-emergence": plots.emergence(
                 steps.assign(seed=0), measured.tables["strengths"].assign(seed=0), measured.phases

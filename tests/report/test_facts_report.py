@@ -75,6 +75,7 @@ def test_a_page_on_a_series(checkpoints: Path, table: pd.DataFrame, tmp_path: Pa
     assert len(measured.facts) == (last["rank"] == 1).sum() > 0
     assert {"attention", "roles", "swaps", "strengths", "emergence"} <= set(measured.tables)
     assert (measured.tables["roles"]["step"] == 20).all()
+    assert "four wordings" in measured.not_measured["memory"], "what is missing says why"
     page = write_facts_report(series, measured, tmp_path / "page", "<b>model</b>").read_text()
     assert page.count("<b>model</b>") == 0, "names are text"
     for anchor in ("known", "attention", "swaps", "emergence", "one-fact", "attention-maps"):
