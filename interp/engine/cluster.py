@@ -134,7 +134,8 @@ class Cluster:
         references = list(self._busy)
         if not references:
             return []
-        return ray.wait(references, num_returns=len(references), timeout=seconds)[1]
+        open_: list[Any] = ray.wait(references, num_returns=len(references), timeout=seconds)[1]
+        return open_
 
     def _cancel(self, *, force: bool) -> None:
         """Cancels what has not ended.
