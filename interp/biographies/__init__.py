@@ -3,7 +3,10 @@
 Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
 """
 
-from interp.biographies.corpus import Batch, Corpus, TokenKind, Wordings
+from interp.biographies.batch import Batch, TokenKind
+from interp.biographies.corpus import Corpus, tokenizer_of
+from interp.biographies.forms import FORMS, Form, PieceRow, SentenceForm, Stock, Wordings
+from interp.biographies.lexicon import Lexicon
 from interp.biographies.lists import (
     ATTRIBUTES,
     DATES_ARE_DRAWN,
@@ -22,6 +25,7 @@ from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, save_t
 __all__ = [
     "ATTRIBUTES",
     "DATES_ARE_DRAWN",
+    "FORMS",
     "NAME_PARTS",
     "N_TEMPLATES",
     "N_TRAIN_TEMPLATES",
@@ -29,10 +33,15 @@ __all__ = [
     "AnyTexts",
     "Batch",
     "Corpus",
+    "Form",
+    "Lexicon",
+    "PieceRow",
     "Population",
     "Sampler",
+    "SentenceForm",
     "Span",
     "Spans",
+    "Stock",
     "Template",
     "Texts",
     "TokenKind",
@@ -46,6 +55,7 @@ __all__ = [
     "save_tokenizer",
     "spans_of",
     "templates",
+    "tokenizer_of",
     "value_pools",
     "vocabulary",
     "word_list",

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Integer, UInt8
 
-from interp.biographies.lists import ATTRIBUTES, name_pools, value_pools
-from interp.biographies.templates import N_TEMPLATES, N_TRAIN_TEMPLATES, templates
-from interp.config import PopulationConfig
+from interp.biographies.lexicon import Lexicon, lexicon_of_lists
+from interp.config import Config, PopulationConfig
 from interp.errors import ArgumentError, RunError, whole_number
 
 _POPULATION_STREAM = 0x706F70  # keeps this random stream apart from those of batches
@@ -24,23 +23,30 @@ _N_LISTED = 8  # people that an error names
 
 @dataclass(frozen=True)
 class Population:
-    """People with unique names and six facts each; those held out come last.
+    """People with unique names and a fact of each attribute; those held out come last.
 
-    Birth dates are a day from 1 to 31, a month and a year, drawn independently: some, such as
-    31 September, are in no calendar (`DATES_ARE_DRAWN`).
+    Birth dates of drawn people are a day from 1 to 31, a month and a year, drawn independently: some,
+    such as 31 September, are in no calendar (`DATES_ARE_DRAWN`).
 
     Attributes:
         config: How it was drawn.
         names: Index of each name part in its pool.
-        values: Index of each attribute's value in the attribute's pool.
+        values: Index of each attribute's value in the attribute's pool; -1 where a person has none.
         wordings: For each person and attribute, all templates in an order of their own: the first
-            20 are for training, the last 5 for evaluation.
+            (20 of 25 for drawn people) are for training, the last for evaluation.
+        lexicon: The pools of names and values, and the templates.
     """
 
     config: PopulationConfig
     names: Integer[np.ndarray, "individual part"]
     values: Integer[np.ndarray, "individual attribute"]
     wordings: UInt8[np.ndarray, "individual attribute template"]
+    lexicon: Lexicon
+
+    @classmethod
+    def of(cls, config: Config) -> "Population":
+        """The population of a run's settings."""
+        return cls.draw(config.population, config.seed_of("population"))
 
     @classmethod
     def draw(cls, config: PopulationConfig, seed: int) -> "Population":
@@ -50,18 +56,24 @@ class Population:
         """
         generator = np.random.default_rng([_POPULATION_STREAM, whole_number(seed, "seed", 0)])
         n = config.n_individuals + config.n_held_out
-        pools = name_pools(config)
-        sizes = tuple(len(pool) for pool in pools)
+        lexicon = lexicon_of_lists(config)
+        sizes = tuple(len(pool) for pool in lexicon.names)
         codes = generator.choice(int(np.prod(sizes)), size=n, replace=False)
         names = np.stack(np.unravel_index(codes, sizes), axis=1).astype(np.int32)
-        value_counts = [len(pool) for pool in value_pools(config).values()]
-        values = generator.integers(0, value_counts, size=(n, len(ATTRIBUTES)), dtype=np.int32)
-        wordings = np.tile(np.arange(N_TEMPLATES, dtype=np.uint8), (n, len(ATTRIBUTES), 1))
+        value_counts = [len(pool) for pool in lexicon.values.values()]
+        shape = n, len(value_counts)
+        values = generator.integers(0, value_counts, size=shape, dtype=np.int32)
+        wordings = np.tile(np.arange(lexicon.n_templates, dtype=np.uint8), (*shape, 1))
         generator.permuted(wordings, axis=-1, out=wordings)
-        return cls(config, names, values, wordings)
+        return cls(config, names, values, wordings, lexicon)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes, in the order of every axis named `attribute`."""
+        return self.lexicon.attributes
 
     @property
     def trained(self) -> slice:
@@ -80,32 +92,31 @@ class Population:
 
     @property
     def train_wordings(self) -> UInt8[np.ndarray, "individual attribute train_template"]:
-        """The 20 templates of each person and attribute that training uses."""
-        return self.wordings[..., :N_TRAIN_TEMPLATES]
+        """The templates of each person and attribute that training uses (20 for drawn people)."""
+        return self.wordings[..., : self.lexicon.n_train_templates]
 
     @property
     def evaluation_wordings(self) -> UInt8[np.ndarray, "individual attribute eval_template"]:
-        """The 5 templates of each person and attribute that training never shows with them."""
-        return self.wordings[..., N_TRAIN_TEMPLATES:]
+        """The templates of each person and attribute that training never shows with them."""
+        return self.wordings[..., self.lexicon.n_train_templates :]
 
     def name(self, individual: int) -> str:
         """A person's full name; errors as `individual`."""
-        individual = self.individual(individual)
-        pools = name_pools(self.config)
-        return " ".join(pool[i] for pool, i in zip(pools, self.names[individual], strict=True))
+        parts = zip(self.lexicon.names, self.names[self.individual(individual)], strict=True)
+        return " ".join(part for pool, i in parts if (part := pool[i]))
 
     @cached_property
     def full_names(self) -> list[str]:
         """Everybody's full name, by individual."""
-        pools = name_pools(self.config)
-        parts = [np.array(pool, dtype=object)[self.names[:, i]] for i, pool in enumerate(pools)]
-        return [" ".join(name) for name in zip(*parts, strict=True)]
+        pools = enumerate(self.lexicon.names)
+        parts = [np.array(pool, dtype=object)[self.names[:, i]] for i, pool in pools]
+        return [" ".join(filter(None, name)) for name in zip(*parts, strict=True)]
 
     def facts(self, individual: int) -> dict[str, str]:
-        """A person's six attribute values; errors as `individual`."""
-        individual = self.individual(individual)
-        pools = value_pools(self.config)
-        return {a: pools[a][i] for a, i in zip(ATTRIBUTES, self.values[individual], strict=True)}
+        """The values that a person has, by attribute; errors as `individual`."""
+        own = self.values[self.individual(individual)]
+        pools = self.lexicon.values.items()
+        return {name: pool[i] for (name, pool), i in zip(pools, own, strict=True) if i >= 0}
 
     def individual(self, person: SupportsIndex | str) -> int:
         """The individual that is meant: by index (also as text, "12"), or by name (see `find`).
@@ -200,20 +211,20 @@ class Population:
         return []
 
     def table(self) -> pd.DataFrame:
-        """Everybody, one row each: `individual`, `name`, `held_out` and the six attributes."""
+        """Everybody, one row each: `individual`, `name`, `held_out` and the attributes (None: has none)."""
         columns: dict[str, object] = {
             "individual": np.arange(len(self)),
             "name": self.full_names,
             "held_out": self.is_held_out,
         }
-        for index, (attribute, pool) in enumerate(value_pools(self.config).items()):
-            columns[attribute] = np.array(pool, dtype=object)[self.values[:, index]]
+        for index, (attribute, pool) in enumerate(self.lexicon.values.items()):
+            columns[attribute] = np.array([*pool, None], dtype=object)[self.values[:, index]]
         return pd.DataFrame(columns)
 
     def fingerprint(self) -> str:
         """A hash of everybody's names, facts and wordings: equal only for equal populations."""
-        pools = [*name_pools(self.config), *value_pools(self.config).values()]
-        wordings = [[t.source for t in group] for group in templates().values()]
+        pools = [*self.lexicon.names, *self.lexicon.values.values()]
+        wordings = [[t.source for t in group] for group in self.lexicon.templates.values()]
         told = json.dumps([self.config.n_individuals, pools, wordings])
         digest = hashlib.sha256(told.encode())
         for array in (self.names, self.values, self.wordings):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from interp.biographies.corpus import TokenKind
+from interp.biographies.batch import TokenKind
 from interp.biographies.spans import Spans
 from interp.errors import ArgumentError, listed, suggest
 from interp.torch_state import default_state

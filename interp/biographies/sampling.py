@@ -142,7 +142,7 @@ def sequential(n: int, n_groups: int, n_repeats: int, n_steps: int) -> Stages:
 
 
 def finetuned_individuals(config: Config) -> Individuals:
-    """Whom fine-tuning is on: nobody without fine-tuning."""
+    """Whom fine-tuning is on: nobody without fine-tuning, or where it is on the same people."""
     count, n = config.n_finetuned, config.population.n_individuals
     first = n if config.finetuning.people == "new" else n - count
     return np.arange(first, first + count)
@@ -151,7 +151,7 @@ def finetuned_individuals(config: Config) -> Individuals:
 def sampler(config: Config, stages: Sequence[tuple[int, int]] = ()) -> Sampler:
     """The sampler of a run; `stages`: when an adaptive schedule showed more people, and how many."""
     n = config.population.n_individuals
-    if config.finetuning.on:
+    if config.finetuning.on and config.finetuning.people != "same":
         people = finetuned_individuals(config)
         others = np.setdiff1d(np.arange(n), people)
         return Replay(people, others, config.finetuning.replay_weight)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int8, Int64, UInt8
 from torch import Tensor
 
-from interp.biographies.corpus import Batch, TokenKind
+from interp.biographies.batch import Batch, TokenKind
 from interp.errors import ArgumentError, whole_number
 from interp.torch_state import default_state
 

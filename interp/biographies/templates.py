@@ -20,6 +20,8 @@ N_TEMPLATES = 25
 """Wordings per attribute."""
 N_TRAIN_TEMPLATES = 20
 """Wordings of an attribute that a person has in training; the other five are for evaluation."""
+N_QUESTIONS = 5
+"""Wordings of an attribute's question, of which a person has all but one in training."""
 
 _PART = re.compile(r"(\{name\}|\{value\}|<[^<>]+>)")
 
@@ -85,6 +87,16 @@ class Template:
 @cache
 def templates() -> dict[str, tuple[Template, ...]]:
     """The templates of every attribute, `N_TEMPLATES` each."""
-    text = files("interp.biographies").joinpath("data", "templates.yaml").read_text("utf-8")
+    return _written("templates.yaml")
+
+
+@cache
+def question_templates() -> dict[str, tuple[Template, ...]]:
+    """The wordings of every attribute's question, each with its answer, `N_QUESTIONS` each."""
+    return _written("questions.yaml")
+
+
+def _written(file: str) -> dict[str, tuple[Template, ...]]:
+    text = files("interp.biographies").joinpath("data", file).read_text("utf-8")
     written = read_yaml(text)
     return {name: tuple(Template.parse(t) for t in written[name]) for name in ATTRIBUTES}

@@ -9,23 +9,22 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies.lists import name_pools, value_pools
-from interp.biographies.templates import templates
-from interp.config import PopulationConfig, TokenizerConfig
+from interp.biographies.lexicon import Lexicon
+from interp.config import TokenizerConfig
 from interp.errors import RunError, short
 from interp.files import storage_errors, write_bytes
 from interp.reading import DamageError, MissingError, require_file
 
 PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
 SPECIAL_TOKENS = (PAD, BOS, UNK)
-PUNCTUATION = frozenset(".,:;")
+PUNCTUATION = frozenset(".,:;?")
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -35,20 +34,14 @@ TOKENIZER_FILES = (
 
 _CONTINUATION = "##"  # marks a subword that continues a word
 _ISOLATED = r"'s(?!\w)|[.,:;]"
+_WITH_QUESTIONS = (
+    r"'s(?!\w)|[.,:;?]"  # where there are any, so that other tokenizers keep their bytes
+)
 
 
 def words(text: str) -> list[str]:
     """The words of a text as the tokenizer cuts it; punctuation and 's are words of their own."""
-    return re.sub(rf"({_ISOLATED})", r" \1 ", text).split()
-
-
-def _texts(config: PopulationConfig) -> Iterator[str]:
-    """Every text that a biography can be made of, in a fixed order."""
-    yield from (text for group in templates().values() for t in group for _, text in t.parts)
-    yield from chain.from_iterable(name_pools(config))
-    for attribute, pool in value_pools(config).items():
-        # All dates are made of the words of few: days and months once, years once.
-        yield from (set_words(pool) if attribute == "birth_date" else pool)
+    return re.sub(rf"({_WITH_QUESTIONS})", r" \1 ", text).split()
 
 
 def set_words(texts: Iterable[str]) -> list[str]:
@@ -56,17 +49,25 @@ def set_words(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(word for text in texts for word in words(text)))
 
 
-def vocabulary(config: PopulationConfig) -> list[str]:
-    """The words a population needs, special tokens first, in a fixed order."""
-    return [*SPECIAL_TOKENS, *set_words(_texts(config))]
+def vocabulary(lexicon: Lexicon, more: Iterable[str] = ()) -> list[str]:
+    """The words that the texts of a lexicon need, and more texts; special tokens first, in a fixed order."""
+    return [*SPECIAL_TOKENS, *set_words(chain(lexicon.texts(), more))]
 
 
 def build_tokenizer(
-    population: PopulationConfig, config: TokenizerConfig
+    lexicon: Lexicon, config: TokenizerConfig, more: Iterable[str] = ()
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer of a population's names and values; it puts `<bos>` in front of every text."""
+    """The tokenizer of a population's texts; it puts `<bos>` in front of every text.
+
+    Args:
+        lexicon: The names, values and wordings of the population (`Population.lexicon`).
+        config: Words or subwords.
+        more: Texts beside biographies whose words it has to know.
+    """
+    texts = [*lexicon.texts(), *more]
+    isolated = _WITH_QUESTIONS if any("?" in text for text in texts) else _ISOLATED
     if config.kind == "word":
-        words_by_id = vocabulary(population)
+        words_by_id = vocabulary(lexicon, more)
         model = models.WordLevel({word: i for i, word in enumerate(words_by_id)}, unk_token=UNK)
         tokenizer = Tokenizer(model)
     else:
@@ -74,14 +75,14 @@ def build_tokenizer(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex(_ISOLATED), behavior="isolated"),
+            pre_tokenizers.Split(Regex(isolated), behavior="isolated"),
         ]
     )
     tokenizer.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=True)
     if config.kind == "bpe":
         # The trainer numbers the letters inside words in an order that changes from call to call, and
         # merges with them; named in advance they have a fixed order.
-        letters = {letter for word in set_words(_texts(population)) for letter in word[1:]}
+        letters = {letter for word in set_words(texts) for letter in word[1:]}
         continuations = [_CONTINUATION + letter for letter in sorted(letters)]
         trainer = trainers.BpeTrainer(
             vocab_size=config.bpe_vocabulary,
@@ -89,7 +90,7 @@ def build_tokenizer(
             continuing_subword_prefix=_CONTINUATION,
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_texts(population), trainer)
+        tokenizer.train_from_iterator(texts, trainer)
         # As special tokens they would match in the middle of any text; from here on they are not.
         trained = json.loads(tokenizer.to_str())
         added = trained["added_tokens"]

@@ -24,6 +24,7 @@ from interp.config.data import (
 from interp.config.model import ModelConfig
 from interp.config.other_runs import OWN_PATTERNS, FinetuningConfig, PatchingConfig
 from interp.config.run import Config
+from interp.config.stages import AdapterConfig, DataConfig, FormConfig, StageConfig
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -31,10 +32,13 @@ __all__ = [
     "MAX_SEED",
     "OWN_PATTERNS",
     "SAMPLING_SETTINGS",
+    "AdapterConfig",
     "AnyConfig",
     "Config",
+    "DataConfig",
     "EvaluationConfig",
     "FinetuningConfig",
+    "FormConfig",
     "LoggingConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -43,6 +47,7 @@ __all__ = [
     "RunConfig",
     "SamplingConfig",
     "Settings",
+    "StageConfig",
     "TokenizerConfig",
     "TrainingConfig",
     "describe",

@@ -75,15 +75,15 @@ class PatchingConfig(Settings):
 
 
 class FinetuningConfig(Settings):
-    """Training that goes on from the weights of a finished run, on other people (paper, section 5)."""
+    """Training that goes on from the weights of a finished run (paper, section 5)."""
 
     base: str | None = None
     """Folder of the run whose weights training starts from; fine-tuning is off without."""
     base_step: int | None = Field(default=None, ge=0)
     """Which checkpoint of it; the last by default."""
-    people: Literal["new", "rare"] | None = None
-    """On whom: "new" people, the first of those held out so far (the default), or "rare" ones, the
-    last of those that the base was trained on."""
+    people: Literal["new", "rare", "same"] | None = None
+    """On whom: "new" people, the first of those held out so far (the default); "rare" ones, the last of
+    those that the base was trained on; or the "same" as the base, in other forms (`data.stages`)."""
     n_individuals: int | None = Field(default=None, ge=1)
     """How many of them; all held-out people by default ("new")."""
     replay_weight: float | None = Field(default=None, gt=0)
@@ -112,6 +112,12 @@ class FinetuningConfig(Settings):
             raise ConfigError(
                 f"finetuning: {', '.join(given)} given, but no base; set finetuning.base to the folder "
                 "of the run whose weights training starts from."
+            )
+        whom = [n for n in ("n_individuals", "replay_weight") if getattr(self, n) is not None]
+        if self.people == "same" and whom:
+            raise ConfigError(
+                f"finetuning: people='same' is everybody that the base was trained on, so {whom[0]} has no "
+                "meaning; leave it out."
             )
         if self.people == "rare" and self.n_individuals is None:
             raise ConfigError(

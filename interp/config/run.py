@@ -9,6 +9,7 @@ from interp.config.base import MAX_SEED, RunConfig, flatten
 from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, PatchingConfig
+from interp.config.stages import AdapterConfig, DataConfig
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 from interp.errors import ConfigError
 
@@ -24,6 +25,8 @@ class Config(RunConfig):
     """Who exists."""
     sampling: SamplingConfig = SamplingConfig()
     """Who comes next in training."""
+    data: DataConfig = DataConfig()
+    """In which forms and wordings people are met."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """How text becomes tokens."""
     model: ModelConfig = ModelConfig()
@@ -35,7 +38,9 @@ class Config(RunConfig):
     patching: PatchingConfig = PatchingConfig()
     """Attention patterns taken from a reference run while training."""
     finetuning: FinetuningConfig = FinetuningConfig()
-    """Training that goes on from the weights of a finished run, on other people."""
+    """Training that goes on from the weights of a finished run."""
+    adapter: AdapterConfig = AdapterConfig()
+    """A low-rank adapter beside the model's weights."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured while training."""
     logging: LoggingConfig = LoggingConfig()
@@ -63,6 +68,8 @@ class Config(RunConfig):
                 f"finetuning: sampling.kind={sampling.kind!r} is about everybody, but fine-tuning shows "
                 "its own people and those that finetuning.replay_weight replays; use uniform."
             )
+        if finetuning.people == "same":
+            return self
         source, most = (
             ("held out (population.n_held_out)", people.n_held_out)
             if finetuning.people == "new"
@@ -79,7 +86,7 @@ class Config(RunConfig):
     @property
     def n_finetuned(self) -> int:
         """How many people fine-tuning is on; 0 without fine-tuning."""
-        if not self.finetuning.on:
+        if not self.finetuning.on or self.finetuning.people == "same":
             return 0
         return self.finetuning.n_individuals or self.population.n_held_out
 
@@ -101,6 +108,38 @@ class Config(RunConfig):
             raise ConfigError(
                 f"patching: start={start}, but training ends at step {self.training.last_step}; "
                 "start earlier or train for longer."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Config":
+        stages, last = self.data.stages or (), self.training.last_step
+        if stages and stages[-1].start >= last:
+            raise ConfigError(
+                f"data.stages: the last stage begins at step {stages[-1].start}, but training ends at step "
+                f"{last}; begin earlier or train for longer."
+            )
+        on_adapter = [stage.start for stage in stages if stage.weights == "adapter"]
+        if on_adapter and not self.adapter.on:
+            raise ConfigError(
+                f"data.stages: the stage from step {on_adapter[0]} trains the adapter, but there is none; "
+                "set adapter.rank."
+            )
+        if self.adapter.on and not on_adapter:
+            raise ConfigError(
+                "adapter: no stage trains it; give one of data.stages weights='adapter'."
+            )
+        if self.patching.on and on_adapter:
+            raise ConfigError(
+                "patching: attention patterns cannot be patched while an adapter is trained; leave "
+                "patching.reference or adapter.rank out."
+            )
+        some = [form.form for stage in stages for form in stage.forms if form.people is not None]
+        if some and self.finetuning.on and self.finetuning.people != "same":
+            raise ConfigError(
+                f"data.stages: the form {some[0]!r} is about a share of the people trained on, but "
+                f"fine-tuning shows {self.finetuning.people} people; leave people out, or set "
+                "finetuning.people to same."
             )
         return self
 

@@ -8,7 +8,6 @@ from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from interp.biographies import ATTRIBUTES, Batch, Corpus, Spans, TokenKind
-from interp.biographies.templates import N_TRAIN_TEMPLATES
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import measured_individuals
@@ -232,7 +231,7 @@ def _wordings(
     corpus: Corpus, people: Integer[np.ndarray, " pair"], generator: np.random.Generator
 ) -> Integer[np.ndarray, "pair attribute"]:
     """A template for every attribute, from those never seen with the person in training."""
-    pool = corpus.population.wordings[people][..., N_TRAIN_TEMPLATES:]
+    pool = corpus.population.evaluation_wordings[people]
     chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])[..., None]
     wordings: np.ndarray = np.take_along_axis(pool, chosen, axis=2)
     return wordings[..., 0]

@@ -6,7 +6,7 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies.tokenizer import build_tokenizer
+from interp.biographies import Population, tokenizer_of
 from interp.config import Config
 from interp.model.components import native_model
 from interp.torch_state import default_state
@@ -62,7 +62,7 @@ def hooked_transformer(
         2
     """
     if tokenizer is None:
-        tokenizer = build_tokenizer(config.population, config.tokenizer)
+        tokenizer = tokenizer_of(config, Population.of(config).lexicon)
     if config.model.recurrence is not None:
         from interp.model.recurrent import recurrent_transformer  # the one user of these imports
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.biographies import Population, build_tokenizer
+from interp.biographies import Population, tokenizer_of
 from interp.config import OWN_PATTERNS, Config, flatten
 from interp.errors import ConfigError, InterpError, RunError
 from interp.reading import DamageError, digest, read_bytes
@@ -103,7 +103,8 @@ def require_fit(
         for name in ours
         if name not in _CHANGE_WEIGHTS_ONLY and ours[name] != other[name]
     ]
-    vocabulary = build_tokenizer(config.population, config.tokenizer).get_vocab()
+    population = Population.of(config)
+    vocabulary = tokenizer_of(config, population.lexicon).get_vocab()
     if other_run.tokenizer.get_vocab() != vocabulary:
         differing.append(
             f"vocabulary: {len(other_run.tokenizer)} tokens there, {len(vocabulary)} here, or in "
@@ -114,7 +115,6 @@ def require_fit(
     if version != "4":
         differing.append(f"hook layout: it was trained with TransformerLens {version}, this is 4")
     seed = config.seed_of("population")
-    population = Population.draw(config.population, seed)
     same_people = other_run.population.fingerprint() == population.fingerprint()
     if not same_people and of_people is not None:
         differing.append(

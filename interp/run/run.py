@@ -24,8 +24,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import Batch, Corpus, Population, sampler
-from interp.biographies.sampling import finetuned_individuals
+from interp.biographies import Batch, Corpus, Population
 from interp.config import Config
 from interp.ending import noted_digests
 from interp.errors import ArgumentError, ConfigError, RunError, whole_number
@@ -137,7 +136,7 @@ class Run:
             RunError: the population drawn now is not the one of the run.
         """
         config = self.config
-        population = Population.draw(config.population, config.seed_of("population"))
+        population = Population.of(config)
         recorded = self.environment.get("population")
         if recorded not in (None, population.fingerprint()):
             raise RunError(
@@ -146,13 +145,7 @@ class Run:
                 f"versions that environment.json names (NumPy "
                 f"{self.environment.get('packages', {}).get('numpy', 'not named')}), or train the run again."
             )
-        return Corpus(
-            population,
-            self.tokenizer,
-            sampler(config, self.stages),
-            config.seed_of("training"),
-            finetuned_individuals(config),
-        )
+        return Corpus.of(config, population, self.tokenizer, self.stages)
 
     @property
     def stages(self) -> list[tuple[int, int]]:

@@ -174,7 +174,7 @@ def test_fingerprint_changes_with_a_word_list(
     people: Population, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """People are indices into the lists, so an edited list means other people."""
-    before = people.fingerprint()
+    before = Population.draw(people.config, 0).fingerprint()
     original = lists_module.word_list
 
     def edited(name: str) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def test_fingerprint_changes_with_a_word_list(
         return (*entries[1::-1], *entries[2:]) if name == changed else entries
 
     monkeypatch.setattr(lists_module, "word_list", edited)
-    assert people.fingerprint() != before
+    assert Population.draw(people.config, 0).fingerprint() != before
 
 
 def test_too_many_people_are_refused() -> None:

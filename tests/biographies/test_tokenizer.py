@@ -7,6 +7,7 @@ from interp.biographies import (
     ATTRIBUTES,
     Batch,
     Corpus,
+    Population,
     build_tokenizer,
     load_tokenizer,
     name_pools,
@@ -52,7 +53,7 @@ def test_vocabulary_is_exactly_what_the_population_needs(smoke: Config, corpus: 
     }
     for pool in (*name_pools(smoke.population), *value_pools(smoke.population).values()):
         needed |= {word for entry in pool for word in words(entry)}
-    listed = vocabulary(smoke.population)
+    listed = vocabulary(corpus.population.lexicon)
     assert tuple(listed[:3]) == SPECIAL_TOKENS
     assert len(set(listed)) == len(listed)
     assert set(listed[3:]) == needed
@@ -144,5 +145,6 @@ def test_bpe_cuts_words_and_never_crosses_them(bpe_corpus: Corpus) -> None:
 def test_bpe_is_the_same_every_time(smoke: Config, size: int) -> None:
     """A resumed run builds its tokenizer again."""
     config = TokenizerConfig(kind="bpe", bpe_vocabulary=size)
-    built = [build_tokenizer(smoke.population, config).backend_tokenizer.to_str() for _ in range(4)]
+    lexicon = Population.of(smoke).lexicon
+    built = [build_tokenizer(lexicon, config).backend_tokenizer.to_str() for _ in range(4)]
     assert len(set(built)) == 1
