@@ -16,7 +16,7 @@ NAME = "default"
 """peft's name for the one adapter of a layer."""
 
 
-class AdaptedLinear(LoraLinear):
+class _Adapted(LoraLinear):
     """peft's LoRA layer, whose `weight` is the one that it computes with, W + (alpha / rank) B A.
 
     TransformerLens computes some values from `weight` and not by a call (`hook_result`), and shows it
@@ -44,13 +44,17 @@ class AdaptedLinear(LoraLinear):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class Conv1D(AdaptedLinear):
-    """`AdaptedLinear` around a Conv1D; TransformerLens tells by the class's name how it is laid out."""
+class AdaptedLinear(_Adapted, nn.Linear):
+    """Around an `nn.Linear`; TransformerLens tells by the class how `weight` is laid out."""
+
+
+class Conv1D(_Adapted, pytorch_utils.Conv1D):
+    """Around a Conv1D; in places TransformerLens goes by the class's name."""
 
 
 def lora_layers(
     linears: dict[str, nn.Module], ranks: dict[str, tuple[int, float]]
-) -> dict[str, AdaptedLinear]:
+) -> dict[str, AdaptedLinear | Conv1D]:
     """LoRA layers around linear maps, which are left where they are.
 
     Args:
