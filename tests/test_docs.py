@@ -5,11 +5,14 @@ import importlib
 import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
+from tests.architectures import boot, small_tokenizer
 from tests.facts.capitals import CAPITALS
 from tests.facts.conftest import make_tokenizer
 
@@ -106,3 +109,18 @@ def test_the_python_of_the_readme_and_the_tour_runs(
     exec(compile(code, str(README), "exec"), shared)
     pattern, to_names = shared["pattern"], shared["to_names"]
     assert to_names.shape == pattern.shape[:-1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_the_python_on_adapters_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = blocks_of(README.with_name("docs").joinpath("adapters.md").read_text(encoding="utf-8"))
+    assert len(blocks) >= 4
+    monkeypatch.chdir(tmp_path)
+    model, original = boot("GPT-2", small_tokenizer())
+    tokens = torch.arange(5, 21).view(2, 8)
+    given: dict[str, Any] = {"model": model, "hf_model": original, "tokens": tokens}
+    exec(compile("\n".join(blocks), "adapters.md", "exec"), given)
+    assert (given["on"] - given["base"]).abs().max() > 0.1
+    with torch.no_grad():
+        theirs = given["theirs"].eval()(tokens).logits
+    torch.testing.assert_close(theirs, given["on"], rtol=0, atol=1e-4)

@@ -30,6 +30,7 @@ from interp.errors import ArgumentError, RunError
 from interp.interventions import Grid, Knockout, causal_trace, swapped_attributes
 from interp.memory.transplant import transplants, weight_changes
 from interp.model import export_huggingface
+from interp.model.adapters import LoraSpec, attach_adapter, load_adapter
 from interp.run import Run
 from interp.torch_state import default_state
 from tests.helpers import contents
@@ -164,6 +165,22 @@ def exported(given: Given) -> tuple[np.ndarray, ...]:
         return tuple(np.frombuffer(p.read_bytes(), np.uint8) for p in sorted(written.iterdir()))
 
 
+def adapted(given: Given) -> tuple[torch.Tensor, ...]:
+    """An adapter on a copy of the model: written, merged, taken out again, read."""
+    model = given.run.model()
+    adapter = attach_adapter(model, LoraSpec(rank=2))
+    for name, tensor in adapter.named_tensors().items():
+        tensor.copy_(0.1 if name.endswith("B") else tensor)
+    with tempfile.TemporaryDirectory() as folder:
+        adapter.save(folder)
+        adapter.merge()
+        merged = [weight.detach().clone() for weight in model.parameters()]
+        adapter.unmerge()
+        adapter.detach()
+        loaded = load_adapter(model, folder)
+    return *merged, *loaded.parameters()
+
+
 GRID = Grid(("resid_pre", "z", "mlp_out"), ("last name", "predicts value"))
 MEASURES: dict[str, Callable[[Given], Any]] = {
     "patch": lambda g: interp.patch(g.model, g.pairs, GRID),
@@ -224,6 +241,7 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "maps": lambda g: tuple(
         vars(maps.record_maps(g.run, [maps.map_text(g.run.corpus, 3)], g.run.steps[-2:])[0]).values()
     )[2:],
+    "adapters": lambda g: adapted(g),
     "facts": lambda g: (g.facts.known(g.model), g.facts.pairs().source_position, g.facts.texts.tokens),
     "figure": lambda g: interp.plots.learning_curves(g.run).to_json(),
 }  # fmt: skip

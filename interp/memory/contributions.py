@@ -46,7 +46,7 @@ class Contributions:
     def __init__(
         self, model: TransformerBridge, cache: Any, text: FactPrompt, rivals: Sequence[int]
     ) -> None:
-        require_own_weights(model)
+        require_own_weights(model, adapted=True)
         scale = require_uncapped(model)
         self._model, self._cache, self._text = model, cache, text
         self._n_layers, self._n_heads = model.cfg.n_layers, model.cfg.n_heads

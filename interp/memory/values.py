@@ -95,7 +95,7 @@ def promoted_logits(
         >>> promoted_logits(hooked_transformer(preset("smoke")), layer=0).shape[0]
         64
     """
-    require_own_weights(model)
+    require_own_weights(model, adapted=True)
     scale = 1.0 if before_cap and logit_scale(model) is None else require_uncapped(model)
     written = output_weights(model, layer)
     promoted = _promoted(model, written, layer, path)
@@ -117,7 +117,7 @@ def promoted_by(
 def output_weights(model: TransformerLensModel, layer: int) -> Float[Tensor, "neuron d_model"]:
     """The output weights of a layer's neurons, in single precision; errors as `promoted_logits`."""
     valid_indices([layer], model.cfg.n_layers, "layer")
-    require_own_weights(model)
+    require_own_weights(model, adapted=True)
     return weights_of(model, layer, "W_out").float()
 
 

@@ -25,6 +25,7 @@ from interp.files import (
 )
 from interp.model.components import native_model
 from interp.model.patterns import NO_ATTENTION, is_recurrent
+from interp.model.weights import require_own_weights
 from interp.reading import MAX_DOCUMENT, parse_json, read_text
 from interp.torch_state import default_state
 
@@ -58,9 +59,10 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
     (head, d_head), `W_in` (d_model, d_mlp), `W_U` (d_model, d_vocab).
 
     Raises:
-        ArgumentError: the model has grouped heads or a gated MLP, which this format spells otherwise, or
-            is recurrent.
+        ArgumentError: the model has grouped heads or a gated MLP, which this format spells otherwise,
+            is recurrent, or has an adapter on.
     """
+    require_own_weights(model)
     cfg = model.cfg
     if is_recurrent(model):
         raise ArgumentError(

@@ -61,8 +61,11 @@ class Structure:
                 return False
         return True
 
-    def has_same_modules(self) -> bool:
-        """Whether all modules are the same, of the same type, each with the `forward` of its type."""
+    def has_same_modules(self, adapted: bool = False) -> bool:
+        """Whether all modules are the same, of the same type, each with the `forward` of its type.
+
+        With `adapted`, a linear map inside a layer that shows its effective weights is the same.
+        """
         for module, kind in self._types:
             if type(module) is not kind or "forward" in module.__dict__:
                 return False
@@ -70,6 +73,14 @@ class Structure:
             if len(now) != len(then):
                 return False
             for name, child in then:
-                if now.get(name) is not child:
+                found: Any = now.get(name)
+                if found is child:
+                    continue
+                if not (adapted and shows_effective_weights(found) and found.base_layer is child):
                     return False
         return True
+
+
+def shows_effective_weights(module: Any) -> bool:
+    """Whether a module around a linear map has as `weight` what it computes with: an adapter's layer."""
+    return getattr(type(module), "shows_effective_weights", False) is True

@@ -13,13 +13,18 @@ from transformer_lens.model_bridge.generalized_components import (
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from interp.errors import ArgumentError
-from interp.model.structure import carries_hooks
+from interp.model.structure import carries_hooks, shows_effective_weights
 
 _OF_WEIGHTS = (LinearBridge, EmbeddingBridge, UnembeddingBridge)
 
 
-def require_own_weights(model: object) -> None:
+def require_own_weights(model: object, *, adapted: bool = False) -> None:
     """Checks that `W_Q`, `W_out` and the others are what a TransformerLens model computes with.
+
+    Args:
+        model: Any model.
+        adapted: One with an adapter of `interp.attach_adapter` is fine, as its `W_Q`, `W_out` and the
+            others are W + scaling B A; its `state_dict` is that of the base.
 
     Raises:
         ArgumentError: a module that holds weights is wrapped or replaced (by an adapter, say), which
@@ -27,12 +32,12 @@ def require_own_weights(model: object) -> None:
     """
     if not isinstance(model, nn.Module):
         return
-    changed = next(_changed(model), None)
+    changed = next(_changed(model, adapted), None)
     if changed is not None:
         raise ArgumentError(
             f"{changed}, so this model does not compute with the weights that TransformerLens shows, "
-            "which are those below it. Merge the adapter into them (peft: merge_and_unload), take the hook "
-            "off, or put the module back."
+            "which are those below it. Merge the adapter into them (adapter.merge(); peft: "
+            "merge_and_unload), take the hook off, or put the module back."
         )
 
 
@@ -49,12 +54,16 @@ def require_normal_weights(model: nn.Module) -> None:
         )
 
 
-def _changed(model: nn.Module) -> Iterator[str]:
+def _changed(model: nn.Module, adapted: bool) -> Iterator[str]:
     for path, module in model.named_modules():
         if not isinstance(module, GeneralizedComponent):
             continue
         name = path.replace("._original_component", "")
         inside: Any = module._modules.get("_original_component")
+        if adapted and shows_effective_weights(inside):
+            if carries_hooks(inside, *inside.modules(), module) or _has_own_forward(inside):
+                yield f"{name} carries a PyTorch hook or a forward method of its own"
+            inside = inside.base_layer
         if isinstance(module, _OF_WEIGHTS) and isinstance(inside, nn.Module):
             names = {name for name, _ in inside.named_parameters(recurse=False)}
             wrapped = next(inside.children(), None) is not None or not names <= {"weight", "bias"}
@@ -70,7 +79,7 @@ def _changed(model: nn.Module) -> Iterator[str]:
                 yield f"{name}.{part} has been replaced by a {type(now).__name__}"
     built = getattr(model, "built", None)
     parametrized = any(parametrize.is_parametrized(module) for module in model.modules())
-    if built is not None and not parametrized and not built.has_same_modules():
+    if built is not None and not parametrized and not built.has_same_modules(adapted):
         yield "Modules of this model have been replaced or wrapped"
 
 
