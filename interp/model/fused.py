@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources.native import NativeMLP
@@ -147,6 +147,7 @@ def training_loss(
     *,
     pad_token: int,
     precision: str = "fp32",
+    counted: Bool[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of the next token over all positions followed by a token, in nats.
 
@@ -156,10 +157,13 @@ def training_loss(
         pad_token: Positions followed by this token do not count.
         precision: "fp32", or "bf16" for products in bfloat16 under autocast (weights, residual
             stream, norms and softmax stay in fp32).
+        counted: Which tokens count where they are the next one; all by default. The loss is 0 if none does.
     """
     autocast = precision == "bf16"
     targets = torch.full_like(tokens, pad_token)
     targets[:, :-1] = tokens[:, 1:]
+    if counted is not None:
+        targets[:, :-1].masked_fill_(~counted[:, 1:], pad_token)
     dtype = torch.bfloat16 if autocast else model.W_E.dtype
     if not has_fused_forward(model):
         with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
@@ -169,9 +173,9 @@ def training_loss(
         final = _fire(model.unembed.hook_in, final_residual(model, tokens, dtype))
     unembed = model.unembed
     flat = targets.flatten()
-    counted = (flat != pad_token).nonzero()[:, 0]
+    rows = (flat != pad_token).nonzero()[:, 0]
     loss: Tensor = _ChunkedCrossEntropy.apply(
-        final.flatten(0, 1)[counted], unembed.weight, unembed.bias, flat[counted]
+        final.flatten(0, 1)[rows], unembed.weight, unembed.bias, flat[rows]
     )
     if carries_hooks(unembed.hook_out):
         logits = F.linear(final, unembed.weight.to(dtype), unembed.bias.to(dtype))
@@ -182,7 +186,10 @@ def training_loss(
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, pad_token: int) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=pad_token)
+    rows = logits.flatten(0, 1).float()
+    if bool((targets == pad_token).all()):
+        return rows.sum() * 0.0  # the mean over no token
+    return F.cross_entropy(rows, targets, ignore_index=pad_token)
 
 
 def _fire(point: Any, x: Tensor) -> Tensor:
@@ -335,8 +342,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             torch.mm(logits, low, out=grad_x[start : start + _CHUNK])
             grad_weight += torch.mm(logits.t(), rows)
         ctx.save_for_backward(grad_x, grad_weight)
-        ctx.count = len(x)
-        return loss / len(x)
+        count = max(1, len(x))
+        ctx.count = count
+        return loss / count
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -6,6 +6,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.config import Config
 from interp.errors import RunError
+from interp.run.adapters import adapter_steps
 from interp.run.checkpoints import fingerprint, load_checkpoint
 from interp.run.other_run import require_fit, with_fingerprint
 
@@ -42,6 +43,12 @@ def resolve_base(config: Config, base: "Run | None") -> Config:
         raise RunError(
             f"The base {base.given} has no checkpoint at step {step}; it has {base.steps}. Choose one "
             "of them as finetuning.base_step."
+        )
+    begin = base_step(config, base)
+    if begin in adapter_steps(base.path):
+        raise RunError(
+            f"The base {base.given} has an adapter at step {begin}, beside weights that do not have what was "
+            "learned meanwhile. Choose a step before or after that stage as finetuning.base_step."
         )
     return with_fingerprint(config, "base", base)
 
@@ -83,5 +90,8 @@ def finetuned(base: Config, **settings: object) -> Config:
         "training.early_checkpoints": (0,),
         "training.checkpoint_every": max(1, n_steps // 5),
         "evaluation.splits": None,
+        "data.stages": None,
+        "data.vocabulary": base.data.forms or None,
+        "adapter": {"rank": None, "alpha": None, "sites": None},
     }
     return base.with_settings(**(defaults | settings))

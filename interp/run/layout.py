@@ -12,6 +12,7 @@ from interp.files import (
     storage_errors,
     written_files,
 )
+from interp.run.adapters import adapter_folders
 from interp.run.run import Run
 from interp.run.tables import RESULT_TABLES
 
@@ -28,6 +29,7 @@ FROM_TRAINING: Layout = {
     **_RESULTS,
     "results": "(?!)",
     "checkpoints": r"step_\d{8,}\.safetensors",
+    "adapters": "(?!)",
 }
 """What follows from a training."""
 _BEFORE_TRAINING: Layout = {"": r"environment\.json|metrics\.jsonl", "tokenizer": _TOKENIZER}
@@ -40,6 +42,7 @@ RUN: Layout = {
 _AFTER_MARK: Layout = {**FROM_TRAINING, "": rf"{FROM_TRAINING['']}|metrics\.jsonl"}
 """What no run has before `environment.json`."""
 
+_ADAPTER: Layout = {"": r"adapter_config\.json|adapter_model\.safetensors"}
 _PATCHED = Path("results/patching/runs")  # the runs of the stage `patching`
 _PATCHED_NAME = re.compile(r"seed\d+_(unpatched|reference\d+_start\d+.*_until\d+)")
 
@@ -88,6 +91,10 @@ def remove_training(folder: Path) -> None:
             remove_if_empty(run.path)
     with storage_errors(folder):
         remove_if_empty(folder / _PATCHED)
+    for adapter in adapter_folders(folder):
+        remove_files(adapter, _ADAPTER)
+        with storage_errors(adapter):
+            remove_if_empty(adapter)
     remove_files(folder, FROM_TRAINING)
 
 

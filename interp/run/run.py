@@ -31,6 +31,7 @@ from interp.errors import ArgumentError, ConfigError, RunError, whole_number
 from interp.files import absolute
 from interp.knowledge import Baseline, Split, measure, split_batch
 from interp.model import hooked_transformer
+from interp.model.adapters import Adapter
 from interp.phases import DELTA, Phases, detect_phases, sensitivity
 from interp.reading import (
     MAX_DOCUMENT,
@@ -39,6 +40,7 @@ from interp.reading import (
     read_text,
     require_file,
 )
+from interp.run.adapters import AdapterUse, use_adapter
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.environment import usable_device
 from interp.run.kept import read_environment, read_tokenizer
@@ -256,7 +258,11 @@ class Run:
 
     @default_state()
     def model(
-        self, step: int | None = None, device: torch.device | str = "cpu"
+        self,
+        step: int | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        adapter: AdapterUse | None = None,
     ) -> TransformerBridge:
         """The model at a checkpoint, in eval mode.
 
@@ -266,9 +272,12 @@ class Run:
         Args:
             step: A step with a checkpoint (see `steps`); the last by default.
             device: Where the weights go.
+            adapter: "merged": the adapter that was trained last is in the weights; "on": it stands beside
+                them (`interp.model.adapters.adapter_of` finds it); "off": the model without it. By default
+                as in training: merged in stages that train the adapter, else off.
 
         Raises:
-            RunError: no checkpoint at all.
+            RunError: no checkpoint at all, or no adapter until then.
             CheckpointError: none at that step, or a file that is damaged or foreign.
             ArgumentError: a step that is no whole number, or a device that this machine does not have.
         """
@@ -277,6 +286,7 @@ class Run:
         step = self.steps[-1] if step is None else whole_number(step, "step")
         model = hooked_transformer(self.config, self.tokenizer, usable_device(device))
         load_checkpoint(self.path, step, model, self.config)
+        use_adapter(self.path, step, model, adapter)
         return model.eval()
 
     def models(
@@ -293,11 +303,16 @@ class Run:
         if not isinstance(steps, Iterable):
             raise ArgumentError(f"steps={steps!r}: give steps in a list, such as [0].")
         model: TransformerBridge | None = None
+        merged: Adapter | None = None
         for step in (whole_number(one, "step") for one in steps):
             if model is None:
-                model = self.model(step, "cpu" if device is None else device)
+                model = self.model(step, "cpu" if device is None else device, adapter="off")
             else:
+                if merged is not None:
+                    merged.unmerge()
+                    merged.detach()
                 load_checkpoint(self.path, step, model, self.config)
+            merged = use_adapter(self.path, step, model, None)
             with self.patched(model, step):
                 yield step, model
 

@@ -67,9 +67,10 @@ from interp.training.conditions import describe_conditions, deterministic, warn_
 from interp.training.folder import find_run, nothing_left, open_folder
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate
-from interp.training.parallel import Ranks, Status, gather
+from interp.training.parallel import Counted, Ranks, Status, gather
 from interp.training.size import require_memory
 from interp.training.state import load_state, write_state
+from interp.training.trained import TrainedWeights
 from interp.training.wandb import MetricsLog, require_login, wandb_log
 
 
@@ -223,7 +224,9 @@ class Trainer:
         self.patch = self._patch(reference)
         if base is not None:
             load_base(self.config, base, self.model)
-        self.optimizer = adamw(self.model, self.config.optimizer)
+        self.trained = TrainedWeights(self.model, self.config)
+        self.trained.begin(0)
+        self.optimizer = adamw(self.trained.parameters(), self.config.optimizer)
         self.checkpoint_steps = self.config.training.checkpoint_steps()
         self.losses: dict[int, float] = {}  # attribute loss on the evaluation split, by step
         self.step = 0
@@ -288,7 +291,7 @@ class Trainer:
             request = stack.enter_context(stop_request())
             logging = wandb_log(self.config, self.run.path)
             log = ranks.on_main(lambda: stack.enter_context(logging)) or _no_log
-            self.backward = ranks.share(self.model, self._loss)
+            self._share()
             self.batches = stack.enter_context(DrawnAhead(self._drawn, self._drawn_until()))
             while True:
                 status = ranks.all_reduce(partial(self._look, progress, log, request))
@@ -333,13 +336,17 @@ class Trainer:
     def _update(self, log: MetricsLog) -> None:
         step = self.step
         config = self.config
-        rate = learning_rate(config.optimizer, step, config.training.n_steps)
+        if self.trained.begin(step):
+            self.optimizer = adamw(self.trained.parameters(), config.optimizer)
+            self._share()
+        rate = learning_rate(config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if step == config.patching.start:
             self.optimizer.state.clear()
         with self._attending():
-            loss = self.backward(self.batches.at(step))
+            batch = self.batches.at(step)
+            loss = self.backward(batch, self.corpus.counted(batch, step))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if step % config.evaluation.log_every == 0:
@@ -353,9 +360,15 @@ class Trainer:
         """Until where batches are known ahead: an adaptive schedule decides step by step."""
         return self.config.training.last_step if self.schedule is None else 0
 
-    def _loss(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, ""]:
+    def _share(self) -> None:
+        """Has all processes train the weights that are the trained ones now."""
+        self.backward = self.ranks.share(self.model, self._loss)
+
+    def _loss(self, tokens: Int[Tensor, "batch position"], counted: Counted) -> Float[Tensor, ""]:
         pad_token = self.corpus.tokenizer.pad_token_id
-        return training_loss(self.model, tokens, pad_token=pad_token, precision=self.precision)
+        return training_loss(
+            self.model, tokens, pad_token=pad_token, precision=self.precision, counted=counted
+        )
 
     def _record(self, log: MetricsLog, step: int, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
@@ -399,14 +412,13 @@ class Trainer:
     def _save_state(self) -> None:
         """Everything needed to go on, after the measurement of its step."""
         metrics = self.metrics.flushed_digest()
-        write_state(
-            self.run.state_path, self.config, self.step, self.model, self.optimizer, metrics
-        )
+        path, trained = self.run.state_path, self.trained
+        write_state(path, self.config, self.step, self.model, trained, self.optimizer, metrics)
 
     def _resume(self) -> None:
         """Loads the saved state; the main process drops what was recorded after it."""
-        self.step, metrics = load_state(
-            self.run.state_path, self.config, self.model, self.optimizer
+        self.step, self.optimizer, metrics = load_state(
+            self.run.state_path, self.config, self.model, self.trained
         )
         self.measured = True
         if not self.ranks.is_main:
@@ -418,6 +430,9 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._diverged(f"weights are not finite at step {self.step}")
+        self.trained.save(
+            self.run.path, self.step
+        )  # first: a checkpoint says that all of it is there
         write_checkpoint(self.run.path, self.step, self.model, self.config)
 
     def _diverged(self, what: str) -> NoReturn:

@@ -3,25 +3,34 @@
 import math
 
 import torch
-from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
+from torch import Tensor, nn
 
-from interp.config import OptimizerConfig
+from interp.config import Config, OptimizerConfig
 from interp.errors import CheckpointError, short
 
+Parameters = dict[str, nn.Parameter]
+"""What is trained, by name."""
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
-    """The learning rate of the update that leaves `step`: cosine to 0 without warm-up, or constant."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+def learning_rate(config: Config, step: int) -> float:
+    """The learning rate of the update that leaves `step`: cosine to 0 without warm-up, or constant.
+
+    A stage with a learning rate of its own has the schedule to itself, from its beginning to its end.
+    """
+    optimizer, n_steps = config.optimizer, config.training.n_steps
+    rate = optimizer.learning_rate
+    stage = config.data.stage_at(step)
+    if stage is not None and stage.learning_rate is not None:
+        n_steps = config.data.stage_end(stage, n_steps) - stage.start
+        rate, step = stage.learning_rate, step - stage.start
+    if optimizer.schedule == "constant":
+        return rate
+    return rate * 0.5 * (1 + math.cos(math.pi * step / n_steps))
 
 
-def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over a model's parameters; only matrices decay, not biases and norms."""
-    parameters = dict(model.named_parameters())
+def adamw(parameters: Parameters, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over parameters by name; only matrices decay, not biases and norms."""
     # The biases of a recurrent model's gates have two axes, one for the block of the gate.
     matrices = {n: p for n, p in parameters.items() if p.ndim >= 2 and not n.endswith("bias")}
     others = [p for n, p in parameters.items() if n not in matrices]
@@ -33,32 +42,32 @@ def adamw(model: TransformerBridge, config: OptimizerConfig) -> torch.optim.Adam
         groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
-        fused=next(model.parameters()).device.type in ("cpu", "cuda"),
+        fused=next(iter(parameters.values())).device.type in ("cpu", "cuda"),
     )
 
 
-def optimizer_tensors(model: TransformerBridge, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+def optimizer_tensors(parameters: Parameters, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     """The moments of every parameter, named `exp_avg.<parameter>` and so on."""
     return {
         f"{moment}.{name}": optimizer.state[parameter][moment]
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for moment in _MOMENTS
         if parameter in optimizer.state
     }
 
 
 def load_optimizer_tensors(
-    model: TransformerBridge, optimizer: torch.optim.AdamW, tensors: dict[str, Tensor]
+    parameters: Parameters, optimizer: torch.optim.AdamW, tensors: dict[str, Tensor]
 ) -> None:
     """The inverse of `optimizer_tensors`.
 
     Raises:
-        CheckpointError: a parameter has some of its moments only, or the tensors are of another model.
+        CheckpointError: a parameter has some of its moments only, or the tensors are of others.
     """
     fused = bool(optimizer.defaults["fused"])  # only then do step counts live on the device
     left = dict(tensors)
     state: dict[Tensor, dict[str, Tensor]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         moments = {m: left.pop(f"{m}.{name}") for m in _MOMENTS if f"{m}.{name}" in left}
         shapes = {"exp_avg": parameter.shape, "exp_avg_sq": parameter.shape, "step": torch.Size()}
         if moments and {m: value.shape for m, value in moments.items()} != shapes:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.biographies import Batch, TokenKind
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 T = TypeVar("T")
-Loss = Callable[[Int[Tensor, "batch position"]], Float[Tensor, ""]]
-"""Mean loss over the tokens that have a next one, in nats."""
-Backward = Callable[[Batch], Float[Tensor, ""]]
+Counted = Bool[Tensor, "batch position"] | None
+"""Which tokens the loss is on; None: on all."""
+Loss = Callable[[Int[Tensor, "batch position"], Counted], Float[Tensor, ""]]
+"""Mean loss over the tokens that count, of those before which there is one; in nats."""
+Backward = Callable[[Batch, Counted], Float[Tensor, ""]]
 """Adds the gradient of a whole batch's mean loss to the parameters, and returns that loss."""
 
 _PATIENCE = timedelta(hours=2)  # measuring a large population takes minutes
@@ -94,8 +96,9 @@ class Ranks:
     def share(self, model: nn.Module, loss: Loss) -> Backward:
         """The backward pass of a batch that all processes share; all have the same weights."""
 
-        def backward(batch: Batch) -> Float[Tensor, ""]:
-            value = loss(batch.tokens.to(self.device))
+        def backward(batch: Batch, counted: Counted) -> Float[Tensor, ""]:
+            mask = None if counted is None else counted.to(self.device)
+            value = loss(batch.tokens.to(self.device), mask)
             value.backward()
             return value.detach()
 
@@ -162,14 +165,17 @@ class _Several(Ranks):
         with _connected():
             shared = self._accelerator.prepare_model(_WithLoss(model, loss))
 
-        def backward(batch: Batch) -> Float[Tensor, ""]:
-            counted = (batch.kind != TokenKind.PADDING).sum(dim=1) - 1  # the first is no target
+        def backward(batch: Batch, counted: Counted) -> Float[Tensor, ""]:
+            every = batch.kind != TokenKind.PADDING if counted is None else counted
+            targets = every[:, 1:].sum(dim=1)  # the first is none
             rows = group(len(batch), self.count, self._accelerator.process_index)
             # Processes differ in their number of tokens. The mean over processes that
             # DistributedDataParallel takes of gradients becomes that over the tokens of all.
-            weight = self.count * int(counted[rows].sum()) / int(counted.sum())
+            weight = self.count * int(targets[rows].sum()) / max(1, int(targets.sum()))
+            own = batch[rows].tokens
+            mask = None if counted is None else counted[rows, : own.shape[1]].to(self.device)
             with _connected():
-                value = shared(batch[rows].tokens.to(self.device), weight)
+                value = shared(own.to(self.device), mask, weight)
                 value.backward()
                 total: Tensor = value.detach() / self.count
                 dist.all_reduce(total)
@@ -194,8 +200,10 @@ class _WithLoss(nn.Module):
         self.weights = nn.ParameterList(model.parameters())  # the same ones; buffers never change
         self._loss = loss
 
-    def forward(self, tokens: Int[Tensor, "batch position"], weight: float) -> Float[Tensor, ""]:
-        weighted: Tensor = self._loss(tokens) * weight
+    def forward(
+        self, tokens: Int[Tensor, "batch position"], counted: Counted, weight: float
+    ) -> Float[Tensor, ""]:
+        weighted: Tensor = self._loss(tokens, counted) * weight
         return weighted
 
 

@@ -9,7 +9,8 @@ from interp.config import Config
 from interp.errors import CheckpointError
 from interp.files import read_tensors, write_tensors
 from interp.run import fingerprint
-from interp.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from interp.training.optimizer import adamw, load_optimizer_tensors, optimizer_tensors
+from interp.training.trained import TrainedWeights, is_adapter_tensor
 
 _FORMAT = "interp training state 1"
 _WEIGHTS = "weights."
@@ -20,22 +21,24 @@ def write_state(
     config: Config,
     step: int,
     model: TransformerBridge,
+    trained: TrainedWeights,
     optimizer: torch.optim.AdamW,
     metrics: str,
 ) -> None:
     """Writes weights, optimizer moments, the step and the digest of the metrics so far, atomically."""
     tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
-    tensors |= optimizer_tensors(model, optimizer)
+    tensors |= trained.tensors() | optimizer_tensors(trained.parameters(), optimizer)
     write_tensors(path, tensors, {**_identity(config), "step": str(step), "metrics": metrics})
 
 
 def load_state(
-    path: Path, config: Config, model: TransformerBridge, optimizer: torch.optim.AdamW
-) -> tuple[int, str | None]:
+    path: Path, config: Config, model: TransformerBridge, trained: TrainedWeights
+) -> tuple[int, torch.optim.AdamW, str | None]:
     """Loads what `write_state` wrote.
 
     Returns:
-        The step, and the digest of the metrics; None from a version that noted none.
+        The step, the optimizer of the update before it, and the digest of the metrics; None from a version
+        that noted none.
 
     Raises:
         CheckpointError: the file is damaged, of another run or of another model. The model is unchanged
@@ -52,18 +55,22 @@ def load_state(
         raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
     theirs = {name: tensor for name, tensor in tensors.items() if name.startswith(_WEIGHTS)}
     weights = {name.removeprefix(_WEIGHTS): tensor for name, tensor in theirs.items()}
-    moments = {name: tensor for name, tensor in tensors.items() if name not in theirs}
+    adapter = {name: tensor for name, tensor in tensors.items() if is_adapter_tensor(name)}
+    moments = {name: t for name, t in tensors.items() if name not in theirs | adapter}
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     try:
         if {name: tensor.shape for name, tensor in weights.items()} != wanted:
             raise CheckpointError("its weights are not those of the model")
         if not moments and int(step) > 0:
             raise CheckpointError("it lacks the optimizer's moments")
-        load_optimizer_tensors(model, optimizer, moments)
+        trained.begin(max(0, int(step) - 1))
+        trained.load(adapter)
+        optimizer = adamw(trained.parameters(), config.optimizer)
+        load_optimizer_tensors(trained.parameters(), optimizer, moments)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is damaged: {error}. {remedy}") from None
     model.load_state_dict(weights, strict=True)
-    return int(step), metrics
+    return int(step), optimizer, metrics
 
 
 def _identity(config: Config) -> dict[str, str]:

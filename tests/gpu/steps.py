@@ -90,7 +90,7 @@ def _step(
     model: nn.Module
     if kind == "hooked":
         model = hooked_transformer(config, corpus.tokenizer, device)
-        loss_of, optimizer = training_loss, adamw(model, config.optimizer)
+        loss_of, optimizer = training_loss, adamw(dict(model.named_parameters()), config.optimizer)
     else:
         torch.manual_seed(0)
         model = PlainGPT(config, len(corpus.tokenizer)).to(device)
@@ -100,7 +100,7 @@ def _step(
 
     def step(number: int) -> Tensor:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.optimizer, number, config.training.n_steps)
+            group["lr"] = learning_rate(config, number)
         tokens = batches[number % len(batches)].to(device)
         with nullcontext() if patch is None else patch.on(model):
             loss = loss_of(model, tokens, pad_token=pad, precision=precision)

@@ -405,7 +405,7 @@ def test_learns_in_both_precisions(recurrent: Config, corpus: Corpus, precision:
 def test_only_matrices_decay(recurrent: Config, corpus: Corpus) -> None:
     """The gates' biases have two axes and are biases all the same."""
     model = hooked_transformer(recurrent, corpus.tokenizer)
-    optimizer = adamw(model, recurrent.optimizer)
+    optimizer = adamw(dict(model.named_parameters()), recurrent.optimizer)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decaying, others = (
         {names[id(p)].split(".")[-1] for p in group["params"]} for group in optimizer.param_groups

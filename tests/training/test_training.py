@@ -86,20 +86,23 @@ def test_measured_losses_are_those_of_the_checkpoints(smoke_run: Run) -> None:
 
 
 def test_cosine_learning_rate() -> None:
-    config = OptimizerConfig(learning_rate=2.0)
-    rates = [learning_rate(config, step, 100) for step in (0, 25, 50, 75, 100)]
+    config = Config().with_settings(**{"optimizer.learning_rate": 2.0, "training.n_steps": 100})
+    rates = [learning_rate(config, step) for step in (0, 25, 50, 75, 100)]
     half = math.sqrt(0.5)
     assert rates == pytest.approx([2, 1 + half, 1, 1 - half, 0])
 
 
 def test_constant_learning_rate() -> None:
-    config = OptimizerConfig(learning_rate=2.0, schedule="constant")
-    assert [learning_rate(config, step, 100) for step in (0, 50, 99)] == [2.0, 2.0, 2.0]
+    settings = {"optimizer.learning_rate": 2.0, "optimizer.schedule": "constant"}
+    config = Config().with_settings(**settings, **{"training.n_steps": 100})
+    assert [learning_rate(config, step) for step in (0, 50, 99)] == [2.0, 2.0, 2.0]
 
 
 def test_only_matrices_decay(smoke: Config) -> None:
     model = hooked_transformer(smoke)
-    decaying, still = adamw(model, OptimizerConfig(weight_decay=0.3, beta1=0.8)).param_groups
+    decaying, still = adamw(
+        dict(model.named_parameters()), OptimizerConfig(weight_decay=0.3, beta1=0.8)
+    ).param_groups
     assert (decaying["weight_decay"], still["weight_decay"]) == (0.3, 0.0)
     assert decaying["betas"] == still["betas"] == (0.8, 0.95)
     ids = {id(parameter) for parameter in decaying["params"]}

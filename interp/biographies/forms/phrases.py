@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from zlib import crc32
 
 import numpy as np
+from jaxtyping import Integer
 
 from interp.biographies.batch import TokenKind
 from interp.biographies.forms.base import Form, Individuals, PieceRow, Place, Stock, Wordings
@@ -50,6 +51,19 @@ class Mnemonic(Form):
             slices = self._values(generator, row, attribute)
             row.add_value(attribute, sentence=place, answer=place, slices=slices)
         return row.pieces()
+
+    def first_tokens(
+        self, individuals: Individuals
+    ) -> Integer[np.ndarray, "batch attribute language"]:
+        """The tokens that each value can begin with, one in each language; -1 where there is no value."""
+        has = self.stock.population.values[individuals] >= 0
+        starts = [[s[..., 0] for s in self._versions(individuals, a)] for a in range(has.shape[1])]
+        tokens = self.stock.pool.tokens[np.moveaxis(np.array(starts), 2, 0)]
+        return np.where(has[..., None], tokens, -1)
+
+    def _versions(self, individuals: Individuals, attribute: int) -> list[Slices]:
+        """People's values of an attribute in each language."""
+        return [self.stock.value(individuals, attribute)]
 
     def _add_name(self, row: PieceRow, first: np.ndarray) -> None:
         everything = range(len(self.stock.population.attributes))
@@ -117,6 +131,10 @@ class Polyglot(Mnemonic):
             for attribute, pool in lexicon.values.items():
                 each = pool if attribute not in lexicon.dates else _words_of(pool)
                 yield from (translated(value, language) for value in each)
+
+    def _versions(self, individuals: Individuals, attribute: int) -> list[Slices]:
+        own = self._translated[attribute]
+        return [self.stock.chosen(slices, individuals, attribute) for slices in own]
 
     def _values(
         self, generator: np.random.Generator, row: PieceRow, attribute: np.ndarray
