@@ -18,11 +18,11 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.errors import ArgumentError, CheckpointError, printable, short
 from interp.files import place_to_write, read_tensors, replaceable, write_json, write_tensors
-from interp.model.adapter_sites import SITES, Joint, Place, joint_of, path_of, places_of
+from interp.model.adapter_sites import SITES, Joint, LoraSpec, Place, joint_of, path_of, places_of
 from interp.reading import DamageError, MissingError, parse_json, read_json
 
 if TYPE_CHECKING:
-    from interp.model.adapters import Adapter, LoraSpec
+    from interp.model.adapters import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -175,7 +175,7 @@ def _settings(adapter: "Adapter", ranks: Ranks, transposed: bool) -> dict[str, A
     return {name: getattr(value, "value", value) for name, value in sorted(kept.items())}
 
 
-def read_adapter(model: Any, folder: Path | str) -> tuple["LoraSpec", Ranks, dict[str, Tensor]]:
+def read_adapter(model: Any, folder: Path | str) -> tuple[LoraSpec, Ranks, dict[str, Tensor]]:
     """An adapter's spec, rank and alpha by linear map, and tensors; see `load_adapter`."""
     folder = Path(folder).expanduser()
     settings = _read_settings(folder)
@@ -284,9 +284,7 @@ def _read_note(folder: Path, metadata: Mapping[str, str]) -> _Note | None:
         ) from None
 
 
-def _spec(settings: _Settings, note: _Note | None, names: list[str]) -> "LoraSpec":
-    from interp.model.adapters import LoraSpec
-
+def _spec(settings: _Settings, note: _Note | None, names: list[str]) -> LoraSpec:
     if note is not None:
         return LoraSpec(note.rank, note.alpha, note.sites, note.layers, note.seed)
     parts = [name.split(".") for name in names]

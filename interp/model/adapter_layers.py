@@ -44,11 +44,11 @@ class _Adapted(LoraLinear):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class AdaptedLinear(_Adapted, nn.Linear):
+class AdaptedLinear(_Adapted, nn.Linear):  # type: ignore[misc, override]
     """Around an `nn.Linear`; TransformerLens tells by the class how `weight` is laid out."""
 
 
-class Conv1D(_Adapted, pytorch_utils.Conv1D):
+class Conv1D(_Adapted, pytorch_utils.Conv1D):  # type: ignore[misc]
     """Around a Conv1D; in places TransformerLens goes by the class's name."""
 
 

@@ -6,8 +6,10 @@ with three maps that it has cut out of it: these are the sites, and files name t
 """
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import LinearBridge
 from transformers.pytorch_utils import Conv1D
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, listed, require_known, whole_number
 from interp.model.layout import kind_of, require_wrapped
 
 SITES = {
@@ -31,6 +33,45 @@ SITES = {
     "mlp_out": ("mlp", "out"),
 }
 """Where an adapter can be: the part of a block and the linear map in it, by TransformerLens' names."""
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """What an adapter is.
+
+    Attributes:
+        rank: Of the product that is added to each matrix, at least 1.
+        alpha: What is added is B A times alpha / rank; above 0.
+        sites: Which linear maps: of "q", "k", "v", "o" (attention), "mlp_in", "mlp_out" and "gate" (the
+            other matrix of a gated MLP); all that the model has by default.
+        layers: In which layers; in all by default.
+        seed: Determines A at the start, site by site: a site has the same whichever others there are.
+    """
+
+    rank: int = 8
+    alpha: float | int = 16.0
+    sites: Sequence[str] | None = None
+    layers: Sequence[int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "rank", whole_number(self.rank, "rank", 1))
+        put(self, "seed", whole_number(self.seed, "seed", 0))
+        number = isinstance(self.alpha, Real) and not isinstance(self.alpha, bool)
+        if not number or not math.isfinite(self.alpha) or self.alpha <= 0:
+            raise ArgumentError(f"alpha={self.alpha!r}: give a number above 0.")
+        put(self, "alpha", float(self.alpha))
+        if self.sites is not None:
+            sites = listed(self.sites, "sites")
+            require_known(sites, SITES, "site")
+            put(self, "sites", tuple(site for site in SITES if site in sites))
+        if self.layers is not None:
+            given = self.layers if isinstance(self.layers, Sequence) else [self.layers]
+            layers = sorted({whole_number(layer, "layers", 0) for layer in given})
+            if not layers:
+                raise ArgumentError("layers is empty: name layers, or give None for all.")
+            put(self, "layers", tuple(layers))
 
 
 @dataclass(frozen=True)

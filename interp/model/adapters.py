@@ -9,67 +9,27 @@ Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", se
 """
 
 import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from interp.errors import ArgumentError, listed, require_known, whole_number
-from interp.model.adapter_sites import SITES, Joint, Place, chosen_places, joint_of
+from interp.errors import ArgumentError
+from interp.model.adapter_merge import Merge
+from interp.model.adapter_sites import SITES, LoraSpec, Place, chosen_places
 from interp.model.forward import alone_with, measuring
 from interp.model.weights import require_normal_weights
 from interp.torch_state import default_state
 
+__all__ = ["Adapter", "LoraSpec", "adapter_of", "attach_adapter", "load_adapter"]
+
 _ATTRIBUTE = "attached_adapter"
 _A, _B = "lora_A", "lora_B"
 _DETACHED, _ON, _OFF, _MERGED = "detached", "on", "off", "merged"
-
-
-@dataclass(frozen=True)
-class LoraSpec:
-    """What an adapter is.
-
-    Attributes:
-        rank: Of the product that is added to each matrix, at least 1.
-        alpha: What is added is B A times alpha / rank; above 0.
-        sites: Which linear maps: of "q", "k", "v", "o" (attention), "mlp_in", "mlp_out" and "gate" (the
-            other matrix of a gated MLP); all that the model has by default.
-        layers: In which layers; in all by default.
-        seed: Determines A at the start, site by site: a site has the same whichever others there are.
-    """
-
-    rank: int = 8
-    alpha: float | int = 16.0
-    sites: Sequence[str] | None = None
-    layers: Sequence[int] | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "rank", whole_number(self.rank, "rank", 1))
-        put(self, "seed", whole_number(self.seed, "seed", 0))
-        number = isinstance(self.alpha, Real) and not isinstance(self.alpha, bool)
-        if not number or not math.isfinite(self.alpha) or self.alpha <= 0:
-            raise ArgumentError(f"alpha={self.alpha!r}: give a number above 0.")
-        put(self, "alpha", float(self.alpha))
-        if self.sites is not None:
-            sites = listed(self.sites, "sites")
-            require_known(sites, SITES, "site")
-            put(self, "sites", tuple(site for site in SITES if site in sites))
-        if self.layers is not None:
-            given = self.layers if isinstance(self.layers, Sequence) else [self.layers]
-            layers = sorted({whole_number(layer, "layers", 0) for layer in given})
-            if not layers:
-                raise ArgumentError("layers is empty: name layers, or give None for all.")
-            put(self, "layers", tuple(layers))
 
 
 class Adapter:
@@ -90,7 +50,7 @@ class Adapter:
         self._linears = {place.name: place.held for place in self.places}
         self._flags: list[tuple[nn.Parameter, bool]] = []
         self._state = _DETACHED
-        self._kept: list[tuple[Tensor, Tensor, str]] = []
+        self._merge: Merge | None = None
         for place in self.places:
             n_out, n_in = _shape(place.held)
             rank = ranks[place.name][0]
@@ -227,27 +187,13 @@ class Adapter:
         self._require_attached()
         require_normal_weights(self.model)
         self._switch(False)
-        with alone_with(self.model), torch.no_grad():
-            for place in self.places:
-                self._add(place)
+        with alone_with(self.model):
+            changes = {
+                name: layer.get_delta_weight("default") for name, layer in self._layers.items()
+            }
+            self._merge = Merge(self.model, self.places, changes)
         self._release()
         self._state = _MERGED
-
-    def _add(self, place: Place) -> None:
-        layer, linear = self._layers[place.name], cast(Any, self._linears[place.name])
-        joint = joint_of(self.model, place)
-        whole = None if joint is None else cast(Any, joint.linear).weight
-        keeping = [linear.weight]
-        if whole is not None and not _same_storage(whole, linear.weight):
-            keeping.append(whole)
-        copies = [weight.detach().clone() for weight in keeping]
-        change: Tensor = layer.get_delta_weight("default")
-        linear.weight.add_(change.to(linear.weight))
-        if len(keeping) == 2:
-            _write_rows(cast(Joint, joint), place.site, linear.weight)
-        self._kept += [
-            (weight, copy, _digest(weight)) for weight, copy in zip(keeping, copies, strict=True)
-        ]
 
     @default_state()
     def unmerge(self) -> None:
@@ -260,17 +206,9 @@ class Adapter:
         if self._state != _MERGED:
             raise ArgumentError(f"This adapter is {self._state}, not merged.")
         _require_free(self.model)
-        last = {id(weight): (weight, digest) for weight, _, digest in self._kept}
-        changed = [weight for weight, digest in last.values() if _digest(weight) != digest]
-        if changed:
-            raise ArgumentError(
-                "The weights of this model have changed since the adapter was merged (it was trained on, or "
-                "given another type), so what they were before cannot be put back."
-            )
-        with alone_with(self.model), torch.no_grad():
-            for weight, copy, _ in reversed(self._kept):
-                weight.copy_(copy)
-        self._kept = []
+        with alone_with(self.model):
+            cast(Merge, self._merge).undo()
+        self._merge = None
         self._claim()
         self._switch(True)
 
@@ -438,18 +376,3 @@ def _shape(linear: Any) -> tuple[int, int]:
     """Outputs and inputs of a linear map."""
     shape: tuple[int, ...] = tuple(linear.weight.shape)
     return (shape[1], shape[0]) if isinstance(linear, Conv1D) else (shape[0], shape[1])
-
-
-def _same_storage(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-
-
-def _write_rows(joint: Joint, site: str, weight: Float[Tensor, "out in"]) -> None:
-    whole: Tensor = cast(Any, joint.linear).weight
-    across = whole.T if isinstance(joint.linear, Conv1D) else whole
-    across[joint.rows[site].to(whole.device)] = weight.to(whole)
-
-
-def _digest(weight: Tensor) -> str:
-    plain = weight.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.sha256(f"{weight.dtype} ".encode() + plain.numpy().tobytes()).hexdigest()

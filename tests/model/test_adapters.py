@@ -253,26 +253,31 @@ def test_hooks_see_and_edit_the_adapted_model(kind: str, make: Any) -> None:
     """Every site is live, has the values of the merged model, and is patched as in it."""
     model, _ = make(kind)
     adapter = fill(attach_adapter(model, LoraSpec(rank=3)))
-    merged = copy.deepcopy(model)
-    adapter_of(merged).merge()  # type: ignore[union-attr]
     names = [site.hook_name(1) for site in SITES.values() if site.flag is None]
     names = [name for name in names if name in model.hook_dict]
     assert len(names) >= 9
     assert dead_hooks(model, names, TOKENS) == []
-    with evaluating(model), evaluating(merged):
-        on, expected = (m.run_with_cache(TOKENS)[1] for m in (model, merged))
-        for name in names:
-            torch.testing.assert_close(on[name], expected[name], rtol=1e-4, atol=1e-4, msg=name)
     everywhere = {"all": torch.ones(3, 8, dtype=torch.bool)}
     sites = ["q", "k", "v", "z", "pattern", "result", "q_input", "post", "mlp_out", "resid_post"]
     grid = Grid(sites, everywhere, heads="all")
-    found, wanted = (patch(m, pairs(), grid, metrics="log_probability") for m in (model, merged))
-    assert found["value"].tolist() == pytest.approx(wanted["value"].tolist(), abs=2e-4)
-    assert (found["value"] - found["unpatched"]).abs().max() > 1e-3
-    found, wanted = (attribution(m, pairs(), grid) for m in (model, merged))
-    found, wanted = (table["approximate"].tolist() for table in (found, wanted))
-    assert found == pytest.approx(wanted, rel=1e-2, abs=1e-3)
+
+    def measured() -> tuple[Any, list[float], list[float], list[float]]:
+        with evaluating(model):
+            _, cache = model.run_with_cache(TOKENS)
+        table = patch(model, pairs(), grid, metrics="log_probability")
+        slopes = attribution(model, pairs(), grid)["approximate"]
+        return cache, table["value"].tolist(), table["unpatched"].tolist(), slopes.tolist()
+
+    on, patched, unpatched, slopes = measured()
+    assert max(abs(a - b) for a, b in zip(patched, unpatched, strict=True)) > 1e-3
     assert all(factor.grad is None for factor in adapter.parameters())
+    adapter.merge()
+    merged, wanted, _, wanted_slopes = measured()
+    adapter.unmerge()
+    for name in names:
+        torch.testing.assert_close(on[name], merged[name], rtol=1e-4, atol=1e-4, msg=name)
+    assert patched == pytest.approx(wanted, abs=2e-4)
+    assert slopes == pytest.approx(wanted_slopes, rel=1e-3, abs=1e-4)
 
     # By hand: the queries of a head, through plain hooks.
     hook = "blocks.1.attn.hook_q"
@@ -396,7 +401,7 @@ def plain_spec(**given: Any) -> LoraSpec:
 
 
 def test_what_is_refused(make: Any) -> None:
-    model, original = make("ours")
+    model, _ = make("ours")
     for spec, said in (
         (LoraSpec(sites="gate"), "no site 'gate'.*has q, k, v, o, mlp_in, mlp_out"),
         (LoraSpec(layers=[2]), "2 is none of the model's, 0 to 1"),
@@ -405,7 +410,7 @@ def test_what_is_refused(make: Any) -> None:
         with pytest.raises(ArgumentError, match=said):
             attach_adapter(model, spec)
     recurrent, _ = make("recurrent")
-    with pytest.raises(ArgumentError, match="no site 'q'.*has mlp_in, gate, mlp_out"):
+    with pytest.raises(ArgumentError, match=r"no site 'q'.*has mlp_in, gate, mlp_out"):
         attach_adapter(recurrent, LoraSpec(sites=["q"]))
     with pytest.raises(ArgumentError, match="wrap it"):
         attach_adapter(boot("Llama", small_tokenizer())[1])
@@ -414,7 +419,7 @@ def test_what_is_refused(make: Any) -> None:
     with pytest.raises(ArgumentError, match="has an adapter already"):
         attach_adapter(model)
     tensors = adapter.named_tensors()
-    with pytest.raises(ArgumentError, match="lacks 'blocks.0.attn.k.lora_A'"):
+    with pytest.raises(ArgumentError, match=r"lacks 'blocks\.0\.attn\.k\.lora_A'"):
         adapter.load_tensors({n: t for n, t in tensors.items() if "attn.k" not in n})
     with pytest.raises(ArgumentError, match="the shape"):
         adapter.load_tensors(tensors | {"blocks.0.attn.q.lora_A": torch.zeros(1, 2)})
