@@ -1,6 +1,7 @@
 """Stages of training: what is shown, on which tokens the loss is, and which weights are trained."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,9 @@ def test_the_adapter_off_on_merged(adapted: Run) -> None:
 def test_by_default_a_model_is_what_it_was_in_training(adapted: Run) -> None:
     recorded = adapted.curve()
     for step in adapted.steps:
-        measured = adapted.measure(step, n_individuals=8).set_index(["metric", "attribute"])["value"]
+        measured = adapted.measure(step, n_individuals=8).set_index(["metric", "attribute"])[
+            "value"
+        ]
         assert measured["attribute_loss", "all"] == pytest.approx(recorded[step], rel=1e-4)
     tokens = adapted.texts(n_individuals=4).tokens
     together = {step: model(tokens).clone() for step, model in adapted.models([12, 8, 4, 8])}
@@ -100,8 +103,8 @@ def test_the_last_adapter_can_be_put_on_a_later_checkpoint(adapted: Run) -> None
         adapted.model(4, adapter="on")
 
 
-def test_a_damaged_adapter_is_refused(adapted: Run, copy_of: Callable[[Run], Run]) -> None:
-    run = copy_of(adapted)
+def test_a_damaged_adapter_is_refused(adapted: Run, tmp_path: Path) -> None:
+    run = Run.load(shutil.copytree(adapted.path, tmp_path / "run"))
     path = run.path / "adapters" / "step_00000008" / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CheckpointError):
@@ -125,8 +128,8 @@ def test_interrupted_and_resumed(
     assert contents(resumed.path) == contents(adapted.path)
 
 
-def test_overwriting_removes_the_adapters(adapted: Run, copy_of: Callable[[Run], Run]) -> None:
-    run = copy_of(adapted)
+def test_overwriting_removes_the_adapters(adapted: Run, tmp_path: Path) -> None:
+    run = Run.load(shutil.copytree(adapted.path, tmp_path / "run"))
     plain = staged({"start": 0, "forms": [{"form": "mnemonic"}]})
     again = interp.train(plain, run.path, overwrite=True, progress=False)
     assert not (again.path / "adapters").exists()
