@@ -24,7 +24,7 @@ interp: watch a language model learn facts.
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
-  interp people    RUN                  who is in it, with their six facts: names to ask about
+  interp people    RUN                  who is in it, with their facts: names to ask about
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3

@@ -4,7 +4,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
+from interp.biographies import NAME_PARTS, Corpus, Spans, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.maps.texts import Fact, MapText, value_part, words_by_id
 from interp.torch_state import default_state
@@ -57,7 +57,8 @@ def map_text(
         tuple(_part(kind, part) for kind, part in marks),
         tuple(
             Fact(name.replace("_", " "), values[name], start - 1, length)
-            for start, length, name in sorted(zip(starts, lengths, ATTRIBUTES, strict=True))
+            for start, length, name in sorted(zip(starts, lengths, corpus.attributes, strict=True))
+            if length
         ),
         bool(population.is_held_out[individual]),
         wordings,

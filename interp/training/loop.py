@@ -385,12 +385,12 @@ class Trainer:
                 tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
                 shown = self.schedule.measured(self.model, step) if self.schedule else []
             for split, table in tables.items():
-                loss = float(table[0].mean())
+                loss = float(table[0][self._batches[split].has_value.numpy()].mean())
                 if not math.isfinite(loss):
                     self._diverged(f"the attribute loss ({split}) is {loss} at step {step}")
             self.metrics.add(shown)
             for split, table in tables.items():
-                summary = summarise(table, split).assign(step=step)
+                summary = summarise(table, split, self.corpus.attributes).assign(step=step)
                 rows = summary.itertuples(index=False)
                 self.metrics.add(dict(zip(summary.columns, row, strict=True)) for row in rows)
                 overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]
