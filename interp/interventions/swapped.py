@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
-from interp.biographies import Batch, Corpus, Spans, TokenKind
+from interp.biographies import FORMS, Batch, Corpus, SentenceForm, Spans, TokenKind
+from interp.biographies.forms import BIOGRAPHY
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import chosen_evenly, measured_individuals
@@ -28,6 +29,7 @@ def swapped_people(
     attribute: str | None = None,
     place: Place = "any",
     seed: int = 0,
+    form: str = BIOGRAPHY,
 ) -> Pairs:
     """Another person in the same sentences: base and source differ in names and values only.
 
@@ -47,12 +49,21 @@ def swapped_people(
         place: In which sentence of the biography it is told: "first" (the name has been mentioned
             once and nothing is told before), "last", or "any".
         seed: Of the draws.
+        form: The form of the texts: one with a sentence for every attribute (`SentenceForm`), as "question".
 
     Raises:
         NothingToMeasureError: no known person has another value than a person of `individuals`, or
             somebody who is named does not have what is asked for.
-        ArgumentError: nobody is named, somebody who does not exist, or an unknown attribute or place.
+        ArgumentError: nobody is named, somebody who does not exist, an unknown attribute or place, or a
+            form of another kind.
+        ConfigError: there is no such form, or the tokenizer does not know its words.
     """
+    sentences = corpus.form(form)
+    if not isinstance(sentences, SentenceForm):
+        raise ArgumentError(
+            f"The form {form!r} has no sentence for every attribute, of which one could be asked for; give "
+            "one that has, such as biography or question."
+        )
     generator = np.random.default_rng([_PAIRS_STREAM, whole_number(seed, "seed", 0)])
     has = corpus.population.values >= 0
     first = first_value_tokens(corpus)
@@ -66,9 +77,10 @@ def swapped_people(
     asked = _in_turn(options, told)
     partners = _others(corpus, people, asked, first, others, generator)
     order = _order(asked, len(corpus.attributes), place, generator)
-    wordings = _wordings(corpus, people, generator)
-    base = corpus.assemble(people, order, wordings)
-    source = corpus.assemble(partners, order, wordings)
+    wordings = _wordings(sentences, people, generator)
+    number = list(FORMS).index(form)
+    base = sentences.exactly(people, order, wordings, number)
+    source = sentences.exactly(partners, order, wordings, number)
     return _pairs(base, source, asked, asked)
 
 
@@ -123,7 +135,7 @@ def swapped_attributes(
     order[rows, both] = asked, swapped
     changed = order.copy()
     changed[rows, both] = swapped, asked
-    wordings = _wordings(corpus, people, generator)
+    wordings = _wordings(corpus.biography, people, generator)
     base = corpus.assemble(people, order, wordings)
     source = corpus.assemble(people, changed, wordings)
     return _pairs(base, source, asked, swapped)
@@ -293,10 +305,10 @@ def _places(
 
 
 def _wordings(
-    corpus: Corpus, people: Integer[np.ndarray, " pair"], generator: np.random.Generator
+    form: SentenceForm, people: Integer[np.ndarray, " pair"], generator: np.random.Generator
 ) -> Integer[np.ndarray, "pair attribute"]:
     """A template for every attribute, from those never seen with the person in training."""
-    pool = corpus.population.evaluation_wordings[people]
+    pool = form.wordings("evaluation")[people]
     chosen = generator.integers(0, pool.shape[-1], size=pool.shape[:2])[..., None]
     wordings: np.ndarray = np.take_along_axis(pool, chosen, axis=2)
     return wordings[..., 0]
