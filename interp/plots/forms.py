@@ -156,15 +156,10 @@ def _looks(table: pd.DataFrame) -> dict[str, Look]:
     """A colour for each number of wordings; diamonds where the order of sentences is fixed."""
     numbers = sorted(table["wordings"].unique())
     colours = dict(zip(numbers, ramp(len(numbers)), strict=True))
-    runs = table.sort_values(["wordings", "order"])[["run", "wordings", "order"]].drop_duplicates()
-    return {
-        row.run: Look(
-            colours[row.wordings],
-            symbol="diamond" if row.order == "fixed" else "circle",
-            name=row.run,
-        )
-        for row in runs.itertuples()
-    }
+    runs = table.sort_values(["wordings", "order"]).drop_duplicates("run")
+    symbols = {"fixed": "diamond", "shuffled": "circle"}
+    looks = zip(map(str, runs["run"]), runs["wordings"], runs["order"], strict=True)
+    return {run: Look(colours[k], symbol=symbols[order], name=run) for run, k, order in looks}
 
 
 def _population(table: pd.DataFrame) -> str:
