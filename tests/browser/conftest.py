@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from interp.run import Run
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+expect.set_options(timeout=30_000)  # what is waited for comes late on a busy machine
 _LOCAL = ("file:", "data:", "blob:")
 _REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
