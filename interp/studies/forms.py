@@ -32,6 +32,7 @@ from interp.studies.rules import Claim
 from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
 Order = Literal["fixed", "shuffled"]
+ORDERS: tuple[Order, ...] = ("fixed", "shuffled")
 Questions = Literal["mixed", "all weights", "adapter"]
 _APART = ("seed", "people", "steps", "wordings", "order", "questions")
 COLUMNS = {
@@ -44,10 +45,10 @@ _OTHER_FORMS = ("question", "inverse", "part", "reordered_name")
 class FormsSettings(StudySettings):
     """Settings of the study of forms."""
 
-    wordings: tuple[int, ...] = (1, 2, 5, 20)
-    """In how many wordings of each attribute a person is met."""
-    orders: tuple[Order, ...] = ("fixed", "shuffled")
-    """In which order the sentences of a biography come."""
+    biographies: tuple[tuple[int, Order], ...] = tuple(
+        (wordings, order) for wordings in (1, 2, 5, 20) for order in ORDERS
+    )
+    """In how many wordings of each attribute a person is met, and in which order sentences come."""
     questions: tuple[Questions, ...] = ("mixed", "all weights", "adapter")
     """When questions are seen, and which weights learn them."""
     asked: float = Field(default=0.5, gt=0, lt=1)
@@ -63,7 +64,7 @@ class FormsSettings(StudySettings):
 
     varies: ClassVar[frozenset[str]] = frozenset({"data", "finetuning", "adapter"})
 
-    @field_validator("wordings", "orders", "questions")
+    @field_validator("biographies", "questions")
     @classmethod
     def _once(cls, values: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
         return each_once(info.field_name, values)
@@ -119,16 +120,15 @@ def planned(settings: FormsSettings) -> list[Planned]:
         )
     runs = []
     for seed in settings.seeds:
-        for wordings in settings.wordings:
-            for order in settings.orders:
-                for questions in settings.questions:
-                    mixed = questions == "mixed"
-                    config = settings.trained(seed, wordings, order, mixed=mixed)
-                    runs.append(
-                        Planned(config)
-                        if mixed
-                        else settings.tuned(config, adapter=questions == "adapter")
-                    )
+        for wordings, order in settings.biographies:
+            for questions in settings.questions:
+                mixed = questions == "mixed"
+                config = settings.trained(seed, wordings, order, mixed=mixed)
+                runs.append(
+                    Planned(config)
+                    if mixed
+                    else settings.tuned(config, adapter=questions == "adapter")
+                )
     return runs
 
 
