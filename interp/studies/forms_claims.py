@@ -49,7 +49,7 @@ def seeds_of(tables: Tables) -> list[Seed]:
         return []
     scale = table[["people", "steps"]].min()
     found = []
-    for seed in sorted(table["seed"].unique()):
+    for seed in sorted(map(int, table["seed"].unique())):
         where = f"seed == {seed} and people == {scale['people']} and steps == {scale['steps']}"
         own, within = table.query(where), inner.query(where) if len(inner) else inner
         accuracies, follow = {}, {}

@@ -44,7 +44,7 @@ def seeds_of(tables: Tables) -> list[Seed]:
     """What each seed measured."""
     curves, recalled, adapters = tables["curves"], tables["recall"], tables["adapters"]
     found = []
-    for seed in sorted(curves["seed"].unique()):
+    for seed in sorted(map(int, curves["seed"].unique())):
         curve = curves[(curves["seed"] == seed) & (curves["budget"] == "prose")]
         until = {str(name): _half_known(of) for name, of in curve.groupby("condition")}
         own = _of(recalled, seed)
