@@ -95,7 +95,7 @@ class PeopleFiles:
         ):  # fmt: skip
             lines += [f"{title}:"] if title else []
             for attribute, wordings in group.items():
-                lines.append(f"{indent}{attribute}:")
+                lines.append(f"{indent}{json.dumps(attribute, ensure_ascii=False)}:")
                 lines += [f"{indent}  - {json.dumps(w, ensure_ascii=False)}" for w in wordings]
         return "\n".join(lines) + "\n"
 

@@ -95,6 +95,7 @@ def remove_training(folder: Path) -> None:
     """Deletes what followed from a training, in a folder that holds a run."""
     for run in _patched_runs(folder):
         remove_run(run.path)
+        remove_files(run.path, _PEOPLE)
         with storage_errors(run.path):
             run.config_path.unlink()
             (run.path / ".lock").unlink(missing_ok=True)  # versions before left it there
