@@ -514,14 +514,14 @@ def test_swaps_ask_nobody_for_what_they_lack(own_corpus: Corpus) -> None:
     first = first_value_tokens(own_corpus)
     assert ((first < 0).numpy() == (values < 0)).all()
     pairs = swapped_people(own_corpus, n=80)
-    rows = torch.arange(80)
-    assert (
-        (pairs.base[rows, pairs.position + 1] == pairs.answer).all()
-        if hasattr(pairs, "base")
-        else True
-    )
     boat = swapped_people(own_corpus, n=50, attribute="boat")
-    assert len(boat.answer) == 50 if hasattr(boat, "answer") else True
+    assert len(boat.base) == 50
+    for found in (pairs, boat, swapped_attributes(own_corpus, n=40)):
+        rows = torch.arange(len(found.base))
+        assert found.spans.predicts_value[rows, found.read].all()
+        assert (found.base[rows, found.read + 1] == found.base_answer).all()
+        assert (found.source[rows, found.source_read + 1] == found.source_answer).all()
+        assert (found.base_answer != found.source_answer).all()
     lacking = np.flatnonzero(values[:, 2] < 0)
     with pytest.raises(NothingToMeasureError, match="does not have what is asked for"):
         swapped_people(own_corpus, individuals=lacking[:1], attribute="boat")
