@@ -1,6 +1,7 @@
 """People and wordings of CSV and YAML: read as meant, refused in one line, and known by content."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -436,7 +437,7 @@ def test_drawn_people_are_known_as_before() -> None:
 
 @pytest.fixture(scope="module")
 def own_run(own: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = own.with_settings(**{"training.n_steps": 4, "optimizer.warmup_steps": 1})
+    config = own.with_settings(**{"training.n_steps": 4})
     return train(config, tmp_path_factory.mktemp("own") / "run", progress=False)
 
 
@@ -546,9 +547,10 @@ def test_memory_leaves_people_without_a_value_out(own: Config, own_corpus: Corpu
     assert not has.all()
     assert known.neurons[0][:, index][:, :, ~has].isnan().all()
     assert known.neurons[0][:, index][:, :, has].isfinite().all()
-    own_keys = key_vectors(model, own_corpus, 0, np.flatnonzero(has.numpy()), attribute="boat")
-    expected = known.neurons[0][0, index].mean(dim=0)[has]
-    assert torch.allclose(own_keys, expected, atol=1e-6)
+    having = np.flatnonzero(has.numpy())
+    own_keys = key_vectors(model, own_corpus, 0, having, attribute="boat")
+    of_them = cache_activations(model, draw_batches(own_corpus, having, "evaluation", (0, 1)))
+    assert torch.equal(own_keys, of_them.neurons[0][0, index].mean(dim=0))
     assert key_vectors(model, own_corpus, 0).isfinite().all()
     with pytest.raises(NothingToMeasureError, match="has no boat"):
         key_vectors(model, own_corpus, 0, attribute="boat")
@@ -607,17 +609,21 @@ def test_other_places_know_the_attributes(own_corpus: Corpus) -> None:
 
 
 def test_from_files_to_a_report_in_one_command(tmp_path: Path) -> None:
-    out = tmp_path / "run"
+    out, table = tmp_path / "run", pd.read_csv(PEOPLE, keep_default_na=False)
+    table.loc[0, "employer"] = '=HYPERLINK("http://x","R&D")'
+    table.to_csv(tmp_path / "people.csv", index=False)
     main([
-        "reproduce", "smoke", "--population.people", str(PEOPLE), "--population.templates",
-        str(TEMPLATES), "--training.n-steps", "10", "--out", str(out),
+        "reproduce", "smoke", "--population.people", str(tmp_path / "people.csv"),
+        "--population.templates", str(TEMPLATES), "--training.n-steps", "10", "--out", str(out),
     ])  # fmt: skip
     page = (out / "report.html").read_text("utf-8")
-    for text in ("home port", "Orchard &amp; Sons", "up to 4 wordings for training"):
+    for text in ("home port", "up to 4 wordings for training", "located-facts"):
         assert text in page
-    assert "birth date" not in page.lower().replace("birth-date", "")
+    assert 'HYPERLINK("' not in page
+    cell = re.search(r"employer: =HYPERLINK[^<]*", html.unescape(page))
+    assert cell is not None
     run = Run.load(out)
-    assert (out / "people.csv").exists()
+    assert run.population.facts(0)["employer"] == '=HYPERLINK("http://x","R&D")'
     attributes = set(run.result("knowledge", "final")["attribute"])  # type: ignore[index]
     assert attributes == {"all", "home_port", "employer", "boat", "garden"}
-    assert "located-facts" in page
+    assert not run.not_measured
