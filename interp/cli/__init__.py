@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import models, printing, runs, studies
+from interp.cli import models, people, printing, runs, studies
 from interp.cli.parsing import parsed
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -25,6 +25,7 @@ interp: watch a language model learn facts.
   interp report    RUN                  write the run's report.html
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
   interp people    RUN                  who is in it, with their facts: names to ask about
+  interp preview   CSV TEMPLATES.yaml   people and wordings of your own, before training on them
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
@@ -46,6 +47,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": runs.phases,
     "report": runs.report,
     "people": runs.people,
+    "preview": people.preview,
     "locate": runs.locate,
     "facts": models.facts,
     "export": runs.export,

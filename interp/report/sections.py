@@ -11,7 +11,7 @@ from interp import plots
 from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
-from interp.report.glossary import GLOSSARY
+from interp.report.glossary import glossary_of
 from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
@@ -122,7 +122,7 @@ def configuration(run: Run) -> Section:
 @of_run("Glossary", "glossary")
 def glossary(run: Run) -> Section:
     """The terms of the report."""
-    return Section(terms=GLOSSARY)
+    return Section(terms=glossary_of(run.population))
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (

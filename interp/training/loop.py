@@ -58,7 +58,7 @@ from interp.run import (
 )
 from interp.run.base import load_base
 from interp.run.kept import kept_files
-from interp.run.layout import RUN, remove_training
+from interp.run.layout import RUN, keep_people, remove_training
 from interp.run.other_run import find_other_run
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
@@ -258,6 +258,7 @@ class Trainer:
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
         run = self.run
         save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)  # whatever may lie there
+        keep_people(run.path, self.corpus.population)
         environment = describe_conditions(
             self.config, self.device, self.precision, self.ranks.count, reference, base
         )

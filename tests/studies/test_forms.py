@@ -290,7 +290,7 @@ def test_claims_about_phrases() -> None:
     )  # fmt: skip
     assert [claim.verdict for claim in mnemonic.claims(contrary)] == ["disagree"] * 5
     nothing = phrase_tables(
-        {"prose": 1600, FIRST: 300}, dict.fromkeys(PROSE, 0.1), dict.fromkeys(PHRASES, 0.1), 0.1
+        {FIRST: 300}, dict.fromkeys(PROSE, 0.1), dict.fromkeys(PHRASES, 0.1), 0.1
     )
     assert {claim.verdict for claim in mnemonic.claims(nothing)} == {"cannot tell"}
 
