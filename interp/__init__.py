@@ -14,6 +14,7 @@ from interp.process import keep_freed_memory, share_the_machine
 
 if TYPE_CHECKING:
     from interp import circuits, plots
+    from interp.asking import accuracy_by_form, answers, form_independence
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
@@ -60,6 +61,8 @@ _HOMES = {
     "Spans": "interp.biographies",
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
+    "accuracy_by_form": "interp.asking",
+    "answers": "interp.asking",
     "as_array": "interp.interventions",
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
@@ -69,6 +72,7 @@ _HOMES = {
     "direct_logit_attribution": "interp.memory",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
+    "form_independence": "interp.asking",
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
     "knockout": "interp.attention",
@@ -100,6 +104,8 @@ __all__ = [
     "Spans",
     "Texts",
     "ablations",
+    "accuracy_by_form",
+    "answers",
     "as_array",
     "attention_scores",
     "attention_to_names",
@@ -109,6 +115,7 @@ __all__ = [
     "direct_logit_attribution",
     "explore",
     "finetuned",
+    "form_independence",
     "head_roles",
     "hooked_transformer",
     "knockout",
