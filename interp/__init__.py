@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         promoted_logits,
         swaps,
     )
+    from interp.memory.ask import ask
     from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
@@ -64,6 +65,7 @@ _HOMES = {
     "accuracy_by_form": "interp.asking",
     "answers": "interp.asking",
     "as_array": "interp.interventions",
+    "ask": "interp.memory.ask",
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
@@ -107,6 +109,7 @@ __all__ = [
     "accuracy_by_form",
     "answers",
     "as_array",
+    "ask",
     "attention_scores",
     "attention_to_names",
     "attribution",
