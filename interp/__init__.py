@@ -14,6 +14,7 @@ from interp.process import keep_freed_memory, share_the_machine
 
 if TYPE_CHECKING:
     from interp import circuits, plots
+    from interp.asking import accuracy_by_form, answers, form_independence
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         promoted_logits,
         swaps,
     )
+    from interp.memory.ask import ask
     from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
@@ -60,7 +62,10 @@ _HOMES = {
     "Spans": "interp.biographies",
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
+    "accuracy_by_form": "interp.asking",
+    "answers": "interp.asking",
     "as_array": "interp.interventions",
+    "ask": "interp.memory.ask",
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
@@ -69,6 +74,7 @@ _HOMES = {
     "direct_logit_attribution": "interp.memory",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
+    "form_independence": "interp.asking",
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
     "knockout": "interp.attention",
@@ -100,7 +106,10 @@ __all__ = [
     "Spans",
     "Texts",
     "ablations",
+    "accuracy_by_form",
+    "answers",
     "as_array",
+    "ask",
     "attention_scores",
     "attention_to_names",
     "attribution",
@@ -109,6 +118,7 @@ __all__ = [
     "direct_logit_attribution",
     "explore",
     "finetuned",
+    "form_independence",
     "head_roles",
     "hooked_transformer",
     "knockout",

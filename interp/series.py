@@ -124,6 +124,51 @@ def as_series(given: AnySeries) -> Checkpoints:
     return given
 
 
+@dataclass(frozen=True)
+class _WithAdapter:
+    """The checkpoints of a run, its adapter used in one way at all of them."""
+
+    run: Any
+    use: str
+
+    @property
+    def path(self) -> Any:
+        return self.run.path
+
+    @property
+    def steps(self) -> list[int]:
+        return list(self.run.steps)
+
+    @property
+    def known_phases(self) -> Phases | None:
+        phases: Phases | None = self.run.known_phases
+        return phases
+
+    def models(
+        self, steps: Sequence[int], device: Device = None
+    ) -> Iterator[tuple[int, TransformerBridge]]:
+        for step in steps:
+            model = self.run.model(step, "cpu" if device is None else device, adapter=self.use)
+            with self.run.patched(model, step):
+                yield step, model
+
+
+def using_adapter(series: AnySeries, use: str | None) -> AnySeries:
+    """A run's checkpoints with its adapter used as `Run.model` says; as in training by default (None).
+
+    Raises:
+        ArgumentError: the series is no run.
+    """
+    if use is None:
+        return series
+    if not hasattr(series, "patched"):
+        raise ArgumentError(
+            f"adapter={use!r} is about the adapter that a run has trained, and models have none on disk. "
+            "Leave adapter out; interp.model.adapters puts adapters on models."
+        )
+    return _WithAdapter(series, use)
+
+
 def models_at(
     series: AnySeries, steps: Sequence[int] | None = None, device: Device = None
 ) -> Iterator[tuple[int, TransformerBridge]]:

@@ -226,6 +226,8 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     "locate_fact": lambda g: tuple(
         vars(interp.locate_fact(g.run, 3, "university")).values()
     ),
+    "answers": lambda g: interp.answers(g.run, forms="biography", steps=g.run.steps[-1:]),
+    "ask": lambda g: (interp.ask(g.run, 3, "university").answers, interp.ask(g.run, 3, "major").swaps),
     "transplants": lambda g: transplants(g.early, g.model, {"evaluation": g.people}),
     "weight_changes": lambda g: weight_changes(g.early, g.model),
     "value_table": lambda g: knowledge.value_table(g.model, g.people),

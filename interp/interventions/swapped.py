@@ -314,6 +314,11 @@ def _wordings(
     return wordings[..., 0]
 
 
+def paired(base: Batch, source: Batch, asked: Integer[np.ndarray, " pair"]) -> Pairs:
+    """Pairs out of two batches with the same sentences, by the attribute that is asked for in each."""
+    return _pairs(base, source, asked, asked)
+
+
 def _pairs(
     base: Batch,
     source: Batch,

@@ -61,9 +61,22 @@ class Mnemonic(Form):
         tokens = self.stock.pool.tokens[np.moveaxis(np.array(starts), 2, 0)]
         return np.where(has[..., None], tokens, -1)
 
+    def value_tokens(self, attribute: int) -> list[list[list[int]]]:
+        """The token ids of every value of an attribute, in each language: [language][value]."""
+        tokens = self.stock.pool.tokens
+        return [
+            [tokens[start : start + length].tolist() for start, length in slices]
+            for slices in self._value_slices(attribute)
+        ]
+
+    def _value_slices(self, attribute: int) -> list[Slices]:
+        """Every value of an attribute, in each language."""
+        return [self.stock.value_slices(attribute)]
+
     def _versions(self, individuals: Individuals, attribute: int) -> list[Slices]:
         """People's values of an attribute in each language."""
-        return [self.stock.value(individuals, attribute)]
+        every = self._value_slices(attribute)
+        return [self.stock.chosen(slices, individuals, attribute) for slices in every]
 
     def _add_name(self, row: PieceRow, first: np.ndarray) -> None:
         everything = range(len(self.stock.population.attributes))
@@ -132,9 +145,8 @@ class Polyglot(Mnemonic):
                 each = pool if attribute not in lexicon.dates else _words_of(pool)
                 yield from (translated(value, language) for value in each)
 
-    def _versions(self, individuals: Individuals, attribute: int) -> list[Slices]:
-        own = self._translated[attribute]
-        return [self.stock.chosen(slices, individuals, attribute) for slices in own]
+    def _value_slices(self, attribute: int) -> list[Slices]:
+        return list(self._translated[attribute])
 
     def _values(
         self, generator: np.random.Generator, row: PieceRow, attribute: np.ndarray
