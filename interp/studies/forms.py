@@ -4,7 +4,7 @@ Can a fact be asked for in a form in which its person was never trained, and of 
 (Allen-Zhu & Li 2023, Physics of Language Models 3.1, arXiv:2309.14316, and 3.2, arXiv:2309.14402)
 
 Command: interp batch forms --out artifacts/studies --workers 2
-Duration: 96 runs, 48 of 1,500 steps (80 s on one thread) and 48 of 400 that start from such
+Duration: 72 runs, 24 of 1,500 steps (80 s on one thread) and 48 of 400, and 24 that these start from
 
 People are met in biographies: in k wordings of each attribute, with sentences in a fixed order or in a
 random one. Of half of the people a model is also asked questions: from the start, mixed with biographies;
