@@ -21,7 +21,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 type_checks.install()
 
 LONG = (
-    "tests/test_progress.py", "browser/test_page.py", "engine/test_engine.py",
+    "engine/test_engine.py", "tests/test_progress.py", "browser/test_page.py",
     "interventions/test_patch.py", "tests/test_torch_state.py",
     "memory/test_locate.py", "interventions/test_tracing.py", "interventions/test_resumed.py",
     "circuits/test_foreign.py", "tests/test_architectures.py", "model/test_layout.py",
@@ -35,7 +35,10 @@ LONG = (
     "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
     "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py", "gpu/test_gpu.py",
 )  # fmt: skip
-"""Files of more than fifteen seconds, about the longest first."""
+"""Files of more than fifteen seconds, about the longest first.
+
+The first does not use `finished`, which the second makes: nobody waits for it.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
