@@ -163,7 +163,7 @@ def check_any_value(run: Run, folder: Path, n: int, **profile: Any) -> None:
 
     with untrained():
         check()
-    assert min(counts.values()) > n / 30, counts
+    assert min(counts.values()) >= n / 60, counts  # few words name a file, or a form
     assert not (folder / "out" / "config.yaml").exists(), (
         "nothing is written before it is known to work"
     )

@@ -49,6 +49,14 @@ def put(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Ite
 
 
 @contextmanager
+def on_another_device() -> Iterator[None]:
+    """Put back to none at all: "cpu" would leave a mode that later tests' twins do not expect."""
+    with put(torch.get_default_device, torch.set_default_device, torch.device("meta")):
+        yield
+    torch.set_default_device(None)
+
+
+@contextmanager
 def flushing_denormals() -> Iterator[None]:
     torch.set_flush_denormal(True)
     try:
@@ -97,9 +105,7 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "inference mode": torch.inference_mode,
     "float64": partial(put, torch.get_default_dtype, torch.set_default_dtype, torch.float64),
-    "another device": partial(
-        put, torch.get_default_device, torch.set_default_device, torch.device("meta")
-    ),
+    "another device": on_another_device,
     "inside a device": partial(torch.device, "meta"),
     "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
     "autocast without a context": partial(
