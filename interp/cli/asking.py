@@ -1,7 +1,7 @@
 """Asking a run for a person's facts in every form."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
@@ -78,7 +78,7 @@ def ask(
             row.answer, "right" if row.right else row.value, row.probability, row.first_probability,
             f"{row.runner_up} {row.runner_up_probability:.3f}",
         )
-        for row in table.itertuples()
+        for row in cast(Any, table.itertuples())
     ]  # fmt: skip
     held_out = ", held out" if found.held_out else ""
     show(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from interp.memory.asked import ASKED_COLUMNS, Asked
 from interp.model import hooked_transformer
 from interp.run import Run
 from tests.biographies.test_forms import corpus_of, people_of
+from tests.helpers import run_cli
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +281,50 @@ def test_refuses(case: str, smoke_run: Run) -> None:
     if case != "wordings":  # beartype is first where it is on
         assert isinstance(caught.value, error)
         assert "\n" not in str(caught.value)
+
+
+def test_the_command(smoke_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, csv = smoke_run.population.name(4), tmp_path / "answers"
+    words = ["ask", smoke_run.path, name, "birth-place", "--others", 4]
+    assert run_cli(*words, "--steps", "first,last", "middle", "--csv", csv) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert name in printed.splitlines()[0]
+    assert "not asked: question: The tokenizer does not know" in printed
+    assert printed.splitlines()[-1] == f"{csv}.csv"
+    every = smoke_run.steps
+    steps = sorted({every[0], every[len(every) // 2], every[-1]})
+    found = interp.ask(smoke_run, name, "birth_place", steps=steps, others=0).answers
+    table = pd.read_csv(f"{csv}.csv")
+    assert table["question"].tolist() == found["question"].tolist()
+    assert table["step"].unique().tolist() == steps
+    assert all(str(question) in printed for question in found["question"])
+    assert run_cli(*words, "--form", "mnemonic", "--csv", csv) == 0  # its own table is replaced
+    assert set(pd.read_csv(f"{csv}.csv")["form"]) == {"mnemonic"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["Nobody At All"], "Nobody in this population"),
+        (["0", "majr"], "Did you mean 'major'"),
+        (["0", "major", "--step", "41"], "no checkpoint at step 41"),
+        (["0", "major", "--steps", "41"], "no checkpoint at step 41"),
+        (["0", "major", "--steps", "frist"], "Did you mean 'first'"),
+        (["0", "major", "--steps", "plateau"], "'plateau' is not known"),
+        (["0", "major", "--steps", ","], "No step is named"),
+        (["0", "major", "--step", "0", "--steps", "0"], "both"),
+        (["0", "major", "--form", "question"], "does not know the words"),
+        (["0", "major", "--adapter", "on"], "no adapter at step"),
+        (["0", "major", "--adapter", "beside"], "merged"),
+        (["0", "major", "--others", "-1"], "others=-1"),
+    ],
+)
+def test_the_command_refuses(
+    arguments: list[str], says: str, smoke_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("ask", smoke_run.path, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
