@@ -253,7 +253,7 @@ def _source(
         return People(series.corpus, wordings, draw, form)
     if (wordings, draw, form) != ("evaluation", 0, BIOGRAPHY):
         raise ArgumentError(
-            f"wordings={wordings!r}, draw={draw} and form={form!r} choose among a run's own texts. Leave them "
+            f"wordings={wordings!r}, draw={draw} and form={form!r} are about a run's own texts. Leave them "
             "out with texts of yours."
         )
     if texts is None or isinstance(texts, Texts | Batch):

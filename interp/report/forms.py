@@ -1,6 +1,7 @@
 """The section on forms of text: what a run answers in each, and two people asked in all of them."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -134,12 +135,12 @@ def _accuracy(run: Run, forms: Sequence[str]) -> pd.DataFrame:
 
 
 def _two_people(run: Run, met: dict[str, np.ndarray]) -> list[tuple[str, int]]:
-    """Somebody met in most forms, and somebody met in fewest: last of those trained on, or held out."""
-    count = sum(one.astype(int) for one in met.values())
-    trained = count[: run.config.population.n_individuals]
-    first, other = int(trained.argmax()), len(trained) - 1 - int(trained[::-1].argmin())
-    if trained[first] == trained[other] and run.config.population.n_held_out:
-        other = run.config.population.n_individuals
+    """Somebody met in most forms, and somebody met in other ones: the last trained on, or held out."""
+    n = run.config.population.n_individuals
+    forms = np.array(list(met.values()))
+    first = int(forms[:, :n].sum(axis=0).argmax())
+    others = np.flatnonzero((forms[:, :n] != forms[:, [first]]).any(axis=0))
+    other = int(others[-1]) if len(others) else min(n, len(run.population) - 1)
     told = {
         i: [form.replace("_", " ") for form, one in met.items() if one[i]] for i in (first, other)
     }
@@ -162,7 +163,7 @@ def _asked(run: Run, individual: int, who: str, forms: Sequence[str]) -> Table |
     found = found.drop_duplicates(["step", "form", "attribute"])
     rows = []
     for (form, _), own in found.groupby(["form", "attribute"], sort=False):
-        at = {int(row.step): row for row in own.itertuples()}
+        at = {row.step: row for row in cast(Any, own.itertuples())}
         first = at[chosen[0]]
         cells = [f"{at[s].answer} ({at[s].probability:.3f})" for s in chosen]
         rows.append((str(form).replace("_", " "), first.question, first.value, *cells))

@@ -1,7 +1,10 @@
 """One person's facts asked in every form, against single plain passes and plain hooks."""
 
 import math
+import re
+import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import interp
 from interp import preset
-from interp.biographies import FORMS, Corpus
+from interp.biographies import FORMS, Corpus, TokenKind
+from interp.biographies.forms import Form, base
 from interp.biographies.forms.phrases import translated
 from interp.biographies.tokenizer import PUNCTUATION
 from interp.config import Config
@@ -158,20 +162,24 @@ def test_one_who_knows(
     assert (told["answer"] == [translated(v, language) for v in told["value"]]).all()
 
 
-def test_swaps_are_those_of_plain_hooks(
-    asked: Asked, model: TransformerBridge, every: Corpus
-) -> None:
+def test_swaps_are_those_of_plain_hooks(model: TransformerBridge, every: Corpus) -> None:
     questions, _ = asking._questions(every, 2, ["university"], ["question"], "evaluation", 0)
     pairs = asking._swapped(every, 2, ["university"], questions, 16)["question", "university"]
     n = len(pairs)
     assert len({tuple(row) for row in pairs.source.tolist()}) == n > 5
+    with torch.no_grad():  # what is predicted counts as right, of all but two
+        top = model(pairs.source)[torch.arange(n), pairs.source_read].argmax(-1)
+    top[2:4] += 1
+    pairs = replace(pairs, source_answer=top)
     at = {"predicts value": pairs.read, "last name": None}
     is_name = pairs.spans.kind == 2
     before = torch.arange(pairs.base.shape[1]) < pairs.read[:, None]
     at["last name"] = torch.where(is_name & before, torch.arange(pairs.base.shape[1]), -1).amax(1)
-    for row in asked.swaps[asked.swaps["form"] == "question"].itertuples():
+    table = asking._swap_table(model, pairs)
+    assert table["follows"].max() == 1
+    for row in table.itertuples():
         follows = []
-        for i in range(n):
+        for i in [0, 1, *range(4, n)]:
             place = int(at[str(row.position)][i])
             name = f"blocks.{row.layer}.hook_resid_post"
             with torch.no_grad():
@@ -187,7 +195,7 @@ def test_swaps_are_those_of_plain_hooks(
                 logits = model.run_with_hooks(pairs.base[i : i + 1], fwd_hooks=[(name, put)])
             top = int(logits[0, int(pairs.read[i])].argmax())
             follows.append(top == int(pairs.source_answer[i]))
-        assert row.n == n
+        assert row.n == n - 2
         assert row.follows == pytest.approx(np.mean(follows))
 
 
@@ -208,6 +216,8 @@ def test_where_an_answer_is_carried_in_words() -> None:
     assert "carries it up to layer 1" in repr(asked)
     unknown = Asked(0, "Ann", False, asked.answers, swaps.assign(unpatched=0.0), {})
     assert "not predicted" in repr(unknown)
+    nobody = Asked(0, "Ann", False, asked.answers, swaps.assign(n=0, follows=math.nan), {})
+    assert "nobody to swap with" in repr(nobody)
     nowhere = Asked(0, "Ann", False, asked.answers, swaps.assign(follows=0.0), {})
     assert nowhere.sources()[["name_until", "read_from"]].isna().all(axis=None)
     assert repr(nowhere)
@@ -328,3 +338,20 @@ def test_the_command_refuses(
     assert error.startswith("error: ")
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_a_form_of_ones_own(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    doc = str(base.__doc__)
+    (code,) = re.findall(r"```python\n(.*?)```", doc, re.DOTALL)
+    given: dict[str, Any] = {"Form": Form, "PieceRow": base.PieceRow, "TokenKind": TokenKind}
+    exec(compile(textwrap.dedent(code), "base.py", "exec"), given)
+    monkeypatch.setitem(FORMS, "motto", given["Motto"])
+    settings = config.with_settings(**{"data.vocabulary": ("motto",), "model.n_ctx": 128})
+    corpus = Corpus.from_config(settings)
+    model = hooked_transformer(settings, corpus.tokenizer).eval()
+    found = interp.ask(model, 2, "birth_place", forms="motto", corpus=corpus).answers
+    assert found["question"].tolist() == [f"always remember {corpus.population.name(2)}"]
+    assert found["value"].tolist() == [corpus.population.facts(2)["birth_place"]]
+    assert len(interp.answers(model, corpus, "motto")) == corpus.population.config.n_individuals
+    longest = corpus.sequences(slice(None), "motto").tokens.shape[1]
+    assert longest <= corpus.form("motto").longest
