@@ -38,12 +38,15 @@ class Phases:
         plateau_end: First step from which the loss stays below the baseline, or None.
         baseline: The no-knowledge baseline the curve is held against, in nats.
         delta: The tolerance δ, a share of the baseline.
+        stages: Of a training in stages, the steps at which its later stages begin, with what they train
+            on; figures draw them.
     """
 
     statistics_end: int | None
     plateau_end: int | None
     baseline: float
     delta: float
+    stages: tuple[tuple[int, str], ...] = ()
 
     @property
     def plateau_length(self) -> int | None:

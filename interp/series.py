@@ -24,7 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
 from interp.biographies import AnyTexts, Batch, Texts
-from interp.errors import ArgumentError, CheckpointError, RunError, whole_number
+from interp.errors import ArgumentError, CheckpointError, RunError, require_known, whole_number
 from interp.model import alone_with
 from interp.model.layout import require_wrapped
 from interp.phases import Phases
@@ -350,6 +350,44 @@ def nearest_step(steps: Sequence[int], wanted: float | int) -> int:
 def nearest_steps(steps: Sequence[int], wanted: Sequence[float | int]) -> list[int]:
     """The checkpoints nearest to some steps, increasing and without repeats."""
     return sorted({nearest_step(steps, one) for one in wanted})
+
+
+def named_steps(series: AnySeries, names: Sequence[str]) -> list[int]:
+    """Checkpoints by number or by name, increasing.
+
+    Args:
+        series: The checkpoints.
+        names: "first", "middle" and "last" of them; "statistics" and "plateau" for those nearest to the
+            end of these phases; or steps.
+
+    Raises:
+        ArgumentError: there is no such name, or none is given.
+        CheckpointError: there is no checkpoint at a step.
+        RunError: a phase has no end, or there is no checkpoint.
+    """
+    series = as_series(series)
+    every, phases = steps_of(series), series.known_phases
+    ends = {
+        "statistics": None if phases is None else phases.statistics_end,
+        "plateau": None if phases is None else phases.plateau_end,
+    }
+    places = {"first": every[0], "middle": every[len(every) // 2], "last": every[-1]}
+    chosen: list[int] = []
+    for name in names:
+        if name.isdecimal() and len(name) <= 12:
+            chosen.append(int(name))
+            continue
+        require_known([name], [*places, *ends], "step", "; or give its number")
+        end = places.get(name, ends.get(name))
+        if end is None:
+            raise RunError(
+                f"The end of the phase {name!r} is not known: the training has not left it, or it was not "
+                "measured. Give a step by its number."
+            )
+        chosen.append(nearest_step(every, end))
+    if not chosen:
+        raise ArgumentError("No step is named; leave steps out for the last checkpoint.")
+    return chosen_steps(series, chosen)
 
 
 def informative_steps(series: AnySeries) -> list[int]:

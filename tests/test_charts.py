@@ -333,3 +333,19 @@ def test_every_figure_can_be_written():
     figure = charts.describe(curves(table(), axis="cost (nats)"), "Costs", "Cost in  nats.")
     assert charts.caption(figure) == "Cost in nats."
     assert json.loads(figure.to_json())["layout"]["title"]["text"] == "Costs"
+
+
+def test_stages_are_drawn_where_phases_are() -> None:
+    table = pd.DataFrame({"step": [0, 20, 60], "value": [1.0, 2.0, 3.0]})
+    phases = replace(PHASES, stages=((20, "question, adapter"), (60, "triple"), (99, "fused")))
+    figure = curves(table, axis=Axis("x"), x_axis=charts.ROOT_STEPS, phases=phases)
+    lines = {s.name: s.x0 for s in figure.layout.shapes if s.name.startswith("stage")}
+    assert lines == pytest.approx({"stage 2": 20**0.5, "stage 3": 60**0.5})
+    assert [a.text for a in figure.layout.annotations if "stage" in a.text] == [
+        "stage 2",
+        "stage 3",
+    ]
+    listed = [trace.name for trace in figure.data if trace.legend == "legend2"]
+    assert "stage 2, question, adapter, from step 20" in listed
+    plain = curves(table, axis=Axis("x"), x_axis=charts.ROOT_STEPS, phases=PHASES)
+    assert not [s for s in plain.layout.shapes if s.name.startswith("stage")]

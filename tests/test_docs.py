@@ -14,6 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 import interp.cli
+from interp.biographies import FORMS
+from interp.plain_yaml import read_yaml
 from tests.architectures import boot, small_tokenizer
 from tests.facts.capitals import CAPITALS
 from tests.facts.conftest import make_tokenizer
@@ -111,6 +113,29 @@ def test_the_python_of_the_readme_and_the_tour_runs(
     exec(compile(code, str(README), "exec"), shared)
     pattern, to_names = shared["pattern"], shared["to_names"]
     assert to_names.shape == pattern.shape[:-1]  # type: ignore[attr-defined]
+
+
+def test_the_python_on_forms_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = README.with_name("docs").joinpath("forms.md").read_text(encoding="utf-8")
+    blocks = blocks_of(text)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(FORMS, "motto", FORMS["biography"])  # taken out again afterwards
+    code = "\n".join(blocks).replace('"tiny"', '"smoke"').replace('"start": 40', '"start": 20')
+    given: dict[str, Any] = {}
+    exec(compile(code, "forms.md", "exec"), given)
+    assert given["asked"].answers["step"].nunique() == 2
+    assert set(given["by_form"]) == {"mnemonic", "question", "triple"}
+    person = given["corpus"].population
+    name, place = person.name(0), person.facts(0)["birth_place"]
+    motto = given["corpus"].tokenizer.decode(given["batch"].tokens[0])
+    assert motto.startswith(f"<bos> always remember {name} {place}")
+    (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    config = interp.preset("smoke").with_settings(**read_yaml(settings))
+    assert [stage.start for stage in config.data.stages or ()] == [0, 40]
+    assert set(re.findall(r"^\| `(\w+)` \| .* \|.*\|$", text, re.MULTILINE)) == set(FORMS) - {
+        "motto"
+    }
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -14,6 +14,7 @@ _FILLS = {
     "knowledge": "rgba(31,131,196,{alpha})",
 }
 _SHADE, _SWATCH = 0.14, 0.55
+_STAGE = {"color": "rgb(122,127,135)", "dash": "dash"}
 
 
 def shade_phases(
@@ -21,25 +22,28 @@ def shade_phases(
     phases: Phases,
     first: int,
     last: int,
-    label: str,
+    axis: str,
     n_columns: int = 1,
     place: Callable[[float], float] = float,
 ) -> None:
     """Shades the phases behind all panels, numbers them, and lists them above.
+
+    Where a training has stages, the step at which each later one begins is a dashed vertical line; the
+    list names what it trains on.
 
     Args:
         figure: A figure whose x axes are steps.
         phases: Where the phases meet.
         first: The first measured step.
         last: The last measured step.
-        label: The y axis below whose upper edge the numbers stand, e.g. "y domain".
+        axis: The y axis below whose upper edge the numbers stand, e.g. "y domain".
         n_columns: Columns of panels, made by `make_subplots`.
         place: Where a step stands on the x axis, for axes that are not linear (see `spread_steps`).
     """
     for band in phase_bands(phases, first, last):
         start, end = place(band.start), place(band.end)
         for column in range(1, n_columns + 1):
-            x, y = ("x", label) if column == 1 else (f"x{column}", f"y{column} domain")
+            x, y = ("x", axis) if column == 1 else (f"x{column}", f"y{column} domain")
             figure.add_shape(
                 type="rect", layer="below", line_width=0, name=band.name,
                 xref=x, x0=start, x1=end, yref="paper", y0=0, y1=1,
@@ -66,6 +70,23 @@ def shade_phases(
             name=f"{band.number} {band.name}, {extent}",
             marker={"symbol": "square", "size": 11,
                     "color": _FILLS[band.name].format(alpha=_SWATCH)},
+        )  # fmt: skip
+    for number, (start, label) in enumerate(phases.stages, 2):
+        if not first < start <= last:
+            continue
+        for column in range(1, n_columns + 1):
+            x, y = ("x", axis) if column == 1 else (f"x{column}", f"y{column} domain")
+            figure.add_shape(
+                type="line", name=f"stage {number}", xref=x, x0=place(start), x1=place(start),
+                yref="paper", y0=0, y1=1, line={**_STAGE, "width": 1.4},
+            )  # fmt: skip
+            figure.add_annotation(
+                text=f"stage {number}", showarrow=False, font={"size": 11, "color": _STAGE["color"]},
+                x=place(start), xref=x, xanchor="left", xshift=3, y=1, yref=y, yanchor="top", yshift=-14,
+            )  # fmt: skip
+        figure.add_scatter(
+            x=[None], y=[None], mode="lines", hoverinfo="skip", legend="legend2", line=_STAGE,
+            name=f"stage {number}, {label}, from step {start:,}",
         )  # fmt: skip
     figure.update_layout(
         legend2={

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import models, people, printing, runs, studies
-from interp.cli.parsing import parsed
+from interp.cli import asking, models, people, printing, runs, studies
+from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
 from interp.errors import InterpError, short, suggest
@@ -27,6 +27,7 @@ interp: watch a language model learn facts.
   interp people    RUN                  who is in it, with their facts: names to ask about
   interp preview   CSV TEMPLATES.yaml   people and wordings of your own, before training on them
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
+  interp ask       RUN PERSON [ATTRIBUTE] what it answers when asked for a fact in every form of text
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
   interp summary   RUN ... --csv FILE   one table of several finished runs
@@ -49,6 +50,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "people": runs.people,
     "preview": people.preview,
     "locate": runs.locate,
+    "ask": asking.ask,
     "facts": models.facts,
     "export": runs.export,
     "train-patched": studies.train_patched,
@@ -144,7 +146,7 @@ def _dispatch(words: list[str]) -> None:
     if command in _WITH_PRESET:
         default = MAIN_PRESET if command == "reproduce" else "tiny"
         name = rest.pop(0) if rest and not rest[0].startswith("-") else default
-        config = preset(name)
+        config, rest = with_file(preset(name), rest)
         function, settings = _WITH_PRESET[command](config), flatten(config.model_dump())
     elif command in _ON_RUN:
         function, settings = _ON_RUN[command], {}

@@ -5,11 +5,14 @@ import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import tyro
 
-from interp.config import meant_settings
-from interp.errors import InterpError
+from interp.config import Config, meant_settings
+from interp.errors import ConfigError, InterpError, short
+from interp.plain_yaml import read_yaml
+from interp.reading import MAX_DOCUMENT, DamageError, read_text
 
 _LONGEST = 300
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -81,3 +84,37 @@ def _in_one_line(box: str, known: Iterable[str]) -> str:
     meant = meant or [text.split()[0] for text in near if text.startswith("--")]
     suggestion = f" Did you mean {' or '.join(meant[:2])}?" if meant else ""
     return f"{problem.removesuffix('.')}.{suggestion}"
+
+
+def with_file(config: Config, words: Sequence[str]) -> tuple[Config, list[str]]:
+    """A config with the settings of `--config FILE`, and the other words, whose flags come after it.
+
+    The file is YAML: settings by dotted or nested name, on top of the preset. A run's `config.yaml` is one.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or has a setting that there is not or that cannot work.
+        InterpError: no file is named, or two.
+    """
+    rest, named = [], []
+    given = iter(words)
+    for word in given:
+        if word == "--config":
+            named.append(next(given, ""))
+        elif word.startswith("--config="):
+            named.append(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    if not named:
+        return config, rest
+    if len(named) > 1 or not named[0] or named[0].startswith("--"):
+        given_files = "two files" if len(named) > 1 else "no file"
+        raise InterpError(f"--config names {given_files}; give one file of settings in YAML.")
+    try:
+        settings = read_yaml(read_text(Path(named[0]), MAX_DOCUMENT))
+        if not isinstance(settings, dict):
+            raise ConfigError(
+                "it holds no settings by name; write lines such as `model.n_layers: 4`."
+            )
+        return config.with_settings(**settings), rest
+    except (ConfigError, DamageError) as error:
+        raise ConfigError(f"{short(named[0], 120)[1:-1]}: {error}") from None

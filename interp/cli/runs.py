@@ -15,6 +15,8 @@ from interp.errors import InterpError
 from interp.phases import DELTA
 
 Settings = Annotated[Config, tyro.conf.arg(name="")]
+SettingsFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
+"""Read before the flags (`parsing.with_file`), which have their defaults from it; here for the help."""
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunPaths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
 
@@ -23,15 +25,23 @@ def train(base: Config) -> Callable[..., None]:
     """`interp train`, which starts from the settings of a preset."""
 
     def train(
-        config: Settings = base, *, out: Path, resume: bool = False, overwrite: bool = False
+        config: Settings = base,
+        *,
+        out: Path,
+        file: SettingsFile = None,
+        resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         """Train a model on synthetic biographies.
 
         Example: interp train tiny --out runs/tiny --seed 1 --model.n-layers 4
+        Example: interp train tiny --out runs/stages --config stages.yaml
 
         Args:
             config: The settings.
             out: Folder of the run.
+            file: Settings in YAML, nested or by dotted name, on top of the preset; flags go on top of them.
+                Stages of training (data.stages) are set here.
             resume: Go on with the run in that folder; a finished one is kept as it is.
             overwrite: Delete the run in that folder first.
         """
@@ -46,7 +56,9 @@ def train(base: Config) -> Callable[..., None]:
 def reproduce(base: Config) -> Callable[..., None]:
     """`interp reproduce`, which starts from the settings of a preset."""
 
-    def reproduce(config: Settings = base, *, out: Path, overwrite: bool = False) -> None:
+    def reproduce(
+        config: Settings = base, *, out: Path, file: SettingsFile = None, overwrite: bool = False
+    ) -> None:
         """The main job: train the reference model, run every stage, write the report.
 
         Stages that are finished are not run again, so the same command goes on after a kill.
@@ -57,6 +69,7 @@ def reproduce(base: Config) -> Callable[..., None]:
         Args:
             config: The settings.
             out: Folder of the run.
+            file: Settings in YAML, nested or by dotted name, on top of the preset; flags go on top of them.
             overwrite: Delete the run in that folder first.
         """
         from interp.stages import reproduce, summary

@@ -46,6 +46,12 @@ class StageConfig(Settings):
     """The learning rate at its beginning, from which the schedule runs anew until it ends; by default
     the run's schedule goes on."""
 
+    @property
+    def label(self) -> str:
+        """Its forms, and whether it trains the adapter, in words for figures."""
+        forms = " + ".join(dict.fromkeys(form.form.replace("_", " ") for form in self.forms))
+        return f"{forms}, adapter" if self.weights == "adapter" else forms
+
     @model_validator(mode="after")
     def _forms_once(self) -> "StageConfig":
         names = [form.form for form in self.forms]
@@ -93,6 +99,11 @@ class DataConfig(Settings):
         """The stage of a step; None where a run has no stages."""
         begun = [stage for stage in self.stages or () if stage.start <= step]
         return begun[-1] if begun else None
+
+    @property
+    def boundaries(self) -> tuple[tuple[int, str], ...]:
+        """The steps at which later stages begin, with the forms, and the adapter, that they train."""
+        return tuple((stage.start, stage.label) for stage in (self.stages or ())[1:])
 
     def stage_end(self, stage: StageConfig, last_step: int) -> int:
         """The step at which a stage ends: the next one's beginning, or the last step of the run."""

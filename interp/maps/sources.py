@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import SupportsIndex
 
 from interp.biographies import Corpus
+from interp.biographies.forms import BIOGRAPHY
 from interp.errors import ArgumentError, suggest
 from interp.maps.people import map_text
 from interp.maps.texts import MapText
@@ -12,11 +13,12 @@ from interp.maps.texts import MapText
 
 @dataclass(frozen=True)
 class People:
-    """One biography of everybody in a population, in some wordings and draw (see `map_text`)."""
+    """One text about everybody in a population, in some form, wordings and draw (see `map_text`)."""
 
     corpus: Corpus
     wordings: str
     draw: int
+    form: str = BIOGRAPHY
 
     def number(self, which: SupportsIndex | str) -> int:
         """The individual, by number or by name."""
@@ -31,7 +33,7 @@ class People:
 
     def text(self, number: int) -> MapText:
         """An individual's biography."""
-        return map_text(self.corpus, number, self.wordings, self.draw)
+        return map_text(self.corpus, number, self.wordings, self.draw, self.form)
 
     def listed(self) -> None:
         """No list of all texts: people are looked up."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, SupportsIndex
 import torch
 
 from interp.biographies import Batch, Texts
+from interp.biographies.forms import BIOGRAPHY
 from interp.errors import ArgumentError, InterpError
 from interp.maps.people import HasCorpus
 from interp.maps.record import MapRecord, map_steps, record_maps
@@ -58,11 +59,12 @@ class AttentionBrowser(anywidget.AnyWidget):
         device: Device = None,
         texts: BrowsedTexts | None = None,
         vocabulary: Vocabulary | None = None,
+        form: str = BIOGRAPHY,
     ) -> None:
         series = as_series(series)
         self._series, self._device = series, device
         self._vocabulary = _vocabulary(series) if vocabulary is None else vocabulary
-        self._source = _source(series, texts, self._vocabulary, wordings, draw)
+        self._source = _source(series, texts, self._vocabulary, wordings, draw, form)
         self._words: list[int] = []
         self._records: dict[int, MapRecord] = {}
         first = self._source.number(person)
@@ -173,6 +175,7 @@ def explore(
     device: torch.device | str | None = None,
     texts: BrowsedTexts | None = None,
     vocabulary: Vocabulary | None = None,
+    form: str = BIOGRAPHY,
 ) -> AttentionBrowser:
     """A widget to browse attention by text, checkpoint, layer and head.
 
@@ -197,8 +200,11 @@ def explore(
             with names and relations of yours (`interp.maps.label_texts`).
         vocabulary: A tokenizer, or the words in the order of their ids; by default the tokenizer of the
             run, or of the first model.
+        form: In which form a run's people are shown, one of `interp.biographies.FORMS` that its tokenizer
+            knows: "question", "mnemonic", ...
 
     Raises:
+        ConfigError: there is no such form, or the tokenizer does not know its words.
         ArgumentError: there is no such individual, text, head or wordings, no step is named, a series
             that is no run comes without texts or without words for their tokens, or a text does not fit
             a model.
@@ -216,7 +222,7 @@ def explore(
         interp.explore({0: early, 1000: late}, texts=texts)
         ```
     """
-    view = AttentionBrowser(series, person, steps, wordings, draw, device, texts, vocabulary)
+    view = AttentionBrowser(series, person, steps, wordings, draw, device, texts, vocabulary, form)
     view.show(step=step, head=head, token=token, compare=compare)
     return view
 
@@ -241,13 +247,14 @@ def _source(
     vocabulary: Vocabulary,
     wordings: str,
     draw: int,
+    form: str,
 ) -> TextSource:
     if texts is None and isinstance(series, HasCorpus):
-        return People(series.corpus, wordings, draw)
-    if (wordings, draw) != ("evaluation", 0):
+        return People(series.corpus, wordings, draw, form)
+    if (wordings, draw, form) != ("evaluation", 0, BIOGRAPHY):
         raise ArgumentError(
-            f"wordings={wordings!r} and draw={draw} choose among a run's own biographies. Leave them out "
-            "with texts of yours."
+            f"wordings={wordings!r}, draw={draw} and form={form!r} are about a run's own texts. Leave them "
+            "out with texts of yours."
         )
     if texts is None or isinstance(texts, Texts | Batch):
         chosen = texts_of(series, texts, "evaluation", None)

@@ -100,7 +100,8 @@ def ask(
             training.
         wordings: "evaluation" for the wordings never seen with this person, "train" for the others.
         draw: Another number gives other orders and wordings in forms other than sentences.
-        others: With how many other people activations are swapped; 0 leaves `Asked.swaps` empty.
+        others: With how many other people, at most, activations are swapped: of so many, those whose own
+            value is predicted; 0 leaves `Asked.swaps` empty.
         corpus: The people, where the series is no run.
         device: Where to compute; where the models are by default.
 
@@ -435,7 +436,14 @@ def _swapped(
 
 
 def _swap_table(model: TransformerBridge, pairs: Pairs) -> pd.DataFrame:
-    """What swaps of the residual stream do to the answer."""
+    """What swaps of the residual stream do to the answer, with those whose own answer is predicted."""
+    with measuring(model):
+        device = next(model.parameters()).device
+        rows = torch.arange(len(pairs), device=device)
+        logits = logits_at(model, pairs.source.to(device), rows, pairs.source_read.to(device))
+    knowing = logits.argmax(-1).cpu() == pairs.source_answer
+    n_knowing = int(knowing.sum())
+    pairs = pairs[knowing] if n_knowing else pairs
     masks = resolve_positions(pairs, _SWAPPED_POSITIONS)
     masks["control"] = control_positions(pairs, masks["last name"])
     grid = Grid("resid_post", masks)
@@ -443,11 +451,13 @@ def _swap_table(model: TransformerBridge, pairs: Pairs) -> pd.DataFrame:
     wide = table.pivot(index=["layer", "position"], columns="metric")
     cells = pd.DataFrame(
         {
-            "n": wide["n"]["stays"], "follows": wide["value"]["follows"],
+            "n": n_knowing, "follows": wide["value"]["follows"],
             "kept": wide["value"]["stays"], "unpatched": wide["unpatched"]["stays"],
             "effect": wide["change"][LOGIT_DIFFERENCE],
         }
     ).reset_index()  # fmt: skip
+    if not n_knowing:
+        cells[["follows", "kept", "effect"]] = np.nan
     is_control = cells["position"] == "control"
     control = cells.loc[is_control, ["layer", "follows"]].rename(columns={"follows": "control"})
     return cells[~is_control].merge(control, on="layer", how="left")

@@ -43,8 +43,9 @@ class Asked:
             "name" for an inverse question; `wording` numbers the wordings of a form.
         swaps: Where the answer comes from, in forms of sentences: the residual stream after `layer`, at
             one `position` ("last name" or "predicts value"), is replaced by that of `n` other people in
-            the same sentence: the share of predictions that become the other's value (`follows`), that
-            stay (`kept`), and that follow a swap at a token of text (`control`). In the first wording.
+            the same sentence, whose own value the model predicts there: the share of predictions that
+            become the other's value (`follows`), that stay (`kept`), and that follow a swap at a token of
+            text (`control`); missing where `n` is 0. In the first wording.
         left_out: Forms that were not asked in, with the reasons.
     """
 
@@ -105,6 +106,8 @@ def _in_words(row: Any) -> str:
     begin = f"step {row.step:,}, {row.form}, {row.attribute.replace('_', ' ')}: "
     if not row.known:
         return f"{begin}the answer is not predicted, so nothing can be said of where it comes from"
+    if not row.n:
+        return f"{begin}no other person's answer is predicted, so there is nobody to swap with"
     name = (
         "no layer's stream at the last name token decides it alone"
         if pd.isna(row.name_until)

@@ -29,6 +29,7 @@ from interp.plots.comparison import (
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
 from interp.plots.emergence import emergence, strength_curves
 from interp.plots.fact import located_fact
+from interp.plots.forms import form_curves
 from interp.plots.interventions import attribution_error, patch_heatmap
 from interp.plots.memory import (
     key_selectivity,
@@ -71,6 +72,7 @@ __all__ = [
     "emergence",
     "faithfulness",
     "fixed_steps",
+    "form_curves",
     "freezing_curve",
     "head_roles",
     "key_selectivity",

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from interp.biographies import DATES_ARE_DRAWN
+from interp.biographies import DATES_ARE_DRAWN, FORMS
+from interp.biographies.forms import BIOGRAPHY
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.knowledge import measured_individuals
 from interp.maps import (
     BUDGET,
+    MapText,
     TrainingInfo,
     asset,
     map_steps,
@@ -70,6 +72,19 @@ def no_maps(run: Run) -> str:
     return "" if run.steps else "the run has no checkpoint"
 
 
+def _in_other_forms(run: Run, individual: int) -> list[MapText]:
+    """A person in every other form that the run's settings name and its context has room for."""
+    n, corpus = len(run.population), run.corpus
+    made = []
+    for number, form in enumerate(FORMS):
+        if form == BIOGRAPHY or form not in run.config.data.forms:
+            continue
+        text = map_text(corpus, individual, form=form, number=n + number)
+        if 1 < len(text) <= run.config.model.n_ctx:
+            made.append(text)
+    return made
+
+
 def maps_embed(
     run: Run, individuals: Sequence[int], anchor: str, title: str, budget: int = BUDGET
 ) -> Embed:
@@ -77,12 +92,13 @@ def maps_embed(
 
     Args:
         run: A run that has maps (see `no_maps`).
-        individuals: Whose biographies it offers.
+        individuals: Whose biographies it offers; the first also in the other forms of the run.
         anchor: Its anchor in the page, and the beginning of links to its states.
         title: Its heading.
         budget: Bytes that its maps may take before compression (see `map_steps`).
     """
     texts = [map_text(run, individual) for individual in individuals]
+    texts += _in_other_forms(run, individuals[0])
     steps = map_steps(run, texts, budget)
     records = record_maps(run, texts, steps)
     words = words_of(records)

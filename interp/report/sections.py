@@ -11,6 +11,7 @@ from interp import plots
 from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
+from interp.report.forms import forms_section
 from interp.report.glossary import glossary_of
 from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
@@ -130,6 +131,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     maps_section,
     hallucination,
     attributes,
+    forms_section,
     attention_section,
     knockout_section,
     patching_section,

@@ -16,6 +16,7 @@ Folder layout:
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -238,7 +239,8 @@ class Run:
     def phases_at(self, delta: float) -> Phases:
         """The phases for another tolerance δ, a share between 0 and 1."""
         curve = self.curve()
-        return detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
+        found = detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
+        return replace(found, stages=self.config.data.boundaries)
 
     def phase_sensitivity(self) -> pd.DataFrame:
         """How the phases move with δ: columns `delta`, `statistics_end`, `plateau_end`."""

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.plots import forms as plots
+from interp.plots import form_study as plots
 from interp.run import Run, finetuned
 from interp.studies.collect import collect, complete
 from interp.studies.forms_claims import held_against

@@ -1,7 +1,11 @@
 """One person's facts asked in every form, against single plain passes and plain hooks."""
 
 import math
+import re
+import textwrap
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import interp
 from interp import preset
-from interp.biographies import FORMS, Corpus
+from interp.biographies import FORMS, Corpus, TokenKind
+from interp.biographies.forms import Form, base
 from interp.biographies.forms.phrases import translated
 from interp.biographies.tokenizer import PUNCTUATION
 from interp.config import Config
@@ -22,6 +27,7 @@ from interp.memory.asked import ASKED_COLUMNS, Asked
 from interp.model import hooked_transformer
 from interp.run import Run
 from tests.biographies.test_forms import corpus_of, people_of
+from tests.helpers import run_cli
 
 
 @pytest.fixture(scope="module")
@@ -156,20 +162,24 @@ def test_one_who_knows(
     assert (told["answer"] == [translated(v, language) for v in told["value"]]).all()
 
 
-def test_swaps_are_those_of_plain_hooks(
-    asked: Asked, model: TransformerBridge, every: Corpus
-) -> None:
+def test_swaps_are_those_of_plain_hooks(model: TransformerBridge, every: Corpus) -> None:
     questions, _ = asking._questions(every, 2, ["university"], ["question"], "evaluation", 0)
     pairs = asking._swapped(every, 2, ["university"], questions, 16)["question", "university"]
     n = len(pairs)
     assert len({tuple(row) for row in pairs.source.tolist()}) == n > 5
+    with torch.no_grad():  # what is predicted counts as right, of all but two
+        top = model(pairs.source)[torch.arange(n), pairs.source_read].argmax(-1)
+    top[2:4] += 1
+    pairs = replace(pairs, source_answer=top)
     at = {"predicts value": pairs.read, "last name": None}
     is_name = pairs.spans.kind == 2
     before = torch.arange(pairs.base.shape[1]) < pairs.read[:, None]
     at["last name"] = torch.where(is_name & before, torch.arange(pairs.base.shape[1]), -1).amax(1)
-    for row in asked.swaps[asked.swaps["form"] == "question"].itertuples():
+    table = asking._swap_table(model, pairs)
+    assert table["follows"].max() == 1
+    for row in table.itertuples():
         follows = []
-        for i in range(n):
+        for i in [0, 1, *range(4, n)]:
             place = int(at[str(row.position)][i])
             name = f"blocks.{row.layer}.hook_resid_post"
             with torch.no_grad():
@@ -185,7 +195,7 @@ def test_swaps_are_those_of_plain_hooks(
                 logits = model.run_with_hooks(pairs.base[i : i + 1], fwd_hooks=[(name, put)])
             top = int(logits[0, int(pairs.read[i])].argmax())
             follows.append(top == int(pairs.source_answer[i]))
-        assert row.n == n
+        assert row.n == n - 2
         assert row.follows == pytest.approx(np.mean(follows))
 
 
@@ -206,6 +216,8 @@ def test_where_an_answer_is_carried_in_words() -> None:
     assert "carries it up to layer 1" in repr(asked)
     unknown = Asked(0, "Ann", False, asked.answers, swaps.assign(unpatched=0.0), {})
     assert "not predicted" in repr(unknown)
+    nobody = Asked(0, "Ann", False, asked.answers, swaps.assign(n=0, follows=math.nan), {})
+    assert "nobody to swap with" in repr(nobody)
     nowhere = Asked(0, "Ann", False, asked.answers, swaps.assign(follows=0.0), {})
     assert nowhere.sources()[["name_until", "read_from"]].isna().all(axis=None)
     assert repr(nowhere)
@@ -279,3 +291,67 @@ def test_refuses(case: str, smoke_run: Run) -> None:
     if case != "wordings":  # beartype is first where it is on
         assert isinstance(caught.value, error)
         assert "\n" not in str(caught.value)
+
+
+def test_the_command(smoke_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, csv = smoke_run.population.name(4), tmp_path / "answers"
+    words = ["ask", smoke_run.path, name, "birth-place", "--others", 4]
+    assert run_cli(*words, "--steps", "first,last", "middle", "--csv", csv) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert name in printed.splitlines()[0]
+    assert "not asked: question: The tokenizer does not know" in printed
+    assert printed.splitlines()[-1] == f"{csv}.csv"
+    every = smoke_run.steps
+    steps = sorted({every[0], every[len(every) // 2], every[-1]})
+    found = interp.ask(smoke_run, name, "birth_place", steps=steps, others=0).answers
+    table = pd.read_csv(f"{csv}.csv")
+    assert table["question"].tolist() == found["question"].tolist()
+    assert table["step"].unique().tolist() == steps
+    assert all(str(question) in printed for question in found["question"])
+    assert run_cli(*words, "--form", "mnemonic", "--csv", csv) == 0  # its own table is replaced
+    assert set(pd.read_csv(f"{csv}.csv")["form"]) == {"mnemonic"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["Nobody At All"], "Nobody in this population"),
+        (["0", "majr"], "Did you mean 'major'"),
+        (["0", "major", "--step", "41"], "no checkpoint at step 41"),
+        (["0", "major", "--steps", "41"], "no checkpoint at step 41"),
+        (["0", "major", "--steps", "frist"], "Did you mean 'first'"),
+        (["0", "major", "--steps", "plateau"], "'plateau' is not known"),
+        (["0", "major", "--steps", ","], "No step is named"),
+        (["0", "major", "--step", "0", "--steps", "0"], "both"),
+        (["0", "major", "--form", "question"], "does not know the words"),
+        (["0", "major", "--adapter", "on"], "no adapter at step"),
+        (["0", "major", "--adapter", "beside"], "merged"),
+        (["0", "major", "--others", "-1"], "others=-1"),
+    ],
+)
+def test_the_command_refuses(
+    arguments: list[str], says: str, smoke_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("ask", smoke_run.path, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_form_of_ones_own(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    doc = str(base.__doc__)
+    (code,) = re.findall(r"```python\n(.*?)```", doc, re.DOTALL)
+    given: dict[str, Any] = {"Form": Form, "PieceRow": base.PieceRow, "TokenKind": TokenKind}
+    exec(compile(textwrap.dedent(code), "base.py", "exec"), given)
+    monkeypatch.setitem(FORMS, "motto", given["Motto"])
+    settings = config.with_settings(**{"data.vocabulary": ("motto",), "model.n_ctx": 128})
+    corpus = Corpus.from_config(settings)
+    model = hooked_transformer(settings, corpus.tokenizer).eval()
+    found = interp.ask(model, 2, "birth_place", forms="motto", corpus=corpus).answers
+    assert found["question"].tolist() == [f"always remember {corpus.population.name(2)}"]
+    assert found["value"].tolist() == [corpus.population.facts(2)["birth_place"]]
+    assert len(interp.answers(model, corpus, "motto")) == corpus.population.config.n_individuals
+    longest = corpus.sequences(slice(None), "motto").tokens.shape[1]
+    assert longest <= corpus.form("motto").longest

@@ -16,10 +16,14 @@ Example:
             super().__init__(stock, settings)
             self._remember = stock.pool.add_wording([("always remember", TokenKind.TEXT)])[0]
 
+        @property
+        def longest(self):
+            return 3 + self.stock.longest_name + self.stock.longest_values[0]
+
         def pieces(self, generator, individuals, wordings):
             row = PieceRow(self.stock, individuals)
-            row.add(self._remember)
-            row.add_name(sentence=0)
+            row.add(self._remember, sentence=0)
+            row.add_name(sentence=0, attribute=0, of=[0])
             row.add_value(attribute=0, sentence=0, answer=0)
             return row.pieces()
     ```
