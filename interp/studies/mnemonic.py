@@ -3,7 +3,7 @@
 Does a model that first learned bare lists of facts learn the same facts in prose faster, and is its core
 another than that of a model that began with prose?
 
-Command: interp batch mnemonic --out artifacts/studies --workers 2
+Command: interp batch interp/studies/mnemonic.py --out artifacts/studies --workers 2
 Duration: 45 runs of 750 to 3,000 steps (1 to 2 minutes each on one thread)
 
 A mnemonic phrase is a person's name and then the values in random order, with no other word; in the

@@ -11,7 +11,6 @@ from interp.studies import (
     finetuning,
     forms,
     hallucination,
-    mnemonic,
     plateau,
     power_law,
     robustness,
@@ -33,7 +32,6 @@ STUDIES: dict[str, Study] = {
         sequential,
         associative_memory,
         forms,
-        mnemonic,
     )
 }
 """In the order of the paper, then what goes beyond it."""
