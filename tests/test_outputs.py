@@ -20,6 +20,7 @@ WRITERS: dict[str, tuple[list[Any], str]] = {
     "memory": (["memory", "{run}", "--out", "{folder}"], "keys.csv"),
     "export": (["export", "{run}", "--out", "{folder}"], "model.safetensors"),
     "locate": (["locate", "{run}", "0", "company", "--out", "{out}"], "x.html"),
+    "ask": (["ask", "{run}", "0", "company", "--others", "0", "--csv", "{out}"], "x.csv"),
     "train-patched": (["train-patched", "{run}", "--out", "{folder}"], "comparison.csv"),
     "batch": (
         ["batch", "associative_memory", "--out", "{folder}"],
@@ -108,6 +109,7 @@ def test_functions_refuse_as_commands_do(finished: Run, tmp_path: Path) -> None:
         ("report RUN --out", "seeds.html", ""),
         ("report RUN COPY --out", "cmp", ".html"),
         ("locate RUN 0 major --out", "fact", ".html"),
+        ("ask RUN 0 major --others 0 --csv", "answers", ".csv"),
         ("summary RUN --csv", "seeds", ".csv"),
         ("summary RUN --csv", "seeds.txt", ""),
     ],
