@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
     from interp.model import hooked_transformer
+    from interp.model.adapters import LoraSpec, adapter_of, attach_adapter, load_adapter
     from interp.presets import preset
     from interp.pretrained import Series, load_model
     from interp.run import Run, finetuned
@@ -56,6 +57,7 @@ _HOMES = {
     "Facts": "interp.facts",
     "Grid": "interp.interventions",
     "InterpError": "interp.errors",
+    "LoraSpec": "interp.model.adapters",
     "Pairs": "interp.interventions",
     "Run": "interp.run",
     "Series": "interp.pretrained",
@@ -63,9 +65,11 @@ _HOMES = {
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
     "accuracy_by_form": "interp.asking",
+    "adapter_of": "interp.model.adapters",
     "answers": "interp.asking",
     "as_array": "interp.interventions",
     "ask": "interp.memory.ask",
+    "attach_adapter": "interp.model.adapters",
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
@@ -78,6 +82,7 @@ _HOMES = {
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
     "knockout": "interp.attention",
+    "load_adapter": "interp.model.adapters",
     "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
     "logit_lens": "interp.memory",
@@ -100,6 +105,7 @@ __all__ = [
     "Facts",
     "Grid",
     "InterpError",
+    "LoraSpec",
     "Pairs",
     "Run",
     "Series",
@@ -107,9 +113,11 @@ __all__ = [
     "Texts",
     "ablations",
     "accuracy_by_form",
+    "adapter_of",
     "answers",
     "as_array",
     "ask",
+    "attach_adapter",
     "attention_scores",
     "attention_to_names",
     "attribution",
@@ -122,6 +130,7 @@ __all__ = [
     "head_roles",
     "hooked_transformer",
     "knockout",
+    "load_adapter",
     "load_model",
     "locate_fact",
     "logit_lens",

@@ -1,11 +1,13 @@
 """What a model knows: attribute loss and accuracy, confidence, and the no-knowledge baseline.
 
 Definitions (paper, section 2): the *attribute loss* is the cross-entropy summed over the tokens of a
-value, averaged over the six values and the people, in nats. The *attribute accuracy* is the share of
-values whose tokens are all predicted right. Confidence is read where the first token of the value
+value, averaged over the values (six of drawn people) and the people, in nats; a value that somebody does
+not have counts for nothing. The *attribute accuracy* is the share of values whose tokens are all predicted
+right. Confidence is read where the first token of the value
 is predicted: the probability of the top prediction, and the entropy of the prediction in nats.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,8 +20,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, Texts, value_pools
-from interp.biographies.lists import DAYS, MONTHS
+from interp.biographies import ATTRIBUTES, AnyTexts, Batch, Corpus, Population, Texts
 from interp.biographies.sampling import Uniform
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.model.forward import logits_at, measuring
@@ -34,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "evaluation", "held_out")
 
 METRICS = ("attribute_loss", "attribute_accuracy", "top_probability", "entropy")
 """What `measure` reports, in this order. Units: nats, share, probability, nats."""
+_ACCURACY = METRICS[1]
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,32 @@ class ValuePositions:
 
 
 def value_statistics(
-    logits: Float[Tensor, "token vocab"], where: ValuePositions, n_biographies: int
+    logits: Float[Tensor, "token vocab"],
+    where: ValuePositions,
+    n_biographies: int,
+    n_attributes: int = len(ATTRIBUTES),
 ) -> Float[Tensor, "metric batch attribute"]:
     """The four metrics of every value, from the logits that predict its tokens (at `where`).
 
     `METRICS` along the first axis: summed cross-entropy (nats), whether all tokens are right (0 or 1), top
-    probability and entropy (nats) at the first token.
+    probability and entropy (nats) at the first token. All are NaN where there is no value.
     """
     log_probabilities = logits.float().log_softmax(dim=-1)
     loss = -log_probabilities.gather(1, where.target[:, None])[:, 0]
     wrong = (log_probabilities.argmax(dim=-1) != where.target).float()
     at_first = log_probabilities[where.first]
-    n_attributes = len(ATTRIBUTES)
     value = where.row * n_attributes + where.attribute
     summed = log_probabilities.new_zeros(2, n_biographies * n_attributes)
     summed.index_add_(1, value, torch.stack([loss, wrong]))
     top = at_first.amax(dim=-1).exp()
     entropy = -(at_first.exp() * at_first).sum(dim=-1)
-    flat = torch.stack([summed[0], (summed[1] == 0).float(), top, entropy])
+    right = (summed[1] == 0).float()
+    if len(top) == summed.shape[1]:
+        flat = torch.stack([summed[0], right, top, entropy])
+    else:
+        there = value[where.first]
+        flat = summed.new_full((len(METRICS), summed.shape[1]), float("nan"))
+        flat[:, there] = torch.stack([summed[0, there], right[there], top, entropy])
     return rearrange(
         flat, "metric (batch attribute) -> metric batch attribute", attribute=n_attributes
     )
@@ -146,7 +156,7 @@ def chosen_evenly(
 def value_table(
     model: TransformerLensModel, batch: Batch, batch_size: int = 128
 ) -> Float[np.ndarray, "metric batch attribute"]:
-    """The metrics of every single value of a batch (see `value_statistics`)."""
+    """The metrics of every single value of a batch (see `value_statistics`); NaN where there is none."""
     parts = []
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     with measuring(model):
@@ -154,7 +164,7 @@ def value_table(
             part = part.to(device)
             where = ValuePositions.of(part)
             logits = logits_at(model, part.tokens, where.row, where.position)
-            parts.append(value_statistics(logits, where, len(part)))
+            parts.append(value_statistics(logits, where, *part.value_start.shape))
     return torch.cat(parts, dim=1).cpu().numpy()
 
 
@@ -193,16 +203,48 @@ def measure(
     model is left as it was. People are those of `measured_individuals`.
     """
     batch = split_batch(corpus, split, n_individuals)
-    return summarise(value_table(model, batch, batch_size), split)
+    return summarise(value_table(model, batch, batch_size), split, corpus.attributes)
 
 
-def summarise(table: Float[np.ndarray, "metric batch attribute"], split: str) -> pd.DataFrame:
-    """Means over people of a table of single values, in the form that `measure` returns."""
-    by_attribute = table.mean(axis=1, dtype=np.float64)
+def is_missing(
+    table: Float[np.ndarray, "metric batch attribute"],
+) -> Bool[np.ndarray, "batch attribute"]:
+    """Which values of a table of single values are not there; whether a value is right is known else."""
+    missing: Bool[np.ndarray, "batch attribute"] = np.isnan(table[METRICS.index(_ACCURACY)])
+    return missing
+
+
+def mean_metric(table: Float[np.ndarray, "metric batch attribute"], metric: str) -> float:
+    """The mean of a metric over a table of single values: over attributes, of those who have a value."""
+    values = table[METRICS.index(metric)]
+    if not is_missing(table).any():
+        return float(values.mean(dtype=np.float64))
+    summary = summarise(table, "", [str(i) for i in range(table.shape[2])])
+    chosen = (summary["metric"] == metric) & (summary["attribute"] == "all")
+    return float(summary.loc[chosen, "value"].iloc[0])
+
+
+def summarise(
+    table: Float[np.ndarray, "metric batch attribute"],
+    split: str,
+    attributes: Sequence[str] = ATTRIBUTES,
+) -> pd.DataFrame:
+    """Means over people of a table of single values, in the form that `measure` returns.
+
+    Values that are not there are left out, as is an attribute that nobody has.
+    """
+    missing = is_missing(table)
+    if missing.any():
+        told = ~np.asarray(missing.all(axis=0))
+        table, missing = table[:, :, told], missing[:, told]
+        attributes = [name for name, of in zip(attributes, told, strict=True) if of]
+        by_attribute = table.mean(axis=1, dtype=np.float64, where=~missing)
+    else:
+        by_attribute = table.mean(axis=1, dtype=np.float64)
     rows = [
         {"split": split, "metric": metric, "attribute": attribute, "value": float(value)}
         for metric, values in zip(METRICS, by_attribute, strict=True)
-        for attribute, value in [("all", values.mean()), *zip(ATTRIBUTES, values, strict=True)]
+        for attribute, value in [("all", values.mean()), *zip(attributes, values, strict=True)]
     ]
     return pd.DataFrame(rows)
 
@@ -217,6 +259,8 @@ class Baseline:
         statistics: What a model can reach that learned the drawn frequencies without telling people
             apart: as `population`, but with day, month and year of a birth date independent. (The joint
             entropy of N dates is at most log N: to reach it is to know them by heart.)
+
+    People without a value are left out; NaN where nobody has one.
     """
 
     theoretical: dict[str, float]
@@ -227,22 +271,38 @@ class Baseline:
     def of(cls, population: Population, n_individuals: int | None = None) -> "Baseline":
         """The baseline of a population's trained people, or of the first `n_individuals` of them."""
         values = population.values[population.trained][:n_individuals]
-        pools = value_pools(population.config)
+        pools = population.lexicon.values
         theoretical = {name: float(np.log(len(pool))) for name, pool in pools.items()}
-        exact = {name: entropy(values[:, i]) for i, name in enumerate(pools)}
-        date = values[:, list(pools).index("birth_date")]
-        shape = (DAYS, len(MONTHS), population.config.years)
-        independent = sum(entropy(part) for part in np.unravel_index(date, shape))
-        return cls(theoretical, exact, exact | {"birth_date": float(independent)})
+        own = {name: values[values[:, i] >= 0, i] for i, name in enumerate(pools)}
+        exact = {name: entropy(of) for name, of in own.items()}
+        independent = {
+            name: float(sum(entropy(part) for part in _words_of_dates(pools[name], own[name])))
+            for name in population.lexicon.dates
+        }
+        return cls(theoretical, exact, exact | independent)
 
     @staticmethod
     def overall(by_attribute: dict[str, float]) -> float:
         """The mean over attributes, in nats."""
-        return float(np.mean(list(by_attribute.values())))
+        values = list(by_attribute.values())
+        return float(np.nanmean(values) if np.isnan(values).any() else np.mean(values))
 
 
 def entropy(values: Integer[np.ndarray, " individual"]) -> float:
-    """Entropy of the empirical distribution of some values, in nats."""
+    """Entropy of the empirical distribution of some values, in nats; NaN of none."""
+    if not len(values):
+        return float("nan")
     _, counts = np.unique(values, return_counts=True)
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+def _words_of_dates(
+    pool: Sequence[str], values: Integer[np.ndarray, " individual"]
+) -> list[Integer[np.ndarray, " individual"]]:
+    """Of some dates, given by their places in a pool, the day, the month and the year, as numbers."""
+    parts = []
+    for words in zip(*(date.split() for date in pool), strict=True):
+        number = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        parts.append(np.array([number[word] for word in words])[values])
+    return parts

@@ -21,11 +21,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 type_checks.install()
 
 LONG = (
-    "engine/test_engine.py", "tests/test_progress.py", "interventions/test_patch.py",
+    "engine/test_engine.py", "tests/test_progress.py", "browser/test_page.py",
+    "interventions/test_patch.py", "tests/test_torch_state.py",
     "memory/test_locate.py", "interventions/test_tracing.py", "interventions/test_resumed.py",
     "circuits/test_foreign.py", "tests/test_architectures.py", "model/test_layout.py",
     "interventions/test_windows_of_layers.py", "engine/test_ray.py", "browser/test_attention_view.py",
-    "browser/test_page.py", "training/test_parallel.py", "studies/test_finetuning.py",
+    "tests/test_cli.py", "tests/test_outputs.py", "stages/test_degenerate.py",
+    "training/test_parallel.py", "studies/test_finetuning.py",
     "biographies/test_schedules.py", "studies/test_patching.py", "studies/test_batch.py",
     "tests/test_notebooks.py", "training/test_patching.py", "training/test_resuming.py",
     "model/test_live.py", "interventions/test_foreign.py", "model/test_recurrent.py",
@@ -33,7 +35,10 @@ LONG = (
     "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
     "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py", "gpu/test_gpu.py",
 )  # fmt: skip
-"""Files of more than fifteen seconds, about the longest first."""
+"""Files of more than fifteen seconds, about the longest first.
+
+The first does not use `finished`, which the second makes: nobody waits for it.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:

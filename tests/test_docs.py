@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
+import interp.cli
 from interp.biographies import FORMS
 from interp.plain_yaml import read_yaml
 from tests.architectures import boot, small_tokenizer
@@ -149,3 +151,28 @@ def test_the_python_on_adapters_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         theirs = given["theirs"].eval()(tokens).logits
     torch.testing.assert_close(theirs, given["on"], rtol=0, atol=1e-4)
+
+
+def test_the_page_on_people_of_your_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its Python, its preview, and what it shows of the files; its main job, test_own_people runs."""
+    docs = README.with_name("docs")
+    text = (docs / "own_people.md").read_text(encoding="utf-8")
+    shutil.copytree(docs / "own_people", tmp_path / "docs" / "own_people")
+    monkeypatch.chdir(tmp_path)
+    shown = {kind: re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("csv", "yaml")}
+    for kind, name in (("csv", "people.csv"), ("yaml", "templates.yaml")):
+        lines = (docs / "own_people" / name).read_text(encoding="utf-8").splitlines()
+        assert all(line in lines for block in shown[kind] for line in block.splitlines())
+    shared: dict[str, object] = {}
+    exec(compile("\n".join(blocks_of(text)), "own_people.md", "exec"), shared)
+    assert set(shared["measured"]["attribute"]) >= {"boat", "all"}  # type: ignore[index]
+    assert shared["fact"].value == "Marstal"  # type: ignore[attr-defined]
+    (commands,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    preview, reproduce = commands.replace("\\\n", "").splitlines()
+    interp.cli.main(preview.split()[1:])
+    out = capsys.readouterr().out
+    assert "40 people (4 held out)" in out
+    assert "Answer : {Lyø By} ." in out
+    assert reproduce.split()[:3] == ["interp", "reproduce", "smoke"]

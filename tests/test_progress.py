@@ -23,6 +23,7 @@ import pytest
 import interp
 from interp.attention import attention_to_names, knockout
 from interp.config import Config
+from interp.engine import EngineSettings, Outcome, run_jobs
 from interp.engine.kinds import share_done
 from interp.errors import ConfigError
 from interp.memory import ablations, measure_memory, recall_edges, swaps
@@ -275,30 +276,30 @@ def test_showing_hands_on_what_it_is_given(capsys: pytest.CaptureFixture[str]) -
 
 
 ANALYSES = {
-    "attention_to_names": lambda run, **how: attention_to_names(run, **how),
-    "knockout": lambda run, **how: knockout(run, n_individuals=4, **how),
-    "memory": lambda run, **how: measure_memory(run, n_individuals=8, **how).probes,
-    "swaps": lambda run, **how: swaps(run, n=6, **how),
-    "edges": lambda run, **how: recall_edges(run, n=6, **how),
-    "ablations": lambda run, **how: ablations(run, n_individuals=4, **how),
+    "attention_to_names": lambda run, **how: attention_to_names(run, AT, **how),
+    "knockout": lambda run, **how: knockout(run, AT, n_individuals=4, **how),
+    "memory": lambda run, **how: measure_memory(run, AT, n_individuals=8, **how).probes,
+    "swaps": lambda run, **how: swaps(run, AT, n=6, **how),
+    "edges": lambda run, **how: recall_edges(run, AT, n=6, **how),
+    "ablations": lambda run, **how: ablations(run, AT, n_individuals=4, **how),
 }
+AT = [0, 20, 40]
+"""Checkpoints of the smoke run: more than there are workers."""
+IN_PROCESSES = ("attention_to_names", "memory", "swaps")
 
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_analyses_report_from_start_to_end(smoke_run: Run, name: str) -> None:
+    """In this process and, to the same bits, in several."""
     told = Recorder()
-    ANALYSES[name](smoke_run, progress=told)
+    one = ANALYSES[name](smoke_run, workers=1, progress=told)
     told.require_whole()
-    assert re.match(r"checkpoint \d of \d", told.notes[-1])
-
-
-@pytest.mark.parametrize("name", ["attention_to_names", "memory", "swaps"])
-def test_several_processes_give_the_bits_of_one(smoke_run: Run, name: str) -> None:
-    told = Recorder()
-    one = ANALYSES[name](smoke_run, workers=1)
-    two = ANALYSES[name](smoke_run, workers=2, progress=told)
-    pd.testing.assert_frame_equal(one, two, check_exact=True)
-    told.require_whole()
+    assert told.notes[-1] == "checkpoint 3 of 3"
+    if name in IN_PROCESSES:
+        told = Recorder()
+        two = ANALYSES[name](smoke_run, workers=2, progress=told)
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+        told.require_whole()
 
 
 def test_workers_leave_the_number_of_threads(smoke_run: Run) -> None:
@@ -331,12 +332,21 @@ def test_training_reports_from_start_to_end(short: Config, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_grid_reports_its_runs_together(
-    short: Config, short_run: Run, tmp_path: Path, workers: int
+    short: Config, short_run: Run, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its workers are those of the engine, whose tests are about progress from several processes."""
+    asked = []
+
+    def in_this_process(jobs: Any, settings: EngineSettings, **how: Any) -> Outcome:
+        asked.append(settings.workers)
+        return run_jobs(jobs, progress=how["progress"])
+
+    monkeypatch.setattr("interp.studies.grid.run_jobs", in_this_process)
     told = Recorder()
     configs = {f"seed{seed}": short.with_settings(seed=seed) for seed in (0, 1)}
     runs = run_grid(configs, tmp_path, workers, progress=told)
     told.require_whole()
+    assert asked == [workers]
     assert runs["seed0"].metrics_path.read_bytes() == short_run.metrics_path.read_bytes()
     before = runs["seed1"].finished_path.stat().st_mtime_ns
     again = Recorder()
@@ -372,6 +382,8 @@ def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
     assert len(np.unique(main_job.told.shares)) > 40
     assert len(main_job.titles) == len(STAGES) + 2
 
+    # The report is written once, for `finished`.
+    monkeypatch.setattr("interp.stages.job.write_report", lambda run, progress: progress(1))
     run = Run.load(shutil.copytree(finished.path, tmp_path / "run"))
     shutil.rmtree(run.results_path / "knowledge")
     again = Recorder()
@@ -380,7 +392,6 @@ def test_the_main_job_reports_every_stage_and_counts_what_is_finished(
     assert again.shares == sorted(again.shares)
     assert again.shares[-1] == pytest.approx(1)
 
-    monkeypatch.setattr("interp.stages.job.write_report", lambda run, progress: None)
     reproduce(run.config, run.path, progress=False)
     assert capfd.readouterr() == ("", ""), "nothing is printed"
 

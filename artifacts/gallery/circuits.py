@@ -3,13 +3,8 @@
     python artifacts/gallery/circuits.py artifacts/tiny_seed0 artifacts/tiny_seed1 artifacts/tiny_seed2
 
 How attribution agrees with exact edge patching, what the strongest edges keep of the answer against random
-<<<<<<< HEAD
 ones, and when edges come to stay; with their figures. The runs are those of `tiny_seeds.csv`; some four
 minutes a run on one thread.
-=======
-ones, and when edges come to stay; with their figures. The runs are those of `tiny_seeds.csv`; some
-four minutes a run on one thread.
->>>>>>> h-circuits
 """
 
 import argparse

@@ -5,7 +5,7 @@ Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
 
 from interp.biographies.batch import Batch, TokenKind
 from interp.biographies.corpus import Corpus, tokenizer_of
-from interp.biographies.forms import FORMS, Form, PieceRow, SentenceForm, Stock, Wordings
+from interp.biographies.forms import BIOGRAPHY, FORMS, Form, PieceRow, SentenceForm, Stock, Wordings
 from interp.biographies.lexicon import Lexicon
 from interp.biographies.lists import (
     ATTRIBUTES,
@@ -14,6 +14,12 @@ from interp.biographies.lists import (
     name_pools,
     value_pools,
     word_list,
+)
+from interp.biographies.own_people import (
+    PEOPLE_FILE,
+    TEMPLATES_FILE,
+    own_people,
+    write_people,
 )
 from interp.biographies.population import Population
 from interp.biographies.positions import POSITIONS, control_mask, position_masks
@@ -24,12 +30,15 @@ from interp.biographies.tokenizer import build_tokenizer, load_tokenizer, save_t
 
 __all__ = [
     "ATTRIBUTES",
+    "BIOGRAPHY",
     "DATES_ARE_DRAWN",
     "FORMS",
     "NAME_PARTS",
     "N_TEMPLATES",
     "N_TRAIN_TEMPLATES",
+    "PEOPLE_FILE",
     "POSITIONS",
+    "TEMPLATES_FILE",
     "AnyTexts",
     "Batch",
     "Corpus",
@@ -50,6 +59,7 @@ __all__ = [
     "control_mask",
     "load_tokenizer",
     "name_pools",
+    "own_people",
     "position_masks",
     "sampler",
     "save_tokenizer",
@@ -59,4 +69,5 @@ __all__ = [
     "value_pools",
     "vocabulary",
     "word_list",
+    "write_people",
 ]

@@ -5,7 +5,7 @@ resumed run, a patched run and a rerun see the same samples with no saved genera
 """
 
 from threading import Lock
-from typing import get_args
+from typing import Any, get_args
 from zlib import crc32
 
 import numpy as np
@@ -83,6 +83,13 @@ class Corpus:
         trained = [form.form for stage in self.data.stages or () for form in stage.forms]
         self.longest = max(self.form(name).longest for name in {BIOGRAPHY, *trained})
         """Tokens of the longest biography that can be drawn, or of the longest other form in training."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process gets; a lock cannot be sent, and holds nothing."""
+        return {name: value for name, value in vars(self).items() if name != "_making"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _making=Lock())
 
     @classmethod
     def from_config(cls, config: Config) -> "Corpus":

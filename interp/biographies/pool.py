@@ -192,7 +192,7 @@ def assembled(
         sentence=padded(per_token(pieces.sentence), -1),
         part=padded(np.where(is_value, within, per_token(pieces.part)).astype(np.int8), -1),
         answer=padded(per_token(pieces.answer), -1),
-        form=torch.full((size,), form),
+        form=torch.from_numpy(np.full(size, form)),
         templates=torch.from_numpy(pieces.templates.astype(np.int64)),
         name_start=name_start,
         name_length=name_length,

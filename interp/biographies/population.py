@@ -16,6 +16,7 @@ from jaxtyping import Bool, Integer, UInt8
 from interp.biographies.lexicon import Lexicon, lexicon_of_lists
 from interp.config import Config, PopulationConfig
 from interp.errors import ArgumentError, RunError, whole_number
+from interp.people_files import PeopleFiles
 
 _POPULATION_STREAM = 0x706F70  # keeps this random stream apart from those of batches
 _N_LISTED = 8  # people that an error names
@@ -35,6 +36,7 @@ class Population:
         wordings: For each person and attribute, all templates in an order of their own: the first
             (20 of 25 for drawn people) are for training, the last for evaluation.
         lexicon: The pools of names and values, and the templates.
+        files: What was read of people that a user brings; None of drawn people.
     """
 
     config: PopulationConfig
@@ -42,10 +44,20 @@ class Population:
     values: Integer[np.ndarray, "individual attribute"]
     wordings: UInt8[np.ndarray, "individual attribute template"]
     lexicon: Lexicon
+    files: PeopleFiles | None = None
 
     @classmethod
     def of(cls, config: Config) -> "Population":
-        """The population of a run's settings."""
+        """The population of a run's settings: drawn, or of the files that they name.
+
+        Raises:
+            ArgumentError: something in the files cannot work.
+            RunError: they are not those that the settings were made from.
+        """
+        if config.population.people is not None:
+            from interp.biographies.own_people import population_of_files  # which imports this
+
+            return population_of_files(config)
         return cls.draw(config.population, config.seed_of("population"))
 
     @classmethod

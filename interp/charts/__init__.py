@@ -36,6 +36,7 @@ from interp.charts.style import (
     describe,
     note,
     plain,
+    ramp,
     title,
 )
 from interp.charts.tidy import at_step, chosen, rows
@@ -73,6 +74,7 @@ __all__ = [
     "matrix",
     "note",
     "plain",
+    "ramp",
     "rows",
     "scatter",
     "stack",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import asking, models, printing, runs, studies
+from interp.cli import asking, models, people, printing, runs, studies
 from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -24,7 +24,8 @@ interp: watch a language model learn facts.
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
-  interp people    RUN                  who is in it, with their six facts: names to ask about
+  interp people    RUN                  who is in it, with their facts: names to ask about
+  interp preview   CSV TEMPLATES.yaml   people and wordings of your own, before training on them
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp ask       RUN PERSON [ATTRIBUTE] what it answers when asked for a fact in every form of text
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
@@ -47,6 +48,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": runs.phases,
     "report": runs.report,
     "people": runs.people,
+    "preview": people.preview,
     "locate": runs.locate,
     "ask": asking.ask,
     "facts": models.facts,

@@ -159,7 +159,7 @@ def report(
 
 
 def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = False) -> None:
-    """A run's people with their six facts: whom `interp locate` can be asked about.
+    """A run's people with their facts: whom `interp locate` can be asked about.
 
     Example: interp people runs/tiny --search physics --limit 5
 
@@ -169,14 +169,15 @@ def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = 
         limit: Show at most so many; 0 for all.
         held_out: Show only people who are never trained on.
     """
-    from interp.biographies import ATTRIBUTES, DATES_ARE_DRAWN
+    from interp.biographies import DATES_ARE_DRAWN
     from interp.run import Run
 
     if limit < 0:
         raise InterpError(f"--limit {limit}: give 0 for all, or how many people to show.")
-    everybody = Run.load(run).population.table()
+    population = Run.load(run).population
+    attributes, everybody = population.attributes, population.table().fillna("")
     shown = everybody[everybody["held_out"]] if held_out else everybody
-    words = shown[["name", *ATTRIBUTES]].agg("\n".join, axis=1).str.casefold()
+    words = shown[["name", *attributes]].agg("\n".join, axis=1).str.casefold()
     found = shown[words.str.contains(search.casefold(), regex=False)]
     listed = found.head(limit) if limit else found
     n_held_out = int(everybody["held_out"].sum())
@@ -187,11 +188,12 @@ def people(run: RunPath, *, search: str = "", limit: int = 20, held_out: bool = 
     show(
         f"{len(listed):,} of {len(found):,} people found, of {len(everybody):,} in all "
         f"({n_held_out:,} held out)",
-        ("index", "name", *(name.replace("_", " ") for name in ATTRIBUTES)),
+        ("index", "name", *(name.replace("_", " ") for name in attributes)),
         rows,
         right=("index",),
     )
-    note(DATES_ARE_DRAWN)
+    if population.lexicon.dates:
+        note(DATES_ARE_DRAWN)
 
 
 def locate(

@@ -25,6 +25,10 @@ _LONGEST = 400  # characters about wrong values
 _WRONG_VALUE = re.compile(r"greater_.*|less_.*|finite_.*|literal_.*|int_.*|.*_(type|parsing)")
 """The errors of pydantic about which is said what is expected; the others say it themselves."""
 
+_OTHER_PEOPLE = (
+    "population.people and population.templates: what they say is not what it was there (the files are "
+    "others, or have changed since)"
+)
 MAX_SEED = 2**63 - 1
 """What PyTorch takes as a seed."""
 
@@ -89,7 +93,7 @@ class RunConfig(Settings):
         """
         values = self.model_dump(mode="json")
         known = set(flatten(values))
-        for name, value in _changes(settings):
+        for name, value in changes(settings):
             *groups, leaf = name.split(".")
             place: Any = values
             for group in groups:
@@ -137,11 +141,11 @@ class RunConfig(Settings):
         return cls.parse(read_yaml(text))
 
 
-def _changes(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def changes(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings by dotted name: a mapping counts for what it names, unless it is a kind of its own."""
     for name, value in settings.items():
         if isinstance(value, dict) and "kind" not in value:
-            yield from _changes(value, f"{prefix}{name}.")
+            yield from changes(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -159,7 +163,9 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
     """One line for each setting in which two configs would give different runs."""
     a, b = ours.identity(), theirs.identity()
     return [
-        f"{name}: {b.get(name, 'not set')} there, {a.get(name, 'not set')} asked for"
+        _OTHER_PEOPLE
+        if name == "population.people_digest"
+        else f"{name}: {b.get(name, 'not set')} there, {a.get(name, 'not set')} asked for"
         for name in sorted(a.keys() | b.keys())
         if a.get(name) != b.get(name)
     ]

@@ -1,11 +1,14 @@
 """What a run is trained on: who exists, who comes next, and how text becomes tokens."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import tyro
 from pydantic import Field, model_validator
 
 from interp.config.base import MAX_SEED, Settings
 from interp.errors import ConfigError
+from interp.people_files import read_people
 
 LIST_SIZES = {
     "first_names": 900,
@@ -21,7 +24,7 @@ LIST_SIZES = {
 
 
 class PopulationConfig(Settings):
-    """Who exists: how many people, and how much of each list their facts are drawn from."""
+    """Who exists: how many people, and how much of each list their facts are drawn from; or your own."""
 
     n_individuals: int = Field(default=512, ge=1)
     """People the model is trained on."""
@@ -45,9 +48,50 @@ class PopulationConfig(Settings):
     """How many birth years are in use, from 1900 on."""
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     """Seed of the population; by default the run's seed."""
+    people: str | None = None
+    """A CSV of people of your own, who take the place of drawn ones: a column name, maybe held_out, and an
+    attribute a column. How many there are is then taken from it."""
+    templates: str | None = None
+    """YAML with the wordings of their attributes; needed with people."""
+    people_digest: Annotated[str | None, tyro.conf.Suppress] = None
+    """SHA-256 of what both files say, which is what a run is known by; filled in when they are named."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, values: Any) -> Any:
+        """Settings that name people say how many there are, and what they were."""
+        if not isinstance(values, dict):
+            return values
+        named = {n: values[n] for n in ("people", "templates") if values.get(n) is not None}
+        for name, given in named.items():
+            if not isinstance(given, str | Path) or not str(given):
+                raise ConfigError(f"population: {name}={given!r}; give the path of a file.")
+        values = values | {n: str(Path(p).expanduser().absolute()) for n, p in named.items()}
+        if len(named) == 1:
+            lacking = "templates" if "people" in named else "people"
+            raise ConfigError(
+                f"population: {lacking} is missing; people of your own need population.people (a CSV) and "
+                "population.templates (YAML)."
+            )
+        if not named:
+            if values.get("people_digest") is not None:
+                raise ConfigError(
+                    "population: people_digest without people; name both files, and leave it out."
+                )
+            return values
+        if values.get("people_digest") is None:
+            content = read_people(values["people"], values["templates"])
+            n_held_out = content.n_held_out
+            values |= {
+                "people_digest": content.digest, "n_held_out": n_held_out,
+                "n_individuals": len(content.names) - n_held_out,
+            }  # fmt: skip
+        return values
 
     @model_validator(mode="after")
     def _enough_names(self) -> "PopulationConfig":
+        if self.people is not None:
+            return self
         possible = self.first_names * self.middle_names * self.last_names
         wanted = self.n_individuals + self.n_held_out
         if wanted > possible:

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from interp.config.base import MAX_SEED, RunConfig, flatten
-from interp.config.data import PopulationConfig, SamplingConfig, TokenizerConfig
+from interp.config.base import MAX_SEED, RunConfig, changes, flatten
+from interp.config.data import LIST_SIZES, PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, PatchingConfig
 from interp.config.stages import AdapterConfig, DataConfig
@@ -148,11 +148,19 @@ class Config(RunConfig):
         seed: int | None = getattr(self, part).seed
         return self.seed if seed is None else seed
 
+    def with_settings(self, **settings: Any) -> "Config":
+        """See `RunConfig.with_settings`; where other files of people are named, these are read."""
+        named = {name for name, _ in changes(settings)}
+        if named & {"population.people", "population.templates"}:
+            settings = {"population.people_digest": None, **settings}
+        return super().with_settings(**settings)
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's bytes, by dotted name: all but logging.
 
         Settings that are off (None) are left out, so that one added later changes no old run. Another
-        run (a reference, a base) counts by its own settings and not by the folder it happens to lie in.
+        run (a reference, a base) counts by its own settings and not by the folder it happens to lie in, and
+        people of a file by what it says.
         """
         values = self.model_dump(mode="json", exclude_none=True)
         del values["logging"], values["preset"]
@@ -160,4 +168,9 @@ class Config(RunConfig):
             del values["patching"]["reference"]
         if "base_run" in values["finetuning"]:
             values["finetuning"].pop("base", None)
+        people = values["population"]
+        if "people_digest" in people:
+            # Nothing of the lists is in use.
+            for name in ("people", "templates", *LIST_SIZES):
+                del people[name]
         return flatten(values)

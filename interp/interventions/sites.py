@@ -9,6 +9,7 @@ Some hook points cost memory and are switched on by settings of TransformerLens 
 """
 
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Any, cast
 
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
@@ -234,8 +235,10 @@ def require_free_forks(model: TransformerLensModel, keys: Iterable[Key]) -> None
     what such a hook does to a changed copy would be left out.
     """
     layers = sorted({layer for site, layer in keys if site_named(site).flag == _FORK})
-    if not getattr(model, "attends_to_nothing", False):
-        return  # TransformerLens' own components
+    if not getattr(model, "attends_to_nothing", False):  # TransformerLens' own components
+        if layers:
+            require_own_captures(model)
+        return
     for layer in layers:
         block = cast(Any, model).blocks[layer]
         parts = [*block.ln1.modules(), block.attn.hook_in]
@@ -245,6 +248,40 @@ def require_free_forks(model: TransformerLensModel, keys: Iterable[Key]) -> None
                 f"attn.hook_in), and what a single head reads does not pass it. Take it off, or edit "
                 "queries, keys or values (q, k, v) instead."
             )
+
+
+def require_own_captures(model: TransformerLensModel) -> None:
+    """Checks that what blocks capture of the stream goes to their own hook points.
+
+    TransformerLens notes what a head or an MLP reads by hooks in functions that name the block they are
+    of. In a copy (`copy.deepcopy`) they still name the original's, and edits of the copy are not what
+    they seem.
+    """
+    for layer, block in enumerate(cast(Any, model).blocks):
+        own = {id(block.hook_in), id(getattr(block, "hook_mlp_in", None))}
+        own.add(id(getattr(getattr(block, "attn", None), "hook_in", None)))
+        parts = (getattr(block, name, None) for name in ("ln1", "ln2", "mlp"))
+        hooks = (
+            hook for part in parts for hook in getattr(part, "_forward_pre_hooks", {}).values()
+        )
+        for hook in hooks:
+            if "_maybe_wire_capture_hooks" not in getattr(hook, "__qualname__", ""):
+                continue
+            for cell in hook.__closure__ or ():
+                point = cell.cell_contents
+                if isinstance(point, weakref.ProxyTypes):
+                    try:
+                        point = point.hook_in
+                    except ReferenceError:  # the original is gone
+                        point = None
+                elif not isinstance(point, nn.Module):
+                    continue
+                if id(point) not in own:
+                    raise ArgumentError(
+                        f"This model is a copy, and in layer {layer} TransformerLens still notes what heads "
+                        "and MLPs read for the original. Copy the transformers model inside and wrap that: "
+                        "interp.load_model(copy.deepcopy(model.original_model), tokenizer=model.tokenizer)."
+                    )
 
 
 def is_hooked(model: TransformerLensModel) -> bool:

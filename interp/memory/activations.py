@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Batch, Corpus, TokenKind, Wordings
+from interp.biographies import NAME_PARTS, Batch, Corpus, TokenKind, Wordings
 from interp.errors import ArgumentError
 from interp.memory.facts import FactTexts
 from interp.model import final_residual, has_fused_forward, measuring, of_this_thread
@@ -45,6 +45,8 @@ class CachedActivations:
             precision, whatever the model computes in: sums over people and draws are made of it.
         neurons: The activations of each layer's neurons (`mlp.hook_post`).
         positions: What the first axis counts.
+
+    They are NaN where somebody has no value, and nothing tells one.
     """
 
     individuals: Int64[Tensor, " individual"]
@@ -106,9 +108,10 @@ def cache_activations(
 
     Args:
         model: Any TransformerLens model; it is left as it was.
-        batches: For each draw, one biography of each person, in the same order (`draw_batches`); or
-            the texts of one draw each, read at the last token of the name, at the one before it where
-            all names have one between their first and last, and where the value is predicted.
+        batches: For each draw, one biography of each person, in the same order (`draw_batches`; not
+            read at middle names where somebody has none); or the texts of one draw each, read at the last
+            token of the name, at the one before it where all names have one between their first and last,
+            and where the value is predicted.
         sites: Places of the residual stream to keep; all by default.
         layers: Layers whose neurons to keep; all by default.
         batch_size: Texts per forward pass.
@@ -138,7 +141,7 @@ def cache_activations(
             "`residual_sites(model)` lists the places that can be read."
         )
     require_hooks(model, list(keys))
-    short = any(isinstance(batch, FactTexts) and not _have_middles(batch) for batch in batches)
+    short = not all(map(_have_middles, batches))
     positions = POSITIONS[1:] if short else POSITIONS
     shape = (len(positions), n_relations, len(batches), n_people)
     device = next(model.parameters()).device  # type: ignore[attr-defined]
@@ -156,6 +159,10 @@ def cache_activations(
 
                 _read(model, tokens, row, position[:, -len(positions) :], list(keys), keep)
     require_passed(model, [name for name in keys if name not in kept])
+    if isinstance(batches[0], Batch) and not batches[0].has_value.all():
+        attribute, person = (~batches[0].has_value.T).nonzero(as_tuple=True)
+        for x in kept.values():
+            x[:, attribute, :, person] = float("nan")
     return CachedActivations(
         individuals=people[0],
         templates=torch.stack([batch.templates for batch in batches]),
@@ -175,8 +182,10 @@ def require_relations(activations: CachedActivations, relations: Sized) -> None:
         )
 
 
-def _have_middles(facts: FactTexts) -> bool:
-    """Whether every name has a token between its first and its last."""
+def _have_middles(facts: Batch | FactTexts) -> bool:
+    """Whether every name has a middle: of texts, a token between its first and its last."""
+    if isinstance(facts, Batch):
+        return bool(((middle_name_end(facts) >= 0) | ~facts.has_value).all())
     spans, place = facts.texts.spans, (facts.row, facts.sentence)
     return bool((spans.name_end[place] - spans.name_start[place] >= 2).all())
 
@@ -192,7 +201,8 @@ def _parts(
     if isinstance(batch, Batch):
         for number, part in enumerate(batch.split(batch_size)):
             part = part.to(device)
-            position = torch.stack([middle_name_end(part), part.name_end, part.value_start - 1], 1)
+            ends = [middle_name_end(part), part.name_end, part.value_start - 1]
+            position = torch.stack(ends, 1).clamp(min=0)  # -1 where there is nothing to read
             people = slice(number * batch_size, number * batch_size + len(part))
             yield (
                 part.tokens,
@@ -218,9 +228,10 @@ def middle_name_end(batch: Batch) -> Int64[Tensor, "batch attribute"]:
     """Position of the middle name's last token in each attribute's sentence."""
     is_middle = (batch.kind == TokenKind.NAME) & (batch.part == NAME_PARTS.index("middle"))
     places = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
+    n_attributes = batch.name_start.shape[1]
     # A column more takes the tokens that are not meant.
-    column = batch.attribute.long().where(is_middle, len(ATTRIBUTES))
-    found = places.new_full((len(batch), len(ATTRIBUTES) + 1), -1)
+    column = batch.attribute.long().where(is_middle, n_attributes)
+    found = places.new_full((len(batch), n_attributes + 1), -1)
     return found.scatter_reduce(1, column, places, "amax")[:, :-1]
 
 

@@ -26,10 +26,13 @@ def suspicions(
     Args:
         values: Top probability and entropy (nats) of every prediction.
         unit: One of `UNITS`; a person is one case, by the mean over her predictions.
+
+    A case is NaN where there is no value to predict.
     """
     cases = values.astype(np.float64)
     if unit == "person":
-        cases = cases.mean(axis=2, keepdims=True)
+        mean = np.nanmean if np.isnan(cases).any() else np.mean
+        cases = mean(cases, axis=2, keepdims=True)
     return dict(zip(SCORES, (1 - cases[0], cases[1]), strict=True))
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Spans, TokenKind, Wordings
+from interp.biographies import NAME_PARTS, Corpus, Spans, TokenKind, Wordings
 from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.located_fact import CONTEXTS, NAME, NAME_TOKENS, VALUE, require_one_of
 from interp.torch_state import default_state
@@ -178,12 +178,17 @@ class FactPrompt:
         require_one_of("context", context, CONTEXTS)
         if draw < 0:
             raise ArgumentError(f"draw={draw}: draw has to be at least 0.")
-        index = _attribute_index(attribute)
-        people, relation = corpus.population, ATTRIBUTES[index]
+        index = attribute_index(attribute, corpus.attributes)
+        people, relation = corpus.population, corpus.attributes[index]
         individual = people.individual(person)
+        if people.values[individual, index] < 0:
+            raise NothingToMeasureError(
+                f"{people.name(individual)} has no {relation.replace('_', ' ')} (a missing value), so there "
+                f"is nothing to locate; they have {', '.join(people.facts(individual))}."
+            )
         batch = corpus.biographies(np.array([individual]), cast(Wordings, wordings), draw)
         if context == "first":
-            others = [other for other in range(len(ATTRIBUTES)) if other != index]
+            others = [other for other in range(len(corpus.attributes)) if other != index]
             batch = corpus.assemble(
                 np.array([individual]), np.array([[index, *others]]), batch.templates.numpy()
             )
@@ -202,7 +207,7 @@ class FactPrompt:
             value=people.facts(individual)[relation],
             held_out=bool(people.is_held_out[individual]),
             word=lambda token: str(corpus.tokenizer.decode([token])),
-            told={s: ATTRIBUTES[a] for _, _, s, a in tokens if s >= 0},
+            told={s: corpus.attributes[a] for _, _, s, a in tokens if s >= 0},
             parts=tuple(NAME_PARTS[p] if k == TokenKind.NAME else "" for k, p, _, _ in tokens),
             individual=individual,
             wordings=wordings,
@@ -342,8 +347,8 @@ def _require_text(tokens: Tensor, spans: Spans) -> None:
         raise ArgumentError("A prompt is one text without padding, of token ids from 0.")
 
 
-def _attribute_index(attribute: str) -> int:
-    """The place of an attribute, whichever way its words are joined."""
+def attribute_index(attribute: str, known: Sequence[str]) -> int:
+    """The place of an attribute, whichever way its words are joined; an ArgumentError if it is unknown."""
     name = "_".join(attribute.casefold().replace("-", " ").replace("_", " ").split())
-    require_known([name], ATTRIBUTES, "attribute")
-    return ATTRIBUTES.index(name)
+    require_known([name], known, "attribute")
+    return list(known).index(name)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from interp.biographies import ATTRIBUTES, NAME_PARTS, Corpus, Texts
+from interp.biographies import NAME_PARTS, Corpus, Texts
 from interp.errors import ArgumentError
 
 
@@ -28,7 +28,7 @@ class FirstTokens:
 
     Attributes:
         tokens: The distinct first tokens of all values of the relation.
-        of_individual: For each subject, the index of its own in `tokens`.
+        of_individual: For each subject, the index of its own in `tokens`; -1 where it has no value.
         in_values: All tokens of all values, first and later, in order.
     """
 
@@ -43,16 +43,18 @@ class FirstTokens:
             values = corpus.population.values.T
             _first_tokens[corpus] = {
                 attribute: FirstTokens.among(corpus.value_tokens(attribute), own)
-                for attribute, own in zip(ATTRIBUTES, values, strict=True)
+                for attribute, own in zip(corpus.attributes, values, strict=True)
             }
         return _first_tokens[corpus]
 
     @staticmethod
     def among(values: Sequence[Sequence[int]], own: np.ndarray) -> "FirstTokens":
-        """Those of values, given by their token ids; `own` says which is each subject's."""
+        """Those of values, given by their token ids; `own` says which is each subject's, or -1."""
         distinct, place = np.unique([value[0] for value in values], return_inverse=True)
         in_values = np.unique(np.fromiter(chain.from_iterable(values), np.int64))
-        return FirstTokens(*map(torch.from_numpy, (distinct, place[own], in_values)))
+        return FirstTokens(
+            *map(torch.from_numpy, (distinct, np.where(own < 0, -1, place[own]), in_values))
+        )
 
 
 _first_tokens: WeakKeyDictionary[Corpus, dict[str, FirstTokens]] = WeakKeyDictionary()

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import ATTRIBUTES, Corpus, Wordings
+from interp.biographies import Corpus, Wordings
 from interp.errors import ArgumentError, NothingToMeasureError, require_known
 from interp.memory.activations import (
     POSITIONS,
@@ -63,8 +63,11 @@ def key_vectors(
     """People's key vectors in a layer: neuron activations, averaged over draws of sentences.
 
     Everybody's by default, held-out people last, at one of `activations.POSITIONS`, in the sentences that
-    tell an attribute (by default the mean over all six), in wordings of training or such as were never
-    seen with a person.
+    tell an attribute (by default the mean over all that a person has), in wordings of training or such as
+    were never seen with a person.
+
+    Raises:
+        NothingToMeasureError: somebody does not have the attribute, or no middle name.
 
     Example:
         ```python
@@ -73,12 +76,27 @@ def key_vectors(
         ```
     """
     require_known([position], POSITIONS, "position")
-    require_known([ATTRIBUTES[0] if attribute is None else attribute], ATTRIBUTES, "attribute")
+    known = corpus.attributes
+    require_known([known[0] if attribute is None else attribute], known, "attribute")
     valid_indices([layer], model.cfg.n_layers, "layer")
     batches = draw_batches(corpus, individuals, wordings, draws)
     cache = cache_activations(model, batches, sites=[], layers=[layer], batch_size=batch_size)
-    neurons = cache.neurons[layer][POSITIONS.index(position)].mean(dim=1)
-    return neurons.mean(dim=0) if attribute is None else neurons[ATTRIBUTES.index(attribute)]
+    if position not in cache.positions:
+        raise NothingToMeasureError(
+            f"Somebody has no middle name, so nothing is read at {position!r}; choose another position."
+        )
+    neurons = cache.neurons[layer][cache.positions.index(position)].mean(dim=1)
+    has = batches[0].has_value
+    if attribute is None:
+        return neurons.mean(dim=0) if has.all() else neurons.nanmean(dim=0)
+    index = known.index(attribute)
+    if not has[:, index].all():
+        lacking = int(batches[0].individuals[~has[:, index]][0])
+        raise NothingToMeasureError(
+            f"Individual {lacking} ({corpus.population.name(lacking)}) has no {attribute}; name "
+            "individuals who have one."
+        )
+    return neurons[index]
 
 
 @default_state()
@@ -139,6 +157,10 @@ def key_measures(
     labels = FactLabels.of(facts)
     require_relations(known, labels.relations)
     groups = {split: labels.groups(one.individuals) for split, one in caches.items()}
+    told = {
+        split: [of.of_individual[one.individuals] >= 0 for of in labels.relations.values()]
+        for split, one in caches.items()
+    }
     generator = torch.Generator().manual_seed(seed)
     rows: list[tuple[object, ...]] = []
     for layer in known.neurons:
@@ -151,17 +173,24 @@ def key_measures(
             }
             by_split: dict[str, list[dict[str, tuple[float, float]]]] = {}
             for attribute in range(len(labels.relations)):
-                keys = {s: caches[s].neurons[layer][at, attribute] for s, at in places.items()}
+                has = {s: told[s][attribute] for s in places if told[s][attribute].any()}
+                if "evaluation" not in has:
+                    continue
+                keys = {
+                    s: caches[s].neurons[layer][places[s], attribute][:, has_it]
+                    for s, has_it in has.items()
+                }
+                own = {s: groups[s][has_it] for s, has_it in has.items()}
                 origin = keys["evaluation"].mean(dim=(0, 1))
                 directions = {s: F.normalize(x - origin, dim=-1) for s, x in keys.items()}
                 for split, x in keys.items():
-                    templates = caches[split].templates[..., attribute]
-                    measures = _selectivities(x, groups[split], generator)
+                    templates = caches[split].templates[..., attribute][:, has[split]]
+                    measures = _selectivities(x, own[split], generator)
                     measures["sparsity"] = (float((x > 0).double().mean()), float("nan"))
-                    measures |= _similarities(directions[split], groups[split], templates)
+                    measures |= _similarities(directions[split], own[split], templates)
                     by_split.setdefault(split, []).append(measures)
-                if len(places) > 1:
-                    between = _similarities_between(*directions.values(), *groups.values())
+                if len(has) > 1:
+                    between = _similarities_between(*directions.values(), *own.values())
                     by_split.setdefault(BETWEEN, []).append(between)
             for split, by_attribute in by_split.items():
                 for metric in by_attribute[0]:
@@ -212,7 +241,9 @@ def key_turns(before: CachedActivations, after: CachedActivations) -> pd.DataFra
 def _angles(x: Tensor, y: Tensor) -> list[float]:
     """1 - cosine along the last dimension, the mean over all others but the first."""
     different = 1 - torch.cosine_similarity(x, y, dim=-1)
-    return [float(value) for value in different.flatten(1).double().mean(dim=1)]
+    each = different.flatten(1).double()
+    missing = x.isnan().any() or y.isnan().any()  # where people have no value
+    return [float(value) for value in (each.nanmean(dim=1) if missing else each.mean(dim=1))]
 
 
 def intraclass_correlation(

@@ -31,7 +31,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.biographies import ATTRIBUTES
 from interp.errors import ArgumentError, whole_number
 from interp.memory.contributions import Contributions, Promoted, logit_lens, rank, require_whole
 from interp.memory.fact_prompt import FactPrompt, worded
@@ -65,7 +64,7 @@ def locate_fact(
         person: Of a run, whose fact: their index, their full name, or a part of it that nobody else has
             (see `Population.find`); held-out people are allowed (`LocatedFact.held_out`). Of any
             series, the fact as a text of yours: a `FactPrompt`, which says the rest itself.
-        attribute: One of `interp.biographies.ATTRIBUTES`, with _, - or spaces between words.
+        attribute: One of the population's (`run.population.attributes`), with _, - or spaces between words.
         step: The checkpoint; the last by default.
         wordings: "evaluation" for a template never seen with this person, "train" for one of the 20.
         draw: Another number gives another of these templates, and another order of sentences.
@@ -189,7 +188,7 @@ def _of_person(
     corpus = of_run(series, "corpus", remedy)
     if attribute is None:
         raise ArgumentError(
-            f"Which attribute of {person} is to be located? Give one of {', '.join(ATTRIBUTES)}."
+            f"Which attribute of {person} is to be located? Give one of {', '.join(corpus.attributes)}."
         )
     return FactPrompt.of_person(corpus, person, attribute, wordings, draw, context)
 
@@ -246,8 +245,9 @@ def _flow(
 def _people(series: AnySeries, n: int, relation: str, *choices: Any) -> list[FactPrompt]:
     """The same fact of up to `n` people of a run, spread evenly over those it was trained on."""
     corpus = of_run(series, "corpus", "people of its own")
-    trained = corpus.population.config.n_individuals
-    chosen = np.unique(np.linspace(0, trained - 1, min(n, trained)).astype(int))
+    people, index = corpus.population, corpus.attributes.index(relation)
+    told = np.flatnonzero(people.values[people.trained, index] >= 0)
+    chosen = told[np.unique(np.linspace(0, len(told) - 1, min(n, len(told))).astype(int))]
     return [FactPrompt.of_person(corpus, int(one), relation, *choices) for one in chosen]
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from interp.errors import ArgumentError, NothingToMeasureError, whole_number
@@ -155,8 +155,8 @@ def probe_accuracies(
         people `accuracy`, `control` (mean over two shuffles of facts) and `selectivity` (their
         difference); for other people `accuracy_other_people`, `control_other_people` and
         `selectivity_other_people`. The last three are NaN for fewer than five people, or where no
-        two people share a value. All are NaN for an attribute of which all people have the same value,
-        which every probe tells; it is left out of the mean.
+        two people share a value. People without a value are left out. All are NaN for an attribute of
+        which all people have the same value, which every probe tells; it is left out of the mean.
 
     Raises:
         NothingToMeasureError: of no attribute two people have different values.
@@ -178,13 +178,11 @@ def probe_accuracies(
     people = train.individuals
     generator = np.random.default_rng(whole_number(seed, "seed", 0))
     shuffles = [generator.permutation(len(people)) for _ in range(_N_SHUFFLES)]
-    # Folds of one size, so that their sums are made together; up to four people are in none of them.
-    size = len(people) // _N_FOLDS
     order = torch.from_numpy(generator.permutation(len(people)))
-    folds = order[: _N_FOLDS * size].view(_N_FOLDS, size)
     first = FactLabels.of(facts).relations
     require_relations(train, first)
-    told_apart = [len(one.of_individual[people].unique()) > 1 for one in first.values()]
+    own = [one.of_individual[people] for one in first.values()]
+    told_apart = [len(facts_of[facts_of >= 0].unique()) > 1 for facts_of in own]
     if not any(told_apart):
         raise NothingToMeasureError(
             "A probe tells values apart, and no two people have values that begin with different tokens."
@@ -200,14 +198,20 @@ def probe_accuracies(
                 if not told_apart[index]:
                     accuracies.append((float("nan"),) * 4)
                     continue
-                facts_of = one.of_individual[people]
-                labels = torch.stack([facts_of, *(facts_of[shuffle] for shuffle in shuffles)])
+                # People without a value are left out.
+                facts_of, has = own[index], own[index] >= 0
+                shuffled = [torch.from_numpy(shuffle)[has[shuffle]] for shuffle in shuffles]
+                labels = torch.stack([facts_of[has], *(facts_of[some] for some in shuffled)])
                 labels = labels.to(stream.device)
-                fit, tested = stream[place, index], test.residual[site, layer][tested_at, index]
+                fit = stream[place, index][:, has]
+                tested = test.residual[site, layer][tested_at, index][:, has]
                 origin = fit.mean(dim=(0, 1))
                 cell = fit - origin, tested - origin, labels, len(one.tokens)
                 accuracies.append(
-                    (*_of_same_people(*cell, strengths), *_of_other_people(*cell, folds))
+                    (
+                        *_of_same_people(*cell, strengths),
+                        *_of_other_people(*cell, _folds(order, has)),
+                    )
                 )
             told = [one for one, differ in zip(accuracies, told_apart, strict=True) if differ]
             mean = np.mean(told, axis=0).tolist()
@@ -220,6 +224,19 @@ def probe_accuracies(
     return table.assign(
         selectivity_other_people=table["accuracy_other_people"] - table["control_other_people"]
     )
+
+
+def _folds(
+    order: Int64[Tensor, " individual"], has: Bool[Tensor, " individual"]
+) -> Int64[Tensor, "fold fold_individual"]:
+    """Of those who have a value, counted among themselves, who is left out in which fold.
+
+    Folds are of one size, so that their sums are made together; up to four people are in none of them.
+    """
+    place = has.cumsum(0) - 1
+    chosen = place[order[has[order]]]
+    size = len(chosen) // _N_FOLDS
+    return chosen[: _N_FOLDS * size].view(_N_FOLDS, size)
 
 
 def _of_same_people(

@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch
 from interp.errors import ArgumentError
-from interp.knowledge import METRICS, value_table
+from interp.knowledge import METRICS, is_missing, mean_metric, value_table
 from interp.model import alone_with, at_least_single, require_normal_weights
 from interp.torch_state import default_state
 
@@ -63,7 +63,10 @@ def transplants(
             for (how, part), state in states.items():
                 before.load_state_dict(state)
                 for split, batch in batches.items():
-                    accuracy = value_table(before, batch)[_ACCURACY].mean()
+                    table = value_table(before, batch)
+                    accuracy = table[_ACCURACY].mean()
+                    if is_missing(table).any():
+                        accuracy = mean_metric(table, "attribute_accuracy")
                     rows.append((how, part, split, float(accuracy)))
         finally:
             before.load_state_dict(old)

@@ -203,7 +203,8 @@ def value_measures(
     Returns:
         Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
         the mean over attributes, but for `value_share`), `value` and `control`. The ranks are NaN for an
-        attribute whose values all begin with one token, and left out of the mean.
+        attribute whose values all begin with one token, or that fewer than two people have; they are left
+        out of the mean.
 
     Raises:
         NothingToMeasureError: one person.
@@ -241,7 +242,9 @@ def value_measures(
             measures = {"value_share": shares}
             for metric, pairs in zip(VALUE_METRICS[1:], zip(*agreements, strict=True), strict=True):
                 ranked = [
-                    pair for pair, of in zip(pairs, first.values(), strict=True) if _has_ranks(of)
+                    pair
+                    for pair, of in zip(pairs, first.values(), strict=True)
+                    if _has_ranks(of, known.individuals)
                 ]
                 sides = zip(*(ranked or pairs), strict=True)
                 value, control = (float(np.mean(column)) for column in sides)
@@ -270,10 +273,12 @@ def _agreement(
     generator: torch.Generator,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(value, control) of `agreement` and of `layer_agreement` for one attribute."""
-    if not _has_ranks(first):
+    if not _has_ranks(first, individuals):
         undefined = float("nan"), float("nan")
         return undefined, undefined
     values = first.of_individual[individuals].to(promoted.device)
+    if (values < 0).any():  # people without a value
+        activations, values = activations[values >= 0], values[values >= 0]
     promoted = promoted[:, first.tokens.to(promoted.device)]
     n_top = max(1, round(_TOP_SHARE * len(values)))
     top = activations.topk(n_top, dim=0).indices.T  # [neuron top]
@@ -294,8 +299,9 @@ def _agreement(
     return (agreement, float(controls[0])), (layer_agreement, float(controls[1]))
 
 
-def _has_ranks(first: FirstTokens) -> bool:
-    return len(first.tokens) > 1
+def _has_ranks(first: FirstTokens, individuals: Int64[Tensor, " individual"]) -> bool:
+    """Whether there are values to rank, and two people to shuffle."""
+    return len(first.tokens) > 1 and int((first.of_individual[individuals] >= 0).sum()) > 1
 
 
 def _ranks(logits: Float[Tensor, "*more value"]) -> Float[Tensor, "*more value"]:

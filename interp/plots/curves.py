@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.biographies import ATTRIBUTES
 from interp.charts import PALETTE, ROOT_AXIS, ROOT_STEPS, Axis, Level, Look, curves, describe
 from interp.errors import RunError
 from interp.run import Run
@@ -18,6 +17,7 @@ _LOOKS = {
 }
 _LOSS = Axis("attribute loss (nats)", "nats")
 _ACCURACY = Axis("accuracy (share)", range=(-0.02, 1.04))
+_SCALES = "scales differ, as a birth date has three parts)"
 _DRAWN, _THEORETICAL = "baseline of the drawn people", "theoretical baseline"
 
 
@@ -68,27 +68,28 @@ def attribute_curves(run: Run) -> go.Figure:
     Raises:
         RunError: nothing has been measured yet.
     """
-    names = {attribute: attribute.replace("_", " ") for attribute in ATTRIBUTES}
+    attributes = run.population.attributes
+    names = {attribute: attribute.replace("_", " ") for attribute in attributes}
     baselines = run.baselines
     levels = [
         Level(name, values[attribute], ("attribute_loss", attribute), dash)
         for name, values, dash in (
             (_DRAWN, baselines.statistics, "dash"), (_THEORETICAL, baselines.theoretical, "dot")
         )
-        for attribute in ATTRIBUTES
+        for attribute in attributes
     ]  # fmt: skip
     figure = curves(
-        _measured(run, ("attribute_loss", "attribute_accuracy"), ATTRIBUTES, ["evaluation"]),
+        _measured(run, ("attribute_loss", "attribute_accuracy"), attributes, ["evaluation"]),
         line="split", looks=_LOOKS, facet="attribute", titles=names, column="metric",
         axis={"attribute_loss": _LOSS, "attribute_accuracy": _ACCURACY}, x_axis=ROOT_STEPS,
         levels=levels,
     )  # fmt: skip
     return describe(
         figure,
-        "The six attributes",
+        f"The {'six' if len(attributes) == 6 else len(attributes)} attributes",
         f"""Evaluation biographies, a row for each attribute. Left: attribute loss, in nats, with the
         attribute's own no-knowledge baseline (dashed: of the drawn people, dotted: theoretical; the
-        scales differ, as a birth date has three parts). Right: the share of values predicted
+        {_SCALES if run.population.lexicon.dates else "scales differ)"}. Right: the share of values predicted
         entirely right. Look for whether the attributes leave their baseline together, and for the
         order in which they are learned. {ROOT_AXIS}""",
     )

@@ -51,7 +51,7 @@ def probe_curves(probes: pd.DataFrame, phases: Phases | None = None) -> go.Figur
         "What linear probes read",
         f"""Selectivity of linear probes that read a person's values from the residual stream, as a
         share: their accuracy in wordings they were not fitted on, less that of the control task, in
-        which facts are shuffled among people (dotted: 0, where the two are equal); mean over the six
+        which facts are shuffled among people (dotted: 0, where the two are equal); mean over all
         attributes, against training steps, a row of panels for each position, a line for each site.
         {_PEOPLE} {ROOT_AXIS} Look for the first site from which facts can be read at a name
         token, for the phase in which it happens, and for whether they can be read there before they

@@ -4,7 +4,7 @@ Definitions follow Zucchet et al. 2025, arXiv:2503.21676 ("the paper"); threshol
 does not print are this package's own, and are marked as such.
 """
 
-from interp.biographies import DATES_ARE_DRAWN
+from interp.biographies import DATES_ARE_DRAWN, Population
 
 GLOSSARY = {
     "biography": (
@@ -129,3 +129,34 @@ GLOSSARY = {
     ),
 }
 """Terms with their definitions."""
+
+
+def glossary_of(population: Population) -> dict[str, str]:
+    """The terms for a run on some people: those of drawn people have six attributes in 25 wordings."""
+    if population.files is None:
+        return GLOSSARY
+    lexicon, names = population.lexicon, [a.replace("_", " ") for a in population.attributes]
+    n_train = lexicon.n_train_templates
+    return GLOSSARY | {
+        "biography": (
+            "Sentences about one person, one for each attribute that they have a value of, in random order, "
+            "with the full name in every sentence. Biographies are drawn anew for every step."
+        ),
+        "attribute": (
+            f"What a sentence tells: {', '.join(names)}. Its answer is the value; a person's value is a "
+            "fact. People may lack values, which then count for nothing."
+        ),
+        "wording": (
+            f"The sentence template around a fact. Each person has, for each attribute, up to {n_train} "
+            f"wordings for training and up to {lexicon.n_templates - n_train} others for evaluation, so "
+            "evaluation measures knowledge of the fact and not memory of a sentence."
+        ),
+        "attribute loss": (
+            "The cross-entropy summed over the tokens of a value, averaged over the people who have one and "
+            "over attributes, in nats. Zero means that every value is predicted with certainty."
+        ),
+        "no-knowledge baseline": (
+            "The attribute loss of a model that knows how values are distributed, but no individual. Of the "
+            "people: the entropy of the values they have. Theoretical: the log of the number of values."
+        ),
+    }

@@ -16,7 +16,8 @@ from interp.run import Run
 from interp.series import nearest_step
 
 _INDIVIDUAL = 0
-_ATTRIBUTES = ("birth_place", "university", "birth_date")
+_MOST_FACTS = 3
+_ATTRIBUTES = ("birth_place", "university", "birth_date")  # of drawn people; else the first three
 _N_HISTORY = (
     20  # checkpoints that the probability is drawn from, besides those at which it is located
 )
@@ -39,10 +40,12 @@ def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
     every = run.steps
     spread = every[:: -(-len(every) // _N_HISTORY)]
     first = FirstTokens.of(run.corpus)
-    facts = [(_INDIVIDUAL, a) for a in _ATTRIBUTES if len(first[a].tokens) > 1]
+    told = run.population.facts(_INDIVIDUAL)
+    named = _ATTRIBUTES if set(_ATTRIBUTES) <= set(told) else tuple(told)
+    facts = [(_INDIVIDUAL, a) for a in named if len(first[a].tokens) > 1][:_MOST_FACTS]
     if not facts:
         return LeftOut(
-            f"of {', '.join(_ATTRIBUTES).replace('_', ' ')} there is one value each, or all begin with the "
+            f"of {', '.join(named).replace('_', ' ')} there is one value each, or all begin with the "
             "same token, so there is no other to compare the true one with"
         )
     found = locate_facts(run, facts, list(moments), history=[*spread, every[-1]])
@@ -109,7 +112,7 @@ def _fact_table(found: Sequence[LocatedFact], moments: Mapping[int, str]) -> Tab
                 f"{one.logit_difference:+.2f}",
                 f"{by_part['heads']:+.2f}",
                 f"{by_part['mlp']:+.2f}",
-                *(f"{carried[at]:+.2f}" for at in NAME_TOKENS),
+                *(f"{carried[at]:+.2f}" if at in carried else "–" for at in NAME_TOKENS),
                 f"{head['layer']}.{head['head']} ({head['contribution']:+.2f})",
             )
         )

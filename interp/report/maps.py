@@ -51,7 +51,7 @@ def maps_section(run: Run) -> Section | LeftOut:
             "What every head looks at in biographies in wordings that were never seen with these "
             f"people, at {every} checkpoints. Move through training with the slider (arrow keys move "
             "it) or Play; choose a head; point at a token, tap it or move with the arrow keys. "
-            f"{DATES_ARE_DRAWN} "
+            f"{DATES_ARE_DRAWN + ' ' if run.population.lexicon.dates else ''}"
             "Everybody else's maps: interp.explore(run) in Jupyter."
         ],
         embeds=[view],

@@ -8,12 +8,11 @@ from dataclasses import replace
 import yaml
 
 from interp import plots
-from interp.biographies import ATTRIBUTES
 from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
 from interp.report.forms import forms_section
-from interp.report.glossary import GLOSSARY
+from interp.report.glossary import glossary_of
 from interp.report.located_facts import located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
@@ -64,11 +63,16 @@ def hallucination(run: Run) -> Section | LeftOut:
 def attributes(run: Run) -> Section:
     """Each attribute by itself: curves and final numbers."""
     baselines, splits = run.baselines, measured_splits(run)
+    # Nobody in a split may have an attribute.
+    told = set(zip(run.metrics["split"], run.metrics["attribute"], strict=True))
     rows = []
-    for name in ("all", *ATTRIBUTES):
+    for name in ("all", *run.population.attributes):
         level = run.phase_baseline if name == "all" else baselines.statistics[name]
         theory = run.baseline if name == "all" else baselines.theoretical[name]
-        losses = [f"{final(run, 'attribute_loss', split, name):.3f}" for split in splits]
+        losses = [
+            f"{final(run, 'attribute_loss', split, name):.3f}" if (split, name) in told else "–"
+            for split in splits
+        ]
         accuracy = f"{final(run, 'attribute_accuracy', 'evaluation', name):.1%}"
         label = "all (mean)" if name == "all" else name.replace("_", " ")
         rows.append((label, *losses, f"{level:.3f}", f"{theory:.3f}", accuracy))
@@ -119,7 +123,7 @@ def configuration(run: Run) -> Section:
 @of_run("Glossary", "glossary")
 def glossary(run: Run) -> Section:
     """The terms of the report."""
-    return Section(terms=GLOSSARY)
+    return Section(terms=glossary_of(run.population))
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (

@@ -1,4 +1,4 @@
-"""The text files that stay as they are once a run has been trained: environment, tokenizer, metrics."""
+"""The text files that stay as they are once a run has been trained: environment, tokenizer, metrics, ..."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerFast
 
-from interp.biographies import load_tokenizer
+from interp.biographies import PEOPLE_FILE, TEMPLATES_FILE, load_tokenizer
 from interp.biographies.tokenizer import BOS, SPECIAL_TOKENS, TOKENIZER_FILES
+from interp.config import Config
 from interp.ending import noted_digests, require_unchanged
 from interp.errors import RunError
 from interp.reading import DamageError, MissingError, read_json
@@ -54,7 +55,35 @@ def kept_files(folder: Path) -> list[str]:
     """Their names in a run's folder."""
     tokenizer = [_TOKENIZER + name for name in TOKENIZER_FILES]
     there = [name for name in tokenizer if (folder / name).exists()]
-    return ["environment.json", "metrics.jsonl", *there]
+    people = [name for name in (PEOPLE_FILE, TEMPLATES_FILE) if (folder / name).exists()]
+    return ["environment.json", "metrics.jsonl", *people, *there]
+
+
+def with_own_people(config: Config, folder: Path) -> Config:
+    """The settings of a run, which take people that a user brought from the run's own copy of them."""
+    people, templates = folder / PEOPLE_FILE, folder / TEMPLATES_FILE
+    if config.population.people is None or not (people.exists() and templates.exists()):
+        return config
+    own = {
+        "people": str(people), "templates": str(templates),
+        "people_digest": config.population.people_digest,
+    }  # fmt: skip
+    return config.with_settings(**{f"population.{name}": value for name, value in own.items()})
+
+
+def require_own_people(config: Config, folder: Path) -> None:
+    """Checks that a run's copy of people that a user brought is what it was when training ended.
+
+    Raises:
+        RunError: it is missing, or has been changed.
+    """
+    if config.population.people is None:
+        return
+    for name in noted_digests(folder):
+        if name in (PEOPLE_FILE, TEMPLATES_FILE):
+            require_unchanged(
+                folder, name, "Put it back as it was, or train the run again with overwrite=True."
+            )
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from interp.biographies import PEOPLE_FILE, TEMPLATES_FILE, Population, write_people
 from interp.errors import ConfigError, RunError
 from interp.files import (
     Layout,
@@ -33,10 +34,11 @@ FROM_TRAINING: Layout = {
 }
 """What follows from a training."""
 _BEFORE_TRAINING: Layout = {"": r"environment\.json|metrics\.jsonl", "tokenizer": _TOKENIZER}
+_PEOPLE: Layout = {"": "|".join(map(re.escape, (PEOPLE_FILE, TEMPLATES_FILE)))}
 RUN: Layout = {
     **FROM_TRAINING,
     **_BEFORE_TRAINING,
-    "": "|".join((FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml")),
+    "": "|".join((FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml", _PEOPLE[""])),
 }
 """Everything that is written into a run's folder."""
 _AFTER_MARK: Layout = {**FROM_TRAINING, "": rf"{FROM_TRAINING['']}|metrics\.jsonl"}
@@ -81,10 +83,22 @@ def _was_begun(run: Run) -> bool:
         return False
 
 
+def keep_people(folder: Path, population: Population) -> None:
+    """Writes the people that a user brought, and their wordings, into a run's folder; else removes such.
+
+    They are the last to go when a run is overwritten: it may be trained again on its own copy of them.
+    """
+    if population.files is None:
+        remove_files(folder, _PEOPLE)
+    else:
+        write_people(population.files, folder)
+
+
 def remove_training(folder: Path) -> None:
     """Deletes what followed from a training, in a folder that holds a run."""
     for run in _patched_runs(folder):
         remove_run(run.path)
+        remove_files(run.path, _PEOPLE)
         with storage_errors(run.path):
             run.config_path.unlink()
             (run.path / ".lock").unlink(missing_ok=True)  # versions before left it there
@@ -99,7 +113,10 @@ def remove_training(folder: Path) -> None:
 
 
 def remove_run(folder: Path) -> None:
-    """Deletes all files of a run but config.yaml, which marks the folder, so that a kill leaves a run."""
+    """Deletes all files of a run but config.yaml, which marks the folder, so that a kill leaves a run.
+
+    The people that a user brought stay, too (see `keep_people`).
+    """
     remove_training(folder)
     remove_files(folder, _BEFORE_TRAINING)
 

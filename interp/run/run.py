@@ -5,6 +5,7 @@ Folder layout:
     config.yaml                      the settings
     environment.json                 versions, device, precision, threads
     tokenizer/                       a transformers fast tokenizer
+    people.csv, templates.yaml       people that a user brought, and their wordings
     metrics.jsonl                    one observation a line
     checkpoints/step_00000250.safetensors
     training_state.safetensors       weights and optimizer of an unfinished run, to resume from
@@ -44,7 +45,12 @@ from interp.reading import (
 from interp.run.adapters import AdapterUse, use_adapter
 from interp.run.checkpoints import checkpoint_steps, load_checkpoint
 from interp.run.environment import usable_device
-from interp.run.kept import read_environment, read_tokenizer
+from interp.run.kept import (
+    read_environment,
+    read_tokenizer,
+    require_own_people,
+    with_own_people,
+)
 from interp.run.metrics import read_metrics
 from interp.run.other_run import find_other_run
 from interp.run.reference import reference_patch
@@ -115,11 +121,12 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The run's settings."""
+        """The run's settings; people that a user brought are those of the run's own copy."""
         try:
-            return Config.from_yaml(read_text(self.config_path, MAX_DOCUMENT))
+            config = Config.from_yaml(read_text(self.config_path, MAX_DOCUMENT))
         except (ConfigError, DamageError) as error:
             raise ConfigError(f"{self.config_path} cannot be read. {error}") from error
+        return with_own_people(config, self.path)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -139,6 +146,7 @@ class Run:
             RunError: the population drawn now is not the one of the run.
         """
         config = self.config
+        require_own_people(config, self.path)
         population = Population.of(config)
         recorded = self.environment.get("population")
         if recorded not in (None, population.fingerprint()):

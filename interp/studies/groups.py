@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies.sampling import group
 from interp.config import Config
 from interp.errors import ConfigError
-from interp.knowledge import METRICS, chosen_evenly, value_table
+from interp.knowledge import METRICS, chosen_evenly, mean_metric, value_table
 from interp.run import Run
 from interp.series import over_steps
 from interp.studies.collect import collect
@@ -144,7 +144,7 @@ def group_knowledge(run: Run, n_measured: int) -> pd.DataFrame:
 
     def measure(model: TransformerBridge) -> Float[np.ndarray, "metric group"]:
         by_group = np.split(value_table(model, batch), ends, axis=1)
-        return np.stack([part.mean(axis=(1, 2), dtype=np.float64) for part in by_group], axis=1)
+        return np.array([[mean_metric(part, metric) for part in by_group] for metric in METRICS])
 
     edges = begins(n_groups * n_repeats, config.training.n_steps)
     wanted = [METRICS.index(metric) for metric in ("attribute_loss", "attribute_accuracy")]

@@ -120,7 +120,8 @@ def detection(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     for step, values in over_steps(run, confidence, spaced(run.steps, moments.values())):
         for unit in UNITS:
             for score, suspicion in suspicions(values, unit).items():
-                cases = suspicion[n_known:].ravel(), suspicion[:n_known].ravel()
+                both = suspicion[n_known:].ravel(), suspicion[:n_known].ravel()
+                cases = both[0][~np.isnan(both[0])], both[1][~np.isnan(both[1])]
                 own = {"step": step, "unit": unit, "score": score}
                 areas.append(own | {"value": area_under(*cases)})
                 for moment in (name for name, at in moments.items() if at == step):

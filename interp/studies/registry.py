@@ -9,6 +9,7 @@ from interp.studies import (
     associative_memory,
     celebrities,
     finetuning,
+    forms,
     hallucination,
     plateau,
     power_law,
@@ -30,9 +31,10 @@ STUDIES: dict[str, Study] = {
         finetuning,
         sequential,
         associative_memory,
+        forms,
     )
 }
-"""In the order of the paper."""
+"""In the order of the paper, then what goes beyond it."""
 
 
 def is_file(name: str) -> bool:

@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.biographies import Corpus
 from interp.biographies.sampling import Stages, Uniform
 from interp.config import Config
-from interp.knowledge import Baseline, chosen_evenly, value_table
+from interp.knowledge import Baseline, chosen_evenly, mean_metric, value_table
 from interp.phases import DELTA
 from interp.run import Run, observation
 
@@ -54,7 +54,7 @@ class AdaptiveSchedule:
             n = self._config.evaluation.n_individuals
             people = chosen_evenly(np.arange(self.shown), n, alike=False)
             table = value_table(model, self._corpus.biographies(people))
-            loss = float(table[0].mean(dtype=np.float64))
+            loss = mean_metric(table, "attribute_loss")
             below = loss < self._threshold()
             rows.append(observation(step, SPLIT, "attribute_loss", loss))
             if below and self._below:

@@ -58,7 +58,7 @@ from interp.run import (
 )
 from interp.run.base import load_base
 from interp.run.kept import kept_files
-from interp.run.layout import RUN, remove_training
+from interp.run.layout import RUN, keep_people, remove_training
 from interp.run.other_run import find_other_run
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
@@ -258,6 +258,7 @@ class Trainer:
     def _prepare_folder(self, reference: Run | None, base: Run | None) -> None:
         run = self.run
         save_tokenizer(self.corpus.tokenizer, run.tokenizer_path)  # whatever may lie there
+        keep_people(run.path, self.corpus.population)
         environment = describe_conditions(
             self.config, self.device, self.precision, self.ranks.count, reference, base
         )
@@ -385,12 +386,12 @@ class Trainer:
                 tables = {s: value_table(self.model, b) for s, b in self._batches.items()}
                 shown = self.schedule.measured(self.model, step) if self.schedule else []
             for split, table in tables.items():
-                loss = float(table[0].mean())
+                loss = float(table[0][self._batches[split].has_value.numpy()].mean())
                 if not math.isfinite(loss):
                     self._diverged(f"the attribute loss ({split}) is {loss} at step {step}")
             self.metrics.add(shown)
             for split, table in tables.items():
-                summary = summarise(table, split).assign(step=step)
+                summary = summarise(table, split, self.corpus.attributes).assign(step=step)
                 rows = summary.itertuples(index=False)
                 self.metrics.add(dict(zip(summary.columns, row, strict=True)) for row in rows)
                 overall = summary[summary["attribute"] == "all"].set_index("metric")["value"]

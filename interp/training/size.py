@@ -16,6 +16,8 @@ def least_bytes(config: Config) -> int:
     model, training, people = config.model, config.training, config.population
     names = ("first_names", "middle_names", "last_names", "cities", "companies")
     words = sum(min(getattr(people, name), LIST_SIZES[name]) for name in names)
+    if people.people is not None:
+        words = 0  # of a user's own people nothing is known here
     vocabulary = config.tokenizer.bpe_vocabulary if config.tokenizer.kind == "bpe" else words
     layer = 4 * model.d_model**2 + 2 * model.d_model * model.d_mlp
     weights = model.n_layers * layer + model.d_model * (2 * vocabulary + model.n_ctx)

@@ -45,7 +45,7 @@ def measure(config: Config, together: int, n_steps: int) -> tuple[dict[str, int]
     corpus = Corpus.from_config(config)
     measured: Measured = {"corpus": ([time.process_time() - started], peak_mb())}
     model = hooked_transformer(config, corpus.tokenizer)
-    optimizer = adamw(model, config.optimizer)
+    optimizer = adamw(dict(model.named_parameters()), config.optimizer)
     precision = resolve_precision(config.training, torch.device("cpu"))
     size, pad = config.training.batch_size, corpus.tokenizer.pad_token_id
     rows = [in_rows(corpus, corpus.batch(step, size), together) for step in range(16)]

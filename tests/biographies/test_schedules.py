@@ -132,15 +132,18 @@ def test_stages_begin_at_0() -> None:
 
 @pytest.fixture(scope="module")
 def adaptive(smoke: Config) -> Config:
-    """A smoke model knows three people after some 150 steps: more are shown before the end."""
+    """A model of one layer knows six people after some 80 steps, and twelve after some 120."""
     return smoke.with_settings(
         **{
-            "sampling": {"kind": "adaptive", "indiv_warmup": 3, "growth": "gradual"},
-            "training.n_steps": 240,
-            "training.checkpoint_every": 60,
+            "sampling": {"kind": "adaptive", "indiv_warmup": 6, "growth": "gradual"},
+            "model.n_layers": 1,
+            "training.n_steps": 125,
+            "training.checkpoint_every": 25,
             "training.batch_size": 16,
             "training.early_checkpoints": (0,),
-            "optimizer.learning_rate": 5e-3,
+            "optimizer.learning_rate": 1e-2,
+            "optimizer.schedule": "constant",
+            "evaluation.splits": ("evaluation",),
         }
     )
 
@@ -154,7 +157,7 @@ def test_people_are_added_by_the_stated_rule(adaptive_run: Run) -> None:
     """A slow reading of the metrics: twice as many after two measurements below the threshold."""
     table = adaptive_run.metrics
     shown = table[table["split"] == "shown"].pivot(index="step", columns="metric", values="value")
-    count, below, growths = 3, False, []
+    count, below, growths = 6, False, []
     for step, row in shown.iterrows():
         if count < 24:
             known = Baseline.of(adaptive_run.population, count).statistics
@@ -170,20 +173,20 @@ def test_people_are_added_by_the_stated_rule(adaptive_run: Run) -> None:
 
 def test_batches_show_only_those_people(adaptive_run: Run) -> None:
     begins = [0, *(step for step, _ in adaptive_run.stages)]
-    counts_shown = [3, *(count for _, count in adaptive_run.stages)]
+    counts_shown = [6, *(count for _, count in adaptive_run.stages)]
     for begin, count in zip(begins, counts_shown, strict=True):
         assert int(adaptive_run.corpus.batch(begin, 500).individuals.max()) == count - 1
     first = adaptive_run.stages[0][0]
-    assert int(adaptive_run.corpus.batch(first - 1, 500).individuals.max()) == 2
+    assert int(adaptive_run.corpus.batch(first - 1, 500).individuals.max()) == 5
 
 
 def test_at_once_shows_everybody(adaptive: Config, tmp_path: Path) -> None:
-    config = adaptive.with_settings(**{"sampling.growth": "at_once", "training.stop_at": 160})
+    config = adaptive.with_settings(**{"sampling.growth": "at_once", "training.stop_at": 100})
     run = interp.train(config, tmp_path / "run", progress=False)
     assert [count for _, count in run.stages] == [24]
 
 
-@pytest.mark.parametrize("kill_at", [60, 180])
+@pytest.mark.parametrize("kill_at", [50, 100])
 def test_a_resumed_schedule_goes_on_the_same_way(
     adaptive_run: Run, tmp_path: Path, kill_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

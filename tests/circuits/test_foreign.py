@@ -71,7 +71,7 @@ def test_right_or_refused(
             edges(model, "layers")
         return
     attention = "layers" if kind in REFUSED else "heads"
-    scores = edge_attribution(model, pairs, ig_steps=100, attention=attention)
+    scores = edge_attribution(model, pairs, ig_steps=40, attention=attention)
     same_layer = scores["sender_layer"].eq(scores["receiver_layer"]).fillna(False)
     assert bool(same_layer.any()) == (kind not in PARALLEL)
     curve = faithfulness_curve(model, pairs, scores, n_random=1, attention=attention)

@@ -5,16 +5,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import joblib
 import pytest
 import torch
+from joblib.externals.loky import BrokenProcessPool
 
 import interp
 from interp.config import Config
-from interp.engine import BatchError, EngineSettings, Job, Outcome, Store, kinds, run_jobs, schedule
-from interp.engine.local import GRACE
+from interp.engine import BatchError, EngineSettings, Job, Store, kinds, run_jobs, schedule
+from interp.engine.local import GRACE, Worker
+from interp.engine.work import Result
 from interp.errors import ConfigError, InterruptedRunError, RunError, StorageError
 from interp.files import folder_lock
 from interp.run import Run
@@ -170,37 +173,27 @@ def test_more_threads_than_cores_are_said(
 # The same results
 
 
-def test_two_workers_give_the_bytes_of_one_process(
-    six: list[Config], undisturbed: Store, tmp_path: Path
-) -> None:
-    store, told = Store(tmp_path), Recorder()
-    outcome = run_jobs([store.job(config) for config in six], TWO, progress=told)
-    assert outcome == Outcome(tuple(store.folder(config) for config in six))
-    require_same(store, undisturbed, six)
-    told.require_whole()
-    assert told.notes[-1] == "6 of 6 runs finished"
-    assert any("2 running" in note for note in told.notes)
-
-
-def test_a_worker_is_killed_in_the_middle(
-    six: list[Config], undisturbed: Store, tmp_path: Path
-) -> None:
-    store = Store(tmp_path)
-    with KillsWorker(store.folder(six[0])) as killer:
-        outcome = run_jobs([store.job(config) for config in six[:4]], TWO, progress=False)
-    assert len(killer.killed) == 1
-    assert outcome.failed == ()
-    require_same(store, undisturbed, six[:4])
-
-
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(
     six: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At the second time here; where three are allowed, one is forgiven (see below)."""
+    lost: list[int] = []
+
+    def attempt(worker: Worker, job: Job) -> "Future[Result]":
+        if job.folder != store.folder(six[0]) or lost:
+            return start(worker, job)
+        lost.append(1)  # this once without a process, which takes seconds to start
+        future: Future[Result] = Future()
+        future.set_exception(BrokenProcessPool("a worker was killed, SIGKILL"))
+        return future
+
+    start = Worker.start
+    monkeypatch.setattr(Worker, "start", attempt)
     monkeypatch.setattr(schedule, "MAX_LOST", 2)
     store = Store(tmp_path)
-    with KillsWorker(store.folder(six[0]), times=2) as killer:
+    with KillsWorker(store.folder(six[0])) as killer:
         outcome = run_jobs([store.job(config) for config in six[:2]], TWO, progress=False)
-    assert len(killer.killed) == 2
+    assert len(killer.killed) == 1
     (failure,) = outcome.failed
     assert (failure.error, failure.attempts) == ("LostWorkerError", 2)
     assert "wants more memory" in failure.message
@@ -228,8 +221,10 @@ def test_a_run_that_two_studies_need_is_trained_once(
 
 def test_threads_are_put_back(six: list[Config], tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run_jobs([store.job(six[1])], EngineSettings(threads=2), progress=False)
-    assert store.run(six[1]).environment["threads"] == 2
+    # Two threads on busy cores wait for each other: a step is enough.
+    brief = six[1].with_settings(**{"training.n_steps": 1, "evaluation.splits": ("evaluation",)})
+    run_jobs([store.job(brief)], EngineSettings(threads=2), progress=False)
+    assert store.run(brief).environment["threads"] == 2
     assert torch.get_num_threads() == 1
 
 
@@ -258,31 +253,39 @@ def fake_training(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_failed_run_does_not_stop_the_others(
+def test_neither_failed_runs_nor_a_killed_worker_stop_the_others(
     workers: int, six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:
+    """One process or two give the same bytes; of two, one is killed in the middle of a run."""
     store, told = Store(tmp_path), Recorder()
     narrow = six[1].with_settings(**{"model.n_ctx": 20})
     diverging = six[2].with_settings(**{"optimizer.learning_rate": 1e30})
     after = six[3].with_settings(seed=33)
+    whole = [six[0], *six[3:]]
     jobs = [
         store.job(narrow),
         store.job(after, needs=(store.folder(diverging),)),
         store.job(diverging),
+        store.job(six[0]),
         store.job(six[3], needs=(store.folder(six[4]),)),
         store.job(six[4]),
+        store.job(six[5]),
     ]
-    outcome = run_jobs(jobs, EngineSettings(workers=workers, retry=3), progress=told)
-    assert outcome.finished == (store.folder(six[3]), store.folder(six[4]))
-    require_same(store, undisturbed, six[3:5])
+    settings = EngineSettings(workers=workers, retry=3)
+    with KillsWorker(store.folder(six[0]), times=workers - 1) as killer:
+        outcome = run_jobs(jobs, settings, progress=told)
+    assert len(killer.killed) == workers - 1
+    assert outcome.finished == tuple(store.folder(config) for config in whole)
+    require_same(store, undisturbed, whole)
     assert [(f.job.config, f.error, f.attempts) for f in outcome.failed] == [
         (narrow, "ConfigError", 1),
         (after, "RunError", 0),
         (diverging, "DivergedError", 1),
     ]
     told.require_whole()
-    assert told.notes[-1] == "2 of 5 runs finished, 3 failed"
-    with pytest.raises(BatchError, match="3 of 5 runs") as error:
+    assert told.notes[-1] == "4 of 7 runs finished, 3 failed"
+    assert any("2 running" in note for note in told.notes) == (workers == 2)
+    with pytest.raises(BatchError, match="3 of 7 runs") as error:
         outcome.require_all()
     for says in ("n_ctx to 91 or more", "diverged", f"because {store.folder(diverging)} failed"):
         assert says in str(error.value)

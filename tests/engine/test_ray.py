@@ -38,12 +38,12 @@ def test_a_cluster_gives_the_bytes_of_one_process(
 ) -> None:
     store, told = Store(tmp_path), Recorder()
     narrow = six[1].with_settings(**{"model.n_ctx": 20})
-    jobs = [store.job(config) for config in (*six, narrow)]
+    jobs = [store.job(config) for config in (*six[:3], narrow)]
     outcome = run_jobs(jobs, RAY, progress=told)
     assert [(f.job.config, f.error) for f in outcome.failed] == [(narrow, "ConfigError")]
-    require_same(store, undisturbed, six)
+    require_same(store, undisturbed, six[:3])
     told.require_whole()
-    assert told.notes[-1] == "6 of 7 runs finished, 1 failed"
+    assert told.notes[-1] == "3 of 4 runs finished, 1 failed"
 
 
 def test_a_worker_of_the_cluster_is_killed_in_the_middle(
@@ -51,10 +51,11 @@ def test_a_worker_of_the_cluster_is_killed_in_the_middle(
 ) -> None:
     store = Store(tmp_path)
     with KillsWorker(store.folder(six[0])) as killer:
-        outcome = run_jobs([store.job(config) for config in six[:3]], RAY, progress=False)
+        outcome = run_jobs([store.job(config) for config in six[:2]], RAY, progress=False)
     assert len(killer.killed) == 1
     assert outcome.failed == ()
-    require_same(store, undisturbed, six[:3])
+    require_same(store, undisturbed, six[:2])
+    assert set(tmp_path.iterdir()) == {store.folder(c) for c in six[:2]}, "nothing else is left"
 
 
 def test_a_machine_that_does_not_see_the_runs_folder(
@@ -81,14 +82,6 @@ def test_a_machine_that_does_not_see_the_runs_folder(
         run_jobs(jobs, RAY, progress=False)
     assert not list(tmp_path.iterdir())
     assert not forced
-
-
-def test_nothing_but_runs_is_left_in_the_folder(
-    ray_cluster: None, six: list[Config], tmp_path: Path
-) -> None:
-    store = Store(tmp_path)
-    run_jobs([store.job(six[1])], RAY, progress=False).require_all()
-    assert list(tmp_path.iterdir()) == [store.folder(six[1])]
 
 
 def test_a_finished_run_that_does_not_appear(
@@ -137,7 +130,7 @@ def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) 
     """Connections to it are made, and nothing is said; Ray by itself would try for minutes."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'ray>=2.40')")
-    monkeypatch.setattr(cluster, "JOINING", 5.0)
+    monkeypatch.setattr(cluster, "JOINING", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterError, match="no answer of a cluster"), connected(address):

@@ -80,7 +80,7 @@ def test_a_part_that_fails_loses_no_other(tmp_path: Path) -> None:
     broken = {
         "one": (_fails, 30.0),
         "two": (_dies, 30.0),
-        "three": (_hangs, 8.0),
+        "three": (_hangs, 3.0),
         "four": (_sees, 30.0),
     }
     rows = parts.run_parts(setup, 300, told.append, broken)
@@ -93,7 +93,7 @@ def test_a_part_that_fails_loses_no_other(tmp_path: Path) -> None:
     assert remarks == {
         "one": "failed: ValueError: bad kernel",
         "two": "failed: its process ended with code 3",
-        "three": "failed: not done in 8 s",
+        "three": "failed: not done in 3 s",
     }
 
 

@@ -1,5 +1,6 @@
 """Models that were not trained here, and texts that are no biographies: given spans are enough."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,3 +256,26 @@ def test_a_model_whose_logits_are_no_numbers(pairs: Pairs, corpus: Corpus) -> No
     for measure in measures:
         with pytest.raises(ArgumentError, match=r"no numbers|out of range"):
             measure()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_not_taken_for_its_original(
+    kind: str, models: dict[str, TransformerBridge], pairs: Pairs
+) -> None:
+    """In a copy, TransformerLens still notes for the original what heads read."""
+    model = models[kind]
+    model(pairs.base[:1])  # without a graph: only then can it be copied
+    grid = Grid("q_input", "last name", heads="each")
+    with torch.no_grad():
+        model(pairs.base[:1])
+        copied = copy.deepcopy(model)
+    with pytest.raises(ArgumentError, match=r"is a copy.*load_model\(copy\.deepcopy"):
+        patch(copied, pairs, grid, metrics=LOGIT_DIFFERENCE)
+    resid = patch(copied, pairs, Grid("resid_pre", "last name"), metrics=LOGIT_DIFFERENCE)
+    same = patch(model, pairs, Grid("resid_pre", "last name"), metrics=LOGIT_DIFFERENCE)
+    assert (resid["value"] == same["value"]).all()
+    anew = interp.load_model(copy.deepcopy(model.original_model), tokenizer=model.tokenizer)
+    table = patch(anew, pairs, grid, metrics=LOGIT_DIFFERENCE)
+    np.testing.assert_allclose(
+        table["value"], patch(model, pairs, grid, metrics=LOGIT_DIFFERENCE)["value"], atol=1e-6
+    )

@@ -89,8 +89,11 @@ POSITIONS = ("last name", "type words", "predicts value")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("window", [1, 3])
-def test_equal_to_a_loop_of_plain_hooks(model: Original, texts: Texts, window: int) -> None:
+@pytest.mark.parametrize(("kind", "window"), [("ours", 1), ("ours", 3), ("GPT-2", 1), ("Llama", 3)])
+def test_equal_to_a_loop_of_plain_hooks(
+    kind: str, originals: dict[str, Original], texts: Texts, window: int
+) -> None:
+    model = originals[kind]
     sites = ("resid_post",) if window == 1 else ("attn_out", "mlp_out")
     samples, seed = 2, 5
     facts = facts_of(texts)
@@ -111,8 +114,8 @@ def test_equal_to_a_loop_of_plain_hooks(model: Original, texts: Texts, window: i
     std = 3 * float(embedded[0].std())
     d_model = model.bridge.cfg.d_model
     rows = []
-    for kind, (noised, mask) in enumerate(masks.items()):
-        noises = [noise_of(mask, d_model, std, seed, kind, s) for s in range(samples)]
+    for number, (noised, mask) in enumerate(masks.items()):
+        noises = [noise_of(mask, d_model, std, seed, number, s) for s in range(samples)]
         adding = [{("hook_embed", 0): lambda value, n=n: value + n} for n in noises]
         corrupted = []
         for add in adding:

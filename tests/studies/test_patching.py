@@ -10,6 +10,7 @@ from interp.cli import main
 from interp.errors import CheckpointError, ConfigError, RunError
 from interp.phases import Phases
 from interp.run import Run
+from interp.stages import reproduce, run_stages, summary
 from interp.studies import comparison, default_reference_steps, patching, write_study
 from interp.studies.cells import SAME, Cell, default_until, grid
 from tests.helpers import few_pairs
@@ -173,12 +174,9 @@ def test_the_command_explains_what_is_wrong(
     assert says in capsys.readouterr().err
 
 
-def test_a_patched_run_has_a_report_and_stages_of_its_own(
-    short_run: Run, short: interp.Config, tmp_path: Path
-) -> None:
-    from interp.stages import reproduce, summary
-
-    config = short.with_settings(
+@pytest.fixture
+def patched_config(short_run: Run, short: interp.Config) -> interp.Config:
+    return short.with_settings(
         **{
             "patching.reference": str(short_run.path),
             "patching.reference_step": 12,
@@ -186,10 +184,27 @@ def test_a_patched_run_has_a_report_and_stages_of_its_own(
             "evaluation.splits": ["evaluation"],
         }
     )
-    with few_pairs():
-        run = reproduce(config, tmp_path / "run", progress=False)
+
+
+def require_stages_of_its_own(run: Run) -> None:
     found = summary(run)
     assert "skipped" in found["patching"]
     loss = run.curve().iloc[-1]
     assert found["knowledge"]["evaluation"]["attribute_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_patched_run_has_stages_of_its_own(patched_config: interp.Config, tmp_path: Path) -> None:
+    run = interp.train(patched_config, tmp_path / "run", progress=False)
+    run_stages(run, ("phases", "knowledge", "attention", "patching"))
+    require_stages_of_its_own(run)
+
+
+@pytest.mark.slow
+def test_a_patched_run_has_a_report_and_all_stages(
+    patched_config: interp.Config, tmp_path: Path
+) -> None:
+    """The other stages measure it as any run: `over_steps` gives it the attention it was trained with."""
+    with few_pairs():
+        run = reproduce(patched_config, tmp_path / "run", progress=False)
+    require_stages_of_its_own(run)
     assert (run.path / "report.html").exists()

@@ -172,8 +172,12 @@ def test_an_error_before_training_ends_both(short: Config, pair, tmp_path: Path)
     assert other[1] == "SystemExit: 2"
 
 
+@pytest.mark.slow
 def test_accelerate_launch(tmp_path: Path) -> None:
-    """The launcher itself. Its flag for CPUs starts one process; this one starts as many as it says."""
+    """The launcher itself, for which `launched` stands in above.
+
+    Its flag for CPUs starts one process; this one starts as many as it says.
+    """
     launch = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--main_process_port", "0", "-m", "interp", "train", "smoke", "--out", str(tmp_path / "run"),

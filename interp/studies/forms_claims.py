@@ -1,0 +1,245 @@
+"""What is claimed of facts in many forms, and the rules by which the study's tables agree or disagree.
+
+The rules were written down after pilot runs of seed 0 with k = 1 in fixed order and k = 20 shuffled, of
+which accuracies had been seen, and before any other run of the study.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from interp.seeds import spread
+from interp.studies.forms_measured import TRAINED
+from interp.studies.rules import Claim, Rule, Statement
+from interp.studies.study import Tables
+
+KNOWN = 0.8
+"""Accuracy in the wordings of training from which a model knows the people: else it cannot tell."""
+FEW, MANY = "few", "many"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What one seed measured of the people of whom no question was ever seen.
+
+    Attributes:
+        accuracies: Accuracy by kind of run ("few": the fewest wordings in fixed order, "many": the most,
+            shuffled), when questions were seen, and form.
+        follow: Share of predictions that follow a swap at name tokens, the best layer's, by kind of run
+            and form; questions mixed in.
+    """
+
+    accuracies: dict[tuple[str, str, str], float]
+    follow: dict[tuple[str, str], float]
+
+    def of(
+        self, kind: str, questions: str, form: str = "question", known: float = KNOWN
+    ) -> float | None:
+        """Accuracy on the others in a form; None where it was not measured, or people are not known."""
+        if self.accuracies.get((kind, questions, TRAINED), 0.0) < known:
+            return None
+        return self.accuracies.get((kind, questions, form))
+
+
+def seeds_of(tables: Tables) -> list[Seed]:
+    """What each seed measured, of the smallest population and the fewest steps of the tables."""
+    table, inner = tables["accuracy"], tables["inside"]
+    if table.empty:
+        return []
+    scale = table[["people", "steps"]].min()
+    found = []
+    for seed in sorted(map(int, table["seed"].unique())):
+        where = f"seed == {seed} and people == {scale['people']} and steps == {scale['steps']}"
+        own, within = table.query(where), inner.query(where) if len(inner) else inner
+        accuracies, follow = {}, {}
+        for kind, (wordings, order) in _kinds(table).items():
+            of = own[(own["wordings"] == wordings) & (own["order"] == order)]
+            of = of[(of["group"] == "others") & (of["attribute"] == "all")]
+            for row in of.itertuples():
+                accuracies[kind, str(row.questions), str(row.form)] = float(str(row.accuracy))
+            if within.empty:
+                continue
+            swaps = within[(within["wordings"] == wordings) & (within["order"] == order)]
+            swaps = swaps[(swaps["measure"] == "swap") & (swaps["questions"] == "mixed")]
+            for form, values in swaps.groupby("form")["value"]:
+                follow[kind, str(form)] = float(values.max())
+        found.append(Seed(accuracies, follow))
+    return found
+
+
+def _kinds(table: pd.DataFrame) -> dict[str, tuple[int, str]]:
+    return {
+        FEW: (int(table["wordings"].min()), "fixed"),
+        MANY: (int(table["wordings"].max()), "shuffled"),
+    }
+
+
+def _said(kind: str, questions: str, form: str = "question") -> Callable[[Sequence[Seed]], str]:
+    def words(seeds: Sequence[Seed]) -> str:
+        values = [value for seed in seeds if (value := seed.of(kind, questions, form)) is not None]
+        if not values:
+            return "no seed knows its people"
+        return f"{form} about the others answered: {spread(values, '.1%')} (k = {kind})"
+
+    return words
+
+
+_CANNOT = " Seeds with less than {known:.0%} accuracy in the wordings of training cannot tell."
+
+STATEMENTS: tuple[Statement[Seed], ...] = (
+    Statement(
+        "With few wordings in fixed order, fine-tuned questions are not answered about other people",
+        "9.7% of the other half with one wording in fixed order (Allen-Zhu & Li 2023, 3.1)",
+        Rule.each(
+            "With the fewest wordings in fixed order and all weights fine-tuned on questions, at most "
+            "{most:.0%} of the questions about the others are answered." + _CANNOT,
+            lambda seed, most, known: _at_most(seed.of(FEW, "all weights", known=known), most),
+            most=0.3, known=KNOWN,
+        ),
+        _said(FEW, "all weights"),
+    ),
+    Statement(
+        "With many shuffled wordings, fine-tuned questions are answered about other people",
+        "96.6% of the other half with 5 wordings and shuffled order (3.1)",
+        Rule.each(
+            "With the most wordings, shuffled, and all weights fine-tuned on questions, at least "
+            "{least:.0%} of the questions about the others are answered." + _CANNOT,
+            lambda seed, least, known: _at_least(seed.of(MANY, "all weights", known=known), least),
+            least=0.8, known=KNOWN,
+        ),
+        _said(MANY, "all weights"),
+    ),
+    Statement(
+        "Questions mixed in from the start are answered about other people even with one wording",
+        "86.6% of the other half with one wording (3.1)",
+        Rule.each(
+            "With the fewest wordings in fixed order and questions mixed in, at least {least:.0%} of the "
+            "questions about the others are answered." + _CANNOT,
+            lambda seed, least, known: _at_least(seed.of(FEW, "mixed", known=known), least),
+            least=0.7, known=KNOWN,
+        ),
+        _said(FEW, "mixed"),
+    ),
+    Statement(
+        "Inverse questions are not answered, however the model was trained",
+        "near 0 however trained (3.2)",
+        Rule.each(
+            "In every run that knows its people (at least {known:.0%} in the wordings of training), at most "
+            "{most:.0%} of the inverse questions about the others are answered.",
+            lambda seed, most, known: _inverse(seed, most, known),
+            most=0.05, known=KNOWN,
+        ),
+        lambda seeds: _inverse_said(seeds),
+    ),
+    Statement(
+        "Many wordings make knowledge independent of its form",
+        "knowledge can be extracted only where it was augmented (3.1)",
+        Rule.each(
+            "With questions mixed in, form independence (mean accuracy over wordings unseen, questions "
+            "and the reordered name, divided by that in wordings seen, of the others) is at least {more:g} "
+            "higher with the most wordings, shuffled, than with the fewest in fixed order." + _CANNOT,
+            lambda seed, more, known: _more_independent(seed, more, known),
+            more=0.3, known=KNOWN,
+        ),
+        lambda seeds: _independence_said(seeds),
+    ),
+    Statement(
+        "An adapter answers about other people as all weights do",
+        "LoRA and full fine-tuning extract alike where knowledge was augmented (3.1)",
+        Rule.each(
+            "With the most wordings, shuffled, an adapter answers at most {less:g} less of the questions "
+            "about the others than all weights." + _CANNOT,
+            lambda seed, less, known: _adapter(seed, less, known),
+            less=0.1, known=KNOWN,
+        ),
+        _said(MANY, "adapter"),
+    ),
+    Statement(
+        "The memory at a name carries the answer to a question as it does in a biography",
+        "not measured there; follows from one memory behind both forms",
+        Rule.each(
+            "With the most wordings, shuffled, and questions mixed in, the share of answers to questions "
+            "about the others that follow a swap at name tokens (best layer) is at least {as_much:g} "
+            "times that in "
+            "biographies, which has to be {moved:g} or more for a seed to tell.",
+            lambda seed, as_much, moved: _carried(seed, MANY, as_much, moved),
+            as_much=0.8, moved=0.5,
+        ),
+        lambda seeds: _follow_said(seeds, MANY),
+    ),
+)  # fmt: skip
+
+
+def _at_most(value: float | None, most: float) -> bool | None:
+    return None if value is None else value <= most
+
+
+def _at_least(value: float | None, least: float) -> bool | None:
+    return None if value is None else value >= least
+
+
+def _inverse_of(seed: Seed, known: float = KNOWN) -> list[float]:
+    return [
+        value
+        for kind, questions, form in seed.accuracies
+        if form == "inverse" and (value := seed.of(kind, questions, form, known)) is not None
+    ]
+
+
+def _inverse(seed: Seed, most: float, known: float) -> bool | None:
+    values = _inverse_of(seed, known)
+    return max(values) <= most if values else None
+
+
+def _inverse_said(seeds: Sequence[Seed]) -> str:
+    values = [max(of) for seed in seeds if (of := _inverse_of(seed))]
+    return f"at most {spread(values, '.1%')}" if values else "no seed knows its people"
+
+
+def _independence(seed: Seed, kind: str, known: float = KNOWN) -> float | None:
+    forms = ("wording unseen", "question", "reordered name")
+    values = [seed.of(kind, "mixed", form, known) for form in forms]
+    there = [value for value in values if value is not None]
+    if len(there) < len(forms):
+        return None
+    return sum(there) / len(there) / seed.accuracies[kind, "mixed", TRAINED]
+
+
+def _more_independent(seed: Seed, more: float, known: float) -> bool | None:
+    few, many = _independence(seed, FEW, known), _independence(seed, MANY, known)
+    return None if few is None or many is None else many - few >= more
+
+
+def _independence_said(seeds: Sequence[Seed]) -> str:
+    parts = []
+    for kind in (FEW, MANY):
+        values = [value for seed in seeds if (value := _independence(seed, kind)) is not None]
+        parts.append(f"{kind} wordings {spread(values, '.2f')}" if values else f"{kind}: not known")
+    return "; ".join(parts)
+
+
+def _adapter(seed: Seed, less: float, known: float) -> bool | None:
+    whole, adapter = (seed.of(MANY, how, known=known) for how in ("all weights", "adapter"))
+    return None if whole is None or adapter is None else whole - adapter <= less
+
+
+def _carried(seed: Seed, kind: str, as_much: float, moved: float) -> bool | None:
+    prose, question = (seed.follow.get((kind, form)) for form in ("biography", "question"))
+    if prose is None or question is None or prose < moved:
+        return None
+    return question >= as_much * prose
+
+
+def _follow_said(seeds: Sequence[Seed], kind: str) -> str:
+    parts = []
+    for form in ("biography", "question"):
+        values = [seed.follow[kind, form] for seed in seeds if (kind, form) in seed.follow]
+        parts.append(f"{form} {spread(values, '.0%')}" if values else f"{form}: not measured")
+    return "answers that follow: " + "; ".join(parts)
+
+
+def held_against(tables: Tables) -> list[Claim]:
+    """All claims, held against the study's tables."""
+    seeds = seeds_of(tables)
+    return [statement.against(seeds) for statement in STATEMENTS]
