@@ -126,8 +126,8 @@ def inside(table: pd.DataFrame) -> go.Figure:
         figure,
         "What answers a question inside",
         """Of people of whom no question was trained, with questions mixed in from the start; of each run the
-        layer with the largest value. The share of predictions that follow when the residual stream at the
-        last token of every name is swapped with another person's, in biographies and in questions
+        layer with the largest value. The share of predictions that follow when the residual stream at
+        all tokens of names is swapped with another person's, in biographies and in questions
         (control: at as many text tokens). The cosine of a person's neuron activations at the last
         name token between both forms (control: two people). The correlation over heads of attention to
         the name between both forms (control: heads in another order). Look for whether swaps carry

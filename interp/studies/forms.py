@@ -4,7 +4,7 @@ Can a fact be asked for in a form in which its person was never trained, and of 
 (Allen-Zhu & Li 2023, Physics of Language Models 3.1, arXiv:2309.14316, and 3.2, arXiv:2309.14402)
 
 Command: interp batch forms --out artifacts/studies --workers 2
-Duration: 72 runs, 24 of 1,500 steps (80 s on one thread) and 48 of 400, and 24 that these start from
+Duration: 72 runs (24 of 1,500 steps, 80 s on one thread; 48 of 400) and 24 that these start from
 
 People are met in biographies: in k wordings of each attribute, with sentences in a fixed order or in a
 random one. Of half of the people a model is also asked questions: from the start, mixed with biographies;
@@ -27,7 +27,7 @@ from interp.plots import form_study as plots
 from interp.run import Run, finetuned
 from interp.studies.collect import collect, complete
 from interp.studies.forms_claims import held_against
-from interp.studies.forms_measured import FORMS_ASKED, accuracy, inside
+from interp.studies.forms_measured import FORMS_ASKED, accuracy, inside, known_before
 from interp.studies.rules import Claim
 from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
@@ -154,10 +154,11 @@ def tables(settings: FormsSettings, runs: Sequence[Run]) -> dict[str, pd.DataFra
         and `questions` ("mixed", "all weights", "adapter"):
 
         "accuracy": of each `group` ("asked": questions about them were trained; "others") in each
-        `form` (`forms_measured.FORMS_ASKED`), by `attribute` ("all": their mean): `accuracy` (share)
-        and `loss` (nats, summed over the tokens of an answer).
-        "inside": of the others, in each `form` ("biography", "question"): `measure`, `layer`, `value`,
-        `control` (see `forms_measured.inside`).
+        `form` (`forms_measured.FORMS_ASKED`; "before": wordings seen, before fine-tuning), by
+        `attribute` ("all": their mean): `accuracy` (share) and `loss` (nats, summed over the tokens of
+        an answer).
+        "inside": of runs with questions mixed in, of the others, in each `form` ("biography",
+        "question"): `measure`, `layer`, `value`, `control` (see `forms_measured.inside`).
     """
 
     def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
@@ -170,10 +171,13 @@ def tables(settings: FormsSettings, runs: Sequence[Run]) -> dict[str, pd.DataFra
         assert share is not None
         model = run.model()
         n_asked = run.corpus.people_of(share)[1]
-        return described(run), {
-            "accuracy": accuracy(model, run.corpus, n_asked),
-            "inside": inside(model, run.corpus, n_asked),
-        }
+        found = {"accuracy": accuracy(model, run.corpus, n_asked)}
+        if run.base is None:
+            found["inside"] = inside(model, run.corpus, n_asked)
+        else:
+            before = known_before(run.base.model(), run.corpus, n_asked)
+            found["accuracy"] = pd.concat([found["accuracy"], before], ignore_index=True)
+        return described(run), found
 
     return {name: table.round(4) for name, table in collect(runs, of_run, COLUMNS).items()}
 

@@ -1,7 +1,10 @@
 """What is claimed of facts in many forms, and the rules by which the study's tables agree or disagree.
 
 The rules were written down after pilot runs of seed 0 with k = 1 in fixed order and k = 20 shuffled, of
-which accuracies had been seen, and before any other run of the study.
+which accuracies had been seen, and before any other run of the study. Two things were changed once its
+tables had been seen. Whether people are known is asked before fine-tuning, not after, which forgets
+biographies: otherwise no seed could tell. And swaps are made at all tokens of names: facts sit at the
+middle name here, and at last names nothing follows in either form.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from interp.seeds import spread
-from interp.studies.forms_measured import TRAINED
+from interp.studies.forms_measured import BEFORE, TRAINED
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -37,7 +40,8 @@ class Seed:
         self, kind: str, questions: str, form: str = "question", known: float = KNOWN
     ) -> float | None:
         """Accuracy on the others in a form; None where it was not measured, or people are not known."""
-        if self.accuracies.get((kind, questions, TRAINED), 0.0) < known:
+        seen = self.accuracies.get((kind, questions, TRAINED), 0.0)
+        if self.accuracies.get((kind, questions, BEFORE), seen) < known:
             return None
         return self.accuracies.get((kind, questions, form))
 
@@ -85,7 +89,10 @@ def _said(kind: str, questions: str, form: str = "question") -> Callable[[Sequen
     return words
 
 
-_CANNOT = " Seeds with less than {known:.0%} accuracy in the wordings of training cannot tell."
+_CANNOT = (
+    " Seeds with less than {known:.0%} accuracy in the wordings of training, before fine-tuning if there is "
+    "one, cannot tell."
+)
 
 STATEMENTS: tuple[Statement[Seed], ...] = (
     Statement(

@@ -26,7 +26,7 @@ FORMS_ASKED: Mapping[str, tuple[str, Wordings]] = {
     "reordered name": ("reordered_name", "evaluation"),
 }
 """In what everybody is asked: a form, in wordings that the person was trained in, or in others."""
-TRAINED = "wording seen"
+TRAINED, BEFORE = "wording seen", "before"
 GROUPS = ("asked", "others")
 INSIDE = ("swap", "neurons", "heads")
 _N_INSIDE = 256  # people whom the inside is measured on, at most
@@ -54,6 +54,16 @@ def accuracy(model: TransformerBridge, corpus: Corpus, n_asked: int) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 
+def known_before(model: TransformerBridge, corpus: Corpus, n_asked: int) -> pd.DataFrame:
+    """What the run that fine-tuning starts from knows in wordings seen: rows of `accuracy`, form "before"."""
+    found = []
+    n = corpus.population.config.n_individuals
+    for group, people in (("asked", slice(0, n_asked)), ("others", slice(n_asked, n))):
+        table = accuracy_by_form(answers(model, corpus, "biography", people, wordings="train"))
+        found.append(table.assign(group=group, form=BEFORE))
+    return pd.concat(found, ignore_index=True)[["group", "form", "attribute", "accuracy", "loss"]]
+
+
 def inside(model: TransformerBridge, corpus: Corpus, n_asked: int) -> pd.DataFrame:
     """What carries the answers about people of whom no question was trained, in both forms.
 
@@ -61,8 +71,8 @@ def inside(model: TransformerBridge, corpus: Corpus, n_asked: int) -> pd.DataFra
         Columns `form` ("biography", "question"), `measure`, `layer`, `value`, `control`. Measures:
 
         "swap": the share of predictions that follow when the residual stream after the layer is
-        swapped with another person's at the last token of every name up to there; control: at as
-        many text tokens.
+        swapped with another person's at all tokens of every name up to there; control: at as many
+        text tokens.
         "neurons" (form "question"): cosine of a person's neuron activations at the last name token
         between both forms, the mean over people of each form taken off; control: between two people.
         "heads" (form "question"): correlation over the layer's heads of attention to the name between
@@ -78,7 +88,7 @@ def inside(model: TransformerBridge, corpus: Corpus, n_asked: int) -> pd.DataFra
         except NothingToMeasureError:
             continue
         swaps = swap_success(model, pairs, sites=("resid_post",))
-        swaps = swaps[swaps["position"] == "every last name"]
+        swaps = swaps[swaps["position"] == "every name"]
         for layer, follows, control in zip(
             swaps["layer"], swaps["follows"], swaps["control"], strict=True
         ):
