@@ -12,6 +12,7 @@ from interp.charts import PALETTE, Axis, Look, bars, describe, ramp, rows
 from interp.errors import InterpError
 
 _FORMS = {
+    "before": "wording seen,<br>before questions",
     "wording seen": "wording seen<br>with the person",
     "wording unseen": "wording seen with<br>others only",
     "question": "question",
