@@ -10,7 +10,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 import interp
-from interp import asking, preset
+from interp import asking
 from interp.biographies import FORMS, Corpus
 from interp.biographies.forms.phrases import N_LANGUAGES, translated
 from interp.config import Config
@@ -24,14 +24,14 @@ from interp.errors import (
 from interp.model import hooked_transformer
 from interp.run import Run
 from tests.biographies.test_forms import corpus_of, people_of
-from tests.training.test_stages import ADAPTER, staged
+from tests.every_form import ADAPTED, EVERY_FORM, knows_nothing
 
 WITHOUT_TYPES = {"mnemonic": 1, "fused": 1, "polyglot": N_LANGUAGES}
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return preset("smoke", **{"data.vocabulary": tuple(FORMS), "model.d_model": 32})
+    return EVERY_FORM
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +40,13 @@ def every(config: Config) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def model(config: Config, every: Corpus) -> TransformerBridge:
-    """Random weights, large enough that predictions differ."""
-    made = hooked_transformer(config, every.tokenizer)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.mul_(3.0)
-    return made.eval()
+def model(every: Corpus) -> TransformerBridge:
+    return knows_nothing(every)
 
 
 @pytest.fixture(scope="module")
 def adapted(trained: Callable[[Config], Run]) -> Run:
-    return trained(
-        staged(
-            {"start": 0, "forms": [{"form": "mnemonic"}]},
-            {"start": 4, "forms": [{"form": "question", "people": (0, 0.5)}], "weights": "adapter",
-             "learning_rate": 0.02},
-            **ADAPTER, **{"training.n_steps": 8, "data.vocabulary": ("triple",)},
-        )
-    )  # fmt: skip
+    return trained(ADAPTED)
 
 
 def slow_answers(

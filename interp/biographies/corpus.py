@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerFast
 from interp.biographies.batch import Batch, TokenKind
 from interp.biographies.forms import (
     BIOGRAPHY,
-    FORMS,
     Form,
     SentenceForm,
     Stock,
     Wordings,
     form_class,
+    form_number,
     form_texts,
 )
 from interp.biographies.lexicon import Lexicon
@@ -196,9 +196,8 @@ class Corpus:
             if not len(here):
                 continue
             people = self._among(individuals[here], settings)
-            number = list(FORMS).index(settings.form) if settings.form in FORMS else -1
             form = self.form(settings.form)
-            parts.append(form.draw(generator, people, "train", number))
+            parts.append(form.draw(generator, people, "train", form_number(settings.form)))
             rows.append(torch.from_numpy(here))
         if len(parts) == 1:
             return parts[0]
@@ -234,7 +233,7 @@ class Corpus:
         for settings in stage.forms:
             if settings.loss is None:
                 continue
-            of_form = batch.form == list(FORMS).index(settings.form)
+            of_form = batch.form == form_number(settings.form)
             wanted = (
                 batch.kind == TokenKind.VALUE if settings.loss == "values" else batch.answer >= 0
             )
@@ -289,8 +288,7 @@ class Corpus:
         if form != BIOGRAPHY:
             stream.append(crc32(form.encode()))
         generator = np.random.default_rng(stream)
-        number = list(FORMS).index(form)
-        return made.draw(generator, chosen, wordings, number)
+        return made.draw(generator, chosen, wordings, form_number(form))
 
     def assemble(
         self,
@@ -331,8 +329,7 @@ def tokenizer_of(config: Config, lexicon: Lexicon) -> PreTrainedTokenizerFast:
         ConfigError: there is no such form, or it needs a token per word.
     """
     people = config.population
-    known = list(FORMS)
-    forms = sorted(config.data.forms, key=lambda name: known.index(form_class(name).name))
+    forms = sorted(config.data.forms, key=form_number)
     whole = [name for name in forms if form_class(name).needs_words]
     if whole and config.tokenizer.kind != "word":
         raise ConfigError(

@@ -59,6 +59,11 @@ class StageConfig(Settings):
             raise ConfigError(
                 f"data.stages: the stage from step {self.start} has no form; name at least one."
             )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(
+                f"data.stages: the stage from step {self.start} has the form {twice[0]!r} twice, and "
+                "its loss and people would be one for both; name each form once."
+            )
         return self
 
 

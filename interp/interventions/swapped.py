@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
-from interp.biographies import FORMS, Batch, Corpus, SentenceForm, Spans, TokenKind
-from interp.biographies.forms import BIOGRAPHY
+from interp.biographies import Batch, Corpus, SentenceForm, Spans, TokenKind
+from interp.biographies.forms import BIOGRAPHY, form_number
 from interp.errors import ArgumentError, NothingToMeasureError, require_known, whole_number
 from interp.interventions.pairs import Pairs
 from interp.knowledge import chosen_evenly, measured_individuals
@@ -78,7 +78,7 @@ def swapped_people(
     partners = _others(corpus, people, asked, first, others, generator)
     order = _order(asked, len(corpus.attributes), place, generator)
     wordings = _wordings(sentences, people, generator)
-    number = list(FORMS).index(form)
+    number = form_number(form)
     base = sentences.exactly(people, order, wordings, number)
     source = sentences.exactly(partners, order, wordings, number)
     return _pairs(base, source, asked, asked)

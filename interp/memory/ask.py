@@ -21,6 +21,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.asking import NAME
 from interp.biographies import FORMS, Corpus, SentenceForm, Wordings
 from interp.biographies.forms import Mnemonic, form_class
 from interp.biographies.tokenizer import PUNCTUATION
@@ -47,8 +48,6 @@ from interp.progress import silent
 from interp.series import AnySeries, Device, as_series, of_run, over_steps, steps_of, using_adapter
 from interp.torch_state import default_state
 
-NAME = "name"
-"""As an attribute: what an inverse question asks for."""
 SWAPPED_FORMS = ("biography", "question")
 """The forms in which it is asked where an answer comes from."""
 _SWAPPED_POSITIONS = ("last name", "predicts value")

@@ -381,6 +381,7 @@ def test_a_tokenizer_with_questions_is_read_back(
         ({"data.vocabulary": ("haiku",)}, ["haiku", "Forms: biography"]),
         ({"data.stages": stages({"form": "biography"}, start=5)}, ["data.stages", "first begins at 0"]),
         ({"data.stages": ({"forms": []},)}, ["has no form"]),
+        ({"data.stages": stages({"form": "part"}, {"form": "part", "loss": "values"})}, ["twice", "once"]),
         ({"data.stages": stages({"form": "biography", "people": (0.5, 0.5)})}, ["from < to"]),
         ({"data.stages": stages({"form": "biography", "people": (0, 0.001)})}, ["nobody", "larger"]),
         ({"data.stages": stages({"form": "biography", "weight": 0})}, ["weight", "above 0"]),

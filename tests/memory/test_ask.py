@@ -15,7 +15,6 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 import interp
-from interp import preset
 from interp.biographies import FORMS, Corpus, TokenKind
 from interp.biographies.forms import Form, base
 from interp.biographies.forms.phrases import translated
@@ -27,12 +26,13 @@ from interp.memory.asked import ASKED_COLUMNS, Asked
 from interp.model import hooked_transformer
 from interp.run import Run
 from tests.biographies.test_forms import corpus_of, people_of
+from tests.every_form import EVERY_FORM, knows_nothing
 from tests.helpers import run_cli
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return preset("smoke", **{"data.vocabulary": tuple(FORMS), "model.d_model": 32})
+    return EVERY_FORM
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,8 @@ def every(config: Config) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def model(config: Config, every: Corpus) -> TransformerBridge:
-    made = hooked_transformer(config, every.tokenizer)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.mul_(3.0)
-    return made.eval()
+def model(every: Corpus) -> TransformerBridge:
+    return knows_nothing(every)
 
 
 @pytest.fixture(scope="module")

@@ -14,19 +14,12 @@ from interp.report import LeftOut, Section, write_report
 from interp.report.forms import forms_section, people_met
 from interp.report.maps import maps_section
 from interp.run import Run
-from tests.training.test_stages import ADAPTER, staged
+from tests.every_form import ADAPTED
 
 
 @pytest.fixture(scope="module")
 def run(trained: Callable[[Config], Run]) -> Run:
-    return trained(
-        staged(
-            {"start": 0, "forms": [{"form": "mnemonic"}]},
-            {"start": 4, "forms": [{"form": "question", "people": (0, 0.5)}], "weights": "adapter",
-             "learning_rate": 0.02},
-            **ADAPTER, **{"training.n_steps": 8, "data.vocabulary": ("triple",)},
-        )
-    )  # fmt: skip
+    return trained(ADAPTED)
 
 
 @pytest.fixture(scope="module")

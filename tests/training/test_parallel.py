@@ -93,15 +93,26 @@ def adaptive(smoke: Config) -> Config:
     )  # fmt: skip
 
 
+STAGED: dict[str, Any] = {
+    "training.n_steps": 12, "training.checkpoint_every": 8, "adapter.rank": 2,
+    "data.stages": (
+        {"start": 0, "forms": [{"form": "mnemonic"}, {"form": "biography", "loss": "values"}]},
+        {"start": 4, "forms": [{"form": "question", "loss": "answers"}], "weights": "adapter"},
+        {"start": 8, "forms": [{"form": "biography"}]},
+    ),
+}  # fmt: skip
+
+
 def test_two_processes_train_as_one_does(
     smoke: Config, adaptive: Config, smoke_run: Run, pair, tmp_path: Path
 ) -> None:
-    """With a batch that cannot be halved, with patched attention, and with an adaptive schedule."""
+    """With a batch that cannot be halved, patched attention, an adaptive schedule, and an adapter's stage."""
     patching = {"reference": str(smoke_run.path), "reference_step": 40, "start": 4}
     configs = {
         "uneven": smoke.with_settings(**{"training.batch_size": 7}),
         "patched": smoke.with_settings(patching=patching, **{"training.stop_at": 20}),
         "adaptive": adaptive,
+        "staged": smoke.with_settings(**STAGED),
     }
     assert pair(*((c, tmp_path / name, False) for name, c in configs.items())) == [(0, "")] * 2
     for name, config in configs.items():
@@ -119,7 +130,7 @@ def test_two_processes_train_as_one_does(
         ), name
         assert two.stages == one.stages
     assert [count for _, count in Run.load(tmp_path / "adaptive").stages] == [24]
-    for name in ("uneven", "patched"):
+    for name in ("uneven", "patched", "staged"):
         one_model, two_model = (
             Run.load(tmp_path / f"{name}, one").model(),
             Run.load(tmp_path / name).model(),

@@ -38,6 +38,11 @@ def form_class(name: str) -> type[Form]:
     return FORMS[name]
 
 
+def form_number(name: str) -> int:
+    """The number of a form in `Batch.form`; a ConfigError as `form_class`."""
+    return list(FORMS).index(form_class(name).name)
+
+
 def form_texts(names: Iterable[str], lexicon: Lexicon, n_people: int) -> list[str]:
     """The texts that a tokenizer has to know for some forms, beside those of biographies."""
     return [text for name in names for text in form_class(name).texts(lexicon, n_people)]
@@ -62,5 +67,6 @@ __all__ = [
     "Triple",
     "Wordings",
     "form_class",
+    "form_number",
     "form_texts",
 ]
