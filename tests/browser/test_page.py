@@ -221,9 +221,13 @@ def test_printing_draws_everything(open_page, tmp_path):
     assert page.pdf(path=tmp_path / "page.pdf")[:5] == b"%PDF-"
     assert len(page.evaluate(DRAWN)) == page.locator(".plot").count()
     page.emulate_media(media="print")
-    folded = page.evaluate("""[...document.querySelectorAll("main details > :nth-child(2)")]
-        .filter((content) => !content.checkVisibility({ contentVisibilityAuto: true }))
-        .map((content) => content.outerHTML.slice(0, 100))""")
+    for _ in range(100):  # what is out of sight is laid out a frame later
+        folded = page.evaluate("""[...document.querySelectorAll("main details > :nth-child(2)")]
+            .filter((content) => !content.checkVisibility({ contentVisibilityAuto: true }))
+            .map((content) => content.outerHTML.slice(0, 100))""")
+        if not folded:
+            break
+        page.wait_for_timeout(50)
     assert folded == [], "also where no script has opened them"
     for selector in ("nav", ".save", ".skip"):
         assert not page.locator(selector).first.is_visible()
