@@ -8,17 +8,20 @@ the stock shapes, and the model itself is not touched. It is quicker than `model
 - uses the fused LayerNorm kernel where the bridge spells LayerNorm out in ten elementwise passes,
 - scales, masks and normalises attention scores in three passes in place of six, and
 - never makes the [batch, position, vocab] logits: unembedding, softmax and their gradient run chunk
-  by chunk over the positions that have a target.
+  by chunk over the positions that have a target (see `interp.model.kernels`).
+
+On a card it also uses PyTorch's kernel for attention in half precision, as long as no hook looks at scores
+or pattern, and that for RMSNorm.
 
 Inside LayerNorm and at the logits there are hook points on values that the fused kernels skip. While
 such a point carries hooks, the plain computation runs beside the fused one, once through the hook
 and once not, and the difference is added: `fused + (hooked - plain)`. An idle hook makes a difference
 of exactly zero, in value and gradient, and so moves no bit; an edit takes full effect.
 
-Rotary attention, attention with one of TransformerLens' costly hook points switched on, and RMSNorm run
-as the model's own components. A model with other features (a gated MLP, grouped heads, ...), one that
-has been changed since it was built (an adapter, a spliced-in autoencoder, ...) and one whose modules
-carry PyTorch hooks runs as a whole, as the model itself does: see `has_fused_forward`.
+Rotary attention, attention with one of TransformerLens' costly hook points switched on, and elsewhere
+RMSNorm run as the model's own components. A model with other features (a gated MLP, grouped heads, ...),
+one that has been changed since it was built (an adapter, a spliced-in autoencoder, ...) and one whose
+modules carry PyTorch hooks runs as a whole, as the model itself does: see `has_fused_forward`.
 """
 
 from collections.abc import Callable
@@ -30,14 +33,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources.native import NativeMLP
+from transformer_lens.model_bridge.sources.native.model import NativeRMSNorm
 
 from interp.model.components import ATTENTION_FLAGS, HookedBridge
+from interp.model.kernels import scaled_scores, softmax, unembedding_loss
 from interp.model.structure import carries_hooks
-
-_CHUNK = 1024
-"""Positions whose logits are in memory at a time; the fastest of 512 ... all on a CPU."""
-_BLOCK = 256
-"""Positions whose softmax is computed at a time, in place; a quarter less time than by whole chunks."""
 
 
 class WholePattern:
@@ -173,9 +173,8 @@ def training_loss(
         final = _fire(model.unembed.hook_in, final_residual(model, tokens, dtype))
     unembed = model.unembed
     flat = targets.flatten()
-    rows = (flat != pad_token).nonzero()[:, 0]
-    loss: Tensor = _ChunkedCrossEntropy.apply(
-        final.flatten(0, 1)[rows], unembed.weight, unembed.bias, flat[rows]
+    loss = unembedding_loss(
+        final.flatten(0, 1), unembed.weight, unembed.bias, flat, flat != pad_token
     )
     if carries_hooks(unembed.hook_out):
         logits = F.linear(final, unembed.weight.to(dtype), unembed.bias.to(dtype))
@@ -205,12 +204,17 @@ def _twins(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _norm(bridge: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
     layer = bridge.original_component
+    watched = carries_hooks(bridge.hook_scale, bridge.hook_normalized)
+    if type(layer) is NativeRMSNorm and x.is_cuda and not watched:
+        x = _fire(bridge.hook_in, x)
+        out = F.rms_norm(x, layer.weight.shape, layer.weight, layer.eps)
+        return _fire(bridge.hook_out, out).to(dtype)
     if not isinstance(layer, nn.LayerNorm):
         normed: Tensor = bridge(x)
         return normed.to(dtype)
     x = _fire(bridge.hook_in, x)
     out = F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
-    if carries_hooks(bridge.hook_scale, bridge.hook_normalized):
+    if watched:
         # One alias for the difference as a whole, then one for each of its terms.
         shared = [_twins(part)[0] for part in (x, layer.weight, layer.bias)]
         hooked, plain = zip(*(_twins(part) for part in shared), strict=True)
@@ -244,27 +248,39 @@ def _attention(bridge: Any, x: Tensor) -> Tensor:
     x = _fire(bridge.hook_in, x)
     batch, width, _ = x.shape
     given = _pattern_is_given(bridge)
-    *queries_and_keys, values = (
-        _linear(side, x).view(batch, width, n_heads, d_head).transpose(1, 2).flatten(0, 1)
+    sides = [
+        _linear(side, x).view(batch, width, n_heads, d_head).transpose(1, 2)
         for side in ((bridge.v,) if given else (bridge.q, bridge.k, bridge.v))
-    )
-    pattern: Tensor
-    if given:
-        pattern = values.new_empty(1).expand(batch, n_heads, width, width)  # nobody reads it
+    ]
+    unwatched = not given and not carries_hooks(bridge.hook_attn_scores, bridge.hook_pattern)
+    if unwatched and x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        q, k, v = sides
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / attention.scale)
     else:
-        mask = torch.zeros((width, width), device=x.device, dtype=x.dtype)
-        mask = mask.masked_fill_(attention.causal_mask[:width, :width], float("-inf"))
-        scores = _Scores.apply(*queries_and_keys, mask, attention.scale)
-        if carries_hooks(bridge.hook_attn_scores):
-            scores = _fire(bridge.hook_attn_scores, scores.view(batch, n_heads, width, width))
-            nothing = torch.isneginf(scores).all(-1, keepdim=True)  # as `components.softmax`
-            pattern = _Softmax.apply(scores.masked_fill(nothing, 0.0)).masked_fill(nothing, 0.0)
+        flat = [side.flatten(0, 1) for side in sides]
+        values = flat[-1]
+        if given:
+            pattern = values.new_empty(1).expand(batch, n_heads, width, width)  # nobody reads it
         else:
-            pattern = _Softmax.apply(scores).view(batch, n_heads, width, width)
-    pattern = _fire(bridge.hook_pattern, pattern)
-    mixed = torch.bmm(pattern.reshape(-1, width, width), values)
-    mixed = mixed.view(batch, n_heads, width, d_head).transpose(1, 2)
+            pattern = _pattern(bridge, flat[0], flat[1], batch)
+        pattern = _fire(bridge.hook_pattern, pattern)
+        mixed = torch.bmm(pattern.reshape(-1, width, width), values)
+        mixed = mixed.view(batch, n_heads, width, d_head)
+    mixed = mixed.transpose(1, 2)
     return _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
+
+
+def _pattern(bridge: Any, q: Tensor, k: Tensor, batch: int) -> Tensor:
+    """The pattern of queries and keys [batch x head, position, d_head], its scores hooked."""
+    attention, width = bridge.original_component, q.shape[1]
+    mask = torch.zeros((width, width), device=q.device, dtype=q.dtype)
+    mask = mask.masked_fill_(attention.causal_mask[:width, :width], float("-inf"))
+    scores = scaled_scores(q, k, mask, attention.scale)
+    if not carries_hooks(bridge.hook_attn_scores):
+        return softmax(scores).view(batch, attention.n_heads, width, width)
+    scores = _fire(bridge.hook_attn_scores, scores.view(batch, attention.n_heads, width, width))
+    nothing = torch.isneginf(scores).all(-1, keepdim=True)  # as `components.softmax`
+    return softmax(scores.masked_fill(nothing, 0.0)).masked_fill(nothing, 0.0)
 
 
 def _pattern_is_given(bridge: Any) -> bool:
@@ -278,77 +294,3 @@ def _pattern_is_given(bridge: Any) -> bool:
 def _mlp(bridge: Any, x: Tensor) -> Tensor:
     hidden = _linear(getattr(bridge, "in"), _fire(bridge.hook_in, x))
     return _fire(bridge.hook_out, _linear(bridge.out, bridge.original_component.act(hidden)))
-
-
-class _Scores(torch.autograd.Function):
-    """q kᵀ / scale + mask, in one pass."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k)
-        ctx.scale = scale
-        return torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / scale)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        q, k = ctx.saved_tensors
-        grad_q = torch.bmm(grad, k).div_(ctx.scale)
-        return grad_q, torch.bmm(grad.transpose(1, 2), q).div_(ctx.scale), None, None
-
-
-class _Softmax(torch.autograd.Function):
-    """The softmax of scores, in single precision, that keeps nothing but its result."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor) -> Tensor:
-        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        pattern = wide.softmax(-1).to(scores.dtype)
-        ctx.save_for_backward(pattern)
-        return pattern
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (pattern,) = ctx.saved_tensors
-        return torch._softmax_backward_data(grad, pattern, -1, pattern.dtype)
-
-
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of x Wᵀ + b; gradients are made in the forward pass, chunk by chunk."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-        low = weight.to(x.dtype)
-        loss = torch.zeros((), device=x.device)
-        grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
-        wide = weight.new_empty((_BLOCK, len(weight)), dtype=torch.float32)
-        for start in range(0, len(x), _CHUNK):
-            rows, goal = x[start : start + _CHUNK], target[start : start + _CHUNK, None]
-            logits = torch.mm(rows, low.t())
-            largest, probable, wanted = wide.new_empty((3, len(rows), 1))
-            for first in range(0, len(rows), _BLOCK):  # a block stays in the cache from end to end
-                part = slice(first, first + _BLOCK)
-                block = logits[part]
-                p = wide[: len(block)].copy_(block).add_(bias)
-                torch.amax(p, 1, keepdim=True, out=largest[part])
-                torch.gather(p, 1, goal[part], out=wanted[part])
-                torch.softmax(p, -1, out=p)
-                torch.amax(p, 1, keepdim=True, out=probable[part])
-                p.scatter_add_(1, goal[part], p.new_full((1, 1), -1.0).expand(len(p), 1))
-                block.copy_(p)  # from here on the gradient
-            # Log-sum-exp is the largest logit minus the log of its probability: no underflow.
-            loss += (largest - probable.log() - wanted).sum()
-            torch.mm(logits, low, out=grad_x[start : start + _CHUNK])
-            grad_weight += torch.mm(logits.t(), rows)
-        ctx.save_for_backward(grad_x, grad_weight)
-        count = max(1, len(x))
-        ctx.count = count
-        return loss / count
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_x, grad_weight = ctx.saved_tensors
-        scale = grad / ctx.count
-        return grad_x * scale.to(grad_x.dtype), grad_weight * scale, None, None

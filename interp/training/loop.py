@@ -41,7 +41,13 @@ from interp.knowledge import (
     summarise,
     value_table,
 )
-from interp.model import AttentionPatch, hooked_transformer, parameter_counts, training_loss
+from interp.model import (
+    AttentionPatch,
+    has_fused_forward,
+    hooked_transformer,
+    parameter_counts,
+    training_loss,
+)
 from interp.phases import detect_phases
 from interp.progress import Progress, showing, silent
 from interp.run import (
@@ -65,8 +71,9 @@ from interp.training.adaptive import AdaptiveSchedule
 from interp.training.ahead import DrawnAhead
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import find_run, nothing_left, open_folder
+from interp.training.graphs import GraphedSteps
 from interp.training.interruption import StopRequest, stop_request
-from interp.training.optimizer import adamw, learning_rate
+from interp.training.optimizer import adamw, learning_rate, set_rate
 from interp.training.parallel import Counted, Ranks, Status, gather
 from interp.training.size import require_memory
 from interp.training.state import load_state, write_state
@@ -341,15 +348,17 @@ class Trainer:
             self.optimizer = adamw(self.trained.parameters(), config.optimizer)
             self._share()
         rate = learning_rate(config, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         if step == config.patching.start:
             self.optimizer.state.clear()
         with self._attending():
             batch = self.batches.at(step)
-            loss = self.backward(batch, self.corpus.counted(batch, step))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            counted = self.corpus.counted(batch, step)
+            if self._graphed is not None:
+                loss = self._graphed(batch.tokens, counted)
+            else:
+                loss = self.backward(batch, counted)
+                self._descend()
         if step % config.evaluation.log_every == 0:
             self.ranks.on_main(partial(self._record, log, step, loss.item(), rate))
         self.step, self.measured = step + 1, False
@@ -364,6 +373,21 @@ class Trainer:
     def _share(self) -> None:
         """Has all processes train the weights that are the trained ones now."""
         self.backward = self.ranks.share(self.model, self._loss)
+        self._graphed: GraphedSteps | None = None
+        alone = self.ranks.count == 1 and self.patch is None
+        if self.device.type == "cuda" and alone and has_fused_forward(self.model):
+            self._graphed = GraphedSteps(self._whole_step, self.device)
+
+    def _whole_step(self, tokens: Int[Tensor, "batch position"], counted: Counted) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)  # should a graph of it have come to nothing
+        loss = self._loss(tokens, counted)
+        loss.backward()
+        self._descend()
+        return loss.detach()
+
+    def _descend(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _loss(self, tokens: Int[Tensor, "batch position"], counted: Counted) -> Float[Tensor, ""]:
         pad_token = self.corpus.tokenizer.pad_token_id

@@ -38,12 +38,27 @@ def adamw(parameters: Parameters, config: OptimizerConfig) -> torch.optim.AdamW:
         {"params": list(matrices.values()), "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    device = next(iter(parameters.values())).device
+    on_card = device.type == "cuda"  # there the rate is a number of the card's, which a graph reads
+    rate = torch.tensor(config.learning_rate, device=device) if on_card else config.learning_rate
+    optimizer = torch.optim.AdamW(
         groups,
-        lr=config.learning_rate,
+        lr=rate,
         betas=(config.beta1, config.beta2),
-        fused=next(iter(parameters.values())).device.type in ("cpu", "cuda"),
+        fused=device.type in ("cpu", "cuda"),
+        capturable=on_card,
     )
+    optimizer._warned_capturable_if_run_uncaptured = True
+    return optimizer
+
+
+def set_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
+    """Sets the learning rate of the next update."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def optimizer_tensors(parameters: Parameters, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:

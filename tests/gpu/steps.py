@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from interp import Config, hooked_transformer
 from interp.biographies import Corpus, TokenKind
 from interp.model import AttentionPatch, training_loss
-from interp.training.optimizer import adamw, learning_rate
+from interp.training.graphs import Counted, GraphedSteps
+from interp.training.optimizer import adamw, learning_rate, set_rate
 from tests.benchmarks.plain_gpt import PlainGPT, plain_loss
 from tests.gpu.flops import flops_per_token, peak_tflops
 from tests.gpu.setup import WARM_UP, Setup
@@ -33,7 +34,10 @@ def against_plain(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
         f"{kind} {precision}": _step(setup, config, corpus, batches, kind, precision)
         for kind, precision in (("hooked", "bf16"), ("hooked", "fp32"), ("plain", "bf16"))
     }
+    ours = f"hooked {setup.precision}"
     if setup.on_card:
+        ours = "hooked bf16, graphs"
+        candidates[ours] = _step(setup, config, corpus, batches, "graphs", "bf16")
         candidates[COMPILED] = _step(setup, config, corpus, batches, "compiled", "bf16")
         started = time.monotonic()
         for number in range(len(batches)):  # every width that there is
@@ -47,8 +51,8 @@ def against_plain(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
         yield Row(part, f"{name}: a step of {config.preset}", 1e3 * median[name], "ms", quartiles)
     for name in candidates:
         if not name.startswith("hooked"):
-            ratio = median[name] / median["hooked bf16"]
-            yield Row(part, f"{name} against hooked bf16", ratio, "times the time")
+            ratio = median[name] / median[ours]
+            yield Row(part, f"{name} against {ours}", ratio, "times the time")
     if not setup.on_card:
         reason = "left out: it takes minutes to compile for a CPU (see `make bench`)"
         yield Row(part, COMPILED, None, "", reason)
@@ -57,7 +61,7 @@ def against_plain(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
 def _in_turn(setup: Setup, candidates: dict[str, Step]) -> dict[str, list[float]]:
     """Seconds of a step, by candidate, a number for each block, in alternating order."""
     for step in candidates.values():
-        for number in range(WARM_UP):
+        for number in range(WARM_UP + 16):  # every width that there is
             step(number)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for round_ in range(12 if setup.whole else 2):
@@ -85,10 +89,14 @@ def _step(
     precision: str,
     patch: AttentionPatch | None = None,
 ) -> Step:
-    """A step of a hooked, plain or compiled model, by its number; gives the loss."""
+    """A step of a hooked, plain or compiled model, by its number; gives the loss.
+
+    `graphs` is the hooked model as a card trains it, `hooked` the same kernel by kernel.
+    """
     device, pad = setup.torch_device, corpus.tokenizer.pad_token_id
     model: nn.Module
-    if kind == "hooked":
+    hooked = kind in ("hooked", "graphs")
+    if hooked:
         model = hooked_transformer(config, corpus.tokenizer, device)
         loss_of, optimizer = training_loss, adamw(dict(model.named_parameters()), config.optimizer)
     else:
@@ -98,16 +106,20 @@ def _step(
     if kind == "compiled":
         model.compile(dynamic=True)
 
-    def step(number: int) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, number)
-        tokens = batches[number % len(batches)].to(device)
+    def update(tokens: Tensor, counted: Counted = None) -> Tensor:
         with nullcontext() if patch is None else patch.on(model):
             loss = loss_of(model, tokens, pad_token=pad, precision=precision)
             loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+    graphed = GraphedSteps(update, device) if kind == "graphs" else None
+
+    def step(number: int) -> Tensor:
+        set_rate(optimizer, learning_rate(config, number))
+        tokens = batches[number % len(batches)]
+        return update(tokens.to(device)) if graphed is None else graphed(tokens, None)
 
     return step
 
@@ -119,11 +131,12 @@ def long_sequences(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
     corpus = Corpus.from_config(config)
     batches = [_packed(corpus, number, rows, width) for number in range(8)]
     setup.forget_peak()
-    step = _step(setup, config, corpus, batches, "hooked", setup.precision)
+    kind = "graphs" if setup.on_card else "hooked"
+    step = _step(setup, config, corpus, batches, kind, setup.precision)
     first = float(step(0))
-    for number in range(1, WARM_UP):
+    for number in range(1, 2 * WARM_UP):
         step(number)
-    seconds = _seconds_a_step(setup, step, range(WARM_UP, setup.steps - 1))
+    seconds = _seconds_a_step(setup, step, range(2 * WARM_UP, setup.steps - 1))
     last = float(step(setup.steps - 1))
     shape = f"{rows} x {width} tokens, {setup.steps} steps, {setup.precision}"
     yield from speed_rows(setup, part, config, corpus, seconds, rows * width, width, shape)

@@ -17,6 +17,7 @@ from interp.config import Config
 from interp.interventions import Grid, patch, swapped_people
 from interp.model import AttentionPatch, hooked_transformer, training_loss
 from interp.run import Run, resolve_device
+from interp.training import graphs
 from tests.golden import CUDA_TOLERANCE
 from tests.helpers import contents
 
@@ -79,6 +80,30 @@ def test_the_same_bytes_twice(device: torch.device, short: Config, tmp_path: Pat
     config = short.with_settings(**{"training.device": str(device)})
     one, two = (interp.train(config, tmp_path / name, progress=False) for name in ("one", "two"))
     assert contents(one.path) == contents(two.path)
+
+
+def test_graphs_move_no_byte(
+    device: torch.device, short: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps run by CUDA graphs and kernel by kernel, in both precisions; on a CPU there are no graphs."""
+    made: list[object] = []
+    captured = graphs.GraphedSteps._captured
+
+    def counted(self: graphs.GraphedSteps, inputs: list[torch.Tensor]) -> object:
+        made.append(inputs[0].shape)
+        return captured(self, inputs)
+
+    monkeypatch.setattr(graphs.GraphedSteps, "_captured", counted)
+    for precision in ("fp32", "bf16"):
+        settings = {"training.device": str(device), "training.precision": precision}
+        config, found = short.with_settings(**settings), []
+        for most in (64, 0):
+            made.clear()
+            monkeypatch.setattr(graphs, "_MOST", most)
+            run = interp.train(config, tmp_path / f"{precision}-{most}", progress=False)
+            found.append(contents(run.path))
+            assert bool(made) == (most > 0 and device.type == "cuda")
+        assert found[0] == found[1]
 
 
 def test_patched_attention(device: torch.device, smoke: Config, corpus: Corpus) -> None:
