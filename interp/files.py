@@ -408,11 +408,12 @@ def folder_lock(folder: Path, wait: float | int = 0) -> Iterator[None]:
 def _require_lock_file(path: Path) -> None:
     try:
         found = path.lstat()
+        note = path.read_bytes() if stat.S_ISREG(found.st_mode) and found.st_size <= 1024 else None
     except FileNotFoundError:
-        return
+        return  # who held it may let go at any moment
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
-    elif found.st_size > 1024 or not _LOCK_NOTE.fullmatch(path.read_bytes()):
+    elif note is None or not _LOCK_NOTE.fullmatch(note):
         kind = "somebody else's file"
     else:
         return

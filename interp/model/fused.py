@@ -10,8 +10,8 @@ the stock shapes, and the model itself is not touched. It is quicker than `model
 - never makes the [batch, position, vocab] logits: unembedding, softmax and their gradient run chunk
   by chunk over the positions that have a target (see `interp.model.kernels`).
 
-On a card it also uses PyTorch's kernel for attention in half precision, as long as no hook looks at scores
-or pattern, and that for RMSNorm.
+On a card it also uses PyTorch's kernel for RMSNorm, and in half precision that for attention, as long as no
+hook looks at scores or pattern and nobody demands deterministic kernels, as `interp.train` does.
 
 Inside LayerNorm and at the logits there are hook points on values that the fused kernels skip. While
 such a point carries hooks, the plain computation runs beside the fused one, once through the hook
@@ -252,8 +252,7 @@ def _attention(bridge: Any, x: Tensor) -> Tensor:
         _linear(side, x).view(batch, width, n_heads, d_head).transpose(1, 2)
         for side in ((bridge.v,) if given else (bridge.q, bridge.k, bridge.v))
     ]
-    unwatched = not given and not carries_hooks(bridge.hook_attn_scores, bridge.hook_pattern)
-    if unwatched and x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+    if not given and _has_attention_kernel(bridge, x):
         q, k, v = sides
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / attention.scale)
     else:
@@ -268,6 +267,16 @@ def _attention(bridge: Any, x: Tensor) -> Tensor:
         mixed = mixed.view(batch, n_heads, width, d_head)
     mixed = mixed.transpose(1, 2)
     return _fire(bridge.hook_out, _linear(bridge.o, mixed.reshape(batch, width, -1)))
+
+
+def _has_attention_kernel(bridge: Any, x: Tensor) -> bool:
+    """Whether PyTorch's kernel, which keeps no pattern, may take the place of scores and pattern."""
+    return (
+        x.is_cuda
+        and x.dtype in (torch.bfloat16, torch.float16)
+        and not carries_hooks(bridge.hook_attn_scores, bridge.hook_pattern)
+        and not torch.are_deterministic_algorithms_enabled()  # its backward pass is not
+    )
 
 
 def _pattern(bridge: Any, q: Tensor, k: Tensor, batch: int) -> Tensor:

@@ -162,7 +162,7 @@ def measures(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
 def seeds(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
     """Many seeds of the small model at once: processes of the engine, which share the device."""
     part, count = "seeds at once", 16 if setup.whole else 2
-    config = _short(setup.small, 500 if setup.whole else setup.steps, 64)
+    config = _short(setup.small, 1500 if setup.whole else setup.steps, 64)
     steps = config.training.last_step
     started = time.monotonic()
     train(config.with_settings(seed=count), setup.folder / "alone", progress=False)
@@ -173,7 +173,8 @@ def seeds(setup: Setup, earlier: Sequence[Row]) -> Iterator[Row]:
     store = Store(setup.folder / "seeds")
     jobs = [store.job(config.with_settings(seed=seed)) for seed in range(count)]
     # To start a process takes longer than everything else at the size of a test.
-    workers = min(count, 8 * (os.cpu_count() or 1)) if setup.whole else 1
+    # On a card, processes take turns; a few are enough to fill the gaps.
+    workers = min(4, count, os.cpu_count() or 1) if setup.whole else 1
     started = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there are fewer cores than processes
