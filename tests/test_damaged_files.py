@@ -342,7 +342,7 @@ def check_any_content(whole: Path, unfinished: Path, tmp_path: Path, n: int) -> 
 
 
 def test_any_content_of_any_file(whole: Path, unfinished: Path, tmp_path: Path) -> None:
-    check_any_content(whole, unfinished, tmp_path, 20)
+    check_any_content(whole, unfinished, tmp_path, 8)
 
 
 @pytest.mark.slow

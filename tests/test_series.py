@@ -269,6 +269,7 @@ def test_workers_give_the_same(models, texts: Texts) -> None:
     pd.testing.assert_frame_equal(attention_to_names(models, texts=texts, workers=2), table)
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_measures(short_run: Run, child, tmp_path: Path) -> None:
     code = """
 import time

@@ -173,6 +173,7 @@ def test_more_threads_than_cores_are_said(
 # The same results
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(
     six: list[Config], undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,7 +380,9 @@ def batch(configs: Sequence[Config], folder: Path, workers: int) -> tuple[str, i
     return str(folder), workers, [config.to_yaml() for config in configs]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_batch_is_stopped_and_goes_on(
     number: signal.Signals, six: list[Config], undisturbed: Store, child, tmp_path: Path
 ) -> None:
