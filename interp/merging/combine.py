@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 import torch
@@ -225,7 +226,9 @@ def numbers(given: object, n: int, argument: str, default: float) -> list[float]
     """
     if given is None:
         return [default] * n
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    several: list[Any] = (
+        list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    )
     for one in several:
         right = isinstance(one, Real) and not isinstance(one, bool)
         if not right or not math.isfinite(one):
