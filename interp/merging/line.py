@@ -23,10 +23,10 @@ from interp.knowledge import (
     METRICS,
     Split,
     ValuePositions,
-    mean_metric,
     measured_individuals,
     n_values,
     split_batch,
+    summarise,
     value_statistics,
     value_table,
 )
@@ -227,8 +227,10 @@ def _usable(texts: object, first: Weights) -> AnyTexts:
 
 def _measured(model: TransformerBridge, batch: AnyTexts, batch_size: int) -> tuple[float, float]:
     if isinstance(batch, Batch):
-        table = value_table(model, batch, batch_size)
-        return mean_metric(table, _LOSS), mean_metric(table, _ACCURACY)
+        of_all = value_table(model, batch, batch_size)
+        table = summarise(of_all, "", [str(i) for i in range(of_all.shape[2])])  # as in training
+        overall = table[table["attribute"] == "all"].set_index("metric")["value"]
+        return float(overall[_LOSS]), float(overall[_ACCURACY])
     device = next(model.parameters()).device
     sentences = int(batch.spans.sentence.max()) + 1
     parts = []

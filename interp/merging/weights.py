@@ -20,7 +20,6 @@ from interp.model.components import HookedBridge, native_model
 from interp.model.forward import measuring
 from interp.model.layout import require_wrapped
 from interp.model.patterns import is_recurrent
-from interp.model.structure import carries_hooks
 from interp.model.weights import require_own_weights
 from interp.pretrained import load_model
 from interp.run import Run
@@ -209,24 +208,61 @@ def write_weights(model: TransformerBridge, tensors: Mapping[str, Tensor]) -> No
 
 
 def twin(model: TransformerBridge) -> TransformerBridge:
-    """A new model of the same architecture as a given one, with its weights; in eval mode."""
+    """A new model of the same architecture as a given one, with its weights; in eval mode, without hooks.
+
+    A transformers model is built anew and wrapped: in a copy of the wrapped one, TransformerLens' functions
+    would name the original's parts.
+
+    Raises:
+        ArgumentError: what is built gives other logits, as TransformerLens has folded weights into others, or
+            somebody edits the given one.
+    """
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in weights_in(model)}
+    inside = model.original_model
     if isinstance(model, HookedBridge):
-        made = native_model(model.cfg, model.tokenizer, next(model.parameters()).device)
-        write_weights(made, {name: tensor.detach().cpu() for name, tensor in weights_in(model)})
-        return made.eval()
-    if carries_hooks(*model.hook_dict.values()):
-        raise ArgumentError(
-            "The first model carries hooks, which a copy of it would keep. Take them off "
-            "(model.reset_hooks())."
-        )
-    with measuring(model):
-        # TransformerLens keeps a pattern of the last pass; with its graph, no model can be copied.
-        n = min(4, model.cfg.n_ctx, model.cfg.d_vocab)
-        model(torch.arange(n, device=next(model.parameters()).device)[None])
-        inside = model.original_model
-        if not isinstance(inside, PreTrainedModel) or is_recurrent(model):
-            return copy.deepcopy(model).eval()
-        return load_model(copy.deepcopy(inside), tokenizer=cast(Any, model.tokenizer))
+        made = native_model(model.cfg, model.tokenizer, next(model.parameters()).device).eval()
+    elif isinstance(inside, PreTrainedModel) and not is_recurrent(model):
+        with torch.random.fork_rng(devices=[]):
+            plain = type(inside)(copy.deepcopy(cast(Any, inside).config))
+        state = {name: tensor.detach().clone() for name, tensor in _unwrapped(inside)}
+        plain.load_state_dict(state, strict=False, assign=True)
+        plain.tie_weights()
+        made = load_model(plain, tokenizer=cast(Any, model.tokenizer))
+    else:
+        with measuring(model):
+            model(
+                _few_tokens(model)
+            )  # of a pass with its graph, a pattern is kept that cannot be copied
+            made = copy.deepcopy(model).eval()
+    write_weights(made, weights)
+    with measuring(model), measuring(made):
+        tokens = _few_tokens(model)
+        if not torch.allclose(model(tokens), made(tokens), rtol=1e-3, atol=1e-3):
+            raise ArgumentError(
+                "A model built anew with the weights of the first one gives other logits. Take its hooks off "
+                "(model.reset_hooks()), and load it without processing of weights (interp.load_model)."
+            )
+    return made
+
+
+def _few_tokens(model: TransformerBridge) -> Tensor:
+    n = min(4, model.cfg.n_ctx, model.cfg.d_vocab)
+    return torch.arange(n, device=next(model.parameters()).device)[None]
+
+
+def _unwrapped(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The state of a transformers model below TransformerLens' wrappers, by its own names."""
+    while isinstance(module._modules.get(_INSIDE), nn.Module):
+        module = cast(nn.Module, module._modules[_INSIDE])
+    for name, value in (
+        *module.named_parameters(recurse=False, remove_duplicate=False),
+        *module.named_buffers(recurse=False, remove_duplicate=False),
+    ):
+        if name not in module._non_persistent_buffers_set:
+            yield prefix + name, value
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _unwrapped(child, f"{prefix}{name}.")
 
 
 def require_alike(first: Weights, other: Weights) -> None:
