@@ -31,7 +31,9 @@ from interp.merging import (
 )
 from interp.model import has_fused_forward
 from interp.pretrained import load_model
+from interp.progress import silent
 from interp.run import Run
+from interp.stages import reproduce
 from tests.facts.capitals import CAPITALS
 from tests.facts.conftest import make_tokenizer
 from tests.helpers import contents, run_cli
@@ -337,6 +339,7 @@ def test_what_cannot_be_saved(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_runs_about_other_people(
     short_run: Run, short: Config, trained: Callable[..., Run]
 ) -> None:
@@ -352,6 +355,7 @@ def test_runs_about_other_people(
     )
 
 
+@pytest.mark.slow
 def test_patched_runs_attend_as_in_training(
     short_run: Run, short: Config, trained: Callable[[Config], Run]
 ) -> None:
@@ -374,13 +378,13 @@ def test_the_command(
     runs = short_run.path, other.path
     assert (
         run_cli(
-            "merge", *runs, "--line", "--n", 3, "--csv", csv, "--figure", page,
+            "merge", *runs, "--line", "--n", 2, "--csv", csv, "--figure", page,
             "--out", out, "--weights", "0.25", "0.75",
         ) == 0
     )  # fmt: skip
     said = capsys.readouterr().out
     assert "barrier (evaluation):" in said
-    assert len(pd.read_csv(csv)) == 9
+    assert len(pd.read_csv(csv)) == 6
     assert "straight line" in page.read_text(encoding="utf-8")
     assert same_bytes(state(Run.load(out)), state(merge(list(runs), [0.25, 0.75])))
     both = tmp_path / "both"
@@ -390,16 +394,15 @@ def test_the_command(
     capsys.readouterr()
     for words, match in (
         ((*runs,), "--out DIR"),
-        ((*runs, "--out", out, "--csv", csv), "add --line"),
         ((runs[0], "--line"), "1 are given"),
         ((runs[0], "--out", tmp_path / "x"), "at least 2"),
-        ((*runs, "--out", tmp_path / "x", "--weights", 1), "1 given for 2"),
         ((*runs, "--out", out), "already holds a run"),
     ):
         assert run_cli("merge", *words) == 2
         assert match in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).parents[2] / "docs" / "merging.md"
     code = "\n".join(
@@ -418,3 +421,13 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(code, "merging.md", "exec"), shared)
     assert shared["merged"].steps == [10]
     assert len(shared["line"]) == 15
+
+
+@pytest.mark.slow
+def test_every_stage_on_a_merged_run(short_run: Run, other: Run, tmp_path: Path) -> None:
+    run = save_merged(merge([short_run, other]), tmp_path / "merged")
+    done = reproduce(run.config, run.path, progress=silent)
+    assert (done.path / "report.html").exists()
+    assert done.steps == run.steps
+    assert done.result("attention", "scores") is not None
+    assert done.result("memory", "keys") is not None
