@@ -431,3 +431,28 @@ def test_every_stage_on_a_merged_run(short_run: Run, other: Run, tmp_path: Path)
     assert done.steps == run.steps
     assert done.result("attention", "scores") is not None
     assert done.result("memory", "keys") is not None
+
+
+@pytest.mark.slow
+def test_runs_that_trained_an_adapter(
+    short: Config, trained: Callable[[Config], Run], tmp_path: Path
+) -> None:
+    forms = [{"form": "biography"}]
+    stages = [{"start": 0, "forms": forms}, {"start": 4, "forms": forms, "weights": "adapter"}]
+    first, second = (
+        trained(
+            short.with_settings(**{"data.stages": stages, "adapter.rank": 2, "training.seed": seed})
+        )
+        for seed in (0, 1)
+    )
+    run = save_merged(merge([first, second]), tmp_path / "merged")
+    expected = (first.model().W_out + second.model().W_out) / 2  # with the adapters in them
+    torch.testing.assert_close(run.model().W_out, expected, rtol=0, atol=1e-6)
+    base = first.model(adapter="off")
+    on = interp.merging.add_adapters(base, [first])
+    tokens = first.corpus.batch(0, 4).tokens
+    with torch.no_grad():
+        torch.testing.assert_close(base(tokens), first.model()(tokens), rtol=0, atol=1e-4)
+    on.detach()
+    line = loss_along_line(first, second, 2, splits="evaluation")
+    assert line["attribute_loss"].iloc[0] == pytest.approx(first.curve().iloc[-1], abs=1e-4)
