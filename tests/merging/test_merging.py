@@ -29,6 +29,7 @@ from interp.merging import (
     save_merged,
     task_vector,
 )
+from interp.merging.weights import read_weights
 from interp.model import has_fused_forward
 from interp.pretrained import load_model
 from interp.progress import silent
@@ -249,11 +250,11 @@ def test_people_of_a_users_own(
         "population.templates": str(docs / "templates.yaml"),
         "training.n_steps": 4,
     }
-    runs = [trained(short.with_settings(**own, **{"model.seed": seed})) for seed in (0, 1)]
-    line = loss_along_line(*runs, 3, splits="evaluation")
-    assert len(line) == 3
-    merged = save_merged(merge(runs), tmp_path / "merged")
-    assert merged.population.fingerprint() == runs[0].population.fingerprint()
+    run = trained(short.with_settings(**own))
+    line = loss_along_line(run, run, 2, steps=[0, 4], splits="evaluation")
+    assert list(line["attribute_loss"]) == [run.curve().loc[step] for step in (0, 4)]
+    merged = save_merged(merge([run, run], steps=[0, 4]), tmp_path / "merged")
+    assert merged.population.fingerprint() == run.population.fingerprint()
     assert (merged.path / "people.csv").exists()
     assert merged.config.identity()["population.people_digest"]
 
@@ -284,12 +285,16 @@ def test_what_cannot_be_merged(
         (short_run, adapted): "adapter beside its weights",
         (short_run, foreign[0]): "do not fit",
         (foreign[0], gpt2(0, layer_norm_epsilon=0.1)): "eps",
-        (foreign[0], foreign[0].original_model): "wrap it",
-        (short_run, 3): "int is no TransformerLens model",
     }.items():
         with pytest.raises(ArgumentError, match=match) as error:
             merge(list(given))  # type: ignore[arg-type]
         assert "\n" not in str(error.value)
+    for one, match in (
+        (foreign[0].original_model, "wrap it"),
+        (3, "int is no TransformerLens model"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            read_weights(one)
     for weights, match in (
         ([1.0], "1 given for 2"),
         ([0.5, 0.6], "add up to 1.1"),
@@ -374,28 +379,31 @@ def test_patched_runs_attend_as_in_training(
 def test_the_command(
     short_run: Run, other: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, csv, page = tmp_path / "merged", tmp_path / "line.csv", tmp_path / "line.html"
-    runs = short_run.path, other.path
-    assert (
-        run_cli(
-            "merge", *runs, "--line", "--n", 2, "--csv", csv, "--figure", page,
-            "--out", out, "--weights", "0.25", "0.75",
-        ) == 0
-    )  # fmt: skip
-    said = capsys.readouterr().out
-    assert "barrier (evaluation):" in said
+    out, csv, runs = tmp_path / "merged", tmp_path / "line.csv", (short_run.path, other.path)
+    words = "--line", "--n", 2, "--csv", csv, "--out", out, "--weights", 0.25, 0.75
+    assert run_cli("merge", *runs, *words) == 0
+    assert "barrier (evaluation):" in capsys.readouterr().out
     assert len(pd.read_csv(csv)) == 6
-    assert "straight line" in page.read_text(encoding="utf-8")
     assert same_bytes(state(Run.load(out)), state(merge(list(runs), [0.25, 0.75])))
-    both = tmp_path / "both"
-    assert run_cli("merge", *runs, "--base", other.path, "--out", both, "--weights", 0.5, 2) == 0
-    expected = state(merge(list(runs), [0.5, 0.5]))
-    assert same_bytes(state(Run.load(both)), expected)
+    assert run_cli("merge", *runs) == 2
+    assert "--out DIR" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_more_of_the_command(
+    short_run: Run, other: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, out, runs = tmp_path / "line.html", tmp_path / "both", (short_run.path, other.path)
+    assert run_cli("merge", *runs, "--line", "--n", 3, "--figure", page) == 0
+    assert "straight line" in page.read_text(encoding="utf-8")
+    assert run_cli("merge", *runs, "--base", other.path, "--out", out, "--weights", 0.5, 2) == 0
+    assert same_bytes(state(Run.load(out)), state(merge(list(runs), [0.5, 0.5])))
     capsys.readouterr()
     for words, match in (
-        ((*runs,), "--out DIR"),
+        ((*runs, "--out", out, "--csv", tmp_path / "x.csv"), "add --line"),
         ((runs[0], "--line"), "1 are given"),
         ((runs[0], "--out", tmp_path / "x"), "at least 2"),
+        ((*runs, "--out", tmp_path / "x", "--weights", 1), "1 given for 2"),
         ((*runs, "--out", out), "already holds a run"),
     ):
         assert run_cli("merge", *words) == 2
