@@ -21,7 +21,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import interp
-from interp import associative_memory, circuits, knowledge, maps, memory
+from interp import associative_memory, circuits, knowledge, maps, memory, merging
 from interp.associative_memory import AssociativeMemoryConfig
 from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
@@ -250,6 +250,10 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
         vars(maps.record_maps(g.run, [maps.map_text(g.run.corpus, 3)], g.run.steps[-2:])[0]).values()
     )[2:],
     "adapters": lambda g: adapted(g),
+    "merging": lambda g: (
+        *merging.task_vector(g.model, g.early).apply(g.early, 0.3).state_dict().values(),
+        merging.loss_along_line(g.run, g.early, 2, splits="train", n_individuals=4),
+    ),
     "facts": lambda g: (g.facts.known(g.model), g.facts.pairs().source_position, g.facts.texts.tokens),
     "figure": lambda g: interp.plots.learning_curves(g.run).to_json(),
 }  # fmt: skip

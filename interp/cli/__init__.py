@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import asking, models, people, printing, runs, studies
+from interp.cli import asking, merging, models, people, printing, runs, studies
 from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -30,6 +30,7 @@ interp: watch a language model learn facts.
   interp ask       RUN PERSON [ATTRIBUTE] what it answers when asked for a fact in every form of text
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
+  interp merge     RUN RUN --out DIR    weights averaged, or task vectors added; --line: the barrier between
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
@@ -53,6 +54,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "ask": asking.ask,
     "facts": models.facts,
     "export": runs.export,
+    "merge": merging.merge,
     "train-patched": studies.train_patched,
     "memory": studies.memory,
     "summary": runs.summary,

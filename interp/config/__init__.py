@@ -22,7 +22,12 @@ from interp.config.data import (
     TokenizerConfig,
 )
 from interp.config.model import ModelConfig
-from interp.config.other_runs import OWN_PATTERNS, FinetuningConfig, PatchingConfig
+from interp.config.other_runs import (
+    OWN_PATTERNS,
+    FinetuningConfig,
+    MergingConfig,
+    PatchingConfig,
+)
 from interp.config.run import Config
 from interp.config.stages import AdapterConfig, DataConfig, FormConfig, StageConfig
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
@@ -40,6 +45,7 @@ __all__ = [
     "FinetuningConfig",
     "FormConfig",
     "LoggingConfig",
+    "MergingConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PatchingConfig",

@@ -1,4 +1,4 @@
-"""What a run takes from another one: attention patterns (patching), or first weights (fine-tuning)."""
+"""What a run takes from others: attention patterns (patching), first weights (fine-tuning), all (merging)."""
 
 from typing import Annotated, Any, Literal
 
@@ -123,5 +123,28 @@ class FinetuningConfig(Settings):
             raise ConfigError(
                 "finetuning: people='rare' needs finetuning.n_individuals: how many of the last people "
                 "that the base was trained on."
+            )
+        return self
+
+
+class MergingConfig(Settings):
+    """Weights that were not trained, but added up from those of other runs (`interp.merge`)."""
+
+    of: tuple[str, ...] | None = None
+    """SHA-256 of the weights that were added up; none were by default."""
+    factors: tuple[float, ...] | None = None
+    """What each of them was multiplied by."""
+
+    @property
+    def on(self) -> bool:
+        """Whether the run was made of others."""
+        return self.of is not None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "MergingConfig":
+        if len(self.of or ()) != len(self.factors or ()) or (self.of is not None and not self.of):
+            raise ConfigError(
+                f"merging: {len(self.of or ())} weights and {len(self.factors or ())} factors; "
+                "interp.save_merged fills both in."
             )
         return self

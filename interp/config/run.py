@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from interp.config.base import MAX_SEED, RunConfig, changes, flatten
 from interp.config.data import LIST_SIZES, PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
-from interp.config.other_runs import FinetuningConfig, PatchingConfig
+from interp.config.other_runs import FinetuningConfig, MergingConfig, PatchingConfig
 from interp.config.stages import AdapterConfig, DataConfig
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 from interp.errors import ConfigError
@@ -39,6 +39,8 @@ class Config(RunConfig):
     """Attention patterns taken from a reference run while training."""
     finetuning: FinetuningConfig = FinetuningConfig()
     """Training that goes on from the weights of a finished run."""
+    merging: Annotated[MergingConfig, tyro.conf.Suppress] = MergingConfig()
+    """What the weights were made of, where they were not trained; filled in by `interp.save_merged`."""
     adapter: AdapterConfig = AdapterConfig()
     """A low-rank adapter beside the model's weights."""
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -37,6 +37,7 @@ from interp.plots.memory import (
     key_value_agreement,
     promoted_values,
 )
+from interp.plots.merging import line_curves
 from interp.plots.patched_runs import fixed_steps, patching_rows
 from interp.plots.patching import (
     freezing_curve,
@@ -83,6 +84,7 @@ __all__ = [
     "knockout_rows",
     "known_and_held_out",
     "learning_curves",
+    "line_curves",
     "located_fact",
     "logit_lens",
     "loss_by_reference",

@@ -82,6 +82,7 @@ def finetuned(base: Config, **settings: object) -> Config:
     defaults = {
         "sampling": {"kind": "uniform"},
         "finetuning.base_run": fingerprint(base),
+        "merging": {"of": None, "factors": None},
         "optimizer.schedule": "constant",
         "optimizer.learning_rate": base.optimizer.learning_rate / 5,
         "training.n_steps": n_steps,

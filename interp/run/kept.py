@@ -32,6 +32,12 @@ class _OtherRun(BaseModel):
     checkpoint: str
 
 
+class _Part(_OtherRun):
+    run: str
+    factor: float
+    weights: str
+
+
 class _Environment(BaseModel):
     """What `environment.json` may hold: other versions record less, or more."""
 
@@ -49,6 +55,7 @@ class _Environment(BaseModel):
     population: str | None = None
     reference: _OtherRun | None = None
     base: _OtherRun | None = None
+    merged: list[_Part] | None = None
 
 
 def kept_files(folder: Path) -> list[str]:

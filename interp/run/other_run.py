@@ -151,6 +151,10 @@ def with_fingerprint(config: Config, role: str, other_run: "Run") -> Config:
 
 def describe_other_run(role: str, other_run: "Run", step: int) -> dict[str, Any]:
     """What `environment.json` records of another run that takes part: a reference, a base."""
-    checkpoint = digest(read_bytes(checkpoint_path(other_run.path, step)))
-    config = fingerprint(other_run.config)
-    return {role: {"step": step, "config": config, "checkpoint": checkpoint}}
+    return {role: describe_checkpoint(other_run, step)}
+
+
+def describe_checkpoint(run: "Run", step: int) -> dict[str, Any]:
+    """By what a checkpoint of a run is known: `step`, `config` (fingerprint) and `checkpoint` (SHA-256)."""
+    checkpoint = digest(read_bytes(checkpoint_path(run.path, step)))
+    return {"step": step, "config": fingerprint(run.config), "checkpoint": checkpoint}

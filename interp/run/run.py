@@ -436,6 +436,8 @@ class Run:
         patching = config.patching
         if patching.on:
             lines.insert(2, f"  attention of {patching.reference}, step {patching.reference_step}")
+        for part in reversed(self.environment.get("merged", [])):
+            lines.insert(2, f"  merged: {part['factor']:+g} × {part['run']}, step {part['step']}")
         if n := self.environment.get("parameters"):
             lines[-1] += f": {n['non_embedding']:,} parameters + {n['embedding']:,} of embeddings"
         unfinished = f"not finished ({config.training.last_step} steps asked)"

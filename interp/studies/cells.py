@@ -92,6 +92,7 @@ def patched_config(reference: Run, cell: Cell, until: int) -> Config:
     training = reference.config.training
     return reference.config.with_settings(
         **{
+            "merging": {"of": None, "factors": None},
             "patching.reference": str(reference.path),
             "patching.reference_step": cell.reference_step,
             "patching.start": cell.start,

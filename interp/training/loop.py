@@ -169,6 +169,11 @@ def _resolved(
         if nothing_left(run):
             return None
         config = run.config  # the same but for what decides about no byte
+    if config.merging.on:
+        raise ConfigError(
+            "merging: these are the settings of weights that were merged, which no training gives. Go on "
+            "from the merged run (interp.finetuned), or set merging.of and merging.factors to None."
+        )
     require_memory(config)
     require_login(config)
     return config, Corpus.from_config(config), reference, base
