@@ -24,7 +24,15 @@ from interp.config.data import (
 from interp.config.model import ModelConfig
 from interp.config.other_runs import OWN_PATTERNS, FinetuningConfig, PatchingConfig
 from interp.config.run import Config
-from interp.config.stages import AdapterConfig, DataConfig, FormConfig, StageConfig
+from interp.config.selection import SelectionConfig
+from interp.config.stages import (
+    AdapterConfig,
+    ContradictionConfig,
+    DataConfig,
+    FormConfig,
+    StageConfig,
+    stages_in_order,
+)
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -35,6 +43,7 @@ __all__ = [
     "AdapterConfig",
     "AnyConfig",
     "Config",
+    "ContradictionConfig",
     "DataConfig",
     "EvaluationConfig",
     "FinetuningConfig",
@@ -46,6 +55,7 @@ __all__ = [
     "PopulationConfig",
     "RunConfig",
     "SamplingConfig",
+    "SelectionConfig",
     "Settings",
     "StageConfig",
     "TokenizerConfig",
@@ -54,4 +64,5 @@ __all__ = [
     "differences",
     "flatten",
     "meant_settings",
+    "stages_in_order",
 ]
