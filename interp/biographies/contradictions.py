@@ -7,6 +7,7 @@ attribute are equations that cannot both hold.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Integer
 
 from interp.biographies.population import Population
@@ -79,6 +80,14 @@ class Contradictions:
         values = population.values.copy()
         values[self.individuals, self.attribute] = self.b
         return replace(population, values=values)
+
+    def table(self, population: Population) -> pd.DataFrame:
+        """Who they are about: columns `individual`, `attribute`, `value_a` and `value_b`."""
+        name = population.attributes[self.attribute]
+        pool = population.lexicon.values[name]
+        a, b = ([pool[i] for i in values] for values in (self.a, self.b))
+        about = {"individual": self.individuals, "attribute": name, "value_a": a, "value_b": b}
+        return pd.DataFrame(about)
 
     def says_b(
         self, individuals: Integer[np.ndarray, " batch"], step: int
