@@ -60,8 +60,8 @@ def test_shares_of_mixed_contradictions(smoke: Config, corpus: Corpus) -> None:
         )
     )
     second = []
-    for step in range(40):
-        batch, plain = contrary.batch(step, 32), corpus.batch(step, 32)
+    for step in range(4):
+        batch, plain = contrary.batch(step, 64), corpus.batch(step, 64)
         assert torch.equal(batch.individuals, plain.individuals)
         assert torch.equal(batch.templates, plain.templates)
         for row, person in enumerate(batch.individuals.tolist()):
@@ -243,9 +243,8 @@ def test_subsystems_in_order(smoke: Config) -> None:
         "two, one, both": [{1}, {1}, {0}, {0, 1}],
         "both": [{0, 1}] * 4,
     }
-    for order, steps in (("both, one", 40), ("both", 2)):
-        with pytest.raises(ConfigError, match=r"order=|n_steps="):
-            stages_in_order(*halves, order, steps)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"n_steps=2"):
+        stages_in_order(*halves, "both", 2)
 
 
 @pytest.mark.parametrize(
