@@ -18,7 +18,7 @@ from interp.files import folder_lock
 from interp.knowledge import SPLITS
 from interp.model import hooked_transformer
 from interp.run import Run
-from interp.training import learning_rate, loop
+from interp.training import learning_rate, loop, updates
 from interp.training.optimizer import adamw
 from interp.training.size import least_bytes
 from tests.helpers import contents
