@@ -26,6 +26,7 @@ from interp.associative_memory import AssociativeMemoryConfig
 from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
 from interp.config import Config
+from interp.contradictions import contradiction_table
 from interp.errors import ArgumentError, RunError
 from interp.interventions import Grid, Knockout, causal_trace, swapped_attributes
 from interp.memory.transplant import transplants, weight_changes
@@ -33,6 +34,7 @@ from interp.model import export_huggingface
 from interp.model.adapters import LoraSpec, attach_adapter, load_adapter
 from interp.run import Run
 from interp.torch_state import default_state
+from interp.training.costs import training_costs
 from tests.helpers import contents
 
 
@@ -187,6 +189,14 @@ def adapted(given: Given) -> tuple[torch.Tensor, ...]:
     return *merged, *loaded.parameters()
 
 
+def contradicted(given: Given) -> interp.Corpus:
+    """The corpus of the run with a second value for some people."""
+    told = {"attribute": "major", "share_of_people": 0.5, "share_of_biographies": 0.5}
+    return interp.Corpus.from_config(
+        given.run.config.with_settings(**{"data.contradictions": told})
+    )
+
+
 GRID = Grid(("resid_pre", "z", "mlp_out"), ("last name", "predicts value"))
 MEASURES: dict[str, Callable[[Given], Any]] = {
     "patch": lambda g: interp.patch(g.model, g.pairs, GRID),
@@ -255,6 +265,8 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
         merging.loss_along_line(g.run, g.early, 2, splits="train", n_individuals=4),
     ),
     "facts": lambda g: (g.facts.known(g.model), g.facts.pairs().source_position, g.facts.texts.tokens),
+    "contradiction_table": lambda g: contradiction_table(g.model, corpus=contradicted(g)),
+    "training_costs": lambda g: training_costs(g.run),
     "figure": lambda g: interp.plots.learning_curves(g.run).to_json(),
 }  # fmt: skip
 

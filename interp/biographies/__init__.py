@@ -4,6 +4,7 @@ Source: Zucchet et al. 2025 (arXiv:2503.21676), section 2 and appendix A.
 """
 
 from interp.biographies.batch import Batch, TokenKind
+from interp.biographies.contradictions import Contradictions
 from interp.biographies.corpus import Corpus, tokenizer_of
 from interp.biographies.forms import BIOGRAPHY, FORMS, Form, PieceRow, SentenceForm, Stock, Wordings
 from interp.biographies.lexicon import Lexicon
@@ -41,6 +42,7 @@ __all__ = [
     "TEMPLATES_FILE",
     "AnyTexts",
     "Batch",
+    "Contradictions",
     "Corpus",
     "Form",
     "Lexicon",

@@ -106,6 +106,12 @@ class Batch:
             )
         )
 
+    def take(self, rows: Int64[Tensor, " taken"]) -> "Batch":
+        """The sequences at some rows (at least one), in this order, cut to the longest of them."""
+        width = int((self.kind[rows] != TokenKind.PADDING).sum(dim=1).max())
+        taken = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
+        return Batch(**{n: v[:, :width] if n in _PER_TOKEN else v for n, v in taken.items()})
+
     def split(self, size: int) -> Iterable["Batch"]:
         """The sequences in batches of at most `size`."""
         size = whole_number(size, "batch_size", 1)

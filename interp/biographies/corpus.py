@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.biographies.batch import Batch, TokenKind
+from interp.biographies.contradictions import Contradictions
 from interp.biographies.forms import (
     BIOGRAPHY,
     Form,
@@ -36,7 +37,7 @@ from interp.biographies.sampling import (
     sampler,
 )
 from interp.biographies.tokenizer import build_tokenizer, encode_words
-from interp.config import Config, DataConfig, FormConfig, StageConfig
+from interp.config import Config, ContradictionConfig, DataConfig, FormConfig, StageConfig
 from interp.errors import ArgumentError, ConfigError, require_known, whole_number
 from interp.torch_state import default_state
 
@@ -83,6 +84,15 @@ class Corpus:
         trained = [form.form for stage in self.data.stages or () for form in stage.forms]
         self.longest = max(self.form(name).longest for name in {BIOGRAPHY, *trained})
         """Tokens of the longest biography that can be drawn, or of the longest other form in training."""
+        self._require_attributes()
+        self.contradictions = Contradictions.of(population, self.data.contradictions, self.seed)
+        """Who has a second value (B) of an attribute in training; None by default."""
+        self.contrary: Corpus | None = None
+        """The corpus in which these people have their second value; None without contradictions."""
+        if self.contradictions is not None:
+            same = tokenizer, self.sampler, seed, self.finetuned
+            told = self.data.model_copy(update={"contradictions": ContradictionConfig()})
+            self.contrary = Corpus(self.contradictions.population(population), *same, told)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process gets; a lock cannot be sent, and holds nothing."""
@@ -177,6 +187,17 @@ class Corpus:
     def batch(self, step: int, size: int) -> Batch:
         """The `size` sequences of a training step: a pure function of the corpus and `step`."""
         step, size = whole_number(step, "step", 0), whole_number(size, "size", 1)
+        batch = self._drawn(step, size)
+        if self.contradictions is None or self.contrary is None:
+            return batch
+        says_b = torch.from_numpy(self.contradictions.says_b(batch.individuals.numpy(), step))
+        told = [(~says_b, batch), (says_b, self.contrary._drawn(step, size))]
+        there = [(where.nonzero()[:, 0], of) for where, of in told if where.any()]
+        rows, parts = [r for r, _ in there], [of.take(r) for r, of in there]
+        return Batch.mixed(parts, rows, self.tokenizer.pad_token_id)
+
+    def _drawn(self, step: int, size: int) -> Batch:
+        """The sequences of a training step, with the values that the population has."""
         generator = np.random.default_rng([_TRAINING_STREAM, self.seed, step])
         individuals = self.sampler.draw(generator, step, size)
         stage = self.data.stage_at(step)
@@ -227,18 +248,32 @@ class Corpus:
     def counted(self, batch: Batch, step: int) -> Bool[Tensor, "batch position"] | None:
         """On which tokens of a training step's batch the loss is; None: on all."""
         stage = self.data.stage_at(step)
-        if stage is None or all(form.loss is None for form in stage.forms):
+        if stage is None or all(f.loss is None and f.attributes is None for f in stage.forms):
             return None
-        counted = batch.kind != TokenKind.PADDING
+        there = batch.kind != TokenKind.PADDING
+        wanted = {
+            None: there,
+            "values": batch.kind == TokenKind.VALUE,
+            "answers": batch.answer >= 0,
+        }
+        counted = there
         for settings in stage.forms:
-            if settings.loss is None:
-                continue
-            of_form = batch.form == form_number(settings.form)
-            wanted = (
-                batch.kind == TokenKind.VALUE if settings.loss == "values" else batch.answer >= 0
-            )
-            counted = torch.where(of_form[:, None], wanted, counted)
+            of_form = (batch.form == form_number(settings.form))[:, None]
+            counted = torch.where(of_form, wanted[settings.loss], counted)
+            if settings.attributes is not None:
+                chosen = torch.tensor([self.attributes.index(name) for name in settings.attributes])
+                other = (batch.kind == TokenKind.VALUE) & ~torch.isin(batch.attribute, chosen)
+                counted = counted & ~(of_form & other)
         return counted
+
+    def _require_attributes(self) -> None:
+        """Refuses a form of a stage with the values of attributes that there are not."""
+        for form in (form for stage in self.data.stages or () for form in stage.forms):
+            if form.attributes is not None:
+                try:
+                    require_known(form.attributes, self.attributes, "attribute")
+                except ArgumentError as error:
+                    raise ConfigError(f"data.stages: the form {form.form!r}: {error}") from None
 
     @default_state()
     def biographies(

@@ -29,7 +29,15 @@ from interp.config.other_runs import (
     PatchingConfig,
 )
 from interp.config.run import Config
-from interp.config.stages import AdapterConfig, DataConfig, FormConfig, StageConfig
+from interp.config.selection import SelectionConfig
+from interp.config.stages import (
+    AdapterConfig,
+    ContradictionConfig,
+    DataConfig,
+    FormConfig,
+    StageConfig,
+    stages_in_order,
+)
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -40,6 +48,7 @@ __all__ = [
     "AdapterConfig",
     "AnyConfig",
     "Config",
+    "ContradictionConfig",
     "DataConfig",
     "EvaluationConfig",
     "FinetuningConfig",
@@ -52,6 +61,7 @@ __all__ = [
     "PopulationConfig",
     "RunConfig",
     "SamplingConfig",
+    "SelectionConfig",
     "Settings",
     "StageConfig",
     "TokenizerConfig",
@@ -60,4 +70,5 @@ __all__ = [
     "differences",
     "flatten",
     "meant_settings",
+    "stages_in_order",
 ]

@@ -9,6 +9,7 @@ from interp.config.base import MAX_SEED, RunConfig, changes, flatten
 from interp.config.data import LIST_SIZES, PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, MergingConfig, PatchingConfig
+from interp.config.selection import SelectionConfig
 from interp.config.stages import AdapterConfig, DataConfig
 from interp.config.training import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
 from interp.errors import ConfigError
@@ -43,6 +44,8 @@ class Config(RunConfig):
     """What the weights were made of, where they were not trained; filled in by `interp.save_merged`."""
     adapter: AdapterConfig = AdapterConfig()
     """A low-rank adapter beside the model's weights."""
+    selection: SelectionConfig = SelectionConfig()
+    """What of each step is trained on."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured while training."""
     logging: LoggingConfig = LoggingConfig()
@@ -142,6 +145,21 @@ class Config(RunConfig):
                 f"data.stages: the form {some[0]!r} is about a share of the people trained on, but "
                 f"fine-tuning shows {self.finetuning.people} people; leave people out, or set "
                 "finetuning.people to same."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _contradictions_fit(self) -> "Config":
+        told, finetuning = self.data.contradictions, self.finetuning
+        if told.on and finetuning.on and finetuning.people != "same":
+            raise ConfigError(
+                f"data.contradictions: they are about the people trained on, but fine-tuning shows "
+                f"{finetuning.people} people; leave them out, or set finetuning.people to same."
+            )
+        if told.until is not None and told.until >= self.training.last_step:
+            raise ConfigError(
+                f"data.contradictions: until={told.until}, but training ends at step "
+                f"{self.training.last_step}; give an earlier step or train for longer."
             )
         return self
 

@@ -1,6 +1,6 @@
 """In which forms people are met, and how that changes while a run is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 from pydantic import Field, model_validator
@@ -22,13 +22,22 @@ class FormConfig(Settings):
     loss: Literal["values", "answers"] | None = None
     """On which tokens: on all by default, on those of "values", or on those of "answers" (in a question
     the value, in an inverse question the name)."""
+    attributes: tuple[str, ...] | None = None
+    """Of values, on those of these attributes only: the others are read, and no loss is on them; on all
+    by default."""
 
     @model_validator(mode="after")
-    def _people_exist(self) -> "FormConfig":
+    def _subsystem_exists(self) -> "FormConfig":
         if self.people is not None and not 0 <= self.people[0] < self.people[1] <= 1:
             raise ConfigError(
                 f"data.stages: the form {self.form!r} has people={self.people}; give two shares, from "
                 "and to, with 0 <= from < to <= 1, as in (0, 0.5)."
+            )
+        names = self.attributes
+        if names is not None and (not names or len(set(names)) < len(names)):
+            raise ConfigError(
+                f"data.stages: the form {self.form!r} has attributes={names}; name each once, at least one, "
+                "or leave it out for all."
             )
         return self
 
@@ -67,6 +76,60 @@ class StageConfig(Settings):
         return self
 
 
+class ContradictionConfig(Settings):
+    """Contradictory facts: some people have another value of an attribute in some of their biographies."""
+
+    attribute: str | None = None
+    """Of which attribute; nothing is contradicted without."""
+    share_of_people: float | None = Field(default=None, gt=0, le=1)
+    """Of the people trained on who have the attribute, how many have a second value (B)."""
+    share_of_biographies: float | None = Field(default=None, ge=0, le=1)
+    """In which share of their biographies they have their own value (A), if A and B are mixed."""
+    order: Literal["mixed", "A then B", "B then A"] | None = None
+    """"mixed" (the default): A or B by chance in each biography; or one after the other."""
+    until: int | None = Field(default=None, ge=1)
+    """One after the other: the step from which on it is the second of them."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is contradicted."""
+        return self.attribute is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explicit_order(cls, values: Any) -> Any:
+        """Contradictions always say in which order: one run, one set of settings."""
+        if isinstance(values, dict) and values.get("attribute") is not None:
+            return {**values, "order": values.get("order") or "mixed"}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ContradictionConfig":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not self.on:
+            if given:
+                raise ConfigError(
+                    f"data.contradictions: {', '.join(given)} given, but no attribute; set "
+                    "data.contradictions.attribute."
+                )
+            return self
+        mixed = self.order == "mixed"
+        how, other = (
+            ("share_of_biographies", "until") if mixed else ("until", "share_of_biographies")
+        )
+        if lacking := [n for n in ("share_of_people", how) if n not in given]:
+            raise ConfigError(
+                f"data.contradictions: order={self.order!r} needs "
+                f"{' and '.join(f'data.contradictions.{n}' for n in lacking)}; set it."
+            )
+        if other in given:
+            raise ConfigError(
+                f"data.contradictions: {other} has no meaning with order={self.order!r}, which has "
+                f"{how}; leave it out."
+            )
+        return self
+
+
 class DataConfig(Settings):
     """In which forms and wordings people are met in training; biographies in 20 wordings by default."""
 
@@ -81,6 +144,8 @@ class DataConfig(Settings):
     stages: Annotated[tuple[StageConfig, ...] | None, tyro.conf.Suppress] = None
     """Stages of training, each with its own forms, loss and trained weights; by default one, on biographies.
     To be set from Python or a YAML file."""
+    contradictions: ContradictionConfig = ContradictionConfig()
+    """Facts of which some biographies say something else; none by default."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "DataConfig":
@@ -114,6 +179,43 @@ class DataConfig(Settings):
         """The step at which a stage ends: the next one's beginning, or the last step of the run."""
         later = [other.start for other in self.stages or () if other.start > stage.start]
         return min([*later, last_step])
+
+
+Order = Literal["one, two, both", "two, one, both", "both"]
+
+
+def stages_in_order(
+    one: FormConfig, two: FormConfig, order: Order, n_steps: int, both: FormConfig | None = None
+) -> tuple[StageConfig, ...]:
+    """The stages (`data.stages`) that solve two subsystems of facts in some order, at equal steps.
+
+    "one, two, both" and "two, one, both" are three stages of a third of the steps each; "both" is one.
+
+    Args:
+        one: The first subsystem, e.g. `FormConfig(form="biography", people=(0, 0.5))`.
+        two: The second, e.g. `FormConfig(form="biography", attributes=("major",))`.
+        order: In which order.
+        n_steps: Steps of the whole run, at least 3.
+        both: Both together; by default biographies of everybody, with all attributes.
+
+    Raises:
+        ConfigError: another order, or fewer steps.
+
+    Example:
+        >>> halves = [FormConfig(form="biography", people=half) for half in ((0, 0.5), (0.5, 1))]
+        >>> [stage.start for stage in stages_in_order(*halves, "one, two, both", 1500)]
+        [0, 500, 1000]
+    """
+    if order not in get_args(Order):
+        raise ConfigError(f"order={order!r}: give one of {', '.join(map(repr, get_args(Order)))}.")
+    if n_steps < 3:
+        raise ConfigError(f"n_steps={n_steps}: three stages need 3 steps or more.")
+    every = FormConfig(form="biography") if both is None else both
+    if order == "both":
+        return (StageConfig(forms=(every,)),)
+    forms = (one, two, every) if order == "one, two, both" else (two, one, every)
+    starts = (0, n_steps // 3, 2 * n_steps // 3)
+    return tuple(StageConfig(start=s, forms=(f,)) for s, f in zip(starts, forms, strict=True))
 
 
 class AdapterConfig(Settings):

@@ -11,7 +11,7 @@ from interp.model.forward import (
     of_this_thread,
     require_numbers,
 )
-from interp.model.fused import final_residual, has_fused_forward, training_loss
+from interp.model.fused import TrainingPass, final_residual, has_fused_forward, training_loss
 from interp.model.huggingface import export_huggingface
 from interp.model.patterns import (
     NO_ATTENTION,
@@ -28,6 +28,7 @@ __all__ = [
     "NO_ATTENTION",
     "AttentionPatch",
     "RunningMean",
+    "TrainingPass",
     "alone_with",
     "at_least_single",
     "bridge_config",

@@ -159,29 +159,73 @@ def training_loss(
             stream, norms and softmax stay in fp32).
         counted: Which tokens count where they are the next one; all by default. The loss is 0 if none does.
     """
-    autocast = precision == "bf16"
-    targets = torch.full_like(tokens, pad_token)
-    targets[:, :-1] = tokens[:, 1:]
-    if counted is not None:
-        targets[:, :-1].masked_fill_(~counted[:, 1:], pad_token)
-    dtype = torch.bfloat16 if autocast else model.W_E.dtype
-    if not has_fused_forward(model):
+    return TrainingPass(model, tokens, pad_token=pad_token, precision=precision).loss(counted)
+
+
+class TrainingPass:
+    """A forward pass of which the training loss is taken, and logits where they are read.
+
+    Args:
+        model: As of `training_loss`, like the rest.
+        tokens: See there.
+        pad_token: See there.
+        precision: See there.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        tokens: Int[Tensor, "batch position"],
+        *,
+        pad_token: int,
+        precision: str = "fp32",
+    ) -> None:
+        autocast = precision == "bf16"
+        self._model, self._tokens, self._pad_token = model, tokens, pad_token
+        self._dtype = torch.bfloat16 if autocast else model.W_E.dtype
+        self._fused = has_fused_forward(model)
         with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
-            logits = model(tokens)
-        return _cross_entropy(logits, targets.flatten(), pad_token)
-    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
-        final = _fire(model.unembed.hook_in, final_residual(model, tokens, dtype))
-    unembed = model.unembed
-    flat = targets.flatten()
-    loss = unembedding_loss(
-        final.flatten(0, 1), unembed.weight, unembed.bias, flat, flat != pad_token
-    )
-    if carries_hooks(unembed.hook_out):
-        logits = F.linear(final, unembed.weight.to(dtype), unembed.bias.to(dtype))
-        hooked, plain = _twins(logits)
-        edited = _cross_entropy(unembed.hook_out(hooked), flat, pad_token)
-        loss = loss + (edited - _cross_entropy(plain, flat, pad_token))
-    return loss
+            # The logits, or the residual stream before the unembedding.
+            self._out = (
+                _fire(model.unembed.hook_in, final_residual(model, tokens, self._dtype))
+                if self._fused
+                else model(tokens)
+            )
+
+    def logits_at(
+        self, rows: Int[Tensor, " read"], positions: Int[Tensor, " read"]
+    ) -> Float[Tensor, "read vocab"]:
+        """The logits at some positions, with gradient; in single precision at least."""
+        read: Tensor = self._out[rows, positions]
+        return _wide(self._unembedded(read) if self._fused else read)
+
+    def loss(self, counted: Bool[Tensor, "batch position"] | None = None) -> Float[Tensor, ""]:
+        """The mean cross-entropy: see `training_loss`."""
+        tokens, pad_token = self._tokens, self._pad_token
+        targets = torch.full_like(tokens, pad_token)
+        targets[:, :-1] = tokens[:, 1:]
+        if counted is not None:
+            targets[:, :-1].masked_fill_(~counted[:, 1:], pad_token)
+        flat = targets.flatten()
+        if not self._fused:
+            return _cross_entropy(self._out, flat, pad_token)
+        unembed = self._model.unembed
+        loss = unembedding_loss(
+            self._out.flatten(0, 1), unembed.weight, unembed.bias, flat, flat != pad_token
+        )
+        if carries_hooks(unembed.hook_out):
+            hooked, plain = _twins(self._unembedded(self._out))
+            edited = _cross_entropy(unembed.hook_out(hooked), flat, pad_token)
+            loss = loss + (edited - _cross_entropy(plain, flat, pad_token))
+        return loss
+
+    def _unembedded(self, residual: Tensor) -> Tensor:
+        unembed = self._model.unembed
+        return F.linear(residual, unembed.weight.to(self._dtype), unembed.bias.to(self._dtype))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, pad_token: int) -> Tensor:

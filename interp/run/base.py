@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.config import Config
+from interp.config import Config, ContradictionConfig, SelectionConfig
 from interp.errors import RunError
 from interp.run.adapters import adapter_steps
 from interp.run.checkpoints import fingerprint, load_checkpoint
@@ -93,6 +93,8 @@ def finetuned(base: Config, **settings: object) -> Config:
         "evaluation.splits": None,
         "data.stages": None,
         "data.vocabulary": base.data.forms or None,
+        "data.contradictions": ContradictionConfig(),
         "adapter": {"rank": None, "alpha": None, "sites": None},
+        "selection": SelectionConfig(),
     }
     return base.with_settings(**(defaults | settings))

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Batch, Corpus, save_tokenizer
@@ -43,10 +41,8 @@ from interp.knowledge import (
 )
 from interp.model import (
     AttentionPatch,
-    has_fused_forward,
     hooked_transformer,
     parameter_counts,
-    training_loss,
 )
 from interp.phases import detect_phases
 from interp.progress import Progress, showing, silent
@@ -71,13 +67,13 @@ from interp.training.adaptive import AdaptiveSchedule
 from interp.training.ahead import DrawnAhead
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
 from interp.training.folder import find_run, nothing_left, open_folder
-from interp.training.graphs import GraphedSteps
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate, set_rate
-from interp.training.parallel import Counted, Ranks, Status, gather
+from interp.training.parallel import Ranks, Status, gather
 from interp.training.size import require_memory
 from interp.training.state import load_state, write_state
 from interp.training.trained import TrainedWeights
+from interp.training.updates import Updates
 from interp.training.wandb import MetricsLog, require_login, wandb_log
 
 
@@ -239,6 +235,9 @@ class Trainer:
         self.trained = TrainedWeights(self.model, self.config)
         self.trained.begin(0)
         self.optimizer = adamw(self.trained.parameters(), self.config.optimizer)
+        self.updates = Updates(
+            self.config, corpus, self.model, self.precision, ranks, self.patch is not None
+        )
         self.checkpoint_steps = self.config.training.checkpoint_steps()
         self.losses: dict[int, float] = {}  # attribute loss on the evaluation split, by step
         self.step = 0
@@ -304,8 +303,9 @@ class Trainer:
             request = stack.enter_context(stop_request())
             logging = wandb_log(self.config, self.run.path)
             log = ranks.on_main(lambda: stack.enter_context(logging)) or _no_log
-            self._share()
-            self.batches = stack.enter_context(DrawnAhead(self._drawn, self._drawn_until()))
+            self.updates.begin(self.optimizer)
+            ahead = DrawnAhead(self.updates.draw, self._drawn_until())
+            self.batches = stack.enter_context(ahead)
             while True:
                 status = ranks.all_reduce(partial(self._look, progress, log, request))
                 if status.end:
@@ -351,54 +351,20 @@ class Trainer:
         config = self.config
         if self.trained.begin(step):
             self.optimizer = adamw(self.trained.parameters(), config.optimizer)
-            self._share()
+            self.updates.begin(self.optimizer)
         rate = learning_rate(config, step)
         set_rate(self.optimizer, rate)
         if step == config.patching.start:
             self.optimizer.state.clear()
         with self._attending():
-            batch = self.batches.at(step)
-            counted = self.corpus.counted(batch, step)
-            if self._graphed is not None:
-                loss = self._graphed(batch.tokens, counted)
-            else:
-                loss = self.backward(batch, counted)
-                self._descend()
+            loss = self.updates.make(self.batches.at(step), step)
         if step % config.evaluation.log_every == 0:
             self.ranks.on_main(partial(self._record, log, step, loss.item(), rate))
         self.step, self.measured = step + 1, False
 
-    def _drawn(self, step: int) -> Batch:
-        return self.corpus.batch(step, self.config.training.batch_size)
-
     def _drawn_until(self) -> int:
         """Until where batches are known ahead: an adaptive schedule decides step by step."""
         return self.config.training.last_step if self.schedule is None else 0
-
-    def _share(self) -> None:
-        """Has all processes train the weights that are the trained ones now."""
-        self.backward = self.ranks.share(self.model, self._loss)
-        self._graphed: GraphedSteps | None = None
-        alone = self.ranks.count == 1 and self.patch is None
-        if self.device.type == "cuda" and alone and has_fused_forward(self.model):
-            self._graphed = GraphedSteps(self._whole_step, self.device)
-
-    def _whole_step(self, tokens: Int[Tensor, "batch position"], counted: Counted) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)  # should a graph of it have come to nothing
-        loss = self._loss(tokens, counted)
-        loss.backward()
-        self._descend()
-        return loss.detach()
-
-    def _descend(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def _loss(self, tokens: Int[Tensor, "batch position"], counted: Counted) -> Float[Tensor, ""]:
-        pad_token = self.corpus.tokenizer.pad_token_id
-        return training_loss(
-            self.model, tokens, pad_token=pad_token, precision=self.precision, counted=counted
-        )
 
     def _record(self, log: MetricsLog, step: int, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
@@ -418,7 +384,7 @@ class Trainer:
                 loss = float(table[0][self._batches[split].has_value.numpy()].mean())
                 if not math.isfinite(loss):
                     self._diverged(f"the attribute loss ({split}) is {loss} at step {step}")
-            self.metrics.add(shown)
+            self.metrics.add([*shown, *self.updates.costs(step)])
             for split, table in tables.items():
                 summary = summarise(table, split, self.corpus.attributes).assign(step=step)
                 rows = summary.itertuples(index=False)
@@ -442,13 +408,15 @@ class Trainer:
     def _save_state(self) -> None:
         """Everything needed to go on, after the measurement of its step."""
         metrics = self.metrics.flushed_digest()
-        path, trained = self.run.state_path, self.trained
-        write_state(path, self.config, self.step, self.model, trained, self.optimizer, metrics)
+        path, trained, more = self.run.state_path, self.trained, self.updates.state
+        write_state(
+            path, self.config, self.step, self.model, trained, self.optimizer, metrics, more
+        )
 
     def _resume(self) -> None:
         """Loads the saved state; the main process drops what was recorded after it."""
         self.step, self.optimizer, metrics = load_state(
-            self.run.state_path, self.config, self.model, self.trained
+            self.run.state_path, self.config, self.model, self.trained, self.updates.load
         )
         self.measured = True
         if not self.ranks.is_main:

@@ -239,6 +239,11 @@ def _accelerator(config: Config) -> "Accelerator":
 def _on_cpu(config: Config) -> bool:
     """Whether the processes compute on CPUs, once it is known that the settings can work."""
     size, wanted = config.training.batch_size, config.training.device
+    if config.selection.on:
+        raise ConfigError(
+            "selection: what is trained on depends on the whole batch, and is selected by one process; "
+            "launch one, or leave selection out."
+        )
     launched = {n: os.environ.get(n, "") for n in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     wrong = [f"{name}={value!r}" for name, value in launched.items() if not value.isdecimal()]
     if wrong:

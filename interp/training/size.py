@@ -8,6 +8,7 @@ _GIB = 2**30
 _FLOAT = 4
 _TRAINED = 4 * _FLOAT  # a weight, its gradient and AdamW's two moments
 _TOKENS = 48  # of a biography; few are shorter
+_OF_TOKEN = 13  # bytes of a candidate's token: its id, and what it is
 _OF_PERSON = 100  # bytes: names, facts and order
 
 
@@ -23,8 +24,9 @@ def least_bytes(config: Config) -> int:
     weights = model.n_layers * layer + model.d_model * (2 * vocabulary + model.n_ctx)
     token = model.n_layers * (4 * model.d_model + model.d_mlp + model.n_heads * _TOKENS)
     activations = training.batch_size * _TOKENS * (token + vocabulary)
+    candidates = training.batch_size * config.selection.candidates * _TOKENS * _OF_TOKEN
     everybody = people.n_individuals + people.n_held_out
-    return _TRAINED * weights + _FLOAT * activations + _OF_PERSON * everybody
+    return _TRAINED * weights + _FLOAT * activations + candidates + _OF_PERSON * everybody
 
 
 def require_memory(config: Config) -> None:
@@ -39,5 +41,5 @@ def require_memory(config: Config) -> None:
         raise ConfigError(
             f"These settings need at least {needed / _GIB:,.0f} GiB of memory, and this machine has "
             f"{available / _GIB:,.0f} GiB. Choose a smaller model.d_model, model.d_mlp, model.n_layers, "
-            "training.batch_size or population.n_individuals."
+            "training.batch_size, selection.k or population.n_individuals."
         )

@@ -1,5 +1,6 @@
 """The training state on disk: what an unfinished run needs to go on, to the same bytes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,17 +25,26 @@ def write_state(
     trained: TrainedWeights,
     optimizer: torch.optim.AdamW,
     metrics: str,
+    updates: str | None = None,
 ) -> None:
-    """Writes weights, optimizer moments, the step and the digest of the metrics so far, atomically."""
+    """Writes weights, optimizer moments, the step and the digest of the metrics so far, atomically.
+
+    What the updates need beside that (`Updates.state`) is written where there is any.
+    """
     tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
     tensors |= trained.tensors() | optimizer_tensors(trained.parameters(), optimizer)
-    write_tensors(path, tensors, {**_identity(config), "step": str(step), "metrics": metrics})
+    noted = {"step": str(step), "metrics": metrics} | ({"updates": updates} if updates else {})
+    write_tensors(path, tensors, _identity(config) | noted)
 
 
 def load_state(
-    path: Path, config: Config, model: TransformerBridge, trained: TrainedWeights
+    path: Path,
+    config: Config,
+    model: TransformerBridge,
+    trained: TrainedWeights,
+    load_updates: Callable[[str | None], None],
 ) -> tuple[int, torch.optim.AdamW, str | None]:
-    """Loads what `write_state` wrote.
+    """Loads what `write_state` wrote; `load_updates` is given what the updates need.
 
     Returns:
         The step, the optimizer of the update before it, and the digest of the metrics; None from a version
@@ -50,6 +60,7 @@ def load_state(
     )
     tensors, metadata = read_tensors(path, remedy=remedy)
     step, metrics = metadata.pop("step", ""), metadata.pop("metrics", None)
+    updates = metadata.pop("updates", None)
     known = step.isdecimal() and len(step) < 12 and int(step) <= config.training.last_step
     if metadata != _identity(config) or not known:
         raise CheckpointError(f"{path} is not the training state of this run. {remedy}")
@@ -67,6 +78,7 @@ def load_state(
         trained.load(adapter)
         optimizer = adamw(trained.parameters(), config.optimizer)
         load_optimizer_tensors(trained.parameters(), optimizer, moments)
+        load_updates(updates)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is damaged: {error}. {remedy}") from None
     model.load_state_dict(weights, strict=True)

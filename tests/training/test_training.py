@@ -18,7 +18,7 @@ from interp.files import folder_lock
 from interp.knowledge import SPLITS
 from interp.model import hooked_transformer
 from interp.run import Run
-from interp.training import learning_rate, loop
+from interp.training import learning_rate, loop, updates
 from interp.training.optimizer import adamw
 from interp.training.size import least_bytes
 from tests.helpers import contents
@@ -140,8 +140,8 @@ def test_divergence(
         loss = original(model, tokens, **settings)
         return loss * math.nan if len(calls) == 7 else loss
 
-    original = loop.training_loss
-    monkeypatch.setattr(loop, "training_loss", breaks)
+    original = updates.training_loss
+    monkeypatch.setattr(updates, "training_loss", breaks)
     config = short.with_settings(**{"evaluation.log_every": log_every})
     with pytest.raises(DivergedError) as caught:
         interp.train(config, tmp_path, progress=False)
