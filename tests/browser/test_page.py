@@ -338,7 +338,9 @@ def _focused(page: Page) -> str:
     return page.evaluate("document.activeElement.textContent").strip()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(800, False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(360, True), pytest.param(800, False, marks=pytest.mark.slow)]
+)
 def test_all_is_drawn_and_accessible_and_only_tables_scroll_sideways(
     open_page, report, axe, width, dark
 ):

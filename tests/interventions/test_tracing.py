@@ -89,7 +89,15 @@ POSITIONS = ("last name", "type words", "predicts value")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("kind", "window"), [("ours", 1), pytest.param("ours", 3, marks=pytest.mark.slow), ("GPT-2", 1), pytest.param("Llama", 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [
+        ("ours", 1),
+        pytest.param("ours", 3, marks=pytest.mark.slow),
+        ("GPT-2", 1),
+        pytest.param("Llama", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_equal_to_a_loop_of_plain_hooks(
     kind: str, originals: dict[str, Original], texts: Texts, window: int
 ) -> None:
