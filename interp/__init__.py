@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
-    from interp.config import Config
+    from interp.config import Config, stages_in_order
+    from interp.contradictions import contradiction_table
     from interp.errors import InterpError
     from interp.facts import Facts
     from interp.interventions import (
@@ -43,14 +44,27 @@ if TYPE_CHECKING:
     from interp.memory.ask import ask
     from interp.memory.fact_prompt import FactPrompt
     from interp.memory.locate import locate_fact
+    from interp.merging import (
+        AdapterSwitch,
+        TaskVector,
+        add_adapters,
+        barrier,
+        loss_along_line,
+        made_of,
+        merge,
+        save_merged,
+        task_vector,
+    )
     from interp.model import hooked_transformer
     from interp.model.adapters import LoraSpec, adapter_of, attach_adapter, load_adapter
     from interp.presets import preset
     from interp.pretrained import Series, load_model
     from interp.run import Run, finetuned
     from interp.training import train
+    from interp.training.costs import costs_until_known, training_costs
 
 _HOMES = {
+    "AdapterSwitch": "interp.merging",
     "Config": "interp.config",
     "Corpus": "interp.biographies",
     "FactPrompt": "interp.memory.fact_prompt",
@@ -62,10 +76,12 @@ _HOMES = {
     "Run": "interp.run",
     "Series": "interp.pretrained",
     "Spans": "interp.biographies",
+    "TaskVector": "interp.merging",
     "Texts": "interp.biographies",
     "ablations": "interp.memory",
     "accuracy_by_form": "interp.asking",
     "adapter_of": "interp.model.adapters",
+    "add_adapters": "interp.merging",
     "answers": "interp.asking",
     "as_array": "interp.interventions",
     "ask": "interp.memory.ask",
@@ -73,8 +89,11 @@ _HOMES = {
     "attention_scores": "interp.attention",
     "attention_to_names": "interp.attention",
     "attribution": "interp.interventions",
+    "barrier": "interp.merging",
     "causal_trace": "interp.interventions",
     "circuits": "",
+    "contradiction_table": "interp.contradictions",
+    "costs_until_known": "interp.training.costs",
     "direct_logit_attribution": "interp.memory",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
@@ -86,19 +105,27 @@ _HOMES = {
     "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
     "logit_lens": "interp.memory",
+    "loss_along_line": "interp.merging",
+    "made_of": "interp.merging",
     "measure_memory": "interp.memory",
+    "merge": "interp.merging",
     "patch": "interp.interventions",
     "path_patch": "interp.interventions",
     "plots": "",
     "preset": "interp.presets",
     "promoted_logits": "interp.memory",
-    "swapped_people": "interp.interventions",
     "run_batch": "interp.batch",
+    "save_merged": "interp.merging",
+    "stages_in_order": "interp.config",
+    "swapped_people": "interp.interventions",
     "swaps": "interp.memory",
+    "task_vector": "interp.merging",
     "train": "interp.training",
+    "training_costs": "interp.training.costs",
 }
 
 __all__ = [
+    "AdapterSwitch",
     "Config",
     "Corpus",
     "FactPrompt",
@@ -110,10 +137,12 @@ __all__ = [
     "Run",
     "Series",
     "Spans",
+    "TaskVector",
     "Texts",
     "ablations",
     "accuracy_by_form",
     "adapter_of",
+    "add_adapters",
     "answers",
     "as_array",
     "ask",
@@ -121,8 +150,11 @@ __all__ = [
     "attention_scores",
     "attention_to_names",
     "attribution",
+    "barrier",
     "causal_trace",
     "circuits",
+    "contradiction_table",
+    "costs_until_known",
     "direct_logit_attribution",
     "explore",
     "finetuned",
@@ -134,16 +166,23 @@ __all__ = [
     "load_model",
     "locate_fact",
     "logit_lens",
+    "loss_along_line",
+    "made_of",
     "measure_memory",
+    "merge",
     "patch",
     "path_patch",
     "plots",
     "preset",
     "promoted_logits",
     "run_batch",
+    "save_merged",
+    "stages_in_order",
     "swapped_people",
     "swaps",
+    "task_vector",
     "train",
+    "training_costs",
 ]
 __version__ = "0.1.0"
 

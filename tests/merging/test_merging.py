@@ -421,8 +421,6 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         'preset("tiny", seed=1, **{', 'preset("smoke", seed=1, **{"training.n_steps": 10, '
     )
     code = code.replace('"tiny", ', short).replace("[300, None]", "[10, None]")
-    for name in merging.__all__:
-        monkeypatch.setattr(interp, name, getattr(merging, name), raising=False)
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     monkeypatch.chdir(tmp_path)
     shared: dict[str, Any] = {}
