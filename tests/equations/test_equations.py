@@ -146,7 +146,9 @@ def test_interference_is_that_of_one_backward_pass_a_fact(smoke_run: Run, model:
     assert matrix.loc["first", "first"] == pytest.approx(cosine(a, c), abs=1e-5)
     between_groups = (cosine(a, d) + cosine(b, c)) / 2
     assert matrix.loc["second", "first"] == pytest.approx(between_groups, abs=1e-5)
-    row = found[(found["component"] == "all") & found["layer"].isna() & (found["metric"] == "cosine")]
+    row = found[
+        (found["component"] == "all") & found["layer"].isna() & (found["metric"] == "cosine")
+    ]
     ceiling = np.sqrt(cosine(a, c) * cosine(b, d))
     assert row["ceiling"].to_numpy()[1] == pytest.approx(ceiling, abs=1e-5)
     assert (found["error"] == 0).all()
