@@ -11,6 +11,7 @@ from interp.biographies import Corpus
 from interp.biographies.forms import BIOGRAPHY, Individuals
 from interp.biographies.lists import NAME_PARTS
 from interp.errors import ArgumentError, NothingToMeasureError, listed, require_known, suggest
+from interp.knowledge import chosen_evenly
 
 ATTRIBUTE, PEOPLE, FORM, RELATION, SUBJECT = "attribute", "people", "form", "relation", "subject"
 NAMES = tuple(f"{part} name" for part in NAME_PARTS)
@@ -94,7 +95,7 @@ def grouping_of(
     each = max(2, n_individuals // n_groups)
     if by == PEOPLE:
         groups = {
-            f"{part[0]} to {part[-1]}": part[:each].tolist()
+            f"{part[0]} to {part[-1]}": chosen_evenly(part, each, False).tolist()
             for part in np.array_split(np.arange(n), min(n_groups, n // 2))
             if len(part)
         }

@@ -24,8 +24,8 @@ def run(smoke_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run on which the command has been called."""
     folder = tmp_path_factory.mktemp("equations") / "run"
     shutil.copytree(smoke_run.path, folder)
-    arguments = ("--by", "attribute", "last_name", "--steps", "5,last", "--n-individuals", 8)
-    assert run_cli("equations", folder, *arguments, "--n-groups", 3) == 0
+    arguments = ("--by", "people", "last_name", "--steps", "5,last", "--n-individuals", 4)
+    assert run_cli("equations", folder, *arguments, "--n-groups", 2) == 0
     return Run.load(folder)
 
 
@@ -39,11 +39,10 @@ def test_the_command_writes_what_functions_return(run: Run) -> None:
     pd.testing.assert_frame_equal(bits, bits_known(expected, n, 24), check_dtype=False)
     pairs = run.result("equations", "interference")
     assert pairs is not None
-    for by in ("attribute", "last name"):
-        own = interference(run, [40], by, n_individuals=8, n_groups=3)
-        pd.testing.assert_frame_equal(
-            interference_matrix(pairs, 40, by=by), interference_matrix(own)
-        )
+    own = interference(run, [40], "last name", n_individuals=4, n_groups=2)
+    pd.testing.assert_frame_equal(
+        interference_matrix(pairs, 40, by="last name"), interference_matrix(own)
+    )
     assert set(pairs["step"]) == {5, 40}
     names = {path.stem for path in (run.results_path / "equations").glob("*.csv")}
     assert names == {name for _, name in ON_DEMAND_TABLES}
@@ -55,7 +54,7 @@ def test_the_command_again_replaces_what_was_there(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run.path, folder)
-    assert run_cli("equations", folder, "--steps", "last", "--by", "form", "attribute") == 0
+    assert run_cli("equations", folder, "--steps", "last", "--by", "form") == 0
     said = capsys.readouterr().out
     assert "not measured: by form" in said
     table = Run.load(folder).result("equations", "residuals")
@@ -69,7 +68,7 @@ def test_the_section(run: Run, smoke_run: Run, tmp_path: Path) -> None:
     made = equations_section(run)
     assert isinstance(made, Section)
     assert "in between; at step 40 the model knows" in made.sentence
-    assert {"residual-distribution", "interference-by-attribute", "interference-graph-by-last-name"} <= {
+    assert {"residual-distribution", "interference-by-people", "interference-graph-by-last-name"} <= {
         *made.figures
     }  # fmt: skip
     text = write_report(run, tmp_path / "page.html", [equations_section]).read_text("utf-8")
