@@ -29,6 +29,7 @@ _EDGES = np.array([*np.arange(0, 1.11, 0.1), np.inf])
 _LABELS = [f"{low:.0%} to {low + 0.1:.0%}" for low in np.arange(0, 1.05, 0.1)] + ["110% and more"]
 _N_BINS = 11
 _MANY = 16  # checkpoints side by side
+_LEAST = 0.05  # a cosine that a graph shows
 
 
 def residual_distribution(table: pd.DataFrame, steps: Sequence[int] | None = None) -> go.Figure:
@@ -171,7 +172,7 @@ def interference_graph(
     by: str | None = None,
     component: str = ALL,
     layer: int | None = None,
-    metric: str = SPECIFIC,
+    metric: str = COSINE,
     least: float | int | None = None,
 ) -> go.Figure:
     """Groups of facts as a graph whose edges are signed.
@@ -185,16 +186,16 @@ def interference_graph(
         component: Which weights.
         layer: Of which layer; None for all.
         metric: "specific" or "cosine".
-        least: Edges of this magnitude or less are left out; by default what shuffled groups have with
-            themselves.
+        least: Edges of this magnitude or less are left out; by default 0.05, or twice the largest error of a
+            projection if that is more.
 
     Raises:
         InterpError: a column is missing, no row fits, or several groupings do.
     """
     how = {"component": component, "layer": layer, "metric": metric, "by": by}
     matrix = interference_matrix(table, step, **how)  # type: ignore[arg-type]
-    names, shuffled, _ = _facts_of(table, step, by, component, layer)
-    bound = abs(shuffled[metric]) if least is None else float(least)
+    names, shuffled, error = _facts_of(table, step, by, component, layer)
+    bound = max(_LEAST, 2 * error) if least is None else float(least)
     figure = signed_graph(matrix, axis=Axis("cosine", form=".2f"), least=bound)
     of = "what is specific to two groups" if metric == SPECIFIC else "two groups"
     return describe(
@@ -204,8 +205,12 @@ def interference_graph(
             _weights(component, layer)
         }), blue above 0 and orange, dashed, below; as wide as it is strong. Edges up to {
             bound:.2f} are left
-        out. Groups joined by strong blue edges stand close together. Look for clusters, and for orange
-        edges between them: learning one costs the other.""",
+        out. A group with itself has {
+            np.nanmean(matrix.to_numpy().diagonal()):.2f} in other wordings on
+        average, and {
+            shuffled[metric]:.2f} with facts dealt to groups at random. Groups joined by strong blue
+        edges stand close together. Look for clusters, and for orange edges between them: learning one costs
+        the other.""",
     )
 
 
