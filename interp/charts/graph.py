@@ -12,23 +12,23 @@ from interp.charts.style import DASHES, INK, PALETTE, plain, two_lines
 from interp.errors import ArgumentError
 
 _WIDEST = 7.0
+_STRONG = 0.3  # the magnitude from which the strongest edge is as wide as that
 _SIDE = 460
 
 
 def signed_graph(
-    matrix: pd.DataFrame, *, axis: str | Axis, unit: str = "", least: float = 0.0, seed: int = 0
+    matrix: pd.DataFrame, *, axis: str | Axis, unit: str = "", least: float | int = 0.0
 ) -> go.Figure:
     """A symmetric matrix as a graph: a node for each row, an edge for each pair, as wide as it is strong.
 
-    Nodes that positive edges join stand together (a spring layout). Positive edges are blue and solid,
-    negative ones orange and dashed.
+    Nodes that positive edges join stand together (the layout of Kamada & Kawai 1989). Positive edges are
+    blue and solid, negative ones orange and dashed.
 
     Args:
         matrix: Labels as its index and columns, in one order.
         axis: What edges are, with the unit.
         unit: Behind a value under the pointer.
         least: Edges of this magnitude or less are not drawn.
-        seed: Of the layout.
 
     Returns:
         The figure, without title and caption. Edges are called "positive" and "negative", nodes "groups".
@@ -42,10 +42,9 @@ def signed_graph(
         )
     what = axis_of(axis, unit, ".2f")
     values = matrix.to_numpy(dtype=float)
-    places = _places(values, seed)
-    strongest = max(
-        (abs(v) for v in values[np.triu_indices(len(values), 1)] if v == v), default=0.0
-    )
+    places = _places(values)
+    strengths = np.abs(values[np.triu_indices(len(values), 1)])
+    strongest = max(_STRONG, *strengths[np.isfinite(strengths)].tolist())
     figure = go.Figure()
     shown: set[str] = set()
     names = [str(label) for label in matrix.index]
@@ -87,17 +86,16 @@ def _way(ends: np.ndarray) -> list[float]:
     return [float(place) for place in np.linspace(ends[0], ends[1], 9)]
 
 
-def _places(values: np.ndarray, seed: int) -> np.ndarray:
-    """Where nodes stand, from -1 to 1: positive edges are springs."""
+def _places(values: np.ndarray) -> np.ndarray:
+    """Where nodes stand, from -1 to 1: the nearer, the higher the edge is, against the strongest."""
     import networkx  # here, as no other chart needs it
 
-    graph: Any = networkx.Graph()
-    graph.add_nodes_from(range(len(values)))
-    for i, j in combinations(range(len(values)), 2):
-        if values[i, j] > 0:
-            graph.add_edge(i, j, weight=float(values[i, j]))
-    start = networkx.circular_layout(graph)
-    found = networkx.spring_layout(graph, pos=start, seed=seed, iterations=100)
-    places = np.array([found[node] for node in range(len(values))], dtype=float)
+    n = len(values)
+    off = np.where(np.eye(n, dtype=bool) | ~np.isfinite(values), 0.0, values)
+    far = 1 - 0.8 * off / max(float(np.abs(off).max()), 1e-9)
+    distances = {i: {j: float(far[i, j]) for j in range(n) if j != i} for i in range(n)}
+    graph: Any = networkx.complete_graph(n)
+    found = networkx.kamada_kawai_layout(graph, distances, networkx.circular_layout(graph))
+    places = np.array([found[node] for node in range(n)], dtype=float)
     places -= (places.max(axis=0) + places.min(axis=0)) / 2
     return places / max(float(np.abs(places).max()), 1e-9)

@@ -100,6 +100,7 @@ def capacity_curves(table: pd.DataFrame, phases: Phases | None = None) -> go.Fig
     """
     found = rows(table, ["step", "attribute", "bits"], "bits known")
     own = found[found["attribute"] != ALL]
+    own = own.assign(attribute=own["attribute"].str.replace("_", " "))
     figure = curves(
         own, y="bits", line="attribute", axis=Axis("bits known", "bits", ",.0f"), x_axis=ROOT_STEPS,
         phases=phases, marks=True,
@@ -137,8 +138,8 @@ def interference_heatmap(
         InterpError: a column is missing, no row fits, or several groupings do.
     """
     maps = {
-        title: interference_matrix(
-            table, step, component=component, layer=layer, metric=metric, by=by
+        title: _spoken(
+            interference_matrix(table, step, component=component, layer=layer, metric=metric, by=by)
         )
         for title, metric in (("gradients", COSINE), ("less the mean of all groups", SPECIFIC))
     }
@@ -193,7 +194,7 @@ def interference_graph(
         InterpError: a column is missing, no row fits, or several groupings do.
     """
     how = {"component": component, "layer": layer, "metric": metric, "by": by}
-    matrix = interference_matrix(table, step, **how)  # type: ignore[arg-type]
+    matrix = _spoken(interference_matrix(table, step, **how))  # type: ignore[arg-type]
     names, shuffled, error = _facts_of(table, step, by, component, layer)
     bound = max(_LEAST, 2 * error) if least is None else float(least)
     figure = signed_graph(matrix, axis=Axis("cosine", form=".2f"), least=bound)
@@ -212,6 +213,12 @@ def interference_graph(
         edges stand close together. Look for clusters, and for orange edges between them: learning one costs
         the other.""",
     )
+
+
+def _spoken(matrix: pd.DataFrame) -> pd.DataFrame:
+    """A matrix whose groups are called as a reader is told them."""
+    names = [str(name).replace("_", " ") for name in matrix.index]
+    return matrix.set_axis(names, axis=0).set_axis(names, axis=1)
 
 
 def _facts_of(
