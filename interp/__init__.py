@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from interp.biographies import Corpus, Spans, Texts
     from interp.config import Config, stages_in_order
     from interp.contradictions import contradiction_table
+    from interp.equations import interference, residuals
     from interp.errors import InterpError
     from interp.facts import Facts
     from interp.interventions import (
@@ -95,11 +96,13 @@ _HOMES = {
     "contradiction_table": "interp.contradictions",
     "costs_until_known": "interp.training.costs",
     "direct_logit_attribution": "interp.memory",
+    "equations": "",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
     "form_independence": "interp.asking",
     "head_roles": "interp.attention",
     "hooked_transformer": "interp.model",
+    "interference": "interp.equations",
     "knockout": "interp.attention",
     "load_adapter": "interp.model.adapters",
     "load_model": "interp.pretrained",
@@ -114,6 +117,7 @@ _HOMES = {
     "plots": "",
     "preset": "interp.presets",
     "promoted_logits": "interp.memory",
+    "residuals": "interp.equations",
     "run_batch": "interp.batch",
     "save_merged": "interp.merging",
     "stages_in_order": "interp.config",
@@ -156,11 +160,13 @@ __all__ = [
     "contradiction_table",
     "costs_until_known",
     "direct_logit_attribution",
+    "equations",
     "explore",
     "finetuned",
     "form_independence",
     "head_roles",
     "hooked_transformer",
+    "interference",
     "knockout",
     "load_adapter",
     "load_model",
@@ -175,6 +181,7 @@ __all__ = [
     "plots",
     "preset",
     "promoted_logits",
+    "residuals",
     "run_batch",
     "save_merged",
     "stages_in_order",

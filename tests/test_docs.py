@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import interp
 import interp.cli
 from interp.biographies import FORMS
 from interp.plain_yaml import read_yaml
 from tests.architectures import boot, small_tokenizer
-from tests.facts.capitals import CAPITALS
+from tests.facts.capitals import ALL_TEMPLATES, CAPITALS, LANGUAGES
 from tests.facts.conftest import make_tokenizer
 
 README = Path(__file__).parents[1] / "README.md"
@@ -151,6 +151,27 @@ def test_the_python_on_adapters_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         theirs = given["theirs"].eval()(tokens).logits
     torch.testing.assert_close(theirs, given["on"], rtol=0, atol=1e-4)
+
+
+def test_the_python_on_equations_runs(
+    smoke_run: interp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of(
+        README.with_name("docs").joinpath("equations.md").read_text(encoding="utf-8")
+    )
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    make_tokenizer("byte-level").save_pretrained(tmp_path)
+    model, _ = boot("GPT-2", PreTrainedTokenizerFast.from_pretrained(tmp_path))
+    facts = interp.Facts.from_table([*CAPITALS, *LANGUAGES], model.tokenizer, ALL_TEMPLATES)
+    given: dict[str, Any] = {"model": model, "facts": facts}
+    monkeypatch.setattr(interp, "train", lambda config, out: smoke_run)
+    code = "\n".join(blocks).replace("n_individuals=48", "n_individuals=8")
+    exec(compile(code, "equations.md", "exec"), given)
+    assert given["losses"].shape == (24, 6)
+    assert given["matrix"].shape == given["mlp"].shape == (6, 6)
+    assert set(given["by_relation"]["group"]) == {"capital", "language"}
 
 
 def test_the_page_on_people_of_your_own_runs(

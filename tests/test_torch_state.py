@@ -21,7 +21,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import interp
-from interp import associative_memory, circuits, knowledge, maps, memory, merging
+from interp import associative_memory, circuits, equations, knowledge, maps, memory, merging
 from interp.associative_memory import AssociativeMemoryConfig
 from interp.attention import cut_edges, edge_mask, knockout_costs
 from interp.biographies import spans_of
@@ -244,6 +244,11 @@ MEASURES: dict[str, Callable[[Given], Any]] = {
     ),
     "answers": lambda g: interp.answers(g.run, forms="biography", steps=g.run.steps[-1:]),
     "ask": lambda g: (interp.ask(g.run, 3, "university").answers, interp.ask(g.run, 3, "major").swaps),
+    "residuals": lambda g: equations.residuals(g.run, g.run.steps[-1:]),
+    "residuals of facts": lambda g: equations.residuals(g.model, facts=g.facts),
+    "interference": lambda g: equations.interference(
+        g.run, n_individuals=4, max_memory_gb=0.001
+    ),
     "transplants": lambda g: transplants(g.early, g.model, {"evaluation": g.people}),
     "weight_changes": lambda g: weight_changes(g.early, g.model),
     "value_table": lambda g: knowledge.value_table(g.model, g.people),

@@ -1,4 +1,4 @@
-"""Kinds of chart: curves over training, bars, contributions, timeline, heatmap, scatter; a stack of them.
+"""Kinds of chart: curves over training, bars, contributions, timeline, heatmap, scatter, graph; stacks.
 
     figure = curves(table, line="position", facet="layer", axis="cost (nats)", unit="nats",
                     phases=run.phases, seeds=True)
@@ -12,6 +12,7 @@ from interp.charts.bars import bars
 from interp.charts.contributions import contributions
 from interp.charts.curves import curves
 from interp.charts.facets import facets
+from interp.charts.graph import signed_graph
 from interp.charts.heatmap import CROSSED, has_missing, heatmap, matrix
 from interp.charts.looks import (
     COLOURS,
@@ -77,6 +78,7 @@ __all__ = [
     "ramp",
     "rows",
     "scatter",
+    "signed_graph",
     "stack",
     "timeline",
     "title",

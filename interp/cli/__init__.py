@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import asking, merging, models, people, printing, runs, studies
+from interp.cli import asking, equations, merging, models, people, printing, runs, studies
 from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -34,6 +34,7 @@ interp: watch a language model learn facts.
   interp summary   RUN ... --csv FILE   one table of several finished runs
   interp train-patched RUN --out DIR    train with attention patterns of a run's checkpoints
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
+  interp equations RUN                  the loss of every fact, bits known, which groups of facts interfere
   interp studies   [DIR]                the studies, and what of them is finished
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
 
@@ -57,6 +58,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "merge": merging.merge,
     "train-patched": studies.train_patched,
     "memory": studies.memory,
+    "equations": equations.equations,
     "summary": runs.summary,
     "studies": studies.studies,
     "batch": studies.batch,

@@ -28,6 +28,12 @@ from interp.plots.comparison import (
 )
 from interp.plots.curves import attribute_curves, known_and_held_out, learning_curves
 from interp.plots.emergence import emergence, strength_curves
+from interp.plots.equations import (
+    capacity_curves,
+    interference_graph,
+    interference_heatmap,
+    residual_distribution,
+)
 from interp.plots.fact import located_fact
 from interp.plots.forms import form_curves
 from interp.plots.interventions import attribution_error, patch_heatmap
@@ -62,6 +68,7 @@ __all__ = [
     "attention_to_names",
     "attribute_curves",
     "attribution_error",
+    "capacity_curves",
     "caption",
     "causal_trace",
     "circuit_graph",
@@ -76,6 +83,8 @@ __all__ = [
     "form_curves",
     "freezing_curve",
     "head_roles",
+    "interference_graph",
+    "interference_heatmap",
     "key_selectivity",
     "key_similarity",
     "key_value_agreement",
@@ -101,6 +110,7 @@ __all__ = [
     "probe_sites",
     "promoted_values",
     "recall_edges",
+    "residual_distribution",
     "residual_sites",
     "scaling",
     "sharpness",

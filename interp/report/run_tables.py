@@ -21,7 +21,9 @@ def find_table(run: Run, name: str) -> pd.DataFrame | LeftOut:
     found = run.result(stage, table)
     if found is not None and not found.empty:
         return found
-    if run.config.model.recurrence is not None:
+    if stage == "equations" and run.finished and not run.not_measured.get(name):
+        return LeftOut("not measured yet", ["interp equations RUN"])
+    if stage != "equations" and run.config.model.recurrence is not None:
         return LeftOut(NO_ATTENTION)
     if not run.finished:
         return LeftOut("not measured yet, as training has not ended")

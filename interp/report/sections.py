@@ -11,6 +11,7 @@ from interp import plots
 from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
+from interp.report.equations import equations_section
 from interp.report.forms import forms_section
 from interp.report.glossary import glossary_of
 from interp.report.located_facts import located_facts_section
@@ -138,6 +139,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     memory_section,
     swap_section,
     emergence_section,
+    equations_section,
     located_facts_section,
     configuration,
     glossary,

@@ -15,13 +15,13 @@ from interp.files import (
 )
 from interp.run.adapters import adapter_folders
 from interp.run.run import Run
-from interp.run.tables import RESULT_TABLES
+from interp.run.tables import ALL_TABLES
 
 _RESULTS = {
     f"results/{stage}": "|".join(
-        [r"summary\.json", *(rf"{name}\.csv" for of, name in RESULT_TABLES if of == stage)]
+        [r"summary\.json", *(rf"{name}\.csv" for of, name in ALL_TABLES if of == stage)]
     )
-    for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES)
+    for stage in dict.fromkeys(stage for stage, _ in ALL_TABLES)
 }
 _TOKENIZER = "(tokenizer|tokenizer_config|special_tokens_map|added_tokens)" + r"\.json"
 FROM_TRAINING: Layout = {

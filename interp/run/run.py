@@ -55,7 +55,7 @@ from interp.run.metrics import read_metrics
 from interp.run.other_run import find_other_run
 from interp.run.reference import reference_patch
 from interp.run.stage_summary import DIGESTS, NOT_MEASURED, read_stage_summary
-from interp.run.tables import RESULT_TABLES, result_table
+from interp.run.tables import ALL_TABLES, result_table
 from interp.torch_state import default_state
 
 
@@ -413,14 +413,14 @@ class Run:
             RunError: a stage's summary is damaged.
         """
         found: dict[str, str] = {}
-        for stage in dict.fromkeys(stage for stage, _ in RESULT_TABLES):
+        for stage in dict.fromkeys(stage for stage, _ in ALL_TABLES):
             reasons = read_stage_summary(self.results_path / stage).get(NOT_MEASURED, {})
             found |= {f"{stage}/{table}": why for table, why in reasons.items()}
         return found
 
     def check_results(self) -> None:
         """Reads every table of the stages that have finished; raises as `result`."""
-        for stage, table in RESULT_TABLES:
+        for stage, table in ALL_TABLES:
             self.result(stage, table)
 
     def __repr__(self) -> str:

@@ -20,6 +20,8 @@ _NOT_MEASURED = "it cannot be measured"
 _FEW_PEOPLE = "fewer than five people, or no two of them share a value, or all do"
 _ONE_RANK = "all values of the attribute begin with the same token"
 _ONE_CLASS = "all people have the same value"
+_NO_BASELINE = "nobody trained on has a value"
+_NO_GRADIENT = "a gradient is 0"
 
 
 def _column(kind: Kind) -> Callable[..., Column]:
@@ -32,6 +34,7 @@ def _column(kind: Kind) -> Callable[..., Column]:
 
 
 _integer, _number, _text = _column("integer"), _column("number"), _column("text")
+_boolean = _column("boolean")
 _STEP = _integer("step", "the checkpoint", _STEPS)
 _LAYER = _integer("layer", "the layer, from 0")
 _HEAD = _integer("head", "the head, from 0")
@@ -58,6 +61,12 @@ def _of_stage(stage: str, name: str, holds: str, *columns: Column) -> tuple[tupl
     again = "Delete its folder and run `interp reproduce --out {run}` with the same settings again."
     maker = f"`interp reproduce`, stage {stage}"
     return (stage, name), Table(f"{stage}/{name}", holds, columns, maker, again)
+
+
+def _on_demand(name: str, holds: str, *columns: Column) -> tuple[tuple[str, str], Table]:
+    command = "interp equations"
+    again = f"Run `{command} {{run}}` again, which makes its folder anew."
+    return ("equations", name), Table(f"equations/{name}", holds, columns, f"`{command}`", again)
 
 
 def _of_study(name: str, holds: str, *columns: Column) -> Table:
@@ -229,6 +238,52 @@ RESULT_TABLES: dict[tuple[str, str], Table] = dict([
 ])  # fmt: skip
 """The tables of the stages, by stage and name."""
 
+ON_DEMAND_TABLES: dict[tuple[str, str], Table] = dict([
+    _on_demand(
+        "residuals", "The loss of every single fact, in wordings never seen with the person.",
+        _STEP,
+        _text("form", "the form in which the fact is asked for", needed=False),
+        _integer("individual", "whose fact it is"),
+        _text("attribute", "which of them"),
+        _number("loss", "cross-entropy of the value", _NATS),
+        _boolean("right", "whether all tokens of the value are predicted", needed=False),
+        _number("probability", "of the value's first token", "probability", needed=False),
+        _number("baseline", "entropy of the attribute's values among people trained on", _NATS,
+                _NO_BASELINE),
+    ),
+    _on_demand(
+        "capacity", "The bits of facts that are known.",
+        _STEP, _ATTRIBUTE,
+        _integer("n_facts", "facts of everybody trained on"),
+        _number("loss", "their mean loss", _NATS),
+        _number("baseline", "their mean baseline", _NATS),
+        _number("bits", "n_facts (baseline - loss) / ln 2, not below 0", "bits"),
+        _number("bits_per_parameter", "bits by all parameters", "bits"),
+    ),
+    _on_demand(
+        "interference", "Cosines of the loss gradients of two groups of facts.",
+        _STEP,
+        _text("by", "what facts are grouped by"),
+        _text("component", "which weights: `all`, `attention`, `mlp`, `embedding`, ..."),
+        _integer("layer", "of which layer", missing="all layers"),
+        _text("group", "one group"),
+        _text("other", "another, or the same"),
+        _text("metric", "`cosine`, or `specific` (of gradients less the mean of all groups')"),
+        _number("value", "between the groups, each in other wordings", "cosine", _NO_GRADIENT),
+        _number("ceiling", "what both have with themselves, the root of the product", "cosine",
+                "a group does not agree with itself"),
+        _number("shuffled", "of a group with itself, facts dealt to groups at random", "cosine",
+                _NO_GRADIENT),
+        _number("error", "standard error of a random projection; 0 if exact", "cosine", _NO_GRADIENT,
+                needed=False),
+        _integer("n_facts", "facts of the group", needed=False),
+        _integer("n_other", "facts of the other", needed=False),
+    ),
+])  # fmt: skip
+"""The tables that a command makes and the main job does not, by stage and name."""
+ALL_TABLES = RESULT_TABLES | ON_DEMAND_TABLES
+"""The tables of a run's `results/`."""
+
 PATCHING_TABLE = _of_study(
     "table.csv of a patching study", "The curves of unpatched and patched runs.", *_CURVES
 )
@@ -258,15 +313,15 @@ def result_table(stage: str, name: str) -> Table:
     Raises:
         ArgumentError: no stage makes such a table.
     """
-    if (stage, name) not in RESULT_TABLES:
-        known, unknown = ["/".join(key) for key in RESULT_TABLES], f"{stage}/{name}"
+    if (stage, name) not in ALL_TABLES:
+        known, unknown = ["/".join(key) for key in ALL_TABLES], f"{stage}/{name}"
         raise ArgumentError(
             f"No stage makes a table {unknown}.{suggest(unknown, known)} Tables: {', '.join(known)}."
         )
-    return RESULT_TABLES[stage, name]
+    return ALL_TABLES[stage, name]
 
 
 def documentation() -> str:
     """The text of `docs/tables.md`."""
-    tables = (*RESULT_TABLES.values(), PATCHING_TABLE, PATCHING_COMPARISON)
+    tables = (*ALL_TABLES.values(), PATCHING_TABLE, PATCHING_COMPARISON)
     return f"{_HEADING}\n{markdown(tables)}"

@@ -1,5 +1,6 @@
 """The main job as stages: train, find the phases, measure, report."""
 
+from interp.stages.equations import measure_equations
 from interp.stages.job import (
     MEMORY_STAGES,
     STAGES,
@@ -14,6 +15,7 @@ __all__ = [
     "MEMORY_STAGES",
     "STAGES",
     "intervene",
+    "measure_equations",
     "order_of_emergence",
     "reproduce",
     "run_stages",

@@ -14,7 +14,7 @@ from interp.progress import Progress, silent
 from interp.reading import digest, read_bytes
 from interp.run import Run
 from interp.run.stage_summary import DIGESTS, NOT_MEASURED, write_stage_summary
-from interp.run.tables import RESULT_TABLES, result_table
+from interp.run.tables import ALL_TABLES, result_table
 
 
 @dataclass(frozen=True)
@@ -113,5 +113,5 @@ class Stage:
         try:
             return self.compute(run, progress)
         except NothingToMeasureError as error:
-            tables = [table for stage, table in RESULT_TABLES if stage == self.name]
+            tables = [table for stage, table in ALL_TABLES if stage == self.name]
             return StageResult({}, not_measured=dict.fromkeys(tables, str(error)))

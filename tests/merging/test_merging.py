@@ -15,7 +15,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
-from interp import merging
 from interp.biographies import Texts
 from interp.config import Config
 from interp.errors import ArgumentError, CheckpointError, ConfigError, RunError
