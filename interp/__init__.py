@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from interp.process import keep_freed_memory, share_the_machine
 
 if TYPE_CHECKING:
-    from interp import circuits, plots
+    from interp import circuits, equations, plots
     from interp.asking import accuracy_by_form, answers, form_independence
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
