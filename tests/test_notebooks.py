@@ -27,6 +27,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/svg+xml"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 REAL = FOLDER / "06_facts_in_a_real_model.ipynb"
+SLOW = ("02", "03")  # what they show is also shown, and tested, elsewhere
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 every_notebook_on_a_run = pytest.mark.parametrize(
     "path", [path for path in NOTEBOOKS if path != REAL], ids=lambda path: path.stem
@@ -88,7 +89,14 @@ def execute(path: Path, given: dict[str, str], kernel: KernelManager) -> list[No
     return [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
 
 
-@every_notebook_on_a_run
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem[:2] in SLOW else [], id=path.stem)
+        for path in NOTEBOOKS
+        if path != REAL
+    ],
+)
 def test_it_runs_from_start_to_end(path: Path, runs: Path, kernel: KernelManager) -> None:
     found = execute(path, {"PRESET": "smoke", "RUNS": str(runs)}, kernel)
     assert any("preset smoke" in shown(output) for output in found), "parameters are heeded"

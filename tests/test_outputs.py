@@ -48,7 +48,14 @@ def test_what_is_somebody_elses_is_refused_before_anything_is_written(
     assert contents(tmp_path) == {WRITERS[name][1]: b"mine: 1\n"}
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name not in TRAIN_NOTHING])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "memory" else name
+        for name in WRITERS
+        if name not in TRAIN_NOTHING
+    ],
+)
 def test_the_same_command_can_be_given_again(name: str, finished: Run, tmp_path: Path) -> None:
     words = command(name, finished, tmp_path)
     if name == "report":  # it was written once, with the run

@@ -286,9 +286,13 @@ ANALYSES = {
 AT = [0, 20, 40]
 """Checkpoints of the smoke run: more than there are workers."""
 IN_PROCESSES = ("attention_to_names", "memory", "swaps")
+SLOW = ("attention_to_names", "memory")  # swaps show the same
 
 
-@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ANALYSES],
+)
 def test_analyses_report_from_start_to_end(smoke_run: Run, name: str) -> None:
     """In this process and, to the same bits, in several."""
     told = Recorder()

@@ -144,7 +144,7 @@ def test_measured_values_are_saved(open_page, report, finished):
     )
 
 
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("width", [pytest.param(375, marks=pytest.mark.slow), 1280])
 def test_a_link_to_a_section_stays_there(open_page, report, width):
     page = open_page(report, width, at="#emergence")
     page.wait_for_selector("#emergence-order-plot .main-svg")
@@ -153,7 +153,7 @@ def test_a_link_to_a_section_stays_there(open_page, report, width):
     assert 0 <= top < 150
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_figures_are_saved(open_page, report, dark):
     page = open_page(report, dark=dark)
     figure = page.locator("figure", has=page.locator("#learning-curves"))

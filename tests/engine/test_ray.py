@@ -46,6 +46,7 @@ def test_a_cluster_gives_the_bytes_of_one_process(
     assert told.notes[-1] == "3 of 4 runs finished, 1 failed"
 
 
+@pytest.mark.slow
 def test_a_worker_of_the_cluster_is_killed_in_the_middle(
     ray_cluster: None, six: list[Config], undisturbed: Store, tmp_path: Path
 ) -> None:

@@ -139,7 +139,9 @@ def test_positions_of_a_prompt_that_ends_at_the_question(pairs: Pairs) -> None:
         assert mask.nonzero()[:, 1].unique().tolist() == places[name], "padding changes nothing"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["neox", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS if k != "neox")]
+)
 def test_every_site(kind: str, models: dict[str, TransformerBridge], pairs: Pairs) -> None:
     model = models[kind]
     assert not can_window(model)

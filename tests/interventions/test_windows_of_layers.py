@@ -144,7 +144,14 @@ def edits_of(how: str, model: TransformerBridge, width: int) -> Any:
     return {"add": Add(values), "knockout": Knockout("name")}.get(how, how)
 
 
-@pytest.mark.parametrize("how", ["replace", "add", "mean", "zero", "knockout"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "replace",
+        "knockout",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("add", "mean", "zero")),
+    ],
+)
 def test_models_of_ours_both_ways(
     how: str, models: dict[str, TransformerBridge], pairs: Pairs
 ) -> None:

@@ -376,6 +376,7 @@ def test_the_models_are_left_as_they_were(smoke_run: Run, monkeypatch: pytest.Mo
         assert not any(part.training for part in made[0].modules())
 
 
+@pytest.mark.slow
 def test_a_patched_run_is_read_with_the_attention_it_was_given(
     smoke: Config, smoke_run: Run, tmp_path: Any
 ) -> None:
