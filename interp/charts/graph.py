@@ -14,6 +14,7 @@ from interp.errors import ArgumentError
 _WIDEST = 7.0
 _STRONG = 0.3  # the magnitude from which the strongest edge is as wide as that
 _SIDE = 460
+_WIDE = 2.0  # about how much wider than high a figure is
 
 
 def signed_graph(
@@ -69,7 +70,7 @@ def signed_graph(
         shown.add(name)
     figure.add_scatter(
         x=places[:, 0].tolist(), y=places[:, 1].tolist(), mode="markers+text", name="groups",
-        text=[two_lines(name) for name in names], textposition="top center",
+        text=[two_lines(name) for name in names], textposition=_label_sides(places, values, least),
         textfont={"color": INK, "size": 12}, showlegend=False,
         marker={"color": PALETTE["grey"], "size": 13, "line": {"color": INK, "width": 1}},
         customdata=[what.said(v) for v in values.diagonal()],
@@ -84,6 +85,19 @@ def signed_graph(
 def _way(ends: np.ndarray) -> list[float]:
     """Points along an edge: the pointer finds an edge at its points only."""
     return [float(place) for place in np.linspace(ends[0], ends[1], 9)]
+
+
+def _label_sides(places: np.ndarray, values: np.ndarray, least: float) -> list[str]:
+    """Whether the label of each node stands above or below it: on the side away from edges that are drawn."""
+    found = []
+    for i, place in enumerate(places):
+        drawn = np.abs(values[i]) > least
+        drawn[i] = False
+        ways = (places[drawn] - place) * (_WIDE, 1.0)
+        ways /= np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-9)
+        up, down = ways[:, 1].max(initial=0.0), -ways[:, 1].min(initial=0.0)
+        found.append("top center" if up <= down + 1e-6 else "bottom center")
+    return found
 
 
 def _places(values: np.ndarray) -> np.ndarray:

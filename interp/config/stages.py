@@ -208,8 +208,10 @@ def stages_in_order(
     """
     if order not in get_args(Order):
         raise ConfigError(f"order={order!r}: give one of {', '.join(map(repr, get_args(Order)))}.")
-    if n_steps < 3:
-        raise ConfigError(f"n_steps={n_steps}: three stages need 3 steps or more.")
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 3:
+        raise ConfigError(
+            f"n_steps={n_steps!r}: three stages need a whole number of steps, 3 or more."
+        )
     every = FormConfig(form="biography") if both is None else both
     if order == "both":
         return (StageConfig(forms=(every,)),)

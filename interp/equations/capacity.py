@@ -43,6 +43,8 @@ def bits_known(
     own = table[table["baseline"].notna()]
     if own.empty:
         raise ArgumentError("No fact of the table has a baseline; there is nothing to hold it to.")
+    if not np.isfinite(own["loss"].to_numpy(dtype=float)).all():
+        raise ArgumentError("The table has losses that are no numbers (NaN or infinite).")
     measured = int(own["individual"].nunique())
     people = (
         measured

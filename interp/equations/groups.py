@@ -10,7 +10,14 @@ from jaxtyping import Int64
 from interp.biographies import Corpus
 from interp.biographies.forms import BIOGRAPHY, Individuals
 from interp.biographies.lists import NAME_PARTS
-from interp.errors import ArgumentError, NothingToMeasureError, listed, require_known, suggest
+from interp.errors import (
+    ArgumentError,
+    NothingToMeasureError,
+    listed,
+    require_known,
+    suggest,
+    whole_number,
+)
 from interp.knowledge import chosen_evenly
 
 ATTRIBUTE, PEOPLE, FORM, RELATION, SUBJECT = "attribute", "people", "form", "relation", "subject"
@@ -80,6 +87,8 @@ def grouping_of(
         NothingToMeasureError: there are no two groups.
     """
     told = [BIOGRAPHY] if forms is None else listed(forms, "forms")
+    if not told:
+        raise ArgumentError("forms names no form; leave it out for the biography.")
     if not isinstance(by, str):
         groups = _people_given(corpus, by)
         return Grouping("groups", "individual", groups, _everybody(groups), told)
@@ -136,13 +145,19 @@ def _people_given(corpus: Corpus, by: Any) -> dict[str, list[int]]:
             f"by={by!r}: give one of {', '.join(GROUPINGS)}, or people by the name of their group, as in "
             '{"first": [0, 1], "second": [2, 3]}.'
         )
+    if not by:
+        raise ArgumentError("by has no group of people; give two or more, or leave it out.")
     groups = {}
     for name, people in by.items():
         if isinstance(people, str) or not isinstance(people, Iterable | slice):
             raise ArgumentError(
                 f"The group {name!r} holds {people!r}; give people's numbers in a list."
             )
-        given = people if isinstance(people, slice) else np.array(list(people), dtype=np.int64)
+        given = (
+            people
+            if isinstance(people, slice)
+            else np.array([whole_number(i, f"group {name!r}: person") for i in people], np.int64)
+        )
         groups[str(name)] = corpus.population.chosen(given).tolist()
     _require_apart(groups)
     return groups
@@ -153,6 +168,8 @@ def _require_apart(groups: Mapping[str, Sequence[Any]]) -> None:
     seen: dict[Any, str] = {}
     for name, members in groups.items():
         for member in members:
+            if seen.get(member) == name:
+                raise ArgumentError(f"{member!r} is in the group {name!r} twice; give it once.")
             if member in seen:
                 raise ArgumentError(
                     f"{member!r} is in the groups {seen[member]!r} and {name!r}; groups share nobody."

@@ -141,7 +141,9 @@ def interference(
                 "facts is given with people of a corpus (corpus, forms or adapter); give one or the other."
             )
         told = equations_of_facts(require_facts(facts))
-        grouping = grouping_of_facts(told.facts, by or "relation", counts["n_groups"])
+        grouping = grouping_of_facts(
+            told.facts, "relation" if by is None else by, counts["n_groups"]
+        )
         halves = _halves_of_facts(told)
     else:
         if corpus is None:
@@ -149,7 +151,11 @@ def interference(
             corpus = of_run(series, "corpus", remedy)
         named = None if forms is None or isinstance(forms, str) else tuple(forms)
         grouping = grouping_of(
-            corpus, by or "attribute", counts["n_individuals"], counts["n_groups"], named or forms
+            corpus,
+            "attribute" if by is None else by,
+            counts["n_individuals"],
+            counts["n_groups"],
+            forms if named is None else named,
         )
         assert grouping.individuals is not None
         people = grouping.individuals
@@ -324,6 +330,11 @@ def interference_matrix(
     if own.empty:
         raise ArgumentError(
             f"The table has no row of component {component!r}, layer {layer} and step {step}."
+        )
+    if own.duplicated(["group", "other"]).any():
+        raise ArgumentError(
+            "The table has a pair of groups twice; give what one call of interp.equations.interference "
+            "returned."
         )
     names = list(dict.fromkeys([*own["group"], *own["other"]]))
     upper = own.pivot(index="group", columns="other", values=value).reindex(names)[names]

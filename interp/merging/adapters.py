@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import ArgumentError, require_known
+from interp.errors import ArgumentError, listed, require_known
 from interp.merging.combine import numbers
 from interp.model.adapter_files import read_adapter
 from interp.model.adapter_sites import places_of
@@ -204,7 +204,12 @@ class AdapterSwitch:
         if names is None:
             wanted: dict[str, float] = {}
         else:
-            named = [names] if isinstance(names, str) else list(names)
+            named = listed(names, "names")
+            if len(set(named)) < len(named):
+                raise ArgumentError(
+                    f"names={named}: name an adapter once; to add it twice give its weight, as in "
+                    f'{{"{named[0]}": 2}}.'
+                )
             require_known(named, self._read, "adapter")
             given = list(names.values()) if isinstance(names, Mapping) else None
             factors = numbers(given, len(named), "weights", 1.0)

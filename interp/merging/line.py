@@ -84,6 +84,8 @@ def loss_along_line(
     """
     n = whole_number(n, "n", 2)
     batch_size = whole_number(batch_size, "batch_size", 1)
+    if n_individuals is not None:
+        n_individuals = whole_number(n_individuals, "n_individuals", 1)
     ends = read_all([first, second], steps)
     batches = _batches(ends, splits, corpus, texts, n_individuals)
     model = ends[0].new_model()
@@ -143,9 +145,10 @@ def with_straight(line: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for split, own in line.groupby("split", sort=False):
         at = own.set_index("alpha")["attribute_loss"]
-        if not {0.0, 1.0} <= set(at.index) or not at.index.is_unique or at.isna().any():
+        if not {0.0, 1.0} <= set(at.index) or not at.index.is_unique or not np.isfinite(at).all():
             raise ArgumentError(
-                f"The line of the split {split!r} needs one loss at each alpha, with 0 and 1 among them."
+                f"The line of the split {split!r} needs one finite loss at each alpha, with 0 and 1 "
+                "among them."
             )
         start, end = float(at[0.0]), float(at[1.0])
         straight = start + own["alpha"] * (end - start)

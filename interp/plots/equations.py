@@ -22,7 +22,7 @@ from interp.charts import (
 from interp.charts.tidy import called
 from interp.equations import interference_matrix, relative_residuals
 from interp.equations.interference import ALL, COSINE, SPECIFIC
-from interp.errors import InterpError
+from interp.errors import InterpError, require_frame
 from interp.phases import Phases
 
 _EDGES = np.array([*np.arange(0, 1.11, 0.1), np.inf])
@@ -45,7 +45,10 @@ def residual_distribution(table: pd.DataFrame, steps: Sequence[int] | None = Non
     Raises:
         InterpError: a column is missing, or there is nothing to draw.
     """
+    require_frame(table, "residuals")
     found = rows(table, ["step", "loss"], "residuals")
+    if found.empty:
+        raise InterpError("The table of residuals has no rows to draw.")
     every = sorted(found["step"].unique().tolist())
     if steps is None:
         steps = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, _MANY).astype(int))]

@@ -1,6 +1,7 @@
 """What a training has cost, step by step, and until a share of the facts was known."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import pandas as pd
 
@@ -64,8 +65,8 @@ def costs_until_known(run: Run, shares: Sequence[float] = (0.9, 0.99)) -> pd.Dat
         ArgumentError: a share that is none.
         RunError: nothing has been measured.
     """
-    wrong = [share for share in shares if not 0 < share <= 1]
-    if wrong or not len(shares):
+    several = list(shares) if isinstance(shares, Iterable) else []
+    if not several or not all(isinstance(share, Real) and 0 < share <= 1 for share in several):
         raise ArgumentError(f"shares={shares!r}: give shares above 0, to 1, such as [0.9, 0.99].")
     costs = training_costs(run)
     first = [costs[costs["attribute_accuracy"] >= share].head(1) for share in shares]

@@ -349,6 +349,12 @@ def test_people_of_ones_own() -> None:
         ({"by": {"a": [0, 1]}}, "1 group; interference is between two"),
         ({"by": {"a": [0], "b": [99]}}, "give indices from 0"),
         ({"by": {"a": "01", "b": [2]}}, "people's numbers in a list"),
+        ({"by": {"a": [0.5], "b": [2]}}, "person=0.5: give a whole number"),
+        ({"by": {"a": [float("nan")], "b": [2]}}, "person=nan: give a whole number"),
+        ({"by": {"a": ["Ann"], "b": [2]}}, "person='Ann': give a whole number"),
+        ({"by": {"a": [1, 1], "b": [2]}}, "1 is in the group 'a' twice"),
+        ({"by": {}}, "no group"),
+        ({"forms": []}, "names no form"),
         ({"by": "form"}, "1 group"),
         ({"forms": "haiku"}, "haiku"),
         ({"n_groups": 1}, "n_groups=1"),
@@ -378,6 +384,11 @@ def test_what_else_is_refused(smoke_run: Run, model: Any, table: pd.DataFrame) -
         between(table.drop(columns="baseline"))
     with pytest.raises(ArgumentError, match="no column 'by'"):
         interference_matrix(table)
+    with pytest.raises(ArgumentError, match="no numbers"):
+        bits_known(table.assign(loss=np.nan))
+    pairs = interference(smoke_run, by={"a": [0], "b": [1]})
+    with pytest.raises(ArgumentError, match="pair of groups twice"):
+        interference_matrix(pd.concat([pairs, pairs]))
     facts = interp.Facts.from_table(CAPITALS, make_tokenizer("byte-level"), TEMPLATES)
     with pytest.raises(InterpError, match="the model's own tokens"):
         residuals(model, facts=facts)

@@ -114,6 +114,10 @@ def test_a_signed_graph() -> None:
     assert list(nodes.text) == names
     assert max(abs(p) for p in (*nodes.x, *nodes.y)) <= 1
     places = np.array([nodes.x, nodes.y]).T
+    alone = signed_graph(matrix, axis="cosine", least=0.6).data[-1]  # one edge, from a to b
+    assert alone.textposition[2:] == ("top center", "top center")
+    for side, end, other in zip(alone.textposition, alone.y[:2], alone.y[1::-1], strict=False):
+        assert side == ("bottom center" if other > end + 1e-3 else "top center")
     assert np.linalg.norm(places[0] - places[1]) < np.linalg.norm(places[0] - places[3])
     assert signed_graph(matrix, axis="cosine", least=0.05) == figure
     with pytest.raises(ArgumentError, match="square matrix"):

@@ -132,6 +132,8 @@ def test_adapters_are_switched(model: TransformerBridge, folders: dict[str, Path
         assert not torch.allclose(logits(), alone["first"], atol=1e-3)
         with pytest.raises(ArgumentError, match="no adapter 'third'"):
             switch.use("third")
+        with pytest.raises(ArgumentError, match="name an adapter once"):
+            switch.use(["first", "first"])
         with switch.using(None):
             assert torch.equal(logits(), base)
     assert switch.weights == {"second": 1.0}

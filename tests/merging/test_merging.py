@@ -159,7 +159,12 @@ def test_the_barrier_by_hand() -> None:
     dotted = [trace for trace in figure.data if "straight" in str(trace.name)]
     assert [list(trace.y) for trace in dotted] == [[1.0, 1.25, 1.5, 2.0]]
     assert "2.75 nats" in str(interp.plots.caption(figure))
-    for wrong in (line.drop(columns="split"), line[line["alpha"] > 0], line[:0]):
+    for wrong in (
+        line.drop(columns="split"),
+        line[line["alpha"] > 0],
+        line[:0],
+        line.assign(attribute_loss=np.inf),
+    ):
         with pytest.raises(ArgumentError, match=r"loss_along_line|with 0 and 1"):
             barrier(wrong)
     with pytest.raises(ArgumentError, match="no split in this table 'train'"):
@@ -309,6 +314,8 @@ def test_what_cannot_be_merged(
         merge([short_run, bad], steps=4)
     with pytest.raises(RunError, match="There is no folder"):
         merge([short_run, tmp_path / "nothing"])
+    with pytest.raises(ArgumentError, match="n_individuals=0"):
+        loss_along_line(short_run, short_run, n_individuals=0)
     with pytest.raises(ArgumentError, match="say nothing of the texts"):
         loss_along_line(*foreign)
     batch = split_batch(short_run.corpus, "evaluation", 2)

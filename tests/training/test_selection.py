@@ -262,8 +262,9 @@ def test_costs(brief: Config, trained: Callable[[Config], Run]) -> None:
     known = costs_until_known(run, (1e-9, 1.0))
     assert known["share"].tolist() == [1e-9, 1.0]
     assert known["examples"].isna().iloc[1]
-    with pytest.raises(ArgumentError, match="above 0"):
-        costs_until_known(run, (90.0,))
+    for wrong in ((90.0,), (), (float("nan"),)):
+        with pytest.raises(ArgumentError, match="above 0"):
+            costs_until_known(run, wrong)
 
 
 def test_fine_tuning_begins_without_the_selection_of_its_base(brief: Config) -> None:
