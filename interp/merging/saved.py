@@ -56,8 +56,10 @@ def save_merged(model: TransformerBridge, out: Path | str, *, overwrite: bool = 
         )
     out = place_to_write(out)
     for taken in (first, *(part.run for part in recipe.parts if part.run is not None)):
-        if taken.path.resolve() == out.resolve():
-            raise RunError(f"{out} is one of the runs that were merged. Choose another folder.")
+        if taken.path.resolve() in (out.resolve(), *out.resolve().parents):
+            raise RunError(
+                f"{out} is one of the runs that were merged, or in it. Choose another folder."
+            )
     config = first.config.with_settings(
         **{
             "merging.of": [part.digest for part in recipe.parts],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
-from interp.errors import ArgumentError, whole_number
+from interp.errors import ArgumentError, RunError, whole_number
 from interp.model import alone_with
 from interp.model.adapters import adapter_of
 from interp.model.components import HookedBridge, native_model
@@ -128,6 +128,11 @@ def read_weights(given: object, step: int | None = None, name: str = "the model"
         given = Run.load(given)
     if isinstance(given, Run):
         if step is None and given.steps:
+            if not given.finished:
+                raise RunError(
+                    f"{given.given} is not finished, and its last checkpoint is not its last one for long. "
+                    "Train it to its end (resume=True), or name a step."
+                )
             step = given.steps[-1]
         model = given.model(None if step is None else whole_number(step, "step", 0))
         name = f"{given.given} at step {step}"

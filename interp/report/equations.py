@@ -62,7 +62,7 @@ def equations_sentence(shares: pd.DataFrame, overall: pd.DataFrame) -> str:
     step = int(shares["step"].iloc[-1])
     last = overall.loc[step]
     said = (
-        f"At step {int(half['step']):,}, with a mean loss of {half['mean']:.0%} of the baseline, "
+        f"At step {int(half['step']):,}, with losses of {half['mean']:.0%} of the baseline in the mean, "
         f"{half['known']:.0%} of facts were known, {half['unknown']:.0%} not, and {half['between']:.0%} in "
         "between"
     )

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,16 @@ def test_bytes_that_rounding_would_lose() -> None:
             bias.copy_(torch.tensor([-0.0, 1e-45, 0.1, -1e-39] * 8))
     merged = merge([first, second], [1 / 3, 2 / 3]).blocks[0].mlp.out.bias
     assert merged.detach().numpy().tobytes() == bias.detach().numpy().tobytes()
+
+
+def test_an_unfinished_run_is_merged_at_a_named_step_only(short_run: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(short_run.path, tmp_path / "run"))
+    run.finished_path.unlink()
+    with pytest.raises(RunError, match="name a step"):
+        merge([short_run, run])
+    assert merge([short_run, run], steps=4) is not None
+    with pytest.raises(RunError, match="or in it"):
+        save_merged(merge([short_run, short_run]), short_run.path / "merged")
 
 
 def test_an_average_is_that_of_the_weights(short_run: Run, other: Run) -> None:
