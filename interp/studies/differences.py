@@ -4,7 +4,7 @@ Does a model learn facts from fewer examples, or with less arithmetic, if it is 
 gets wrong; and are corrections best kept in an adapter?
 
 Command: interp batch interp/studies/differences.py --out artifacts/studies --workers 2
-Duration: 75 runs (39 of 1,000 steps, about a minute each on one thread, two or three where candidates are scored; 36 of 400)
+Duration: 75 runs (39 of 1,000 steps, 1 to 3 minutes each on one thread; 36 of 400)
 
 Trained on are, of k candidates for each biography, those with the largest loss, the smallest loss, or
 random ones; or all, with the loss only on values that are predicted wrong; or with a contrast between
@@ -15,6 +15,7 @@ with old people replayed or without. Every forward pass is counted.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from math import nan
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +29,7 @@ from interp.plots import differences_tuned as tuned_plots
 from interp.run import Run, finetuned
 from interp.studies.collect import collect, complete
 from interp.studies.differences_claims import held_against
-from interp.studies.differences_measured import costs, curves, groups, tuned
+from interp.studies.differences_measured import COUNTS, costs, curves, groups, tuned
 from interp.studies.rules import Claim
 from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
 
@@ -38,12 +39,10 @@ Condition = Literal[
 ]  # fmt: skip
 Data = Literal["uniform", "uneven", "contradictory"]
 Told = Literal["everything", "wrong values"]
-CONDITIONS: dict[Condition, dict[str, Any]] = {
+CONDITIONS: dict[Any, dict[str, Any]] = {
     "plain": {},
     "random of 4": {"kind": "random", "k": 4},
-    "largest loss of 2": {"kind": "largest_loss", "k": 2},
-    "largest loss of 4": {"kind": "largest_loss", "k": 4},
-    "largest loss of 8": {"kind": "largest_loss", "k": 8},
+    **{f"largest loss of {k}": {"kind": "largest_loss", "k": k} for k in (2, 4, 8)},
     "smallest loss of 4": {"kind": "smallest_loss", "k": 4},
     "wrong values": {"kind": "wrong_values"},
     "contrast": {"contrast": 1.0},
@@ -52,12 +51,11 @@ CONDITIONS: dict[Condition, dict[str, Any]] = {
 """Settings of selection (`config.selection`) by what they are called."""
 _APART = ("seed", "data", "condition")
 _TUNED = ("seed", "weights", "told", "replay_weight")
-_COUNTS = ("step", "examples", "values", "arithmetic")
 COLUMNS = {
-    "curves": (*_APART, *_COUNTS, "accuracy"),
-    "costs": (*_APART, "share", *_COUNTS),
+    "curves": (*_APART, *COUNTS, "accuracy"),
+    "costs": (*_APART, "share", *COUNTS),
     "groups": (*_APART, "group", "accuracy", "loss", "p_a", "p_b"),
-    "tuned": (*_TUNED, *_COUNTS, "old", "new"),
+    "tuned": (*_TUNED, *COUNTS, "old", "new"),
 }
 
 
@@ -107,16 +105,14 @@ class DifferencesSettings(StudySettings):
 
     def trained(self, seed: int, data: Data, condition: Condition) -> Config:
         """The run of one condition."""
+        told = {
+            "attribute": self.attribute, "share_of_people": self.share_of_people,
+            "share_of_biographies": self.share_of_biographies,
+        }  # fmt: skip
         of_data: dict[Data, dict[str, Any]] = {
             "uniform": {},
             "uneven": {"sampling": {"kind": "power_law", "exponent": self.exponent}},
-            "contradictory": {
-                "data.contradictions": {
-                    "attribute": self.attribute,
-                    "share_of_people": self.share_of_people,
-                    "share_of_biographies": self.share_of_biographies,
-                }
-            },
+            "contradictory": {"data.contradictions": told},
         }
         steps = {
             "training.n_steps": self.n_steps,
@@ -127,14 +123,12 @@ class DifferencesSettings(StudySettings):
         }
         return self.config(seed, **steps, **of_data[data], selection=CONDITIONS[condition])
 
-    def tuned(
-        self, seed: int, rank: int | None, told: Told, replay_weight: float | None
-    ) -> Planned:
+    def tuned(self, seed: int, rank: int | None, told: Told, replay: float | None) -> Planned:
         """A run that goes on from the plain one with new people."""
         base = self.trained(seed, "uniform", "plain")
         settings: dict[str, Any] = {
             "finetuning.people": "new",
-            "finetuning.replay_weight": replay_weight,
+            "finetuning.replay_weight": replay,
             "optimizer.learning_rate": self.learning_rate,
             "training.n_steps": self.tuning_steps,
             "training.checkpoint_every": self.tuning_steps,
@@ -156,12 +150,8 @@ def planned(settings: DifferencesSettings) -> list[Planned]:
         for data in settings.data:
             conditions = settings.conditions if data == "uniform" else settings.elsewhere
             runs += [Planned(settings.trained(seed, data, condition)) for condition in conditions]
-        runs += [
-            settings.tuned(seed, rank, told, weight)
-            for rank in settings.ranks
-            for told in settings.told
-            for weight in settings.replay_weights
-        ]
+        ways = product(settings.ranks, settings.told, settings.replay_weights)
+        runs += [settings.tuned(seed, *way) for way in ways]
     return runs
 
 
@@ -178,9 +168,9 @@ def described(run: Run) -> dict[str, Any]:
             "told": "everything" if condition == "plain" else condition,
             "replay_weight": nan if weight is None else weight,
         }
-    uneven = config.sampling.kind == "power_law"
     contradictory = config.data.contradictions.on
-    data = "uneven" if uneven else "contradictory" if contradictory else "uniform"
+    uneven = "uneven" if config.sampling.kind == "power_law" else "uniform"
+    data = "contradictory" if contradictory else uneven
     return {"seed": config.seed, "data": data, "condition": condition}
 
 
@@ -197,7 +187,7 @@ def tables(settings: DifferencesSettings, runs: Sequence[Run]) -> dict[str, pd.D
         "curves": over training, what it cost until then, and `accuracy`.
         "costs": the first measurement at which a `share` was known; empty where that never was.
         "groups": at the end, by `group` (`differences_measured.groups`): `accuracy`, `loss` (nats a
-        value), and of contradicted values the mean probability of either value, `p_a` and `p_b`.
+        value), and of contradicted values the mean probability of either, `p_a` and `p_b`.
         "tuned": over fine-tuning, what it cost until then, and accuracy on `old` and on `new` people.
     """
 

@@ -15,7 +15,6 @@ from interp.studies.differences_measured import (
     CONTRADICTORY,
     CONTRAST,
     EVERYTHING,
-    LARGEST,
     OTHERS,
     PLAIN,
     RANDOM,
@@ -155,8 +154,8 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
         "Values that are predicted right need no training",
         _SOURCE,
         Rule.each(
-            "Until {share:.0%} are known, the loss on wrong values alone is on at least {fewer:g} times fewer "
-            "values than plain training, in at most {later:.0%} more steps." + _CANNOT,
+            "Until {share:.0%} are known, the loss on wrong values alone is on at least {fewer:g} times "
+            "fewer values than plain training, in at most {later:.0%} more steps." + _CANNOT,
             rules.enough,
             fewer=1.25, later=0.1, share=SHARE,
         ),

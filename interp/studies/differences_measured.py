@@ -1,7 +1,7 @@
 """What runs on differences cost and know, and what each seed says of it."""
 
 from dataclasses import dataclass
-from math import isnan
+from typing import Any
 
 import pandas as pd
 
@@ -132,20 +132,26 @@ def seeds_of(tables: Tables) -> list[Seed]:
 
 
 def _seed(tables: Tables) -> Seed:
-    ends, until, known, after = {}, {}, {}, {}
-    for (data, condition), curve in tables["curves"].groupby(["data", "condition"], sort=False):
-        last = curve.loc[curve["step"].idxmax()]
-        ends[data, condition] = float(last["examples"]), float(last["accuracy"])
-    for row in tables["costs"].to_dict("records"):
+    ends: dict[tuple[str, str], tuple[float, float]] = {}
+    until: dict[tuple[str, str, float], dict[str, float] | None] = {}
+    after: dict[tuple[str, str, bool], tuple[float, float, float]] = {}
+    for row in _records(tables["curves"].sort_values("step")):
+        ends[row["data"], row["condition"]] = float(row["examples"]), float(row["accuracy"])
+    for row in _records(tables["costs"]):
         found = {name: row[name] for name in COUNTS}
         there = not any(pd.isna(value) for value in found.values())
         key = row["data"], row["condition"], float(row["share"])
         until[key] = {name: float(value) for name, value in found.items()} if there else None
-    for row in tables["groups"].to_dict("records"):
-        known[row["data"], row["condition"], row["group"]] = float(row["accuracy"])
-    by = ["weights", "told", "replay_weight"]
-    for (weights, told, weight), run in tables["tuned"].groupby(by, sort=False, dropna=False):
-        in_order = run.sort_values("step").astype({"old": float, "new": float})
-        first, last = in_order.iloc[0], in_order.iloc[-1]
-        after[weights, told, not isnan(weight)] = first["old"], last["old"], last["new"]
+    known = {
+        (row["data"], row["condition"], row["group"]): float(row["accuracy"])
+        for row in _records(tables["groups"])
+    }
+    for row in _records(tables["tuned"].sort_values("step")):
+        run = row["weights"], row["told"], not pd.isna(row["replay_weight"])
+        old, new = float(row["old"]), float(row["new"])
+        after[run] = after.get(run, (old, old, new))[0], old, new
     return Seed(ends, until, known, after)
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")

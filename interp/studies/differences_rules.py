@@ -9,6 +9,7 @@ from interp.studies.differences_measured import (
     RANDOM,
     SMALLEST,
     UNEVEN,
+    UNIFORM,
     WRONG,
     Seed,
 )
