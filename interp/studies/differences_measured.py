@@ -109,7 +109,7 @@ class Seed:
 
     def largest(self) -> list[str]:
         """The conditions that select the largest loss, where everybody is equally likely."""
-        return [name for data, name in self.ends if data == UNIFORM and name.startswith("largest")]
+        return sorted(n for data, n in self.ends if data == UNIFORM and n.startswith("largest"))
 
     def best(self, share: float) -> str | None:
         """The one of them that needs the fewest examples; None where nothing can be compared."""
@@ -135,7 +135,7 @@ def _seed(tables: Tables) -> Seed:
     ends: dict[tuple[str, str], tuple[float, float]] = {}
     until: dict[tuple[str, str, float], dict[str, float] | None] = {}
     after: dict[tuple[str, str, bool], tuple[float, float, float]] = {}
-    for row in _records(tables["curves"].sort_values("step")):
+    for row in _records(tables["curves"].sort_values("step", kind="stable")):
         ends[row["data"], row["condition"]] = float(row["examples"]), float(row["accuracy"])
     for row in _records(tables["costs"]):
         found = {name: row[name] for name in COUNTS}
@@ -146,7 +146,7 @@ def _seed(tables: Tables) -> Seed:
         (row["data"], row["condition"], row["group"]): float(row["accuracy"])
         for row in _records(tables["groups"])
     }
-    for row in _records(tables["tuned"].sort_values("step")):
+    for row in _records(tables["tuned"].sort_values("step", kind="stable")):
         run = row["weights"], row["told"], not pd.isna(row["replay_weight"])
         old, new = float(row["old"]), float(row["new"])
         after[run] = after.get(run, (old, old, new))[0], old, new
