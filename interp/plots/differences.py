@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.charts import PALETTE, Axis, Level, Look, bars, curves, describe, note, ramp, rows
-from interp.errors import InterpError
 
 _FEW, _SOME, _MANY = ramp(5)[2:]
 _CONDITIONS = {
@@ -33,15 +32,15 @@ _DATA = {
 }
 _COSTS = {
     "examples": "examples (and steps)",
-    "values": "values that the loss is on",
-    "arithmetic": "arithmetic, scoring of candidates included",
+    "values": "values with a loss",
+    "arithmetic": "arithmetic",
 }
 _GROUPS = {
-    "all": Look(PALETTE["blue"], name="all"),
-    "common half": Look(PALETTE["blue"], name="common half of the people"),
-    "rare half": Look(PALETTE["orange"], symbol="diamond", name="rare half of the people"),
-    "other values": Look(PALETTE["blue"], symbol="square", name="values that are not contradicted"),
-    "contradicted": Look(PALETTE["orange"], symbol="x", name="contradicted values"),
+    ("uniform", "all"): "everybody equally likely",
+    ("uneven", "common half"): "some people rare: the common half of the people",
+    ("uneven", "rare half"): "some people rare: the rare half",
+    ("contradictory", "contradicted"): "contradictory facts: values that have a second one",
+    ("contradictory", "other values"): "contradictory facts: all other values",
 }
 SHARE = Axis("accuracy (share)", range=(-0.03, 1.05))
 _APART = ("seed", "data", "condition")
@@ -58,11 +57,10 @@ def learning_curves(table: pd.DataFrame) -> go.Figure:
     """
     found = rows(table, [*_APART, "step", *_COSTS, "accuracy"], "curves")
     found = found[found["data"] == "uniform"]
-    if found.empty:
-        raise InterpError("No run with uniform data has finished.")
     if not (found["condition"] == "plain").any():
-        raise InterpError(
-            "No plain run with uniform data has finished, which others are held against."
+        return _nothing(
+            "What is learned, and at what cost",
+            "No plain run with uniform data has finished, which others are held against.",
         )
     parts = []
     for measure in _COSTS:
@@ -137,9 +135,7 @@ def other_data(table: pd.DataFrame) -> go.Figure:
     Args:
         table: "curves" of the study.
     """
-    found = rows(table, [*_APART, "step", "accuracy"], "curves")
-    names = found.groupby("condition")["data"].nunique()
-    found = found[found["condition"].isin(names[names == names.max()].index)]
+    found = _everywhere(rows(table, [*_APART, "step", "accuracy"], "curves"))
     figure = curves(
         found, y="accuracy", line="condition", looks=_there(found, _CONDITIONS), facet="data",
         titles=_DATA, axis=SHARE, seeds=True, heights=[200] * found["data"].nunique(),
@@ -162,30 +158,38 @@ def groups(table: pd.DataFrame) -> go.Figure:
     Args:
         table: "groups" of the study.
     """
-    found = rows(table, [*_APART, "group", "accuracy"], "groups")
+    found = _everywhere(rows(table, [*_APART, "group", "accuracy"], "groups"))
+    of = zip(found["data"], found["group"], strict=True)
+    found = found.assign(people=[_GROUPS.get(key, ", ".join(key)) for key in of])
+    looks = _there(found, _CONDITIONS)
     figure = bars(
-        found, y="accuracy", place="condition", group="group", looks=_there(found, _GROUPS, "group"),
-        facet="data", titles=_DATA, axis=SHARE,
-        places={name: name for name in _CONDITIONS if name in set(found["condition"])},
+        found, y="accuracy", place="condition", group="condition", looks=looks, facet="people",
+        titles={name: name for name in _GROUPS.values() if name in set(found["people"])},
+        places={name: name for name in looks}, axis=SHARE,
     )  # fmt: skip
     return describe(
         figure,
         "Whose facts are known at the end",
         f"""At the end of training, after equally many steps and examples. {KNOWN} Means over seeds, and each
-        seed. Panels: kinds of data; where some people are rare, the more and the less likely half of them;
-        where facts contradict each other, values with a second one (right is the one in most biographies)
-        and all others. Look for whether the largest loss makes the rare half known, and for what becomes of
+        seed. Panels: everybody; where some people are rare, the more and the less likely half of them; where
+        facts contradict each other, values with a second one (right is the one in most biographies) and
+        all others. Look for whether the largest loss makes the rare half known, and for what becomes of
         contradicted values.""",
     )
 
 
-def _there(
-    table: pd.DataFrame, looks: Mapping[str, Look], column: str = "condition"
-) -> dict[str, Look]:
-    return {name: look for name, look in looks.items() if name in set(table[column])}
+def _everywhere(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of conditions that are on most kinds of data."""
+    kinds = table.groupby("condition")["data"].nunique()
+    return table[table["condition"].isin(kinds[kinds == kinds.max()].index)]
+
+
+def _there(table: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, Look]:
+    return {name: look for name, look in looks.items() if name in set(table["condition"])}
 
 
 def _nothing(title: str, why: str) -> go.Figure:
     figure = describe(go.Figure(), title, why)
     note(figure, why)
+    figure.update_layout(height=220, xaxis_visible=False, yaxis_visible=False)
     return figure

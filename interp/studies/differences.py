@@ -179,16 +179,15 @@ def tables(settings: DifferencesSettings, runs: Sequence[Run]) -> dict[str, pd.D
 
     Returns:
         Three tables that begin with `seed`, `data` ("uniform", "uneven", "contradictory") and `condition`,
-        and one of fine-tuned runs, with `seed`, `weights` ("all weights", "rank 4", ...), `told`
-        ("everything", "wrong values") and `replay_weight` (NaN: none). Accuracy is the share of values
-        right, in wordings never seen with a person. What it cost until then are `step`, `examples`,
-        `values` and `arithmetic` (see `training_costs`).
+        and one of fine-tuned runs, with `seed`, `weights` ("all weights", "rank 4", ...), `told` and
+        `replay_weight` (NaN: none). Accuracy is the share of values right, in wordings never seen with
+        a person; costs are `step`, `examples`, `values` and `arithmetic` (see `training_costs`).
 
-        "curves": over training, what it cost until then, and `accuracy`.
-        "costs": the first measurement at which a `share` was known; empty where that never was.
+        "curves": over training, the cost until then, and `accuracy`.
+        "costs": those of the first measurement at which a `share` was known; empty where that never was.
         "groups": at the end, by `group` (`differences_measured.groups`): `accuracy`, `loss` (nats a
         value), and of contradicted values the mean probability of either, `p_a` and `p_b`.
-        "tuned": over fine-tuning, what it cost until then, and accuracy on `old` and on `new` people.
+        "tuned": over fine-tuning, the cost until then, and accuracy on `old` and on `new` people.
     """
 
     def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:

@@ -74,14 +74,14 @@ class Seed:
     """What one seed measured.
 
     Attributes:
-        ends: By data and condition, examples in all and accuracy at the end.
+        ends: By data and condition, examples in all.
         until: By data, condition and share, what it cost until then; None where it was never known.
         known: By data, condition and group, the accuracy at the end.
         tuned: By weights, what was trained on and whether with replay: accuracy on old people at the
             beginning, and on old and on new ones at the end.
     """
 
-    ends: dict[tuple[str, str], tuple[float, float]]
+    ends: dict[tuple[str, str], float]
     until: dict[tuple[str, str, float], dict[str, float] | None]
     known: dict[tuple[str, str, str], float]
     tuned: dict[tuple[str, str, bool], tuple[float, float, float]]
@@ -106,6 +106,13 @@ class Seed:
         if plain is None or other is None or plain == float("inf"):
             return None
         return plain / other if other else None
+
+    def at_least(self, condition: str, share: float, data: str) -> float | None:
+        """The same where plain training may never know it: all of its cost then stands for that."""
+        plain, other = (self.cost(name, share, data) for name in (PLAIN, condition))
+        if plain is None or other is None or plain != float("inf") or other == float("inf"):
+            return self.times(condition, share, data)
+        return self.ends[data, PLAIN] / other
 
     def largest(self) -> list[str]:
         """The conditions that select the largest loss, where everybody is equally likely."""
@@ -132,11 +139,11 @@ def seeds_of(tables: Tables) -> list[Seed]:
 
 
 def _seed(tables: Tables) -> Seed:
-    ends: dict[tuple[str, str], tuple[float, float]] = {}
+    ends: dict[tuple[str, str], float] = {}
     until: dict[tuple[str, str, float], dict[str, float] | None] = {}
     after: dict[tuple[str, str, bool], tuple[float, float, float]] = {}
     for row in _records(tables["curves"].sort_values("step", kind="stable")):
-        ends[row["data"], row["condition"]] = float(row["examples"]), float(row["accuracy"])
+        ends[row["data"], row["condition"]] = float(row["examples"])
     for row in _records(tables["costs"]):
         found = {name: row[name] for name in COUNTS}
         there = not any(pd.isna(value) for value in found.values())

@@ -62,16 +62,11 @@ def enough(seed: Seed, fewer: float, later: float, share: float) -> bool | None:
 
 def rare(seed: Seed, more: float, share: float) -> bool | None:
     """Whether the largest loss saves more with uneven data than with uniform."""
-    uniform = seed.times(LARGEST, share)
-    plain, largest = (seed.cost(name, share, UNEVEN) for name in (PLAIN, LARGEST))
-    if not uniform or plain is None or largest is None:
+    uniform, uneven = seed.times(LARGEST, share), seed.at_least(LARGEST, share, UNEVEN)
+    if not uniform or uneven is None:
         return None
-    if largest == float("inf"):
-        return None if plain == float("inf") else False
-    never = plain == float("inf")
-    uneven = (seed.ends[UNEVEN, PLAIN][0] if never else plain) / largest
-    # Where plain never gets there, this is the least that is saved.
-    return True if uneven >= (1 + more) * uniform else None if never else False
+    exact = seed.times(LARGEST, share, UNEVEN) is not None
+    return True if uneven >= (1 + more) * uniform else False if exact else None
 
 
 def hurts(seed: Seed, less: float, known: float) -> bool | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from interp.seeds import spread
+from interp.seeds import number_of, spread
 from interp.studies.differences_measured import ALL_WEIGHTS, LARGEST, PLAIN, WRONG, Seed
 
 Words = Callable[[Sequence[Seed]], str]
@@ -61,10 +61,15 @@ def by_data(share: float, *data: str) -> Words:
     """How many times fewer examples the largest loss of 4 takes, by data."""
 
     def words(seeds: Sequence[Seed]) -> str:
-        parts = [
-            f"{name} {_spread((seed.times(LARGEST, share, name) for seed in seeds), '.2f')}"
-            for name in data
-        ]
+        parts = []
+        for name in data:
+            found = [seed.at_least(LARGEST, share, name) for seed in seeds]
+            never = [seed for seed in seeds if seed.cost(PLAIN, share, name) == float("inf")]
+            said = f"{name}: {_spread(found, '.2f')}"
+            if never:
+                said += f", never known with plain training in {number_of(len(never), 'seed')}"
+                said += " (at least, there)" * (found != [None] * len(seeds))
+            parts.append(said)
         return f"times fewer examples until {share:.0%} known, {LARGEST}: {'; '.join(parts)}"
 
     return words

@@ -11,7 +11,7 @@ import pytest
 from interp.asking import answers
 from interp.charts.style import caption
 from interp.errors import ConfigError
-from interp.plots.differences import costs
+from interp.plots.differences import costs, learning_curves
 from interp.run import Run
 from interp.studies import differences
 from interp.studies.differences_claims import STATEMENTS
@@ -208,4 +208,7 @@ def test_tables_read_back_say_and_draw_the_same() -> None:
     assert min(ratios) == pytest.approx(40 / 600)
     never = costs(made_up(dict.fromkeys(UNTIL))["costs"])
     assert "No plain run" in caption(never)
+    assert "No plain run" in caption(
+        learning_curves(tables["curves"].query("condition != 'plain'"))
+    )
     assert differences.figures({}) == {}
