@@ -1,7 +1,8 @@
 """Training on differences: what is learned at what cost, on which data, and what fine-tuning keeps.
 
 Tables are those of `interp.studies.differences`; tables read back from CSV will do. Every function raises
-`InterpError` where a column is missing or there is nothing to draw.
+`InterpError` where a column is missing or there is nothing to draw. Where there is no plain run to hold
+others against, a figure says so.
 """
 
 from collections.abc import Mapping
