@@ -4,7 +4,7 @@ Does a model that first learned bare lists of facts learn the same facts in pros
 another than that of a model that began with prose?
 
 Command: interp batch interp/studies/mnemonic.py --out artifacts/studies --workers 2
-Duration: 45 runs of 750 to 3,000 steps (1 to 2 minutes each on one thread)
+Duration: 45 runs of 750 to 3,000 steps (some minutes each on one thread)
 
 A mnemonic phrase is a person's name and then the values in random order, with no other word; in the
 polyglot form each value is in one of three languages, in the fused form each person is one token. A
