@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import SupportsIndex
 
-from interp.biographies import Corpus
+from interp.biographies import FORMS, Corpus
 from interp.biographies.forms import BIOGRAPHY
-from interp.errors import ArgumentError, suggest
+from interp.errors import ArgumentError, ConfigError, suggest
 from interp.maps.people import map_text
 from interp.maps.texts import MapText
 
@@ -38,6 +38,17 @@ class People:
     def listed(self) -> None:
         """No list of all texts: people are looked up."""
         return
+
+    def forms(self, number: int, n_ctx: int) -> list[str]:
+        """The forms in which an individual can be shown to a model with this context."""
+        return [form for form in FORMS if self._fits(replace(self, form=form), number, n_ctx)]
+
+    @staticmethod
+    def _fits(people: "People", number: int, n_ctx: int) -> bool:
+        try:
+            return len(people.text(number)) <= n_ctx
+        except ConfigError:  # the tokenizer does not know its words
+            return False
 
     def longest(self, number: int) -> MapText:
         """What the checkpoints are chosen by: the own biography, as all are of about one length."""

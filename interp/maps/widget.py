@@ -1,6 +1,7 @@
 """The attention view as a Jupyter widget: texts of a series of models, read on demand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, SupportsIndex
 
 import torch
@@ -42,12 +43,15 @@ class AttentionBrowser(anywidget.AnyWidget):
         state: What is shown: `person` (the number of a person or text), `step`, `head` ("LAYER.HEAD" or
             "LAYER.mean"), `token` (a position) and `compare` (a step, or None). It follows what is done
             in the browser; setting it moves the view (see `show`).
+        form: In which form of text people are shown; setting it, or choosing another in the menu, shows
+            the same person in another form. Empty where texts were given.
     """
 
     _esm = asset("attention.js") + asset("widget.js")
     _css = asset("attention.css")
     settings = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
+    form = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -71,15 +75,13 @@ class AttentionBrowser(anywidget.AnyWidget):
         if steps is None:
             steps = map_steps(series, [self._source.longest(first)], device=device)
         self._steps = list(steps)
-        record = self._record(first)
-        self._steps = list(record.steps)
-        listed = self._source.listed()
-        settings = view_settings(
-            [record], self._words, self._vocabulary, TrainingInfo.of(series), listed
-        )
-        # The view begins with the first text of the list unless it is told another.
-        settings |= {"search": True} if listed is None else {"begin": first}
-        super().__init__(settings=settings, state={})
+        self._steps = list(self._record(first).steps)
+        self._begun, shown, self._forms = first, "", []
+        if isinstance(self._source, People):
+            (_, model), *_ = models_at(series, self._steps[:1])
+            shown, self._forms = self._source.form, self._source.forms(first, model.cfg.n_ctx)
+        super().__init__(settings=self._settings(first), state={}, form=shown)
+        self.observe(self._choose, "form")
         self.on_msg(self._answer)
 
     def show(
@@ -117,6 +119,37 @@ class AttentionBrowser(anywidget.AnyWidget):
         if compare is not None:
             state["compare"] = None if compare == "off" else compare
         self.state = state
+
+    def _settings(self, first: int) -> dict[str, Any]:
+        """What the view begins with: one text, of those that it can ask for."""
+        source, record = self._source, self._record(first)
+        listed = source.listed()
+        training = TrainingInfo.of(self._series)
+        found = view_settings([record], self._words, self._vocabulary, training, listed)
+        if not isinstance(source, People):
+            return found | {"begin": first}  # the first text of the list unless it is told another
+        forms = {"forms": self._forms, "form": source.form} if self._forms[1:] else {}
+        return found | {"search": True} | forms
+
+    def _choose(self, change: Any) -> None:
+        """Shows the same person in another form, or says why not."""
+        source, records, words = self._source, self._records, self._words
+        if change["new"] == (source.form if isinstance(source, People) else ""):
+            return
+        try:
+            if not isinstance(source, People):
+                raise ArgumentError("Texts that were given have no other form.")
+            self._source = replace(source, form=change["new"])
+            self._records, self._words = {}, []
+            state = {name: of for name, of in self.state.items() if name != "token"}
+            settings = self._settings(self._source.number(state.get("person", self._begun)))
+        except InterpError as error:
+            self._source, self._records, self._words = source, records, words
+            self.form = change["old"]
+            self.send({"refused": str(error)})
+            return
+        with self.hold_sync():
+            self.state, self.settings = state, settings
 
     def _record(self, number: int) -> MapRecord:
         if number not in self._records:

@@ -539,6 +539,31 @@ def test_two_views_of_one_widget_do_not_mix(widget, finished: Run) -> None:
         assert tokens.all_inner_texts() == list(map_text(finished, 7).tokens)
 
 
+def test_another_form_begins_the_view_anew(widget, axe, finished: Run) -> None:
+    page = widget(person=3)
+    assert page.locator(".av-form").count() == 0  # there is nothing to choose
+    menu = {"forms": ["biography", "question", "last_name"], "form": "biography"}
+    page.evaluate("(menu) => model.set('settings', { ...model.get('settings'), ...menu })", menu)
+    listeners = page.evaluate("model.count()")
+    choice = page.get_by_label("Form")
+    assert choice.locator("option").all_inner_texts() == ["biography", "question", "last name"]
+    choice.select_option("question")
+    assert page.evaluate("model.get('form')") == "question"
+    expect(page.locator(".av-message")).to_have_text("Reading the checkpoints …")
+    page.evaluate("model.tell('msg:custom', { refused: 'It has no words for it.' })")
+    expect(choice).to_have_value("biography")
+    expect(page.locator(".av-message")).to_have_text("It has no words for it.")
+    choice.focus()
+    page.evaluate("model.set('settings', { ...model.get('settings'), form: 'question' })")
+    expect(choice).to_have_value("question")
+    expect(choice).to_be_focused()
+    expect(page.locator(".av-person option:checked")).to_have_text(finished.population.name(3))
+    assert page.evaluate("model.count()") == listeners  # the view before listens no longer
+    assert axe(page) == []
+    page.evaluate("cleanup()")
+    assert page.evaluate("model.count()") == 0
+
+
 def test_a_kernel_that_failed_can_be_asked_again(widget, finished: Run) -> None:
     page = widget()
     page.evaluate("globalThis.seven = people[7]; delete people[7]")

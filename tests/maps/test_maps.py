@@ -1,5 +1,7 @@
 """Attention maps: packed bytes hold the model's attention, and the widget answers what it is asked."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from interp.maps import (
 from interp.maps.widget import to_choose
 from interp.phases import Phases
 from interp.run import Run
+from tests.every_form import EVERY_FORM
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +311,43 @@ class TestWidget:
             interp.explore(smoke_run, steps=[7])
         with pytest.raises(InterpError):
             interp.explore(smoke_run, person=99)
+
+    def test_another_form_of_the_same_person_is_chosen(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        steps = {"training.n_steps": 2, "training.checkpoint_every": 1}
+        every_form = interp.train(EVERY_FORM.with_settings(**steps), tmp_path / "run")
+        view = interp.explore(every_form, person=3, token=4, step=0)
+        forms = view.settings["forms"]
+        assert view.form == view.settings["form"] == "biography"
+        assert {"biography", "question", "mnemonic"} <= set(forms)
+        view.show(person=5)
+        view.form = "question"
+        assert view.settings["form"] == "question"
+        assert view.state == {"step": 0, "person": 5}  # positions of tokens are others
+        (shown,) = view.settings["texts"]
+        assert shown["person"] == 5
+        assert shown["tokens"] == list(map_text(every_form, 5, form="question").tokens)
+        sent: list[dict] = []
+        monkeypatch.setattr(view, "send", lambda content, buffers=None: sent.append(content))
+        view._answer(view, {"question": 1, "person": 7}, [])
+        assert sent[0]["text"]["tokens"] == list(map_text(every_form, 7, form="question").tokens)
+        view.form = "sonnet"
+        assert "sonnet" in sent[1]["refused"]
+        assert view.form == view.settings["form"] == "question"
+        view.form = "biography"
+        assert view.settings["texts"][0]["tokens"] == list(map_text(every_form, 5).tokens)
+
+    def test_given_texts_have_no_other_form(
+        self, monkeypatch: pytest.MonkeyPatch, smoke_run: Run
+    ) -> None:
+        view = interp.explore(smoke_run, texts=[map_text(smoke_run, 3)])
+        assert "forms" not in view.settings
+        refused: list[dict] = []
+        monkeypatch.setattr(view, "send", refused.append)
+        view.form = "question"
+        assert "no other form" in refused[0]["refused"]
+        assert view.form == ""
 
     def test_some_steps_only(self, smoke_run: Run) -> None:
         view = interp.explore(smoke_run, steps=[40, 0])

@@ -2,12 +2,13 @@
 // The attention view: a text, the checkpoints of a training, its heads, and what each token looks at.
 // interpViews.attention(root, settings, unpack, options) draws it and returns a handle.
 //   settings   see interp.maps.view; phases, curves, roles and title may be missing.
-//              begin: number of the text to begin with, if not the first
+//              begin: number of the text to begin with, if not the first; forms, form: see choose
 //   unpack     key => Promise<Uint8Array>, for the keys "patterns-PERSON" and "predictions-PERSON"
 //   options    fragment: name of the URL fragment that keeps the state, if any
 //              find: text => Promise<text of settings.texts>, to look up other people; where several are
 //              meant, its error has matches: [{ person, name }]
 //              changed: state => {}, called after every change
+//              choose: form => {}, of settings.forms; without them there is no such menu
 (() => {
   const BLUE = [31, 131, 196], ORANGE = [213, 94, 0];
   const STRONGEST = 0.78; // opacity of a weight of 1: text on it stays readable
@@ -368,6 +369,7 @@
       this.live = make("p", { class: "av-hidden", "aria-live": "polite" });
       const head = make("div", { class: "av-bar-top" }, make("label", {}, make("span", { class: "av-label" }, noun(settings)), this.people));
       if (this.options.find) head.append(this.searchField());
+      if (settings.forms) head.append(this.formMenu());
       head.append(this.message, this.matches);
       const comparison = make("label", { class: "av-compare" }, this.compare, " Compare with another checkpoint");
       this.play.hidden = comparison.hidden = settings.steps.length < 2;
@@ -396,6 +398,19 @@
     listPeople() {
       this.people.replaceChildren(...this.settings.texts.map((text) => make("option", { value: String(text.person) },
         `${text.name}${text.held_out ? " (held out: never trained on)" : ""}${text.wordings === "train" ? ", training wordings" : ""}`)));
+    }
+
+    // In which form of text people are shown; another one gives the view other settings.
+    formMenu() {
+      const { forms, form } = this.settings;
+      this.form = make("select", { class: "av-form" }, ...forms.map((name) => make("option", { value: name }, name.replaceAll("_", " "))));
+      this.form.value = form;
+      this.form.addEventListener("change", () => {
+        this.stop();
+        this.say("Reading the checkpoints …");
+        this.options.choose(this.form.value);
+      });
+      return make("label", {}, make("span", { class: "av-label" }, "Form"), this.form);
     }
 
     searchField() {
