@@ -22,7 +22,7 @@ from interp.biographies.forms import Individuals, Mnemonic
 from interp.errors import ArgumentError, ConfigError, NothingToMeasureError, listed
 from interp.model.forward import logits_at, measuring
 from interp.progress import Progress, watched
-from interp.series import AnySeries, Device, of_run, table_over_steps, using_adapter
+from interp.series import AnySeries, Device, corpus_of, table_over_steps, using_adapter
 from interp.torch_state import default_state
 
 ANSWER_COLUMNS = ("form", "individual", "attribute", "loss", "right", "probability")
@@ -85,9 +85,7 @@ def answers(
     asked = listed(forms, "forms")
     if not asked:
         raise ArgumentError(f"No form is named; forms are {', '.join(FORMS)}.")
-    if corpus is None:
-        remedy = "people of its own. Give corpus: that of the run that they are from (run.corpus)"
-        corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, corpus)
     people = corpus.population.trained if individuals is None else individuals
     batches = {form: corpus.sequences(people, form, wordings, draw) for form in asked}
     for form, batch in batches.items():

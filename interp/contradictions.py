@@ -16,7 +16,7 @@ from interp.biographies import Batch, Corpus, Wordings
 from interp.errors import NothingToMeasureError
 from interp.knowledge import value_table
 from interp.progress import Progress, watched
-from interp.series import AnySeries, Device, of_run, table_over_steps
+from interp.series import AnySeries, Device, corpus_of, table_over_steps
 from interp.torch_state import default_state
 
 
@@ -57,9 +57,7 @@ def contradiction_table(
         ArgumentError: no corpus for models, or an argument as of `Corpus.biographies`.
         CheckpointError: there is no checkpoint at a step.
     """
-    if corpus is None:
-        remedy = "people of its own. Give corpus: that of the run that they are from (run.corpus)"
-        corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, corpus)
     told, contrary = corpus.contradictions, corpus.contrary
     if told is None or contrary is None:
         raise NothingToMeasureError(

@@ -23,7 +23,7 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import AnyTexts, Batch, Texts
+from interp.biographies import AnyTexts, Batch, Corpus, Texts
 from interp.errors import ArgumentError, CheckpointError, RunError, require_known, whole_number
 from interp.model import alone_with
 from interp.model.layout import require_wrapped
@@ -210,6 +210,25 @@ def of_run(series: AnySeries, name: str, remedy: str) -> Any:
     found = getattr(series, name, None)
     if found is None:
         raise ArgumentError(f"A series of models has no {remedy}.")
+    return found
+
+
+def corpus_of(
+    series: AnySeries,
+    corpus: Corpus | None = None,
+    remedy: str = "people of its own. Give corpus: that of the run that they are from (run.corpus)",
+) -> Corpus:
+    """The people that are given, or else those of a run.
+
+    Raises:
+        ArgumentError: what is given is no corpus; or nothing is, and the series is no run.
+    """
+    found = of_run(series, "corpus", remedy) if corpus is None else corpus
+    if not isinstance(found, Corpus):
+        raise ArgumentError(
+            f"corpus is a {type(found).__name__}; give the people and texts of a run (run.corpus), or "
+            "interp.biographies.Corpus.from_config(config)."
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """Arguments of public functions are checked where they come in: one line that names the argument."""
 
 from collections.abc import Callable
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from interp.memory import (
 )
 from interp.phases import sensitivity
 from interp.run import Run
+from interp.series import corpus_of
 from tests.fixtures import Child
 
 ORDER = np.arange(6)[None]
@@ -164,3 +166,12 @@ def test_an_argument_of_another_type_is_named(
     """In another process, as tests check types before a function is entered."""
     other = child(WRONG_TYPES, short_run.path)
     assert other.wait() == 0, other.error
+
+
+@pytest.mark.parametrize("wrong", ["x", 3, {"corpus": None}])
+def test_people_that_are_no_corpus_are_refused(smoke_run: Run, wrong: object) -> None:
+    with pytest.raises(ArgumentError, match=f"corpus is a {type(wrong).__name__}; give"):
+        unwrap(corpus_of)(smoke_run, corpus=wrong)
+    with pytest.raises(ArgumentError, match="has no people of its own"):
+        corpus_of({0: smoke_run.model(0)})
+    assert corpus_of(smoke_run) is smoke_run.corpus

@@ -26,6 +26,7 @@ from interp.equations.components import components_of
 from interp.equations.gradients import GradientStore, Products, mean_gradients, projected_dims
 from interp.equations.groups import Grouping, Labels, grouping_of, grouping_of_facts
 from interp.equations.texts import (
+    PEOPLE_OR_FACTS,
     Equations,
     batch_size_of,
     equations_of,
@@ -40,7 +41,7 @@ from interp.series import (
     AnySeries,
     Device,
     as_series,
-    of_run,
+    corpus_of,
     steps_of,
     table_over_steps,
     using_adapter,
@@ -146,9 +147,7 @@ def interference(
         )
         halves = _halves_of_facts(told)
     else:
-        if corpus is None:
-            remedy = "people of its own. Give corpus (run.corpus), or facts (interp.Facts)"
-            corpus = of_run(series, "corpus", remedy)
+        corpus = corpus_of(series, corpus, PEOPLE_OR_FACTS)
         named = None if forms is None or isinstance(forms, str) else tuple(forms)
         grouping = grouping_of(
             corpus,

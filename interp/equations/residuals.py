@@ -18,6 +18,7 @@ from interp.asking import answers
 from interp.biographies import Corpus, Wordings
 from interp.biographies.forms import BIOGRAPHY, Individuals
 from interp.equations.texts import (
+    PEOPLE_OR_FACTS,
     Equations,
     batch_size_of,
     equations_of_facts,
@@ -30,7 +31,7 @@ from interp.interventions.arrays import named_array
 from interp.knowledge import Baseline
 from interp.model import measuring, require_numbers
 from interp.progress import Progress, watched
-from interp.series import AnySeries, Device, of_run, table_over_steps
+from interp.series import AnySeries, Device, corpus_of, table_over_steps
 from interp.torch_state import default_state
 
 BASELINES = ("statistics", "population", "theoretical")
@@ -111,9 +112,7 @@ def residuals(
         measure = partial(_of_facts, facts=told, equations=equations_of_facts(told), size=size)
         table = table_over_steps(series, measure, steps, device, workers=workers, progress=progress)
         return table.drop(columns="step") if isinstance(series, nn.Module) else table
-    if corpus is None:
-        remedy = "people of its own. Give corpus (run.corpus), or facts (interp.Facts)"
-        corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, corpus, PEOPLE_OR_FACTS)
     table = answers(
         series, corpus, form, individuals, steps=steps, adapter=adapter, wordings=wordings, draw=draw,
         batch_size=size, device=device, workers=workers, progress=progress,

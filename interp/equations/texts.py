@@ -21,6 +21,8 @@ from interp.facts import Facts
 from interp.knowledge import ValuePositions
 from interp.model import logits_at
 
+PEOPLE_OR_FACTS = "people of its own. Give corpus (run.corpus), or facts (interp.Facts)"
+"""What a series of models without either is told (see `interp.series.corpus_of`)."""
 _STREAM = 0x657175  # which wordings the halves have, apart from all that is drawn elsewhere
 
 

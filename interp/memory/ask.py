@@ -45,7 +45,15 @@ from interp.interventions.swapped import paired
 from interp.memory.asked import ASKED_COLUMNS, SWAPPED_COLUMNS, Asked
 from interp.model import logits_at, measuring, require_numbers
 from interp.progress import silent
-from interp.series import AnySeries, Device, as_series, of_run, over_steps, steps_of, using_adapter
+from interp.series import (
+    AnySeries,
+    Device,
+    as_series,
+    corpus_of,
+    over_steps,
+    steps_of,
+    using_adapter,
+)
 from interp.torch_state import default_state
 
 SWAPPED_FORMS = ("biography", "question")
@@ -124,9 +132,7 @@ def ask(
         )
     require_known([wordings], get_args(Wordings), "kind of wordings")
     others, draw = whole_number(others, "others", 0), whole_number(draw, "draw", 0)
-    if corpus is None:
-        remedy = "people of its own. Give corpus: that of the run that they are from (run.corpus)"
-        corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, corpus)
     individual = corpus.population.individual(person)
     attributes = _attributes(corpus, individual, attribute)
     named = None if forms is None else listed(forms, "forms")

@@ -39,7 +39,7 @@ from interp.memory.values import output_weights, promoted_by, promoted_logits
 from interp.model import logits_at, measuring, pattern_hook, require_numbers
 from interp.model.patterns import require_hooks
 from interp.model.stream import require_linear_stream, require_uncapped
-from interp.series import AnySeries, as_series, chosen_steps, models_at, of_run, steps_of
+from interp.series import AnySeries, as_series, chosen_steps, corpus_of, models_at, steps_of
 from interp.torch_state import default_state
 
 _LARGEST_KEPT = 2**24
@@ -185,7 +185,7 @@ def _of_person(
     context: str,
 ) -> FactPrompt:
     remedy = "people of its own. Give the fact as a text: FactPrompt.of_text"
-    corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, remedy=remedy)
     if attribute is None:
         raise ArgumentError(
             f"Which attribute of {person} is to be located? Give one of {', '.join(corpus.attributes)}."
@@ -244,7 +244,7 @@ def _flow(
 
 def _people(series: AnySeries, n: int, relation: str, *choices: Any) -> list[FactPrompt]:
     """The same fact of up to `n` people of a run, spread evenly over those it was trained on."""
-    corpus = of_run(series, "corpus", "people of its own")
+    corpus = corpus_of(series, remedy="people of its own")
     people, index = corpus.population, corpus.attributes.index(relation)
     told = np.flatnonzero(people.values[people.trained, index] >= 0)
     chosen = told[np.unique(np.linspace(0, len(told) - 1, min(n, len(told))).astype(int))]

@@ -16,7 +16,7 @@ from interp.memory.keys import key_measures
 from interp.memory.probes import probe_accuracies
 from interp.memory.values import value_measures
 from interp.progress import Progress, watched
-from interp.series import AnySeries, Device, of_run, over_steps, stacked
+from interp.series import AnySeries, Device, corpus_of, over_steps, stacked
 from interp.torch_state import default_state
 
 _MEASURES = ("keys", "values", "probes")
@@ -63,7 +63,7 @@ def fact_draws(
         for given, name in ((draws, "draws"), (training_draws, "training_draws"))
     )
     remedy = "facts of its own. Give facts (interp.memory.FactDraws)"
-    corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, remedy=remedy)
     known = split_batch(corpus, "evaluation", n_individuals).individuals.numpy()
     held_out = None
     if corpus.population.config.n_held_out:

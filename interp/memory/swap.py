@@ -28,7 +28,7 @@ from interp.interventions import (
 )
 from interp.interventions.swapped import Place
 from interp.progress import Progress, watched
-from interp.series import AnySeries, Device, of_run, table_over_steps
+from interp.series import AnySeries, Device, corpus_of, table_over_steps
 from interp.torch_state import default_state
 
 SWAP_POSITIONS = (
@@ -54,7 +54,7 @@ def swap_pairs(series: AnySeries, n: int = 96, seed: int = 0) -> dict[str, Pairs
     once; "any": in any of the six.
     """
     remedy = "people of its own to swap. Give pairs (interp.interventions.Pairs)"
-    corpus = of_run(series, "corpus", remedy)
+    corpus = corpus_of(series, remedy=remedy)
     places: tuple[Place, ...] = ("first", "any")
     return {place: swapped_people(corpus, n, place=place, seed=seed) for place in places}
 
