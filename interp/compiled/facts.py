@@ -84,7 +84,7 @@ class Knowledge:
             )
         return cls(
             corpus.attributes, names, people.config.n_individuals, values, pools, tuple(wordings),
-            tokenizer.bos_token_id, tuple(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))),
+            tokenizer.bos_token_id, tuple(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))),
         )  # fmt: skip
 
     @cached_property

@@ -13,6 +13,7 @@ from interp.compiled.memory import RECALLING_ROLES
 from interp.compiled.neurons import COLUMNS, Neurons
 from interp.compiled.plan import Plan, fact_name
 from interp.compiled.spaces import Space
+from interp.compiled.weights import embedding, unembedding
 from interp.errors import ArgumentError, require_known
 from interp.files import write_json, write_text
 from interp.tables import for_spreadsheets
@@ -82,7 +83,8 @@ class Key:
                 f"The space {space!r} has no direction for {str(label)[:60]!r}; it has {len(own)}, such as "
                 f"{', '.join(map(repr, own['text'][:4]))}."
             )
-        return self.vectors[space][int(found.iloc[0])]
+        vector: Float[np.ndarray, " d_model"] = self.vectors[space][int(found.iloc[0])]
+        return vector
 
     def write(self, folder: Path) -> None:
         """Writes the tables as CSV, and what else there is to know of them as JSON."""
@@ -124,8 +126,6 @@ def _spaces_table(
         for name, space in plan.spaces.items():
             if used[space.dims].any():
                 found[name].append(who)
-
-    from interp.compiled.weights import embedding, unembedding
 
     d_model = plan.n_heads * plan.d_head
     note(written, embedding(plan, d_model), "embedding")

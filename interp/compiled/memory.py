@@ -4,12 +4,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from interp.compiled.neurons import Neurons, every, rows
+from interp.compiled.neurons import Neurons, rows
 from interp.compiled.plan import LONGER, Plan, shifted
 from interp.compiled.spaces import Space
 
 _FIRING = 0.1
 """For which share of people a random feature fires."""
+_FEWEST = 64
+"""Random features by default, however few people there are: each has to fire several."""
 _RIDGE = 1e-8
 """Of least squares, as a share of the mean squared activation of the features."""
 RECALLING_ROLES = ("person", "random feature")
@@ -85,7 +87,7 @@ def _unless_longer(plan: Plan, reads: Float[np.ndarray, " d_model"], length: int
 
 def _add_features(plan: Plan, neurons: Neurons) -> None:
     """Random features of names, and by least squares from them to the values of everybody."""
-    facts, n = plan.facts, plan.settings.n_neurons or 2 * plan.facts.known
+    facts, n = plan.facts, plan.settings.n_neurons or max(_FEWEST, 2 * plan.facts.known)
     spaces = [_there(plan, "name", back) for back in range(max(facts.name_lengths))]
     width = spaces[0].width
     seen = np.zeros((facts.known, len(spaces) * width))
@@ -173,7 +175,7 @@ def second_mlp(plan: Plan, d_model: int) -> Neurons:
         reads[:, steps.start + step - 1] = 1.0
         writes[:, output.dims] = [output.code(token) for token in space.labels]
         neurons.add_gates(
-            "spells", reads, every(2, reads), space.overlap, writes,
+            "spells", reads, np.full(len(reads), 2.0), space.overlap, writes,
             token=[step] * len(reads), says_token=space.labels, n_read=[2] * len(reads),
         )  # fmt: skip
     several = [a for a in plan.attributes if facts.longest(a) > 1]
@@ -183,7 +185,7 @@ def second_mlp(plan: Plan, d_model: int) -> Neurons:
     reads[:, steps.dims] = 1.0
     writes[:, output.dims] = -reads[:, output.dims]
     neurons.add_gates(
-        "erases", reads, every(2, firsts), output.overlap, writes,
+        "erases", reads, np.full(len(firsts), 2.0), output.overlap, writes,
         token=[0] * len(firsts), says_token=firsts, n_read=[2] * len(firsts),
     )  # fmt: skip
     return neurons

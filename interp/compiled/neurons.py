@@ -1,6 +1,6 @@
 """The neurons of both MLPs: each fires at 1 where all that it reads is there, and else not at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,8 +89,3 @@ class Neurons:
 def rows(n: int, d_model: int) -> Float[np.ndarray, "neuron d_model"]:
     """Nothing read or written yet, by so many neurons."""
     return np.zeros((n, d_model))
-
-
-def every(value: float, like: Sequence[object]) -> Float[np.ndarray, " neuron"]:
-    """The same number for each of some neurons."""
-    return np.full(len(like), float(value))

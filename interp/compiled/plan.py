@@ -135,7 +135,8 @@ def _text_spaces(
     words = sorted(set().union(*needed.values()))
     stream.add("word", "which word the token is", words, own_dimensions=True)
     names = stream.add("name", "which token of a name the token is", facts.name_tokens)
-    parts: list[tuple[int | str, int]] = [*facts.name_places, *((LONGER, n) for n in longer)]
+    parts: list[tuple[int | str, int]] = [*facts.name_places]
+    parts.extend((LONGER, n) for n in longer)
     stream.add("part", "where in a name the token can stand", parts, own_dimensions=True)
     backs = sorted({*needed, *range(max(lengths)), *longer} - {0})
     for back in backs:

@@ -90,7 +90,8 @@ def compile_recall(
             features of the name in MLP 0, and least squares from them to the values. "geometric": the
             embeddings of people of one token each (`one_token_people` makes such); MLP 0 only tells which
             attribute is asked for.
-        n_neurons: Random features ("distributed" only); twice as many as known people by default.
+        n_neurons: Random features ("distributed" only); twice as many as known people by
+            default, and at least 64.
         controls: What is built in and read by nothing: "head", a head of layer 1 that attends to names and
             carries a value; "direction", a value at the last name token that a probe can read; "neurons",
             one more for each person in MLP 0, which fires for them and writes nothing.

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -27,13 +28,13 @@ class Space:
     name: str
     says: str
     start: int
-    labels: tuple[Hashable, ...]
+    labels: tuple[Any, ...]
     codes: Float[np.ndarray, "label width"]
 
     @property
     def width(self) -> int:
         """How many dimensions it has."""
-        return self.codes.shape[1]
+        return int(self.codes.shape[1])
 
     @property
     def stop(self) -> int:
@@ -46,7 +47,7 @@ class Space:
         return slice(self.start, self.stop)
 
     @property
-    def place(self) -> dict[Hashable, int]:
+    def place(self) -> dict[Any, int]:
         """Where each label stands among the labels."""
         return {label: i for i, label in enumerate(self.labels)}
 

@@ -59,8 +59,8 @@ def embedding(plan: Plan, d_model: int) -> Float[np.ndarray, "vocab d_model"]:
     found[list(facts.name_tokens), names.dims] = names.codes
     tokens_of = {END: sorted(facts.ends), A_NAME: list(facts.name_tokens)}
     for place, feature in enumerate(words.labels):
-        found[tokens_of.get(int(str(feature)), [feature]), words.start + place] = 1.0
-    for (length, back), place in parts.place.items():  # type: ignore[misc]
+        found[tokens_of.get(feature, [feature]), words.start + place] = 1.0
+    for (length, back), place in parts.place.items():
         found[sorted(_tokens_at(facts, length, back)), parts.start + place] = 1.0
     if plan.settings.variant == "geometric":
         people = [name[0] for name in facts.names[: facts.known]]

@@ -18,7 +18,7 @@ class CompiledConfig(Settings):
     """Where the facts are: "local", a neuron a person; "distributed", random features of names and least
     squares; "geometric", the embeddings of people of one token each. None: the weights are trained."""
     n_neurons: int | None = Field(default=None, ge=1, le=10**6)
-    """Random features ("distributed" only); by default twice as many as known people."""
+    """Random features ("distributed" only); by default twice as many as known people, at least 64."""
     d_code: int | None = Field(default=None, ge=8, le=10**5)
     """Dimensions of directions where there are more labels than that; 64 by default."""
     controls: tuple[Control, ...] | None = None

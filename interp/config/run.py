@@ -44,7 +44,7 @@ class Config(RunConfig):
     merging: Annotated[MergingConfig, tyro.conf.Suppress] = MergingConfig()
     """What the weights were made of, where they were not trained; filled in by `interp.save_merged`."""
     compiled: Annotated[CompiledConfig, tyro.conf.Suppress] = CompiledConfig()
-    """What the weights were computed from, where they were not trained; filled in by `interp.compile_recall`."""
+    """How the weights were computed, where they were not trained; filled in by `interp.compile_recall`."""
     adapter: AdapterConfig = AdapterConfig()
     """A low-rank adapter beside the model's weights."""
     selection: SelectionConfig = SelectionConfig()
