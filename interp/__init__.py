@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from interp.run import Run, finetuned
     from interp.training import train
     from interp.training.costs import costs_until_known, training_costs
+    from interp.trust import trust_table
 
 _HOMES = {
     "AdapterSwitch": "interp.merging",
@@ -130,6 +131,7 @@ _HOMES = {
     "task_vector": "interp.merging",
     "train": "interp.training",
     "training_costs": "interp.training.costs",
+    "trust_table": "interp.trust",
 }
 
 __all__ = [
@@ -197,6 +199,7 @@ __all__ = [
     "task_vector",
     "train",
     "training_costs",
+    "trust_table",
 ]
 __version__ = "0.1.0"
 
