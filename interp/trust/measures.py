@@ -47,9 +47,9 @@ def _heads(compiled: CompiledRecall) -> Mark:
 def _places(compiled: CompiledRecall) -> Mark:
     table = _follows(compiled, Grid("mlp_out", POSITIONS))
     built = {
-        (int(row.layer.split()[1]), "last name")
-        for row in compiled.key.facts.itertuples()
-        if row.layer.startswith("MLP")
+        (int(layer.split()[1]), "last name")
+        for layer in map(str, compiled.key.facts["layer"])
+        if layer.startswith("MLP")
     }
     cells = list(zip(table["layer"].astype(int), table["position"], strict=True))
     change = table["change"].to_numpy(float)
