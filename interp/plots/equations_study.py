@@ -133,7 +133,7 @@ def _matrix(table: pd.DataFrame) -> pd.DataFrame:
     means = table.groupby(["group", "other"], sort=False)["value"].mean()
     both = pd.concat([means, means.swaplevel().rename_axis(["group", "other"])])
     names = list(dict.fromkeys(table["group"]))
-    square = both[~both.index.duplicated()].unstack().reindex(names)[names]
+    square: pd.DataFrame = both[~both.index.duplicated()].unstack().reindex(names)[names]
     spoken = [str(name).replace("_", " ") for name in names]
     return square.set_axis(spoken, axis=0).set_axis(spoken, axis=1)
 
@@ -182,7 +182,7 @@ def capacity(table: pd.DataFrame) -> go.Figure:
     """
     found = rows(table, ["seed", "width", "exposures", "n_individuals", *_COUNTS], "capacity")
     long = found.melt(
-        ["seed", "width", "exposures", "n_individuals"], list(_COUNTS), "count", "bits"
+        ["seed", "width", "exposures", "n_individuals"], list(_COUNTS), "count", "held"
     )
     exposures = sorted(set(long["exposures"]))
     widths = sorted(set(long["width"]))
@@ -194,7 +194,7 @@ def capacity(table: pd.DataFrame) -> go.Figure:
         if n in exposures
     ]
     figure = curves(
-        long, x="n_individuals", y="bits", line="width", looks=looks, facet="exposures", column="count",
+        long, x="n_individuals", y="held", line="width", looks=looks, facet="exposures", column="count",
         titles={**{n: f"{n:,} exposures" for n in exposures}, **_COUNTS}, levels=levels, seeds=True,
         x_axis=Axis("people", form=",.0f", scale="log"), axis=Axis("bits a parameter", form=".2f"),
         marks=True, heights=[240] * len(exposures),

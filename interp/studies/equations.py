@@ -17,6 +17,7 @@ thread of a CPU.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
@@ -73,11 +74,12 @@ class EquationsSettings(StudySettings):
 
     widths: tuple[int, ...] = (16, 32)
     """`d_model` of small models of two layers; heads are 8 wide, an MLP has four neurons for each."""
-    people: dict[int, tuple[int, ...]] = {
-        100: (512, 1024, 2048, 4096, 8192),
-        1000: (512, 1024, 2048, 4096),
-    }
-    """Numbers of people by exposures: how often each is met."""
+    people: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    """Numbers of people."""
+    exposures: tuple[int, ...] = (100, 1000)
+    """How often each is met."""
+    most_examples: int = Field(default=4096 * 1000, ge=1)
+    """Exposures x people of the largest runs; what would be larger is left out."""
     capacity_batch: int = Field(default=256, ge=1)
     """Biographies a step; steps = exposures x people / batch."""
     capacity_rate: float = Field(default=3e-3, gt=0)
@@ -122,18 +124,22 @@ class EquationsSettings(StudySettings):
         }
     )  # fmt: skip
 
-    @field_validator("parts", "widths", "shares", "orders", "scales")
+    @field_validator("parts", "widths", "people", "exposures", "shares", "orders", "scales")
     @classmethod
     def _once(cls, values: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
         return each_once(info.field_name, values)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "EquationsSettings":
-        for exposures, sizes in self.people.items():
-            if exposures < 1 or min(each_once(f"people[{exposures}]", sizes)) < 1:
-                raise ConfigError(
-                    f"people={{{exposures}: {list(sizes)}}}: exposures and people are at least 1."
-                )
+        if min(*self.people, *self.exposures) < 1:
+            raise ConfigError(
+                f"people={list(self.people)}, exposures={list(self.exposures)}: at least 1 each."
+            )
+        if min(self.people) * min(self.exposures) > self.most_examples:
+            raise ConfigError(
+                f"most_examples={self.most_examples:,}: the smallest run has more, "
+                f"{min(self.people) * min(self.exposures):,}; give as many."
+            )
         if odd := [width for width in self.widths if width < 8 or width % 8]:
             raise ConfigError(f"widths={odd}: heads are 8 wide; give multiples of 8.")
         return self
@@ -253,8 +259,8 @@ def cells(settings: EquationsSettings) -> Iterator[tuple[Part, dict[str, Any], P
             yield "residuals", of, plain
         if "capacity" in settings.parts:
             for width in settings.widths:
-                for exposures, sizes in settings.people.items():
-                    for n in sizes:
+                for exposures, n in product(settings.exposures, settings.people):
+                    if exposures * n <= settings.most_examples:
                         apart = {"width": width, "exposures": exposures, "n_individuals": n}
                         yield "capacity", of | apart, Planned(settings.small(seed, **apart))
         if "contradiction" in settings.parts:

@@ -22,11 +22,13 @@ SHARE = 0.9
 """The share of other facts until which steps are compared."""
 LEARNED = 0.8
 """The share of facts that a run has to know for others to be held against it."""
+LOW, HIGH = 0.35, 0.65
+"""Mean residuals that are about half the baseline."""
 FULL = 0.9
 """The share of what it was told that a model of the most people holds less of, if they are too many."""
 _FULL = (
-    " Seeds in which some width's model of the most people holds {full:.0%} or more of the bits it was "
-    "told cannot tell."
+    " Widths whose model of the most people holds {full:.0%} or more of the bits it was told do not count, "
+    "and seeds without another cannot tell."
 )
 
 
@@ -35,8 +37,8 @@ def _bits(exposures: int, known: str, low: float, high: float) -> Statement[Seed
         f"After {exposures:,} exposures a model holds about {known} a parameter",
         f"{_CAPACITY}: {known} a parameter",
         Rule.each(
-            f"After {exposures:,} exposures, with the number of people with which it is most, models of every "
-            "width hold {low:g} to {high:g} bits for each of all their parameters." + _FULL,
+            f"After {exposures:,} exposures, with the number of people with which it is most, models of "
+            "every width hold {low:g} to {high:g} bits for each of all their parameters." + _FULL,
             partial(rules.holds, exposures=exposures),
             low=low, high=high, full=FULL,
         ),
@@ -55,9 +57,9 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "learned a little. Seeds between, and attributes with no mean from {low:g} to {high:g}, cannot "
             "tell.",
             rules.all_or_nothing,
-            few=0.3, many=0.6, low=0.35, high=0.65,
+            few=0.3, many=0.6, low=LOW, high=HIGH,
         ),
-        said.halfway,
+        said.halfway(LOW, HIGH),
     ),
     Statement(
         "Groups of people become subsystems of their own only after the plateau",
@@ -100,9 +102,9 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
         "Contradictory facts slow down the others",
         _OWN,
         Rule.each(
-            "{share:.0%} of the facts of other attributes are known after at least {more:.0%} more steps with "
-            "the most even mixture than without contradictions, or never. Seeds in which the control never "
-            "gets there cannot tell.",
+            "{share:.0%} of the facts of other attributes are known after at least {more:.0%} more steps "
+            "with the most even mixture than without contradictions, or never. Seeds in which the control "
+            "never gets there cannot tell.",
             rules.slows,
             share=SHARE, more=0.1,
         ),

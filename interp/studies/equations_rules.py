@@ -34,11 +34,14 @@ class Seed:
 
     tables: Tables
 
-    def halfway(self) -> pd.DataFrame:
-        """Of each attribute, the residuals at the checkpoint whose mean is nearest to half the baseline."""
+    def halfway(self, low: float, high: float) -> pd.DataFrame:
+        """Of each attribute, the residuals at the checkpoint whose mean is nearest to half the baseline.
+
+        Attributes with no mean from `low` to `high` are left out.
+        """
         found = self.tables["residuals"]
-        found = found[found["attribute"] != ALL].astype({"mean": float})
-        off = (found["mean"] - 0.5).abs()
+        found = found[(found["attribute"] != ALL) & found["mean"].between(low, high)]
+        off = (found["mean"].astype(float) - 0.5).abs()
         return found.loc[off.groupby(found["attribute"]).idxmin()] if len(found) else found
 
     def agreement(self, by: str, phase: str) -> float | None:
@@ -124,8 +127,7 @@ def seeds_of(tables: Tables) -> list[Seed]:
 
 def all_or_nothing(seed: Seed, few: float, many: float, low: float, high: float) -> bool | None:
     """Whether few facts are halfway when the mean is."""
-    found = seed.halfway()
-    found = found[found["mean"].between(low, high)]
+    found = seed.halfway(low, high)
     if found.empty:
         return None
     middle = float(found["middle"].mean())
@@ -139,25 +141,22 @@ def later(seed: Seed, by: str, more: float) -> bool | None:
 
 
 def holds(seed: Seed, exposures: int, low: float, high: float, full: float) -> bool | None:
-    """Whether models of all widths hold so many bits a parameter."""
-    most = seed.most(exposures)
-    if not most or not all(_is_full(at, full) for at in seed.held(exposures).values()):
-        return None
-    return all(low <= bits <= high for bits in most.values())
+    """Whether models that were told too much hold so many bits a parameter."""
+    most = [float(at["bits_per_parameter"].max()) for at in _told_too_much(seed, exposures, full)]
+    return all(low <= bits <= high for bits in most) if most else None
 
 
 def keeps(seed: Seed, exposures: int, kept: float, full: float) -> bool | None:
     """Whether a model of the most people holds about as many bits as it ever does."""
-    held = seed.held(exposures)
-    if not held or not all(_is_full(at, full) for at in held.values()):
-        return None
-    return all(float(at["bits"].iloc[-1]) >= kept * at["bits"].max() for at in held.values())
+    bits = [at["bits"] for at in _told_too_much(seed, exposures, full)]
+    return all(float(of.iloc[-1]) >= kept * float(of.max()) for of in bits) if bits else None
 
 
-def _is_full(held: pd.DataFrame, full: float) -> bool:
-    """Whether so many people were too many: a part of what the last model was told it does not hold."""
-    last = held.iloc[-1]
-    return bool(1 - last["loss"] / last["baseline"] < full)
+def _told_too_much(seed: Seed, exposures: int, full: float) -> list[pd.DataFrame]:
+    """The widths at which a model of the most people does not hold a part of what it was told."""
+    held = seed.held(exposures).values()
+    ends = [(at, at.iloc[-1]) for at in held]
+    return [at for at, last in ends if 1 - last["loss"] / last["baseline"] < full]
 
 
 def averages(seed: Seed, within: float, sure: float) -> bool | None:

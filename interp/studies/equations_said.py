@@ -14,17 +14,21 @@ def _spread(values: Iterable[float | None], form: str) -> str:
     return spread([value for value in values if value is not None], form)
 
 
-def halfway(seeds: Sequence[Seed]) -> str:
-    """How many facts are halfway, where the mean of an attribute is."""
-    found = [of for seed in seeds if len(of := seed.halfway())]
-    middle, shape = (
-        _spread((of[c].mean() for of in found), ".2f") for c in ("middle", "bimodality")
-    )
-    mean = _spread((of["mean"].mean() for of in found), ".2f")
-    return (
-        f"at a mean residual of {mean} of the baseline, share of facts between: {middle}; Sarle's "
-        f"coefficient: {shape} (uniform: 0.56)"
-    )
+def halfway(low: float, high: float) -> Words:
+    """How many facts are halfway, where the mean of an attribute is from `low` to `high`."""
+
+    def words(seeds: Sequence[Seed]) -> str:
+        found = [of for seed in seeds if len(of := seed.halfway(low, high))]
+        mean, middle, shape = (
+            _spread((float(of[column].mean()) for of in found), ".2f")
+            for column in ("mean", "middle", "bimodality")
+        )
+        return (
+            f"at a mean residual of {mean} of the baseline, share of facts between: {middle}; Sarle's "
+            f"coefficient: {shape} (uniform: 0.56)"
+        )
+
+    return words
 
 
 def agreement(by: str) -> Words:
