@@ -189,7 +189,7 @@ def capacity(table: pd.DataFrame) -> go.Figure:
     colours = ramp(len(widths) + 1)[1:]
     looks = {w: Look(c, name=f"width {w}") for w, c in zip(widths, colours, strict=True)}
     levels = [
-        Level("GPT-2 (Allen-Zhu & Li 2024)", bits, only=(n,), colour=PALETTE["orange"])
+        Level("GPT-2 (Allen-Zhu & Li 2024)", bits, only=(n, "bits_per_parameter"))
         for n, bits in _KNOWN_BITS.items()
         if n in exposures
     ]
