@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
+    from interp.compiled import CompiledRecall, compile_recall, one_token_people
     from interp.config import Config, stages_in_order
     from interp.contradictions import contradiction_table
     from interp.equations import interference, residuals
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdapterSwitch": "interp.merging",
+    "CompiledRecall": "interp.compiled",
     "Config": "interp.config",
     "Corpus": "interp.biographies",
     "FactPrompt": "interp.memory.fact_prompt",
@@ -93,6 +95,7 @@ _HOMES = {
     "barrier": "interp.merging",
     "causal_trace": "interp.interventions",
     "circuits": "",
+    "compile_recall": "interp.compiled",
     "contradiction_table": "interp.contradictions",
     "costs_until_known": "interp.training.costs",
     "direct_logit_attribution": "interp.memory",
@@ -112,6 +115,7 @@ _HOMES = {
     "made_of": "interp.merging",
     "measure_memory": "interp.memory",
     "merge": "interp.merging",
+    "one_token_people": "interp.compiled",
     "patch": "interp.interventions",
     "path_patch": "interp.interventions",
     "plots": "",
@@ -130,6 +134,7 @@ _HOMES = {
 
 __all__ = [
     "AdapterSwitch",
+    "CompiledRecall",
     "Config",
     "Corpus",
     "FactPrompt",
@@ -157,6 +162,7 @@ __all__ = [
     "barrier",
     "causal_trace",
     "circuits",
+    "compile_recall",
     "contradiction_table",
     "costs_until_known",
     "direct_logit_attribution",
@@ -176,6 +182,7 @@ __all__ = [
     "made_of",
     "measure_memory",
     "merge",
+    "one_token_people",
     "patch",
     "path_patch",
     "plots",

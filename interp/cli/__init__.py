@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from interp.cli import asking, equations, merging, models, people, printing, runs, studies
+from interp.cli import (
+    asking,
+    compiling,
+    equations,
+    merging,
+    models,
+    people,
+    printing,
+    runs,
+    studies,
+)
 from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
 from interp.config import flatten
@@ -21,6 +31,7 @@ interp: watch a language model learn facts.
 
   interp reproduce [PRESET] --out DIR   train, find the phases, measure, write DIR/report.html
   interp train     [PRESET] --out DIR   train only
+  interp compile   [PRESET] --out DIR   weights computed from people, not trained: a circuit that is known
   interp phases    RUN                  the three phases of a run, and how they move with delta
   interp report    RUN                  write the run's report.html
   interp report    RUN1 RUN2 ...        one page that compares runs: seeds, patched runs, settings
@@ -45,7 +56,11 @@ PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` l
 _COMMAND_WIDTH = 40
 """Characters before what a command does."""
 _NARROWEST = 30
-_WITH_PRESET = {"train": runs.train, "reproduce": runs.reproduce}
+_WITH_PRESET = {
+    "train": runs.train,
+    "reproduce": runs.reproduce,
+    "compile": compiling.compile_command,
+}
 _ON_RUN: dict[str, Callable[..., None]] = {
     "phases": runs.phases,
     "report": runs.report,

@@ -14,6 +14,7 @@ from interp.config.base import (
     flatten,
     meant_settings,
 )
+from interp.config.compiled import CompiledConfig, Control, Variant
 from interp.config.data import (
     LIST_SIZES,
     SAMPLING_SETTINGS,
@@ -47,8 +48,10 @@ __all__ = [
     "SAMPLING_SETTINGS",
     "AdapterConfig",
     "AnyConfig",
+    "CompiledConfig",
     "Config",
     "ContradictionConfig",
+    "Control",
     "DataConfig",
     "EvaluationConfig",
     "FinetuningConfig",
@@ -66,6 +69,7 @@ __all__ = [
     "StageConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "Variant",
     "describe",
     "differences",
     "flatten",

@@ -21,8 +21,8 @@ class ModelConfig(Settings):
     """Neurons per MLP."""
     n_ctx: int = Field(default=128, ge=8, le=10**6)
     """Longest sequence, in tokens. The longest biography that can be drawn must fit."""
-    normalization: Literal["LN", "RMS"] = "LN"
-    """LayerNorm or RMSNorm, before each sublayer and before the unembedding."""
+    normalization: Literal["LN", "RMS"] | None = "LN"
+    """LayerNorm or RMSNorm, before each sublayer and before the unembedding; or none."""
     positions: Literal["standard", "rotary"] = "standard"
     """Learned absolute positions ("standard") or rotary ones."""
     act_fn: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"

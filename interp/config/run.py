@@ -6,6 +6,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from interp.config.base import MAX_SEED, RunConfig, changes, flatten
+from interp.config.compiled import CompiledConfig
 from interp.config.data import LIST_SIZES, PopulationConfig, SamplingConfig, TokenizerConfig
 from interp.config.model import ModelConfig
 from interp.config.other_runs import FinetuningConfig, MergingConfig, PatchingConfig
@@ -42,6 +43,8 @@ class Config(RunConfig):
     """Training that goes on from the weights of a finished run."""
     merging: Annotated[MergingConfig, tyro.conf.Suppress] = MergingConfig()
     """What the weights were made of, where they were not trained; filled in by `interp.save_merged`."""
+    compiled: Annotated[CompiledConfig, tyro.conf.Suppress] = CompiledConfig()
+    """How the weights were computed, where they were not trained; filled in by `interp.compile_recall`."""
     adapter: AdapterConfig = AdapterConfig()
     """A low-rank adapter beside the model's weights."""
     selection: SelectionConfig = SelectionConfig()

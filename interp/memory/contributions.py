@@ -22,6 +22,7 @@ from interp.model.stream import (
     bias_of,
     final_norm,
     norm_at,
+    norm_scale,
     per_head,
     post_norm,
     post_norm_hook,
@@ -53,7 +54,7 @@ class Contributions:
         self._at = text.places
         weights, bias = unembedding(model), model.b_U.double()
         wanted = weights[:, text.target].double() - weights[:, list(rivals)].double().mean(1)
-        final_scale = cache["ln_final.hook_scale"][0, self._at[VALUE]]
+        final_scale = norm_scale(cache, "ln_final.hook_scale", self._at[VALUE]).to(wanted.device)
         self._final, constant = final_norm(model).before(wanted * scale, final_scale)
         constant += float(bias[text.target] - bias[list(rivals)].mean()) * scale
         self._constant = {VALUE: constant}
@@ -76,8 +77,8 @@ class Contributions:
             read = (weights @ of_values[..., None]).sum(0)[:, 0]
             norm, shift = norm_at(model.blocks[layer], "ln1"), 0.0
             if norm is not None:
-                scale = cache[f"blocks.{layer}.ln1.hook_scale"][0, position]
-                read, shift = norm.before(read, scale)
+                scale = norm_scale(cache, f"blocks.{layer}.ln1.hook_scale", position)
+                read, shift = norm.before(read, scale.to(read.device))
             bias = bias_of(model, layer, "b_V")
             if bias is not None:
                 bias = per_head(bias.double().view(-1, of_values.shape[1]), self._n_heads)

@@ -216,7 +216,9 @@ def _flow(
 ) -> tuple[Contributions, Float[Tensor, "1 read vocab"], Any]:
     """One pass over the text: contributions, logits, and the activations that they are of."""
     layers = range(model.cfg.n_layers)
-    names = ["hook_embed", "ln_final.hook_scale", *(pattern_hook(layer) for layer in layers)]
+    names = ["hook_embed", *(pattern_hook(layer) for layer in layers)]
+    if model.cfg.normalization_type is not None:
+        names.append("ln_final.hook_scale")
     if "hook_pos_embed" in model.hook_dict or "pos_embed.hook_out" in model.hook_dict:
         names.append("hook_pos_embed")
     optional = ("hook_resid_mid", "ln1.hook_scale", "ln1_post.hook_scale", "ln2_post.hook_scale")

@@ -248,6 +248,9 @@ def _twins(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _norm(bridge: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
     layer = bridge.original_component
+    if type(layer) is nn.Identity:  # a model without norms
+        same: Tensor = bridge(x)
+        return same.to(dtype)
     watched = carries_hooks(bridge.hook_scale, bridge.hook_normalized)
     if type(layer) is NativeRMSNorm and x.is_cuda and not watched:
         x = _fire(bridge.hook_in, x)

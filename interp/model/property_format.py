@@ -98,7 +98,7 @@ def property_state_dict(model: TransformerBridge) -> dict[str, Tensor]:
         for side in ("in", "out"):
             theirs[f"{block}.mlp.W_{side}"] = ours[f"{block}.mlp.{side}.weight"].T
             theirs[f"{block}.mlp.b_{side}"] = ours[f"{block}.mlp.{side}.bias"]
-    for norm in norms:
+    for norm in norms if cfg.normalization_type is not None else ():
         theirs[f"{norm}.w"] = ours[f"{norm}.weight"]
         if f"{norm}.bias" in ours:
             theirs[f"{norm}.b"] = ours[f"{norm}.bias"]

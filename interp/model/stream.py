@@ -69,6 +69,8 @@ def norm_at(owner: Any, name: str) -> Norm | None:
     if norm is None:
         return None
     layer = getattr(norm, "original_component", norm)
+    if isinstance(layer, nn.Identity):  # a model without norms has it in their places
+        return Norm(None, None, centres=False)
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     if not isinstance(weight, Tensor):
         if next(layer.parameters(), None) is not None:
@@ -96,6 +98,12 @@ def final_norm(model: TransformerLensModel) -> Norm:
             "TransformerLens has it."
         )
     return norm
+
+
+def norm_scale(cache: Any, name: str, position: int) -> Float[Tensor, " 1"]:
+    """The scale that a norm divided a position by; 1 in a model without norms, which has no such hook."""
+    scale: Tensor = cache[name][0, position] if name in cache else torch.ones(1)
+    return scale
 
 
 def post_norm(model: TransformerLensModel, layer: int, part: Part) -> Norm | None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.config import Config, ContradictionConfig, SelectionConfig
+from interp.config import CompiledConfig, Config, ContradictionConfig, SelectionConfig
 from interp.errors import RunError
 from interp.run.adapters import adapter_steps
 from interp.run.checkpoints import fingerprint, load_checkpoint
@@ -83,6 +83,7 @@ def finetuned(base: Config, **settings: object) -> Config:
         "sampling": {"kind": "uniform"},
         "finetuning.base_run": fingerprint(base),
         "merging": {"of": None, "factors": None},
+        "compiled": CompiledConfig(),
         "optimizer.schedule": "constant",
         "optimizer.learning_rate": base.optimizer.learning_rate / 5,
         "training.n_steps": n_steps,

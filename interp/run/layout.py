@@ -24,6 +24,8 @@ _RESULTS = {
     for stage in dict.fromkeys(stage for stage, _ in ALL_TABLES)
 }
 _TOKENIZER = "(tokenizer|tokenizer_config|special_tokens_map|added_tokens)" + r"\.json"
+KEY = "key"
+"""The folder of a compiled run that says what its heads, neurons and directions are for."""
 FROM_TRAINING: Layout = {
     # A kill in between leaves nothing that could be taken for finished, or for a state to go on from.
     "": r"finished\.json|training_state\.safetensors|summary\.json|report\.html",
@@ -31,6 +33,7 @@ FROM_TRAINING: Layout = {
     "results": "(?!)",
     "checkpoints": r"step_\d{8,}\.safetensors",
     "adapters": "(?!)",
+    KEY: r"(heads|neurons|spaces|directions|facts)\.csv|vectors\.json",
 }
 """What follows from a training."""
 _BEFORE_TRAINING: Layout = {"": r"environment\.json|metrics\.jsonl", "tokenizer": _TOKENIZER}

@@ -228,24 +228,37 @@ class Run:
 
     @property
     def phases(self) -> Phases:
-        """The three phases by `phase_baseline`: `statistics_end` and `plateau_end` in steps, or None."""
+        """The three phases by `phase_baseline`: `statistics_end` and `plateau_end` in steps, or None.
+
+        Raises:
+            RunError: the weights were compiled, so there is no training curve.
+        """
         return self.phases_at(DELTA)
 
     @property
     def known_phases(self) -> Phases | None:
-        """The phases; None as long as nothing has been measured."""
-        return None if self.metrics.empty else self.phases
+        """The phases; None as long as nothing has been measured, and of weights that were compiled."""
+        return None if self.config.compiled.on or self.metrics.empty else self.phases
 
     def phases_at(self, delta: float) -> Phases:
-        """The phases for another tolerance δ, a share between 0 and 1."""
-        curve = self.curve()
+        """The phases for another tolerance δ, a share between 0 and 1; raises as `phases`."""
+        curve = self._training_curve()
         found = detect_phases(list(curve.index), list(curve), self.phase_baseline, delta)
         return replace(found, stages=self.config.data.boundaries)
 
     def phase_sensitivity(self) -> pd.DataFrame:
         """How the phases move with δ: columns `delta`, `statistics_end`, `plateau_end`."""
-        curve = self.curve()
+        curve = self._training_curve()
         return sensitivity(list(curve.index), list(curve), self.phase_baseline)
+
+    def _training_curve(self) -> pd.Series:
+        """The attribute loss over training; a RunError of weights that were not trained."""
+        if self.config.compiled.on:
+            raise RunError(
+                f"{self.given} was compiled and not trained, so it has no training curve and no phases. What "
+                "needs a model, texts or people works on it; for phases, give a run that was trained."
+            )
+        return self.curve()
 
     @cached_property
     def phase_baseline(self) -> float:
@@ -445,7 +458,13 @@ class Run:
             f"  {len(steps)} checkpoints, last step {steps[-1] if steps else 'none'}, "
             + ("finished" if self.finished else unfinished)
         )
-        if not self.metrics.empty:
+        if config.compiled.on:
+            lines.insert(2, f"  compiled, not trained: {config.compiled.variant}")
+            lines[-1] = "  1 checkpoint, at step 0"
+            if not self.metrics.empty:
+                accuracy = self.curve("attribute_accuracy")
+                lines.append(f"  attribute accuracy {accuracy.iloc[-1]:.3f}")
+        elif not self.metrics.empty:
             phases, accuracy = self.phases, self.curve("attribute_accuracy")
             lines.append(
                 f"  statistics end {_step(phases.statistics_end)}, "

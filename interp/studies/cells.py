@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from interp.config import Config
+from interp.config import CompiledConfig, Config
 from interp.run import Run
 from interp.series import nearest_steps
 
@@ -93,6 +93,7 @@ def patched_config(reference: Run, cell: Cell, until: int) -> Config:
     return reference.config.with_settings(
         **{
             "merging": {"of": None, "factors": None},
+            "compiled": CompiledConfig(),
             "patching.reference": str(reference.path),
             "patching.reference_step": cell.reference_step,
             "patching.start": cell.start,

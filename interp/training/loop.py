@@ -170,6 +170,11 @@ def _resolved(
             "merging: these are the settings of weights that were merged, which no training gives. Go on "
             "from the merged run (interp.finetuned), or set merging.of and merging.factors to None."
         )
+    if config.compiled.on:
+        raise ConfigError(
+            "compiled: these are the settings of weights that were computed, which no training gives. Go on "
+            "from the compiled run (interp.finetuned), or set compiled.variant and what is beside it to None."
+        )
     require_memory(config)
     require_login(config)
     return config, Corpus.from_config(config), reference, base
