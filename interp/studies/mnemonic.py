@@ -3,8 +3,9 @@
 Does a model that first learned bare lists of facts learn the same facts in prose faster, and is its core
 another than that of a model that began with prose?
 
-Command: interp batch interp/studies/mnemonic.py --out artifacts/studies --workers 2
-Duration: 45 runs of 750 to 3,000 steps (some minutes each on one thread)
+Command: interp batch mnemonic --out artifacts/studies --workers 2
+Duration: 45 runs (the 33 of the six committed conditions took 40 minutes on 2 cores, about 2 minutes of CPU
+each; polyglot and fused phrases have more tokens, and steps of all runs then take half as long again)
 
 A mnemonic phrase is a person's name and then the values in random order, with no other word; in the
 polyglot form each value is in one of three languages, in the fused form each person is one token. A
@@ -100,7 +101,9 @@ class MnemonicSettings(StudySettings):
 
     def _vocabulary(self) -> tuple[str, ...]:
         """Forms that some condition needs: all runs know their tokens, so that all have one shape."""
-        needed = {part.split()[0] for condition in self.conditions for part in condition.split(", ")}
+        needed = {
+            part.split()[0] for condition in self.conditions for part in condition.split(", ")
+        }
         return ("mnemonic", *(form for form in ("polyglot", "fused") if form in needed))
 
     def _part(self, start: int, part: str) -> dict[str, Any]:
