@@ -116,8 +116,11 @@ def memory(table: pd.DataFrame) -> go.Figure:
         table: "memory" of the study.
     """
     found = rows(
-        table, ["seed", "condition", "budget", "layer", "site", "follows", "control"], "memory"
+        table,
+        ["seed", "condition", "budget", "layer", "site", "position", "follows", "control"],
+        "memory",
     )
+    found = found[found["position"] == "every name"]
     found = found[found["budget"] == found["budget"].iloc[0]] if len(found) else found
     if found.empty:
         raise InterpError("The table of memory has no rows.")
@@ -138,7 +141,7 @@ def memory(table: pd.DataFrame) -> go.Figure:
         figure,
         "Where the memory of prose is",
         f"""The share of predictions in biographies that become another person's when what a layer gives
-        at the last token of every name is swapped with that person's; {_budget(found)}. Control: at as
+        at all tokens of every name is swapped with that person's; {_budget(found)}. Control: at as
         many text tokens. Look for conditions in which another layer carries the fact than with prose
         alone.""",
     )

@@ -44,7 +44,7 @@ COLUMNS = {
     "curves": (*_APART, "step", "stage", "prose_step", "accuracy", "loss"),
     "recall": (*_APART, "when", "form", "accuracy", "loss"),
     "adapters": (*_APART, "adapter", "form", "accuracy", "loss"),
-    "memory": (*_APART, "layer", "site", "follows", "control"),
+    "memory": (*_APART, "layer", "site", "position", "follows", "control"),
 }
 
 
@@ -155,8 +155,8 @@ def tables(settings: MnemonicSettings, runs: Sequence[Run]) -> dict[str, pd.Data
         (nats an answer).
         "adapters": of conditions with one, at the end, with the last `adapter` "on" and "off".
         "memory": at the end, of biographies: the share of predictions that follow when what a `site`
-        of a `layer` gives at the last token of every name is swapped with another person's, and
-        `control`, at as many text tokens.
+        of a `layer` gives at a `position` (one token of every name, or all of them) is swapped with
+        another person's, and `control`, at as many text tokens.
     """
     found = [(run, apart) for run in runs for apart in described(run, settings)]
 
