@@ -155,8 +155,8 @@ def tables(settings: MnemonicSettings, runs: Sequence[Run]) -> dict[str, pd.Data
         (nats an answer).
         "adapters": of conditions with one, at the end, with the last `adapter` "on" and "off".
         "memory": at the end, of biographies: the share of predictions that follow when what a `site`
-        of a `layer` gives at a `position` (one token of every name, or all of them) is swapped with
-        another person's, and `control`, at as many text tokens.
+        of a `layer` gives at a `position` (one token of every name, all of them, or where the value is
+        predicted) is swapped with another person's, and `control`, at as many text tokens.
     """
     found = [(run, apart) for run in runs for apart in described(run, settings)]
 

@@ -13,7 +13,13 @@ from interp.run.adapters import adapter_steps
 
 PROSE, MNEMONIC = "biography", "mnemonic"
 _N_SWAPS = 256
-_NAMES = ("every first name", "every middle name", "every last name", "every name")
+_PLACES = (
+    "every first name",
+    "every middle name",
+    "every last name",
+    "every name",
+    "predicts value",
+)
 
 
 def curves(run: Run) -> pd.DataFrame:
@@ -77,7 +83,7 @@ def memory(run: Run) -> pd.DataFrame:
     """What carries a person's facts in prose: `layer`, `site`, `position`, `follows` and `control`."""
     pairs = swapped_people(run.corpus, n=_N_SWAPS)
     found = swap_success(run.model(), pairs, sites=("resid_post", "mlp_out"))
-    found = found[found["position"].isin(_NAMES)]
+    found = found[found["position"].isin(_PLACES)]
     return found[["layer", "site", "position", "follows", "control"]]
 
 
