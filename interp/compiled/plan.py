@@ -147,8 +147,11 @@ def _text_spaces(
         if back < max(lengths):
             says = f"which token of a name stands {back} back"
             stream.add(f"name {back} back", says, names.labels, names.codes)
-        here = [part for part in parts if part == (LONGER, back)]
-        here += [part for part in parts if part[0] != LONGER and part[1] == back]
+        here = [
+            part
+            for part in parts
+            if part == (LONGER, back) or (part[0] != LONGER and part[1] == back)
+        ]
         if here:
             says = f"where in a name the token {back} back can stand"
             stream.add(f"part {back} back", says, here, own_dimensions=True)

@@ -108,39 +108,36 @@ def adapters(table: pd.DataFrame) -> go.Figure:
 
 
 def memory(table: pd.DataFrame) -> go.Figure:
-    """Which layer's swaps at names carry facts in prose, for each condition.
+    """At which tokens the stream after the first layer carries facts in prose, for each condition.
 
-    What to look for: whether two cores have their memory in another place.
+    What to look for: conditions in which it is at another place than with prose alone.
 
     Args:
         table: "memory" of the study.
     """
-    found = rows(
-        table, ["seed", "condition", "budget", "layer", "site", "follows", "control"], "memory"
-    )
+    needed = ["seed", "condition", "budget", "layer", "site", "position", "follows", "control"]
+    found = rows(table, needed, "memory")
     found = found[found["budget"] == found["budget"].iloc[0]] if len(found) else found
+    found = found[(found["site"] == "resid_post") & (found["layer"] == found["layer"].min())]
     if found.empty:
-        raise InterpError("The table of memory has no rows.")
-    names = {"resid_post": "stream after", "mlp_out": "MLP"}
-    groups = [
-        f"{names.get(s, s)} layer {n}" for s, n in zip(found["site"], found["layer"], strict=True)
-    ]
-    found = found.assign(group=groups)
-    order = sorted(set(groups))
-    looks = {g: Look(c, name=g) for g, c in zip(order, ramp(len(order)), strict=True)}
+        raise InterpError("The table of memory has no rows of the stream after the first layer.")
+    order = list(dict.fromkeys(found["position"]))
+    looks = {name: Look(c, name=name) for name, c in zip(order, ramp(len(order)), strict=True)}
     looks["control"] = Look(PALETTE["grey"], symbol="x", name="control")
-    controls = found.assign(follows=found["control"], group="control")
+    controls = found[found["position"] == order[-1]]
+    controls = controls.assign(follows=controls["control"], position="control")
     figure = bars(
-        pd.concat([found, controls]), y="follows", place="condition", group="group", looks=looks,
+        pd.concat([found, controls]), y="follows", place="condition", group="position", looks=looks,
         axis=Axis("predictions that follow (share)", range=(-0.03, 1.05)), upright=True,
     )  # fmt: skip
     return describe(
         figure,
         "Where the memory of prose is",
-        f"""The share of predictions in biographies that become another person's when what a layer gives
-        at the last token of every name is swapped with that person's; {_budget(found)}. Control: at as
-        many text tokens. Look for conditions in which another layer carries the fact than with prose
-        alone.""",
+        f"""The share of predictions in biographies that become another person's when the residual stream
+        after the first layer is swapped with that person's, at one token of every name, at all of them,
+        or where the value is predicted; {_budget(found)}. Control: at as many text tokens as names
+        have. A model that has the facts at names follows there; one that puts them together only where it
+        predicts follows there alone. Look for conditions that differ from prose alone.""",
     )
 
 

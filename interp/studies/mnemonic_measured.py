@@ -13,6 +13,13 @@ from interp.run.adapters import adapter_steps
 
 PROSE, MNEMONIC = "biography", "mnemonic"
 _N_SWAPS = 256
+_PLACES = (
+    "every first name",
+    "every middle name",
+    "every last name",
+    "every name",
+    "predicts value",
+)
 
 
 def curves(run: Run) -> pd.DataFrame:
@@ -73,11 +80,11 @@ def adapters(run: Run) -> pd.DataFrame:
 
 
 def memory(run: Run) -> pd.DataFrame:
-    """Which layer carries a person's facts in prose: `layer`, `site`, `follows` and `control`."""
+    """What carries a person's facts in prose: `layer`, `site`, `position`, `follows` and `control`."""
     pairs = swapped_people(run.corpus, n=_N_SWAPS)
     found = swap_success(run.model(), pairs, sites=("resid_post", "mlp_out"))
-    found = found[found["position"] == "every last name"]
-    return found[["layer", "site", "follows", "control"]]
+    found = found[found["position"].isin(_PLACES)]
+    return found[["layer", "site", "position", "follows", "control"]]
 
 
 def _forms(run: Run) -> list[str]:

@@ -11,6 +11,7 @@ from interp.studies import (
     finetuning,
     forms,
     hallucination,
+    mnemonic,
     plateau,
     power_law,
     robustness,
@@ -32,6 +33,7 @@ STUDIES: dict[str, Study] = {
         sequential,
         associative_memory,
         forms,
+        mnemonic,
     )
 }
 """In the order of the paper, then what goes beyond it."""

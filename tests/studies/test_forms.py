@@ -232,7 +232,10 @@ def test_what_runs_on_phrases_are_asked(phrases: Run) -> None:
     off = tables["adapters"].query("adapter == 'off'").set_index("form")["accuracy"]
     boundary = tables["recall"].query("when == 'boundary'").set_index("form")["accuracy"]
     pd.testing.assert_series_equal(off.sort_index(), boundary.sort_index())
-    assert len(tables["memory"]) == 4
+    assert tables["memory"].groupby("position").size().to_dict() == {
+        **{f"every {which}name": 4 for which in ("", "first ", "middle ", "last ")},
+        "predicts value": 4,
+    }
 
 
 def phrase_tables(
@@ -254,7 +257,8 @@ def phrase_tables(
                 | {"condition": condition, "when": "end", "form": "biography", "accuracy": value}
             )
             memory.append({"seed": seed, "condition": condition, "budget": "steps", "layer": 0,
-                           "site": "mlp_out", "follows": 0.5, "control": 0.0})  # fmt: skip
+                           "site": "resid_post", "position": "every name", "follows": 0.5,
+                           "control": 0.0})  # fmt: skip
         for (condition, when), value in phrase.items():
             recalled.append(
                 apart

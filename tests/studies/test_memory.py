@@ -16,6 +16,7 @@ from interp.files import folder_lock
 from interp.memory import MECHANISMS, half_strength_step
 from interp.memory.emergence import FAINT
 from interp.phases import Phases
+from interp.presets import preset
 from interp.report.memory import HEADLINE, dated
 from interp.report.memory_study import write_memory_report
 from interp.run import Run
@@ -290,6 +291,10 @@ class Checkpointed(Run):
     @property
     def metrics(self) -> pd.DataFrame:
         return pd.DataFrame({"step": [] if self._phases is None else [0]})
+
+    @property
+    def config(self) -> Config:  # type: ignore[override]
+        return preset("smoke")
 
     @property
     def phases(self) -> Phases:
