@@ -19,12 +19,26 @@ def test_types_are_checked_and_can_be_switched_off(monkeypatch: pytest.MonkeyPat
         ramp("2")
 
 
-def test_results_are_checked() -> None:
-    def half(number: int) -> int:
-        return number / 2
+def half(number: int) -> int:
+    return number / 2  # type: ignore[return-value]
 
-    with pytest.raises(BeartypeCallHintViolation):
-        type_checks.jaxtyped(half, typechecker=beartype)(1)
+
+def test_results_are_checked_in_the_first_calls_and_every_sixteenth() -> None:
+    checked = type_checks.jaxtyped(half, typechecker=beartype)
+    refused = []
+    for call in range(1, 33):
+        try:
+            checked(1)
+        except BeartypeCallHintViolation:
+            refused.append(call)
+    assert refused == [1, 2, 3, 16, 32]
+
+
+def test_a_function_inside_another_is_left_alone() -> None:
+    def inner(number: int) -> int:
+        return number
+
+    assert type_checks.jaxtyped(inner, typechecker=beartype) is inner
 
 
 def test_shapes_are_checked() -> None:

@@ -104,7 +104,7 @@ def phases(run: RunPath, *, delta: float = DELTA) -> None:
     ends = (phases.statistics_end, phases.plateau_end)
     statistics, plateau = ("not reached" if end is None else f"step {end}" for end in ends)
     OUT.print(
-        f"baseline of the drawn people {phases.baseline:.3f} nats, delta {delta:g}\n"
+        f"baseline of these people {phases.baseline:.3f} nats, delta {delta:g}\n"
         f"1. statistics end: {statistics}\n"
         f"2. plateau ends:   {plateau}\n"
         f"last measured:     step {last}, in the phase of {phases.at(last)}",

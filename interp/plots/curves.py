@@ -18,7 +18,7 @@ _LOOKS = {
 _LOSS = Axis("attribute loss (nats)", "nats")
 _ACCURACY = Axis("accuracy (share)", range=(-0.02, 1.04))
 _SCALES = "scales differ, as a birth date has three parts)"
-_DRAWN, _THEORETICAL = "baseline of the drawn people", "theoretical baseline"
+_DRAWN, _THEORETICAL = "baseline of these people", "theoretical baseline"
 
 
 def learning_curves(run: Run) -> go.Figure:
@@ -51,7 +51,7 @@ def learning_curves(run: Run) -> go.Figure:
         below for good (3, knowledge). Below: the share of values predicted entirely right, which
         stays near zero until the plateau ends. Held-out people, who are never trained on, part from
         the known: a loss above the baseline after the plateau is hallucination. The dashed
-        baseline uses the values that the drawn people have, and is the one the phases are held
+        baseline uses the values that these people have, and is the one the phases are held
         against; the dotted one takes every value of the lists as equally likely. {ROOT_AXIS}""",
     )
 
@@ -88,7 +88,7 @@ def attribute_curves(run: Run) -> go.Figure:
         figure,
         f"The {'six' if len(attributes) == 6 else len(attributes)} attributes",
         f"""Evaluation biographies, a row for each attribute. Left: attribute loss, in nats, with the
-        attribute's own no-knowledge baseline (dashed: of the drawn people, dotted: theoretical; the
+        attribute's own no-knowledge baseline (dashed: of these people, dotted: theoretical; the
         {_SCALES if run.population.lexicon.dates else "scales differ)"}. Right: the share of values predicted
         entirely right. Look for whether the attributes leave their baseline together, and for the
         order in which they are learned. {ROOT_AXIS}""",

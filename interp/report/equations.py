@@ -48,7 +48,7 @@ def equations_section(
             "loss of its value, in wordings never seen with the person. Two groups of facts interfere "
             "where their loss gradients have a negative cosine: a step that lowers the loss of one raises "
             "that of the other. Bits are (baseline - loss) / ln 2 for each fact, against the entropy "
-            "of the values that the drawn people have."
+            "of the values that these people have."
         ],
         figures=figures,
         tables=tables,

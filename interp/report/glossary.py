@@ -33,7 +33,7 @@ GLOSSARY = {
     "nat": "The unit of information with the natural logarithm: 1 nat is 1.44 bits.",
     "no-knowledge baseline": (
         "The attribute loss of a model that knows how values are distributed, but no individual. "
-        "Of the drawn people: the entropy of the values they have (day, month and year of a birth "
+        "Of these people: the entropy of the values they have (day, month and year of a birth "
         "date taken as independent). Theoretical: the log of the number of possible values."
     ),
     "statistics phase": (

@@ -40,7 +40,7 @@ def learning(run: Run) -> Section:
         figures=figures,
         tables=[
             Table(
-                f"The phases of this run, with δ = {phases.delta} around the baseline of the drawn people "
+                f"The phases of this run, with δ = {phases.delta} around the baseline of these people "
                 f"({phases.baseline:.2f} nats).",
                 ("phase", "steps", "what happens"),
                 phase_rows(run),

@@ -45,7 +45,6 @@ COLUMNS = {
     "adapters": (*_APART, "adapter", "form", "accuracy", "loss"),
     "memory": (*_APART, "layer", "site", "follows", "control"),
 }
-_FORMS = ("mnemonic", "polyglot", "fused")
 
 
 class MnemonicSettings(StudySettings):
@@ -90,7 +89,7 @@ class MnemonicSettings(StudySettings):
         return self.config(
             seed,
             **{
-                "data.vocabulary": _FORMS,
+                "data.vocabulary": self._vocabulary(),
                 "data.stages": tuple(stages),
                 "training.n_steps": total,
                 "training.early_checkpoints": (0, boundary),
@@ -98,6 +97,11 @@ class MnemonicSettings(StudySettings):
                 **adapter,
             },
         )
+
+    def _vocabulary(self) -> tuple[str, ...]:
+        """Forms that some condition needs: all runs know their tokens, so that all have one shape."""
+        needed = {part.split()[0] for condition in self.conditions for part in condition.split(", ")}
+        return ("mnemonic", *(form for form in ("polyglot", "fused") if form in needed))
 
     def _part(self, start: int, part: str) -> dict[str, Any]:
         """A stage with a schedule of its own, so that each begins at the full learning rate."""

@@ -109,7 +109,7 @@ def test_bands_for_any_boundaries(statistics_end, plateau_end, expected):
 
 def test_baselines_are_drawn_at_their_levels(learned):
     figure = plots.learning_curves(learned)
-    assert set(locate_fact(figure, "baseline of the drawn people").y) == {learned.phase_baseline}
+    assert set(locate_fact(figure, "baseline of these people").y) == {learned.phase_baseline}
     assert set(locate_fact(figure, "theoretical baseline").y) == {learned.baseline}
     assert learned.baseline != learned.phase_baseline
     assert f"{learned.phase_baseline:.2f} nats" in locate_fact(figure, "baseline of the").name
@@ -126,7 +126,7 @@ def test_curves_are_the_measured_ones(learned):
 
 def test_every_attribute_has_its_own_baseline(untrained):
     figure = plots.attribute_curves(untrained)
-    drawn = [t.y[0] for t in figure.data if t.name == "baseline of the drawn people"]
+    drawn = [t.y[0] for t in figure.data if t.name == "baseline of these people"]
     assert drawn == list(untrained.baselines.statistics.values())
     theory = [t.y[0] for t in figure.data if t.name == "theoretical baseline"]
     assert theory == list(untrained.baselines.theoretical.values())
