@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from interp.run import Run, finetuned
     from interp.training import train
     from interp.training.costs import costs_until_known, training_costs
+    from interp.writing import edit_scores, load_edit, write_facts
 
 _HOMES = {
     "AdapterSwitch": "interp.merging",
@@ -96,6 +97,7 @@ _HOMES = {
     "contradiction_table": "interp.contradictions",
     "costs_until_known": "interp.training.costs",
     "direct_logit_attribution": "interp.memory",
+    "edit_scores": "interp.writing",
     "equations": "",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
@@ -105,6 +107,7 @@ _HOMES = {
     "interference": "interp.equations",
     "knockout": "interp.attention",
     "load_adapter": "interp.model.adapters",
+    "load_edit": "interp.writing",
     "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
     "logit_lens": "interp.memory",
@@ -126,6 +129,7 @@ _HOMES = {
     "task_vector": "interp.merging",
     "train": "interp.training",
     "training_costs": "interp.training.costs",
+    "write_facts": "interp.writing",
 }
 
 __all__ = [
@@ -160,6 +164,7 @@ __all__ = [
     "contradiction_table",
     "costs_until_known",
     "direct_logit_attribution",
+    "edit_scores",
     "equations",
     "explore",
     "finetuned",
@@ -169,6 +174,7 @@ __all__ = [
     "interference",
     "knockout",
     "load_adapter",
+    "load_edit",
     "load_model",
     "locate_fact",
     "logit_lens",
@@ -190,6 +196,7 @@ __all__ = [
     "task_vector",
     "train",
     "training_costs",
+    "write_facts",
 ]
 __version__ = "0.1.0"
 

@@ -1,7 +1,7 @@
-"""Facts written into weights in closed form: rank-one (ROME) and many at once (MEMIT), and how well it holds.
+"""Facts written into weights in closed form: one (ROME) and many at once (MEMIT), and how well they hold.
 
 edit = interp.write_facts(run, [("Wim Mireia Vasiliev", "university", "Oxford")])
-with edit.applied(model):                                # the weights, and afterwards the same bytes
+with edit.applied(model):                                # the new fact, and afterwards the same bytes
     ...
 edit.save("oxford.safetensors")
 interp.load_edit("oxford.safetensors").attach(model).undo()
@@ -13,7 +13,7 @@ from interp.writing.edit_files import load_edit
 from interp.writing.rewrites import Rewrite, Rewrites, rewritten
 from interp.writing.scores import edit_scores
 from interp.writing.targets import TargetSettings
-from interp.writing.tuning import finetuned_on
+from interp.writing.tuning import Tuned, finetuned_on
 from interp.writing.write import write_facts
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Rewrite",
     "Rewrites",
     "TargetSettings",
+    "Tuned",
     "WeightEdit",
     "edit_scores",
     "finetuned_on",

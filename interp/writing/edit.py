@@ -154,5 +154,11 @@ class AttachedEdit:
         if not self.on:
             raise ArgumentError("This edit is not in the model's weights any more; attach it anew.")
         with alone_with(self.model):
-            self._merge.undo()
+            try:
+                self._merge.undo()
+            except ArgumentError:
+                raise ArgumentError(
+                    "The weights of this model have changed since the edit was attached (by training, "
+                    "another type or another edit), so what they were before cannot be put back."
+                ) from None
         self.on = False

@@ -68,7 +68,13 @@ def load_edit(path: Path | str) -> WeightEdit:
     except (ValueError, DamageError):  # of pydantic's, or ours
         raise CheckpointError(f"{path} is damaged: it is no edit's. {_REMEDY}") from None
     return WeightEdit(
-        factors, tuple(note.facts), note.method, note.position, note.base, tuple(note.losses), note.costs
+        factors,
+        tuple(note.facts),
+        note.method,
+        note.position,
+        note.base,
+        tuple(note.losses),
+        note.costs,
     )
 
 

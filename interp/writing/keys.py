@@ -131,7 +131,8 @@ def _seen(model: TransformerBridge, tokens: Tensor, names: Sequence[str]) -> dic
 
     missing = [name for name in names if name not in model.hook_dict]
     if not missing:
-        hooks = of_this_thread((name, partial(keep, name=name)) for name in names)
+        keeping = of_this_thread((name, partial(keep, name=name)) for name in names)
+        hooks: list[tuple[Any, Any]] = [*keeping]
         with measuring(model):
             model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     missing = [name for name in names if name not in seen]
@@ -152,6 +153,6 @@ def _require_linear(place: Place, keys: Tensor, values: Tensor) -> None:
     allowed = max(1e-3, 16 * eps) * float(expected.norm()) + 1e-9
     if not float((values - expected).norm()) <= allowed:
         raise ArgumentError(
-            f"What {place.name} writes is not its matrix times what it reads: it is scaled or replaced on the "
-            "way, or a hook does. Facts cannot be written there."
+            f"What {place.name} writes is not its matrix times what it reads: it is scaled or replaced on "
+            "the way, or a hook does. Facts cannot be written there."
         )

@@ -138,7 +138,7 @@ class Rewrites:
         pairs = torch.stack([row, sentence], dim=1)
         if len(pairs.unique(dim=0)) < len(pairs) and position in _NAMES:
             raise ArgumentError(
-                f"The position {position!r} is several tokens in one sentence, and a key is the input at one. "
+                f"The position {position!r} is several tokens in a sentence, and a key is the input at one. "
                 "Choose one such as 'last name' (of facts, 'last subject token')."
             )
 
@@ -169,7 +169,9 @@ class Rewrites:
         """
         n_texts = whole_number(n_texts, "n_texts", 1)
         chosen = _facts_of_people(corpus, facts)
-        people = list(dict.fromkeys(fact.individual for fact in chosen if fact.individual is not None))
+        people = list(
+            dict.fromkeys(fact.individual for fact in chosen if fact.individual is not None)
+        )
         about = np.repeat(np.array(people), n_texts)
         batch = rewritten(corpus, chosen).biographies(about, "train", _REWRITE_DRAW)
         number = np.full((len(people), len(corpus.attributes)), -1)
@@ -182,7 +184,9 @@ class Rewrites:
         wanted = torch.from_numpy(number)[subject[:, None], attribute].where(is_value, -1)
         trained = np.arange(len(corpus.population))[corpus.population.trained]
         ordinary = corpus.biographies(
-            np.resize(trained, whole_number(n_background, "n_background", 1)), "train", _BACKGROUND_DRAW
+            np.resize(trained, whole_number(n_background, "n_background", 1)),
+            "train",
+            _BACKGROUND_DRAW,
         )
         return cls(
             tuple(chosen), Texts(batch.tokens, Spans.of(batch)), subject, wanted,
@@ -220,7 +224,9 @@ class Rewrites:
         told = told.select([name in names for name in table["subject"]])
         texts, rows = told.texts, told.table
         number = {(fact.subject, fact.relation): i for i, fact in enumerate(labels)}
-        of_row = [number.get(key, -1) for key in zip(rows["subject"], rows["relation"], strict=True)]
+        of_row = [
+            number.get(key, -1) for key in zip(rows["subject"], rows["relation"], strict=True)
+        ]
         is_value = texts.spans.is_kind(TokenKind.VALUE)
         wanted = torch.tensor(of_row)[:, None].where(is_value, -1)
         kept = is_value & (wanted < 0)
@@ -228,7 +234,9 @@ class Rewrites:
         if essence is not None:
             answers = {fact.subject: fact.value for fact in labels}
             more = Facts.from_table(
-                [(name, "essence", answers[name], essence) for name in names], facts.tokenizer, bos=facts.bos
+                [(name, "essence", answers[name], essence) for name in names],
+                facts.tokenizer,
+                bos=facts.bos,
             )
             texts, wanted, kept = _with_essence(texts, wanted, kept, more)
             about += range(len(names))
@@ -241,7 +249,9 @@ def rewritten(corpus: Corpus, facts: Iterable[Rewrite]) -> Corpus:
     values = people.values.copy()
     for fact in facts:
         pool = people.lexicon.values[fact.relation]
-        values[fact.individual, corpus.attributes.index(fact.relation)] = list(pool).index(fact.value)
+        values[fact.individual, corpus.attributes.index(fact.relation)] = list(pool).index(
+            fact.value
+        )
     data = corpus.data.model_copy(update={"contradictions": ContradictionConfig()})
     changed = replace(people, values=values)
     return Corpus(changed, corpus.tokenizer, corpus.sampler, corpus.seed, corpus.finetuned, data)
@@ -275,11 +285,15 @@ def _facts_of_people(corpus: Corpus, facts: Iterable[NewFact]) -> list[Rewrite]:
         seen.add((individual, attribute))
         found.append(Rewrite(name, attribute, new, before, individual))
     if not found:
-        raise ArgumentError("There is no new fact; give at least one (person, attribute, new value).")
+        raise ArgumentError(
+            "There is no new fact; give at least one (person, attribute, new value)."
+        )
     return found
 
 
-def _with_essence(texts: Texts, wanted: Tensor, kept: Tensor, more: Facts) -> tuple[Texts, Tensor, Tensor]:
+def _with_essence(
+    texts: Texts, wanted: Tensor, kept: Tensor, more: Facts
+) -> tuple[Texts, Tensor, Tensor]:
     """Texts with others below them, of which only the prediction after the prompt is kept."""
     added = more.texts
     starts = added.spans.value_start[:, 0]

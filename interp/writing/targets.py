@@ -37,7 +37,7 @@ class TargetSettings:
     """
 
     n_steps: int = 80
-    lr: float = 0.2
+    lr: float = 0.05
     kl: float = 1.0
     decay: float = 0.01
     largest: float = 4.0
@@ -49,7 +49,9 @@ class TargetSettings:
             given = getattr(self, name)
             good = isinstance(given, Real) and not isinstance(given, bool)
             if not good or not given >= 0 or (name in ("lr", "largest") and given == 0):
-                raise ArgumentError(f"{name}={given!r}: give a number above 0 (kl, decay, enough: or 0).")
+                raise ArgumentError(
+                    f"{name}={given!r}: give a number above 0 (kl, decay, enough: or 0)."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,12 @@ def find_targets(
     """
     n = len(rewrites.subjects)
     parts = [
-        _Search(model, rewrites.of_subjects(chosen), position, hook, lengths[chosen], settings).run()
-        for chosen in (list(range(n))[start : start + _SUBJECTS] for start in range(0, n, _SUBJECTS))
+        _Search(
+            model, rewrites.of_subjects(chosen), position, hook, lengths[chosen], settings
+        ).run()
+        for chosen in (
+            list(range(n))[start : start + _SUBJECTS] for start in range(0, n, _SUBJECTS)
+        )
     ]
     costs = Arithmetic()
     for part in parts:
@@ -131,32 +137,43 @@ class _Search:
         theta = torch.zeros(self.n, self.model.cfg.d_model, device=self.device, requires_grad=True)
         largest = settings.largest * self.model.cfg.d_model**0.5
         optimizer = torch.optim.Adam([theta], lr=settings.lr)
-        best, losses, apart = (torch.zeros(self.n, k, device=self.device) for k in (theta.shape[1], 1, 1))
+        best, losses, apart = (
+            torch.zeros(self.n, k, device=self.device) for k in (theta.shape[1], 1, 1)
+        )
+        lowest = torch.full((self.n,), torch.inf, device=self.device)
         active = torch.ones(self.n, dtype=torch.bool, device=self.device)
         with measuring(self.model), torch.enable_grad():
             before = self._before()
             for step in range(settings.n_steps + 1):
                 loss, divergence = self._loss(theta, active, before)
-                with torch.no_grad():
-                    best[active], losses[active] = theta[active], loss.detach()[active][:, None]
-                    apart[active] = divergence.detach()[active][:, None]
-                    active = active & (loss.detach() >= settings.enough)
-                if step == settings.n_steps or not bool(active.any()):
-                    break
                 length = theta.square().mean(dim=1)
                 total = loss + settings.kl * divergence + settings.decay * length
+                with torch.no_grad():
+                    better = active & (total < lowest)
+                    lowest[better], best[better] = total[better], theta[better]
+                    losses[better], apart[better] = (
+                        loss[better][:, None],
+                        divergence[better][:, None],
+                    )
+                    active = active & (loss >= settings.enough)
+                if step == settings.n_steps or not bool(active.any()):
+                    break
                 (slope,) = torch.autograd.grad(total[active].sum(), [theta])
                 if step == 0 and not bool(slope.any()):
                     raise ArgumentError(
-                        f"What is written at {self.hook} at these tokens does not reach the predictions, as no "
-                        "later layer reads it there. Choose an earlier layer, or the position 'predicts value'."
+                        f"What is written at {self.hook} at these tokens does not reach the predictions, "
+                        "as no later layer reads it there. Choose an earlier layer, or 'predicts value'."
                     )
                 theta.grad = slope
                 optimizer.step()
                 with torch.no_grad():
-                    theta *= (largest / theta.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+                    theta *= (largest / theta.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(
+                        max=1
+                    )
         residuals = (best * self.unit).double().cpu()
-        return Targets(residuals, losses[:, 0].double().cpu(), apart[:, 0].double().cpu(), self.costs)
+        return Targets(
+            residuals, losses[:, 0].double().cpu(), apart[:, 0].double().cpu(), self.costs
+        )
 
     def _read(self, rows: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of tokens of some rows: the row among these, the position that predicts it, the token."""
