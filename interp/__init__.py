@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from interp.training import train
     from interp.training.costs import costs_until_known, training_costs
     from interp.trust import trust_table
+    from interp.writing import edit_scores, load_edit, write_facts
 
 _HOMES = {
     "AdapterSwitch": "interp.merging",
@@ -100,6 +101,7 @@ _HOMES = {
     "contradiction_table": "interp.contradictions",
     "costs_until_known": "interp.training.costs",
     "direct_logit_attribution": "interp.memory",
+    "edit_scores": "interp.writing",
     "equations": "",
     "explore": "interp.maps.widget",
     "finetuned": "interp.run",
@@ -109,6 +111,7 @@ _HOMES = {
     "interference": "interp.equations",
     "knockout": "interp.attention",
     "load_adapter": "interp.model.adapters",
+    "load_edit": "interp.writing",
     "load_model": "interp.pretrained",
     "locate_fact": "interp.memory.locate",
     "logit_lens": "interp.memory",
@@ -132,6 +135,7 @@ _HOMES = {
     "train": "interp.training",
     "training_costs": "interp.training.costs",
     "trust_table": "interp.trust",
+    "write_facts": "interp.writing",
 }
 
 __all__ = [
@@ -168,6 +172,7 @@ __all__ = [
     "contradiction_table",
     "costs_until_known",
     "direct_logit_attribution",
+    "edit_scores",
     "equations",
     "explore",
     "finetuned",
@@ -177,6 +182,7 @@ __all__ = [
     "interference",
     "knockout",
     "load_adapter",
+    "load_edit",
     "load_model",
     "locate_fact",
     "logit_lens",
@@ -200,6 +206,7 @@ __all__ = [
     "train",
     "training_costs",
     "trust_table",
+    "write_facts",
 ]
 __version__ = "0.1.0"
 

@@ -174,6 +174,21 @@ def test_the_python_on_equations_runs(
     assert set(given["by_relation"]["group"]) == {"capital", "language"}
 
 
+def test_the_python_on_written_facts_runs(
+    smoke_run: interp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of(README.with_name("docs").joinpath("writing.md").read_text(encoding="utf-8"))
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interp, "train", lambda config, out: smoke_run)
+    given: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), "writing.md", "exec"), given)
+    assert given["asked"].answers["step"].tolist()
+    assert {"rome", "memit", "fine-tuning"} == set(given["scores"]["method"])
+    for name, weight in smoke_run.model().named_parameters():
+        assert torch.equal(weight, dict(given["model"].named_parameters())[name])
+
+
 def test_the_page_on_people_of_your_own_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,8 @@ interp.locate_fact(model, facts.prompt("France", "capital"))
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,30 @@ class Facts:
             wrong = f"there is no text {max(numbers)}" if numbers else "no text is chosen"
             raise ArgumentError(f"Of {len(self)} texts, {wrong}. Choose at least one of them.")
         rows = [self._rows[index] for index in numbers]
+        return Facts(rows, self.tokenizer, self.bos)
+
+    def with_answers(self, new: Mapping[tuple[str, str], str]) -> "Facts":
+        """The same texts with other answers to some facts, by subject and relation.
+
+        Raises:
+            ArgumentError: there is no such fact, the answer is the old one, or none is named.
+        """
+        known = {(row.subject, row.relation): row.answer for row in self._rows}
+        if not new:
+            raise ArgumentError("There is no new answer; give at least one by (subject, relation).")
+        for fact, answer in new.items():
+            if fact not in known:
+                raise ArgumentError(
+                    f"There is no fact {fact!r} among these; give (subject, relation) as in facts.table."
+                )
+            if not isinstance(answer, str) or not answer.strip() or answer == known[fact]:
+                raise ArgumentError(
+                    f"{answer!r} is no new answer to {fact!r}, which is {known[fact]!r}; give another text."
+                )
+        rows = [
+            replace(row, answer=new.get((row.subject, row.relation), row.answer))
+            for row in self._rows
+        ]
         return Facts(rows, self.tokenizer, self.bos)
 
     def of(

@@ -1,0 +1,267 @@
+"""Writing facts into a model: keys, value vectors, and the equations between them, layer by layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
+
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.biographies import AnyTexts, Corpus, Texts, spans_of
+from interp.errors import ArgumentError, require_known, whole_number
+from interp.model import require_normal_weights, require_own_weights
+from interp.model.layout import require_wrapped
+from interp.model.stream import post_norm, require_linear_stream
+from interp.series import AnySeries, Device, as_series, corpus_of, models_at, steps_of
+from interp.torch_state import default_state
+from interp.writing.closed_form import Factors, in_turn, least_squares, regularised
+from interp.writing.costs import Arithmetic
+from interp.writing.edit import AttachedEdit, WeightEdit, weights_digest
+from interp.writing.keys import Outputs, hook_out, output_place, read_outputs, second_moment
+from interp.writing.rewrites import NewFact, Rewrites
+from interp.writing.targets import Targets, TargetSettings, find_targets
+
+Method = Literal["rome", "memit"]
+WEIGHT, RIDGE = 30.0, 1e-4
+"""Defaults of `weight` and `ridge` of `write_facts`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that the equations need, for any choice among the subjects.
+
+    Attributes:
+        rewrites: What is to be written.
+        layers: Where.
+        position: At which kind of token.
+        outputs: Keys and stream of the unchanged model; keys are of the first layer, the stream is that
+            behind the last.
+        targets: What is to be added at the last layer.
+        moments: Regularised second moments of keys, by layer.
+        base: `weights_digest` of the model.
+    """
+
+    rewrites: Rewrites
+    layers: tuple[int, ...]
+    position: str
+    outputs: Outputs
+    targets: Targets
+    moments: dict[int, Float[Tensor, "in in"]]
+    base: str
+
+
+@default_state()
+def write_facts(
+    series: AnySeries,
+    facts: Rewrites | Sequence[NewFact],
+    layers: int | Sequence[int] = 0,
+    position: str | None = None,
+    *,
+    method: Method | None = None,
+    step: int | None = None,
+    corpus: Corpus | None = None,
+    texts: AnyTexts | None = None,
+    n_texts: int = 8,
+    weight: float = WEIGHT,
+    ridge: float = RIDGE,
+    targets: TargetSettings | None = None,
+    device: Device = None,
+) -> WeightEdit:
+    """Makes an edit of weights that holds new facts, in closed form. No model is changed yet.
+
+    The subject's key is what the MLP's output matrix reads at the subject's token, averaged over wordings;
+    the value vector is found by gradient descent on that activation alone; the change of the matrix that
+    maps one to the other follows from equations (`interp.writing.closed_form`). In several layers the
+    residual is spread evenly, as in MEMIT: each layer is given its share of what is left, with keys read
+    anew.
+
+    Args:
+        series: A run, models by step, or one model; any TransformerLens model with an MLP of one output
+            matrix.
+        facts: (person, attribute, new value) of a corpus; or `Rewrites`, as of facts of common knowledge.
+        layers: The layer, or several (MEMIT only).
+        position: The kind of token at which keys are read, out of `interp.biographies.POSITIONS`. By
+            default "middle name" where names have one (there these runs keep their facts), else "last name".
+        method: "rome": a rank-one change for each subject in turn, exact at its key; "memit": least squares
+            over all subjects. By default "rome" for one subject in one layer.
+        step: The checkpoint; the last by default.
+        corpus: The people, where the series is no run.
+        texts: The model's own text, for E[k kᵀ]; by default that of the rewrites (biographies).
+        n_texts: Biographies of each person.
+        weight: λ of MEMIT: how much other text counts against the new facts.
+        ridge: What is added to the diagonal of E[k kᵀ], as a part of its mean.
+        targets: How value vectors are found.
+        device: Where to compute.
+
+    Raises:
+        ArgumentError: an unknown layer, position, method, person or value; a layer without one output matrix;
+            something written there does not reach the prediction; several layers in a model with a norm
+            behind its MLPs.
+        RunError, CheckpointError: as of a person's name, and of a step.
+
+    Source: Meng et al. 2022 (arXiv:2202.05262), Meng et al. 2023 (arXiv:2210.07229).
+
+    Example:
+        ```python
+        edit = interp.write_facts(run, [("Wim Mireia Vasiliev", "university", "Oxford")])
+        with edit.applied(model):
+            interp.ask({0: model}, "Wim Mireia Vasiliev", corpus=run.corpus)
+        ```
+    """
+    rewrites = (
+        facts
+        if isinstance(facts, Rewrites)
+        else Rewrites.of_people(corpus_of(series, corpus), facts, n_texts=n_texts)
+    )
+    if texts is not None:
+        rewrites = replace(rewrites, background=Texts(texts.tokens, spans_of(texts)))
+    chosen = _layers(layers)
+    if method is None:
+        method = "rome" if len(rewrites.subjects) == 1 and len(chosen) == 1 else "memit"
+    require_known([method], get_args(Method), "method")
+    if method == "rome" and len(chosen) > 1:
+        raise ArgumentError(
+            f"layers={list(chosen)}: rome changes one layer; give one, or take memit."
+        )
+    source = as_series(series)
+    at = steps_of(source)[-1] if step is None else step
+    models = models_at(source, [at], device)  # a patch of the run is on until it ends
+    _, model = next(models)
+    prepared = prepare(
+        model, rewrites, chosen, position or default_position(rewrites), targets, ridge=ridge
+    )
+    return solve(model, prepared, range(len(rewrites.subjects)), method, weight)
+
+
+def default_position(rewrites: Rewrites) -> str:
+    """The middle name where every text has one token of it, else the last name."""
+    try:
+        rewrites.places("middle name")
+    except ArgumentError:
+        return "last name"
+    return "middle name"
+
+
+def prepare(
+    model: TransformerBridge,
+    rewrites: Rewrites,
+    layers: Sequence[int],
+    position: str,
+    settings: TargetSettings | None = None,
+    *,
+    ridge: float = RIDGE,
+) -> Prepared:
+    """Reads keys, finds value vectors and second moments; the model is left as it was."""
+    require_wrapped(model)
+    require_own_weights(model)
+    require_normal_weights(model)
+    _require_room(model, rewrites)
+    places = [output_place(model, layer) for layer in layers]
+    if len(layers) > 1:
+        normed = [layer for layer in layers if post_norm(model, layer, "mlp") is not None]
+        if normed:
+            raise ArgumentError(
+                f"layers={list(layers)}: a norm follows the MLP of layer {normed[0]}, so what several layers "
+                "write does not add up. Give one layer."
+            )
+        require_linear_stream(model, layers)
+    at = rewrites.places(position)
+    outputs = read_outputs(model, rewrites.texts, rewrites.subject, at, layers[-1], layers[-1])
+    found = find_targets(
+        model, rewrites, position, hook_out(places[-1]), outputs.values.norm(dim=1),
+        settings or TargetSettings(),
+    )  # fmt: skip
+    moments, count = {}, 0
+    for layer in layers:
+        moment, _ = second_moment(model, rewrites.background, layer)
+        moments[layer] = regularised(moment, ridge)
+        count += rewrites.background.tokens.numel()
+    costs = found.costs + Arithmetic(forward_tokens=count + rewrites.texts.tokens.numel())
+    return Prepared(
+        rewrites, tuple(layers), position, outputs, replace(found, costs=costs), moments,
+        weights_digest(model),
+    )  # fmt: skip
+
+
+def solve(
+    model: TransformerBridge,
+    prepared: Prepared,
+    subjects: Sequence[int],
+    method: Method,
+    weight: float = WEIGHT,
+) -> WeightEdit:
+    """The edit of some of the subjects; the model is left as it was."""
+    chosen = list(subjects)
+    residuals = prepared.targets.residuals[chosen]
+    factors: dict[int, Factors] = {}
+    if len(prepared.layers) == 1:
+        (layer,) = prepared.layers
+        keys = prepared.outputs.keys[chosen]
+        factors[layer] = _factors(method, keys, residuals, prepared.moments[layer], weight)
+    else:
+        factors = _spread(model, prepared, chosen, residuals, weight)
+    facts = prepared.rewrites.facts
+    wanted = [
+        f
+        for s in chosen
+        for f, of in zip(facts, prepared.rewrites.subject_of, strict=True)
+        if of == s
+    ]
+    return WeightEdit(
+        factors, tuple(wanted), method, prepared.position, prepared.base,
+        tuple(prepared.targets.losses[chosen].tolist()), prepared.targets.costs,
+    )  # fmt: skip
+
+
+def _factors(
+    method: str, keys: Tensor, residuals: Tensor, moment: Tensor, weight: float
+) -> Factors:
+    if method == "rome":
+        return in_turn(keys.T, residuals.T, moment)
+    return least_squares(keys.T, residuals.T, moment, weight)
+
+
+def _spread(
+    model: TransformerBridge,
+    prepared: Prepared,
+    chosen: list[int],
+    residuals: Tensor,
+    weight: float,
+) -> dict[int, Factors]:
+    """MEMIT, section 4.3.2: each layer writes its share of what is left of the residual in the stream."""
+    rewrites = prepared.rewrites.of_subjects(chosen)
+    at = rewrites.places(prepared.position)
+    last = prepared.layers[-1]
+    wanted = prepared.outputs.stream[chosen] + residuals
+    factors: dict[int, Factors] = {}
+    attached: list[AttachedEdit] = []
+    try:
+        for index, layer in enumerate(prepared.layers):
+            now = read_outputs(model, rewrites.texts, rewrites.subject, at, layer, last)
+            share = (wanted - now.stream) / (len(prepared.layers) - index)
+            factors[layer] = _factors("memit", now.keys, share, prepared.moments[layer], weight)
+            attached.append(AttachedEdit(model, {layer: factors[layer]}))
+    finally:
+        for one in reversed(attached):
+            one.undo()
+    return factors
+
+
+def _layers(given: int | Sequence[int]) -> tuple[int, ...]:
+    several = [given] if not isinstance(given, Sequence) or isinstance(given, str) else given
+    layers = tuple(sorted({whole_number(layer, "layers", 0) for layer in several}))
+    if not layers:
+        raise ArgumentError("layers is empty: name a layer.")
+    return layers
+
+
+def _require_room(model: Any, rewrites: Rewrites) -> None:
+    for what, texts in (("facts", rewrites.texts), ("background", rewrites.background)):
+        width, highest = texts.tokens.shape[1], int(texts.tokens.max())
+        if width > model.cfg.n_ctx or highest >= model.cfg.d_vocab:
+            raise ArgumentError(
+                f"The texts of the {what} have up to {width} tokens with ids up to {highest}; this model "
+                f"reads {model.cfg.n_ctx} tokens, ids below {cast(int, model.cfg.d_vocab)}. Give texts in "
+                "tokens of the model's own tokenizer."
+            )
