@@ -92,6 +92,11 @@ class Config(RunConfig):
         return self
 
     @property
+    def untrained(self) -> Literal["merged", "compiled"] | None:
+        """How the weights were made where no training made them; None where training did."""
+        return "merged" if self.merging.on else "compiled" if self.compiled.on else None
+
+    @property
     def n_finetuned(self) -> int:
         """How many people fine-tuning is on; 0 without fine-tuning."""
         if not self.finetuning.on or self.finetuning.people == "same":

@@ -27,6 +27,12 @@ def find_run(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run
             f"{error}\nSo {out} is not known to be a run of this version, and nothing else is gone on with "
             "or deleted. Delete the folder yourself or choose another folder."
         ) from error
+    kept = resume and not differences(config, run.config)
+    if run.config.untrained and not overwrite and not kept:
+        raise RunError(
+            f"{out} already holds a run, a {run.config.untrained} one, which no training goes on with. Use "
+            f"overwrite=True to delete it, or another folder (with finetuning.base={out} to go on from it)."
+        )
     if not (overwrite or resume):
         raise RunError(
             f"{out} already holds a run. Use resume=True to go on with it (a finished one is kept as "
@@ -43,6 +49,23 @@ def find_run(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run
     elif not run.state_path.exists() and not run.finished:
         require_removable(run)  # it is trained from the start, and forgets what it had
     return run
+
+
+def require_trained(config: Config) -> None:
+    """Refuses settings of weights that were not trained.
+
+    Raises:
+        ConfigError: the settings are those of merged or compiled weights.
+    """
+    if made := config.untrained:
+        group, field = {
+            "merged": ("merging", "of and factors"),
+            "compiled": ("compiled", "variant"),
+        }[made]
+        raise ConfigError(
+            f"{group}: these are the settings of weights that were {made}, which no training gives. Go on "
+            f"from the {made} run (interp.finetuned), or set {group}.{field} to None."
+        )
 
 
 def open_folder(config: Config, out: Path, *, resume: bool, overwrite: bool) -> Run:

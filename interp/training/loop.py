@@ -66,7 +66,7 @@ from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.ahead import DrawnAhead
 from interp.training.conditions import describe_conditions, deterministic, warn_of_changes
-from interp.training.folder import find_run, nothing_left, open_folder
+from interp.training.folder import find_run, nothing_left, open_folder, require_trained
 from interp.training.interruption import StopRequest, stop_request
 from interp.training.optimizer import adamw, learning_rate, set_rate
 from interp.training.parallel import Ranks, Status, gather
@@ -165,16 +165,7 @@ def _resolved(
         if nothing_left(run):
             return None
         config = run.config  # the same but for what decides about no byte
-    if config.merging.on:
-        raise ConfigError(
-            "merging: these are the settings of weights that were merged, which no training gives. Go on "
-            "from the merged run (interp.finetuned), or set merging.of and merging.factors to None."
-        )
-    if config.compiled.on:
-        raise ConfigError(
-            "compiled: these are the settings of weights that were computed, which no training gives. Go on "
-            "from the compiled run (interp.finetuned), or set compiled.variant and what is beside it to None."
-        )
+    require_trained(config)
     require_memory(config)
     require_login(config)
     return config, Corpus.from_config(config), reference, base

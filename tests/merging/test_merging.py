@@ -250,6 +250,12 @@ def test_a_merged_run_is_a_run(short_run: Run, other: Run, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"merging: .*no training gives"):
         interp.train(run.config, tmp_path / "trained", progress=False)
     assert not (tmp_path / "trained").exists()
+    for resume in (False, True):
+        with pytest.raises(
+            RunError, match=r"holds a run, a merged one.*finetuning\.base"
+        ) as refused:
+            interp.train(short_run.config, run.path, resume=resume, progress=False)
+        assert "\n" not in str(refused.value)
     assert interp.train(run.config, run.path, resume=True, progress=False).steps == [8]
     tuned = interp.finetuned(run.config, **{"finetuning.base": str(run.path)})
     assert not tuned.merging.on
