@@ -180,13 +180,22 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         "memory",
         "studies",
         "batch",
+        "merge",
+        "equations",
+        "preview",
+        "facts",
+        "compile",
+        "train",
+        "reproduce",
     ],
 )
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(command, "--help") == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: interp {command}")
-    assert f"Example: interp {command} " in printed
+    examples = [line for line in printed.split("\n") if "Example:" in line]
+    assert examples and all(line.startswith(f"Example: interp {command} ") for line in examples)
+    assert all(line.count("Example:") == 1 for line in examples), "one line each"
     assert "PATH" not in printed.split("\n")[0].split("--")[0], "what is meant has a name"
 
 

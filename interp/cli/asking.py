@@ -34,6 +34,7 @@ def ask(
     that the run's tokenizer does not know.
 
     Example: interp ask runs/tiny 12 university --steps first plateau last
+
     Example: interp ask runs/tiny "Wim Mireia Vasiliev" --form question --adapter off --csv answers.csv
 
     Args:

@@ -28,6 +28,7 @@ def compile_command(base: Config) -> Callable[..., None]:
         each.
 
         Example: interp compile tiny --out runs/compiled
+
         Example: interp compile tiny --out runs/own --population.people people.csv
             --population.templates templates.yaml --variant distributed
 

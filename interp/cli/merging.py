@@ -27,7 +27,9 @@ def merge(
     settings and people of the first.
 
     Example: interp merge runs/seed0 runs/seed1 --out runs/merged --weights 0.3 0.7
+
     Example: interp merge runs/new runs/rare --base runs/tiny --out runs/both
+
     Example: interp merge runs/seed0 runs/seed1 --line --csv line.csv
 
     Args:

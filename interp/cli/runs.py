@@ -35,6 +35,7 @@ def train(base: Config) -> Callable[..., None]:
         """Train a model on synthetic biographies.
 
         Example: interp train tiny --out runs/tiny --seed 1 --model.n-layers 4
+
         Example: interp train tiny --out runs/stages --config stages.yaml
 
         Args:
@@ -212,6 +213,7 @@ def locate(
     """Where one fact of a person sits: which heads and MLPs bring it, and from which token.
 
     Example: interp locate runs/tiny 12 university --step 300 --out fact.html
+
     Example: interp locate weights/smollm2 France capital --facts capitals.csv
 
     Args:

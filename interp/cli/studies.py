@@ -165,7 +165,9 @@ def batch(
     Writes OUT/<study>/*.csv and OUT/report.html.
 
     Example: interp batch power_law warm_up --out runs/studies --workers 2 --seeds 0 1 2
+
     Example: interp batch my_study.py --out runs/mine
+
     Example: interp batch batch.yaml --out runs/studies --engine ray --address auto --gpus-per-run 0.5
 
     Args:
