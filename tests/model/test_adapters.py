@@ -156,6 +156,17 @@ def test_a_life(kind: str, make: Any, tmp_path: Path) -> None:
         assert torch.equal(logits(model), base)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_double_precision_merged_is_on(kind: str, make: Any) -> None:
+    """What differs in single precision is rounding alone."""
+    model = make(kind)[0].to(torch.float64)
+    adapter = fill(attach_adapter(model, LoraSpec(rank=3, alpha=6)))
+    on = logits(model)
+    assert on.dtype == torch.float64
+    adapter.merge()
+    torch.testing.assert_close(logits(model), on, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", PEFT_FORMAT)
 def test_an_adapter_made_by_peft(kind: str, make: Any, tmp_path: Path) -> None:
     """Patterns of rank and alpha, rank-stabilised scaling, one A for queries, keys and values."""
