@@ -192,15 +192,20 @@ def header_mark(columns: Iterable[str]) -> re.Pattern[bytes]:
     return re.compile("".join(ahead).encode())
 
 
-def read_undeclared(path: Path, remedy: str) -> pd.DataFrame:
+def read_undeclared(path: Path, remedy: str, empty: bool = False) -> pd.DataFrame:
     """Reads a CSV file whose columns are declared nowhere, with the types that pandas sees in it.
 
+    Args:
+        path: The file.
+        remedy: What to do where it is damaged.
+        empty: Whether it may have no row.
+
     Raises:
-        RunError: the file is empty, cut off, not UTF-8, or no table. `remedy` says what to do then.
+        RunError: the file is empty, cut off, not UTF-8, or no table.
     """
     try:
         text = _text(path)
-        header, _, _ = _parsed(text)
+        header, _, _ = _parsed(text, empty=empty)
         if not all(header):
             raise DamageError("a column of its first line has no name")
     except DamageError as damage:
@@ -232,7 +237,9 @@ def _text(path: Path) -> str:
     return text
 
 
-def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list[str]], list[int]]:
+def _parsed(
+    text: str, needed: Sequence[str] = (), empty: bool = False
+) -> tuple[list[str], list[list[str]], list[int]]:
     """The first line, the rows after it, all of one length, and the line that each row ends at."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows, lines = [], []
@@ -250,7 +257,7 @@ def _parsed(text: str, needed: Sequence[str] = ()) -> tuple[list[str], list[list
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DamageError(f"it has the column {short(twice[0])} twice")
-    if not rows:
+    if not rows and not empty:
         raise DamageError("it has no row below its columns")
     for row, line in zip(rows, lines[1:], strict=True):
         if len(row) != len(header):

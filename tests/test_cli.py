@@ -194,7 +194,8 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: interp {command}")
     examples = [line for line in printed.split("\n") if "Example:" in line]
-    assert examples and all(line.startswith(f"Example: interp {command} ") for line in examples)
+    assert examples
+    assert all(line.startswith(f"Example: interp {command} ") for line in examples)
     assert all(line.count("Example:") == 1 for line in examples), "one line each"
     assert "PATH" not in printed.split("\n")[0].split("--")[0], "what is meant has a name"
 

@@ -261,6 +261,11 @@ def test_tables_of_a_study_are_whole(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"settings\.yaml") as error:
             read_tables(path.parent)
         assert str(path) in str(error.value)
+    path.write_text("rate,loss,note\n")
+    with pytest.raises(RunError, match="no row below its columns"):
+        read_tables(path.parent)
+    (path.parent / "settings.yaml").write_text("study: rates\nwithout_rows: [losses]\n")
+    assert list(read_tables(path.parent)["losses"]) == ["rate", "loss", "note"]
     with pytest.raises(RunError, match=r"it cannot be read.*Look\."):
         read_undeclared(tmp_path / "nowhere.csv", "Look.")
 

@@ -3,7 +3,7 @@
 Are facts learned all or nothing; how many bits does a parameter hold; what do contradictions do; does the
 order matter; and can models that learned different facts be added up?
 
-Command: interp batch interp/studies/equations.py --out artifacts/studies --workers 2
+Command: interp batch equations --out artifacts/studies --workers 2
 Duration: 96 runs; 42 of 400 to 3,000 steps, an estimated 1 to 5 minutes each on one thread; 54 on a GPU
 
 Every fact is an equation, the weights are the unknowns. Five parts, each of which can be left out

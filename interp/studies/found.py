@@ -13,6 +13,7 @@ from interp.config import Settings
 from interp.engine import Failure, Outcome, Store
 from interp.errors import InterpError, RunError
 from interp.files import replaceable, write_text
+from interp.plain_yaml import read_yaml
 from interp.studies.batch import Entry, jobs_of, planned_runs
 from interp.studies.registry import study_named
 from interp.studies.rules import Claim
@@ -22,6 +23,7 @@ from interp.tables import read_undeclared
 CLAIMS = "claims"
 """The file of a study's verdicts, beside its tables."""
 _SETTINGS = "settings.yaml"
+_EMPTY = "without_rows"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def write_found(found: Found, folder: Path) -> None:
     """
     require_found_folder(folder)
     settings = {"study": found.study.name, "settings": found.settings.model_dump(mode="json")}
+    if empty := [name for name, table in found.tables.items() if table.empty]:
+        settings[_EMPTY] = empty  # of parts that the settings leave out; others are damaged
     write_text(folder / _SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     for name, table in found.tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
@@ -138,7 +142,10 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
         f"Delete {folder} and run the study again with the same settings (settings.yaml has them) and "
         f"`interp batch --out {folder.parent}`: runs that are finished are not trained again."
     )
-    return {path.stem: read_undeclared(path, remedy) for path in paths}
+    settings = folder / _SETTINGS
+    known = read_yaml(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    empty = known.get(_EMPTY, []) if isinstance(known, dict) else []
+    return {path.stem: read_undeclared(path, remedy, path.stem in empty) for path in paths}
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from interp.errors import ConfigError, InterpError, short, suggest
 from interp.studies import (
     associative_memory,
     celebrities,
+    equations,
     finetuning,
     forms,
     hallucination,
@@ -34,6 +35,7 @@ STUDIES: dict[str, Study] = {
         associative_memory,
         forms,
         mnemonic,
+        equations,
     )
 }
 """In the order of the paper, then what goes beyond it."""
