@@ -189,7 +189,8 @@ def value_measures(
     - `agreement`: for each neuron, the people who fire it most (the upper 5%, activations averaged
       over wordings); the rank of their own value among the attribute's values in what the neuron
       promotes, from 0 (last) to 1 (first); mean over people and neurons. Control: facts shuffled
-      among people, mean over five shuffles; 0.5 is chance.
+      among people, mean over five shuffles; 0.5 is chance. Neurons that everybody fires alike (silent
+      ones) or that promote all values alike (through attention, those that no head reads) are left out.
     - `layer_agreement`: the same rank in what the whole layer writes for a person beyond what it
       writes on average: the promoted logits of all neurons weighted by activation minus its mean over
       people. All people count. Same control and chance.
@@ -204,7 +205,7 @@ def value_measures(
         Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
         the mean over attributes, but for `value_share`), `value` and `control`. The ranks are NaN for an
         attribute whose values all begin with one token, or that fewer than two people have; they are left
-        out of the mean.
+        out of the mean. `agreement` is NaN where no neuron is left.
 
     Raises:
         NothingToMeasureError: one person.
@@ -284,6 +285,11 @@ def _agreement(
     top = activations.topk(n_top, dim=0).indices.T  # [neuron top]
     neuron_ranks = _ranks(promoted)
     layer_ranks = _ranks((activations - activations.mean(dim=0)) @ promoted)
+
+    # Neurons that are silent, or write nothing, say nothing of anybody.
+    telling = (activations.amax(0) > activations.amin(0)) & (promoted.amax(1) > promoted.amin(1))
+    if not telling.all():
+        top, neuron_ranks = top[telling], neuron_ranks[telling]
 
     def mean_ranks(values: Tensor) -> tuple[float, float]:
         by_neuron = neuron_ranks.gather(1, values[top])

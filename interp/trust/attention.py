@@ -1,16 +1,20 @@
 """Marks of measures of attention: roles of heads, and to whom they attend where an attribute is asked for."""
 
+import pandas as pd
+
 from interp.attention import attention_to_names, head_roles, scores_by_attribute
 from interp.biographies import Batch, Spans, Texts
 from interp.compiled import CompiledRecall
-from interp.trust.circuit import known_people, recalling_heads
+from interp.trust.circuit import read_once, recalling_heads
 from interp.trust.contract import Mark, Measure
 
 _LOOKS = 0.5
+N_PEOPLE = 8
+"""People in whose biographies attention is read."""
 
 
 def _batch(compiled: CompiledRecall) -> Batch:
-    return compiled.corpus.biographies(slice(0, known_people(compiled)))
+    return compiled.corpus.biographies(slice(0, N_PEOPLE))
 
 
 def _roles(compiled: CompiledRecall) -> Mark:
@@ -26,9 +30,16 @@ def _built(compiled: CompiledRecall) -> set[tuple[str, int, int]]:
     return {(attribute, *head) for attribute, head in recalling_heads(compiled).items()}
 
 
+def _by_attribute(compiled: CompiledRecall) -> pd.DataFrame:
+    def read() -> pd.DataFrame:
+        attributes = compiled.corpus.attributes
+        return scores_by_attribute(compiled.model, _batch(compiled), attributes)
+
+    return read_once(compiled, "scores by attribute", read)
+
+
 def _roles_by_attribute(compiled: CompiledRecall) -> Mark:
-    attributes = compiled.corpus.attributes
-    scores = scores_by_attribute(compiled.model, _batch(compiled), attributes)
+    scores = _by_attribute(compiled)
     roles = head_roles(scores)
     own = roles[roles["role"] == "extraction"]
     found = set(zip(own["attribute"], own["layer"], own["head"], strict=True))
@@ -36,8 +47,7 @@ def _roles_by_attribute(compiled: CompiledRecall) -> Mark:
 
 
 def _to_names(compiled: CompiledRecall) -> Mark:
-    attributes = compiled.corpus.attributes
-    scores = scores_by_attribute(compiled.model, _batch(compiled), attributes)
+    scores = _by_attribute(compiled)
     own = scores[scores["metric"] == "attribute_to_name"]
     share = own.set_index(["attribute", "layer", "head"])["value"]
     built = _built(compiled)

@@ -1,7 +1,13 @@
 """What the key of a compiled model says, in the terms that several marks need."""
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
 from interp.compiled import CompiledRecall
 
+_Read = TypeVar("_Read")
+_kept: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 LAST_NAME = "last name"
 VALUE = "predicts value"
 
@@ -34,3 +40,12 @@ def fact_layers(compiled: CompiledRecall) -> set[int]:
 def least_share(compiled: CompiledRecall) -> float:
     """Half of what one attribute of all is: a head that recalls one does at least that."""
     return 0.5 / len(compiled.corpus.attributes)
+
+
+def read_once(compiled: CompiledRecall, what: Hashable, read: Callable[[], _Read]) -> _Read:
+    """What several marks need of a model, read once; kept as long as the model."""
+    own = _kept.setdefault(compiled.model, {})
+    if what not in own:
+        own[what] = read()
+    found: _Read = own[what]
+    return found

@@ -25,9 +25,9 @@ from interp.trust.circuit import (
 )
 from interp.trust.contract import Mark, Measure
 
-N_PAIRS = 24
+N_PAIRS = 12
 """Pairs of people whose texts are swapped."""
-N_PEOPLE = 8
+N_PEOPLE = 4
 """People on whose biographies edges are cut."""
 POSITIONS = ("middle name", LAST_NAME, "type word", VALUE)
 _EDGES = ("attribute_to_any_name", "name_to_name", "control")

@@ -7,14 +7,14 @@ from interp.biographies import Spans, Texts
 from interp.compiled import CompiledRecall
 from interp.interventions import swapped_people
 from interp.memory import (
-    FactDraws,
     FactPrompt,
-    draw_batches,
+    key_measures,
     locate_facts,
-    measure_memory,
     mechanism_strengths,
+    probe_accuracies,
     recall_edges,
     swaps,
+    value_measures,
 )
 from interp.memory.emergence import FAINT
 from interp.trust.circuit import (
@@ -26,8 +26,9 @@ from interp.trust.circuit import (
     recalling_heads,
 )
 from interp.trust.contract import Mark, Measure
+from interp.trust.memory import WORDINGS, first_attribute, of_first_attribute, read_of
 
-N_PAIRS = 12
+N_PAIRS = 6
 """Pairs of people for the strengths of mechanisms."""
 N_LOCATED = 2
 """People whose facts are located, all of each."""
@@ -40,20 +41,18 @@ _PRESENT = (
 def _strengths(compiled: CompiledRecall) -> Mark:
     series, corpus = {0: compiled.model}, compiled.corpus
     n_people = known_people(compiled)
-    batch = corpus.biographies(slice(0, n_people))
+    batch = corpus.biographies(slice(0, min(n_people, 12)))
     texts = Texts(batch.tokens, Spans.of(batch))
     held_out = slice(n_people, len(corpus.population))
-    draws = [draw_batches(corpus, slice(0, n_people), "train", range(3))]
-    draws += [
-        draw_batches(corpus, who, "evaluation", range(2)) for who in (slice(0, n_people), held_out)
-    ]
-    memory = measure_memory(series, facts=FactDraws(corpus, *draws))
+    train, test = (of_first_attribute(read_of(compiled, one)) for one in WORDINGS)
+    foreign = of_first_attribute(read_of(compiled, "evaluation", held_out))
+    labels = first_attribute(compiled)
     pairs = swapped_people(corpus, n=N_PAIRS)
     tables = {
         ("attention", "scores"): attention_to_names(series, texts=texts),
-        ("memory", "keys"): memory.keys,
-        ("memory", "values"): memory.values,
-        ("memory", "probes"): memory.probes,
+        ("memory", "keys"): _at_0(key_measures(labels, test, foreign)),
+        ("memory", "values"): _at_0(value_measures(compiled.model, labels, test)),
+        ("memory", "probes"): _at_0(probe_accuracies(labels, train, test)),
         ("interventions", "swaps"): swaps(
             series, pairs={"any": pairs}, sites=("attn_out", "mlp_out")
         ),
@@ -69,6 +68,10 @@ def _strengths(compiled: CompiledRecall) -> Mark:
     if name_copying_heads(compiled):
         built |= {"name grouping at last name"}
     return Mark(built, found)
+
+
+def _at_0(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(step=0)
 
 
 def _located(compiled: CompiledRecall) -> Mark:

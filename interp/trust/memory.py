@@ -5,40 +5,72 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
+from interp.biographies import Wordings
 from interp.compiled import CompiledRecall
 from interp.memory import (
     CachedActivations,
+    FactLabels,
     cache_activations,
     draw_batches,
     key_measures,
-    key_vectors,
     probe_accuracies,
     promoted_logits,
     value_measures,
 )
-from interp.trust.circuit import LAST_NAME, VALUE, fact_layers, known_people, recalling_heads
+from interp.trust.circuit import (
+    LAST_NAME,
+    VALUE,
+    fact_layers,
+    known_people,
+    read_once,
+    recalling_heads,
+)
 from interp.trust.contract import Mark, Measure
 
 _LEAST_SELECTIVITY = 0.05
 _LEAST_AGREEMENT = 0.25
 _SELECTIVE = ("person", "idle", "random feature")
-_DRAWS = {"train": range(3), "evaluation": range(2)}
+_DRAWS: dict[Wordings, range] = {"train": range(3), "evaluation": range(2)}
+WORDINGS: tuple[Wordings, Wordings] = ("train", "evaluation")
+"""Of what probes learn from, and of what they are tested on."""
 
 
-def _read(
-    compiled: CompiledRecall, wordings: str = "evaluation", *, sites: bool = False
+def read_of(
+    compiled: CompiledRecall, wordings: Wordings, people: slice | None = None
 ) -> CachedActivations:
-    people = slice(0, known_people(compiled))
-    batches = draw_batches(compiled.corpus, people, wordings, _DRAWS[wordings])  # type: ignore[arg-type]
-    return cache_activations(compiled.model, batches, None if sites else [], [] if sites else None)
+    """What the model computes of some people, the known ones by default."""
+    people = slice(0, known_people(compiled)) if people is None else people
+
+    def read() -> CachedActivations:
+        batches = draw_batches(compiled.corpus, people, wordings, _DRAWS[wordings])
+        return cache_activations(compiled.model, batches)
+
+    return read_once(compiled, (wordings, people.start, people.stop), read)
+
+
+def first_attribute(compiled: CompiledRecall) -> FactLabels:
+    """Who has which value of the first attribute: probes of all would take six times as long."""
+    labels, name = FactLabels.of(compiled.corpus), compiled.corpus.attributes[0]
+    return FactLabels({name: labels.relations[name]}, labels.namesakes)
+
+
+def of_first_attribute(cache: CachedActivations) -> CachedActivations:
+    """Of what was read, the sentences that tell the first attribute."""
+    return replace(
+        cache,
+        templates=cache.templates[..., :1],
+        residual={site: x[:, :1] for site, x in cache.residual.items()},
+        neurons={layer: x[:, :1] for layer, x in cache.neurons.items()},
+    )
 
 
 def _keys(compiled: CompiledRecall) -> Mark:
     neurons = compiled.key.neurons.query("role == 'person'")
     built = set(zip(neurons["layer"], neurons["neuron"], neurons["individual"], strict=True))
-    people, found = slice(0, known_people(compiled)), set()
-    for layer in range(compiled.config.model.n_layers):
-        active = key_vectors(compiled.model, compiled.corpus, layer, people)
+    cache, found = read_of(compiled, "evaluation"), set()
+    place = cache.positions.index(LAST_NAME)
+    for layer, read in cache.neurons.items():
+        active = read[place].nanmean(dim=(0, 1))
         top = active.topk(2, dim=0)
         own = (top.values[0] > 0) & (top.values[0] > 2 * top.values[1])
         chosen = own.nonzero()[:, 0].tolist()
@@ -47,7 +79,7 @@ def _keys(compiled: CompiledRecall) -> Mark:
 
 
 def _selectivity(compiled: CompiledRecall) -> Mark:
-    table = key_measures(compiled.corpus, _read(compiled))
+    table = key_measures(compiled.corpus, read_of(compiled, "evaluation"))
     own = table[(table["metric"] == "selectivity") & (table["position"] == LAST_NAME)]
     own = own.set_index("layer")
     beyond = own["value"] - own["control"]
@@ -81,7 +113,7 @@ def _values(compiled: CompiledRecall) -> Mark | None:
 
 
 def _agreement(compiled: CompiledRecall, metric: str) -> Mark:
-    table = value_measures(compiled.model, compiled.corpus, _read(compiled))
+    table = value_measures(compiled.model, compiled.corpus, read_of(compiled, "evaluation"))
     own = table[(table["metric"] == metric) & (table["attribute"] == "all")]
     own = own.set_index(["layer", "position", "path"])
     beyond = own["value"] - own["control"]
@@ -101,8 +133,8 @@ def _neuron_agreement(compiled: CompiledRecall) -> Mark:
 
 
 def _probe_sites(compiled: CompiledRecall) -> Mark:
-    train, test = (_read(compiled, wordings, sites=True) for wordings in _DRAWS)
-    table = probe_accuracies(compiled.corpus, train, test)
+    train, test = (of_first_attribute(read_of(compiled, one)) for one in WORDINGS)
+    table = probe_accuracies(first_attribute(compiled), train, test)
     own = table[table["attribute"] == "all"]
     recalled = {layer for layer, _ in recalling_heads(compiled).values()}
     built: set[tuple[str, int, str]] = set()
@@ -121,9 +153,10 @@ def _probe_spaces(compiled: CompiledRecall) -> Mark:
     """Probes of parts of the stream at the last name token: one space at a time."""
     attribute = compiled.corpus.attributes[0]
     spaces, facts = compiled.key.spaces.set_index("space"), compiled.key.facts
-    train, test = (_by_space(_read(compiled, wordings, sites=True), spaces) for wordings in _DRAWS)
-    table = probe_accuracies(compiled.corpus, train, test)
-    own = table[(table["attribute"] == attribute) & (table["position"] == LAST_NAME)]
+    caches = (of_first_attribute(read_of(compiled, one)) for one in WORDINGS)
+    train, test = (_by_space(cache, spaces) for cache in caches)
+    table = probe_accuracies(first_attribute(compiled), train, test)
+    own = table[(table["attribute"] == "all") & (table["position"] == LAST_NAME)]
     holding = facts.loc[(facts["attribute"] == attribute) & (facts["token"] == 0), "space"]
     built = {space for space in holding if spaces.loc[space, "read_by"]}
     return Mark(built, set(own.loc[_halfway(own), "site"]))
@@ -166,7 +199,7 @@ MEASURES = (
         "agreement is at least 0.25 above its control", _neuron_agreement,
     ),
     Measure(
-        "probes, by site", "where facts are and something reads them later, or the prediction",
+        "probes, by site", "where the first attribute is, and something reads it later",
         "accuracy on other people is at least halfway from its control to 1", _probe_sites,
     ),
     Measure(
