@@ -6,5 +6,6 @@ from interp.trust.record import RECORD_COLUMNS, in_words, record, summary
 from interp.trust.table import COLUMNS, trust_table
 
 __all__ = [
-    "COLUMNS", "MEASURES", "RECORD_COLUMNS", "Mark", "Measure", "in_words", "record", "summary", "trust_table",
+    "COLUMNS", "MEASURES", "RECORD_COLUMNS", "Mark", "Measure", "in_words", "record", "summary",
+    "trust_table",
 ]  # fmt: skip
