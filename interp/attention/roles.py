@@ -60,14 +60,16 @@ def head_roles(
     A mean over attributes hides a head that recalls one of them, and what a head does at template text
     says nothing of what it does here. `sink` changes nothing in this rule.
 
-    Its limits. A head gets one role, though it may do several things for different queries: compare
-    the scores themselves. A role says where a head looks, not that the model uses what it finds there
-    (see `knockout`), and not that nothing else would explain it: with names of one token a head that
-    attends to the previous token has no `name_to_name`, with names of three it may have both. One
-    number for all thresholds and models is a convention. With the sink aside, a role says nothing of how
-    much attention the head has left: one that gives a tenth to all but the first token is named by that
-    tenth (compare `text_to_first_token` and its kin). And what stands at the first token is lost: the
-    first token of a name there counts as the sink.
+    Its limits, as compiled models show them (docs/trust.md): by the first rule no head that recalls a single
+    attribute is "extraction"; by attribute all are, and with them heads that copy the token so many places
+    back, which may be a name, and a head that looks at names and whose output nothing reads. A head gets one
+    role, though it may do several things for different queries: compare the scores themselves. A role says
+    where a head looks, not that the model uses what it finds there (see `knockout`), and not that nothing
+    else would explain it: with names of one token a head that attends to the previous token has no
+    `name_to_name`, with names of three it may have both. One number for all thresholds and models is a
+    convention. With the sink aside, a role says nothing of how much attention the head has left: one that
+    gives a tenth to all but the first token is named by that tenth (compare `text_to_first_token` and its
+    kin). And what stands at the first token is lost: the first token of a name there counts as the sink.
 
     Args:
         scores: What `attention_scores`, `attention_to_names` or `scores_by_attribute` returned.

@@ -54,7 +54,7 @@ def _places(compiled: CompiledRecall) -> Mark:
     change = table["change"].to_numpy(float)
     expected = np.array([float(cell in built) for cell in cells])
     found = {cell for cell, one in zip(cells, change, strict=True) if one >= 0.5}
-    return Mark(built, found, float(np.abs(change - expected).mean()), _FOLLOWED)
+    return Mark(built, found, float(np.nanmean(np.abs(change - expected))), _FOLLOWED)
 
 
 def _attribution(compiled: CompiledRecall) -> Mark:

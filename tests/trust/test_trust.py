@@ -85,7 +85,8 @@ def test_keys_values_and_single_facts_of_the_local_variant(compiled):
 
 def test_marks_are_added_up_over_populations():
     row = dict.fromkeys(COLUMNS, "") | {"measure": "m", "variant": "local", "hits": 3, "misses": 1}
-    rows = [row | {"seed": 0, "false_alarms": 0, "error": 0.1}, row | {"seed": 1, "false_alarms": 2, "error": 0.3}]  # fmt: skip
+    numbers = ((0, 0, 0.1), (1, 2, 0.3))
+    rows = [row | dict(zip(("seed", "false_alarms", "error"), of, strict=True)) for of in numbers]
     found = summary(pd.DataFrame(rows)).iloc[0]
     assert (found["models"], found["hits"], found["misses"], found["false_alarms"]) == (2, 6, 2, 2)
     assert found["error"] == pytest.approx(0.2)
