@@ -1,8 +1,9 @@
 """How far measures can be trusted: the marks on compiled models, beside figures and as a section."""
 
-from interp.report.elements import LeftOut, Section, Table
+import pandas as pd
+
+from interp.report.elements import Section, Table
 from interp.report.run_tables import of_run
-from interp.run import Run
 from interp.trust import in_words, record
 
 _MARKED = {
@@ -34,20 +35,16 @@ def trust_note(anchor: str) -> str:
 
 
 @of_run("How far can each measure be trusted?", "trust", folded=True)
-def trust_section(run: Run) -> Section | LeftOut:
-    """The marks of all measures that have any."""
-    rows = []
-    for own in record().itertuples():
-        found = f"{own.hits} of {int(own.hits) + int(own.misses)}"
-        error = "" if own.error != own.error else f"{own.error:.3f} ({own.unit})"
-        rows.append(
-            tuple(
-                map(
-                    str,
-                    (own.measure, own.variant, own.what, own.rule, found, own.false_alarms, error),
-                )
-            )
-        )
+def trust_section(run: object) -> Section:
+    """The marks of all measures that have any; the same for every run."""
+    table = record()
+    error = [f"{one:.3f} ({unit})" for one, unit in zip(table["error"], table["unit"], strict=True)]
+    cells = table.assign(
+        error=pd.Series(error, table.index).where(table["error"].notna(), ""),
+        found=table["hits"].astype(str) + " of " + (table["hits"] + table["misses"]).astype(str),
+        false_alarms=table["false_alarms"].astype(str),
+    )
+    columns = ["measure", "variant", "what", "rule", "found", "false_alarms", "error"]
     return Section(
         text=[
             "In a compiled model every head and neuron is known: its weights are computed from the people, "
@@ -61,7 +58,7 @@ def trust_section(run: Run) -> Section | LeftOut:
                 "What measures find in compiled models, summed over populations; the error is the mean "
                 "distance from what was built in.",
                 ("measure", "variant", "what is built in", "found when", "found", "false alarms", "error"),
-                rows,
+                cells[columns].to_numpy(str).tolist(),
             )
         ],
     )  # fmt: skip

@@ -19,8 +19,8 @@ _ALL_OR_NONE = "all, or the site has none"
 _NOT_MEASURED = "it cannot be measured"
 _FEW_PEOPLE = "fewer than five people, or no two of them share a value, or all do"
 _ONE_RANK = (
-    "all values of the attribute begin with the same token; of `agreement` also where no neuron says anything of "
-    "anybody"
+    "all values of the attribute begin with the same token; of `agreement` also where no neuron says "
+    "anything of anybody"
 )
 _ONE_CLASS = "all people have the same value"
 _NO_BASELINE = "nobody trained on has a value"

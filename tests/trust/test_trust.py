@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 import interp
 from interp.attention import head_roles, scores_by_attribute
 from interp.errors import ArgumentError
-from interp.report.trust import _MARKED, trust_note
+from interp.plots import describe
+from interp.report import Section, render
+from interp.report.trust import _MARKED, trust_note, trust_section
 from interp.trust import COLUMNS, MEASURES, Mark, Measure, in_words, record, summary, trust_table
 
 GALLERY = Path(__file__).parents[2] / "artifacts" / "gallery" / "trust.csv"
@@ -107,3 +110,12 @@ def test_figures_say_what_was_found_on_compiled_models():
     assert trust_note("fact-university-100") == trust_note("located-fact")
     assert trust_note("learning-curves") == ""
     assert {name for names in _MARKED.values() for name in names} <= set(BY_NAME)
+
+
+def test_a_page_has_the_marks_beside_its_figures_and_as_a_section():
+    figure = describe(go.Figure(go.Scatter(y=[1])), "Swaps", "Look.")
+    section = trust_section(None)
+    page = render("t", "h", [Section("S", "s", figures={"swap-success": figure}), section])
+    assert f"Look. {trust_note('swap-success')}</figcaption>" in page
+    assert [row[0] for row in section.tables[0].rows] == list(record()["measure"])
+    assert "nan" not in {cell for row in section.tables[0].rows for cell in row}
