@@ -7,7 +7,8 @@ Norms are taken as linear, without their scale: one positive number per position
 
 More tokens than dimensions share directions: what a neuron promotes holds tokens that it was not made
 for, and values that are promoted together take from each other. In compiled models with 64 dimensions for
-all values, a tenth to a fifth of what "promoted" is called is that (docs/trust.md).
+all values, a fifth of the tokens that neurons promote through attention are such strangers
+(docs/trust.md).
 
 Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (values and their
 agreement with keys); Geva et al. 2022, "Transformer feed-forward layers build predictions by
