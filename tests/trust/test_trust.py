@@ -1,5 +1,6 @@
 """The trust table counts hits, misses and false alarms against what was built in."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -96,8 +97,9 @@ def test_marks_are_added_up_over_populations():
 
 
 def test_the_record_of_the_package_is_that_of_the_gallery_and_of_these_rules():
-    committed = summary(pd.read_csv(GALLERY)).round({"error": 4})
-    pd.testing.assert_frame_equal(record().fillna(""), committed.fillna(""), check_dtype=False)
+    committed = summary(pd.read_csv(GALLERY)).round({"error": 4}).to_csv(index=False)
+    shipped = files("interp.trust").joinpath("marks.csv").read_text(encoding="utf-8")
+    assert shipped.splitlines() == committed.splitlines()
     rules = dict(zip(record()["measure"], record()["rule"], strict=True))
     assert rules == {measure.name: measure.rule for measure in MEASURES}
 
