@@ -2,6 +2,11 @@
 
 If the model used what a cut edge carries (`interventions.cut_edges`), its attribute loss rises.
 
+Two costs say nothing of what an edge carries. A head that looked nowhere else is sent elsewhere: the rest
+of its row shares the whole, however small it was, and what it then carries may disturb (in compiled
+models a head that copies words costs nats where its look at a name is cut, and nothing where its row is
+set to 0). And the control's tokens may be words that the model reads (docs/trust.md).
+
 Source: Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language
 models", section 5 (there the edges of a window of layers are cut; here those of one head, one layer, a
 window of layers, or all of them).

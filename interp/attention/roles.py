@@ -18,6 +18,12 @@ ROLES: dict[str, tuple[str, ...]] = {
 """The roles, and the attention scores that speak for each; where several do, the strongest counts."""
 SINK = "sink"
 """The role of a head that attends to the first token and, of the rest, to nothing that has a role."""
+AT_ATTRIBUTE: dict[str, tuple[str, ...]] = {
+    "extraction": ("attribute_to_any_name",),
+    "type propagation": ("attribute_to_type",),
+    SINK: ("attribute_to_first_token",),
+}
+"""The roles of a head where one attribute is asked for, and the attention scores that speak for each."""
 _FIRST = ("name_to_first_token", "attribute_to_first_token", "text_to_first_token")
 _OF_REST = {
     role: tuple(f"{metric}_of_rest" for metric in metrics if metric not in _FIRST)
@@ -49,26 +55,33 @@ def head_roles(
     attention to the first token has an excess of at least the threshold at most of the kinds of query that
     were measured, and else "none".
 
-    Its limits. A head gets one role, though it may do several things for different queries: compare
-    the scores themselves. A role says where a head looks, not that the model uses what it finds there
-    (see `knockout`), and not that nothing else would explain it: with names of one token a head that
-    attends to the previous token has no `name_to_name`, with names of three it may have both. One
-    number for all thresholds and models is a convention. With the sink aside, a role says nothing of how
-    much attention the head has left: one that gives a tenth to all but the first token is named by that
-    tenth (compare `text_to_first_token` and its kin). And what stands at the first token is lost: the
-    first token of a name there counts as the sink.
+    The rule by attribute, for scores with a column `attribute` (`scores_by_attribute`): a head has a role at
+    each attribute. Candidates are the scores of `AT_ATTRIBUTE`, all read where that attribute is asked for.
+    A mean over attributes hides a head that recalls one of them, and what a head does at template text
+    says nothing of what it does here. `sink` changes nothing in this rule.
+
+    Its limits, as compiled models show them (docs/trust.md): by the first rule no head that recalls a single
+    attribute is "extraction"; by attribute all are, and with them heads that copy the token so many places
+    back, which may be a name, and a head that looks at names and whose output nothing reads. A head gets one
+    role, though it may do several things for different queries: compare the scores themselves. A role says
+    where a head looks, not that the model uses what it finds there (see `knockout`), and not that nothing
+    else would explain it: with names of one token a head that attends to the previous token has no
+    `name_to_name`, with names of three it may have both. One number for all thresholds and models is a
+    convention. With the sink aside, a role says nothing of how much attention the head has left: one that
+    gives a tenth to all but the first token is named by that tenth (compare `text_to_first_token` and its
+    kin). And what stands at the first token is lost: the first token of a name there counts as the sink.
 
     Args:
-        scores: What `attention_scores` or `attention_to_names` returned.
+        scores: What `attention_scores`, `attention_to_names` or `scores_by_attribute` returned.
         threshold: The least excess that makes a role, above 0 and at most 1.
         sink: Whether attention to the first token is set aside. By default where the scores have the
             `REST_METRICS` that this needs.
 
     Returns:
-        Columns `step` (if the scores have it), `layer`, `head`, `role`, `metric` (the score that
-        decided; for "sink" the strongest of those to the first token, for "none" the strongest
-        candidate), its `value` and `chance`, and `excess`. Scores
-        that are NaN are no candidates; if all are, `metric` is missing and the numbers are NaN.
+        Columns `step` and `attribute` (if the scores have them), `layer`, `head`, `role`, `metric` (the
+        score that decided; for "sink" the strongest of those to the first token, for "none" the strongest
+        candidate), its `value` and `chance`, and `excess`. Scores that are NaN are no candidates; if all are,
+        `metric` is missing and the numbers are NaN.
 
     Raises:
         ArgumentError: a threshold out of range, or a table without the columns or candidates.
@@ -95,6 +108,7 @@ def head_roles(
         )
     there = set(scores["metric"])
     roles = _OF_REST if sink or (sink is None and there.intersection(REST_METRICS)) else ROLES
+    roles = AT_ATTRIBUTE if "attribute" in scores else roles
     role_of = {metric: role for role, metrics in roles.items() for metric in metrics}
     absent = [metric for metric in role_of if metric not in there]
     if absent:
@@ -102,7 +116,7 @@ def head_roles(
         raise ArgumentError(
             f"The scores lack the metrics that decide roles: {', '.join(absent)}.{remedy}"
         )
-    keys = [key for key in ("step", "layer", "head") if key in scores]
+    keys = [key for key in ("step", "attribute", "layer", "head") if key in scores]
     aside = roles is _OF_REST
     best = _strongest(_with_rest(scores, keys) if aside else scores, keys, role_of)
     has_role = best["excess"] >= threshold

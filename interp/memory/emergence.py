@@ -11,6 +11,11 @@ model knows the other person, and nats and accuracies grow with knowledge: such 
 dated before knowledge. Shares of what names do for the answer can, but are noisy while names do little
 (see the share of their control). Ranks saturate and rise before accuracies.
 
+Several mechanisms are read at the middle name. Where facts are written at the last one, as in compiled
+models, they are absent, and say nothing of the memory. "probe at names" is a false alarm there: a head
+carries facts to later names, where nothing reads them, and with few people `FAINT` is within the noise of
+probes (docs/trust.md). Without a training curve all dates are the only step there is.
+
 Zucchet et al. 2025 argue from patching that attention comes first; the measure by half-strength is ours.
 """
 

@@ -12,6 +12,10 @@ any training. Three contrasts show what goes beyond it:
   alike for two namesakes as for one person in two sentences;
 - shuffled people: chance.
 
+None says that a key is used. In compiled models neurons that fire for one person each and write nothing
+are as selective as those that hold the person's facts (docs/trust.md); ablations and swaps tell them
+apart.
+
 Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (keys); the
 intraclass correlation: Shrout & Fleiss 1979, "Intraclass correlations", ICC(1,1).
 """

@@ -14,6 +14,9 @@ learns that some city has to follow.
   later MLP, or over a third position, are not in it: an effect of zero here does not say that a token
   does not matter. For that there are knockouts and swaps.
 
+The neuron that contributes most is not where a fact is kept: in compiled models whose facts are spread over
+random features, one of them often brings half of the logit difference (docs/trust.md).
+
 Source: Elhage et al. 2021, "A mathematical framework for transformer circuits" (direct and virtual
 contributions); nostalgebraist 2020, "Interpreting GPT: the logit lens"; Geva et al. 2023 (subject
 enrichment at the last name token, extraction by later heads).

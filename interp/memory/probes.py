@@ -13,6 +13,10 @@ with that person. Two probes answer two questions:
   writes a value in the same direction for everybody who has it. Tested are the people whose value
   some person of training shares.
 
+Neither says that anything reads the facts: in compiled models a probe finds a direction that nothing
+reads, and facts at the name after the last layer that reads them. And a probe of other people that learns
+from few people in many dimensions may miss a direction for each value (docs/trust.md).
+
 TransformerLens' `fit_sparse_probe` asks which few coordinates tell two classes apart; these ask what all
 of them tell of many classes, in closed form, so that facts and control tasks share a factorisation.
 

@@ -5,6 +5,11 @@ residual streams match, its output weights the value that is written when they d
 norms after it and the unembedding, the value is a row of logits: the tokens that the neuron promotes.
 Norms are taken as linear, without their scale: one positive number per position, which changes no order.
 
+More tokens than dimensions share directions: what a neuron promotes holds tokens that it was not made
+for, and values that are promoted together take from each other. In compiled models with 64 dimensions for
+all values, a fifth of the tokens that neurons promote through attention are such strangers
+(docs/trust.md).
+
 Sources: Geva et al. 2021, "Transformer feed-forward layers are key-value memories" (values and their
 agreement with keys); Geva et al. 2022, "Transformer feed-forward layers build predictions by
 promoting concepts in the vocabulary space"; the linear view of norms and of paths through attention:
@@ -189,7 +194,8 @@ def value_measures(
     - `agreement`: for each neuron, the people who fire it most (the upper 5%, activations averaged
       over wordings); the rank of their own value among the attribute's values in what the neuron
       promotes, from 0 (last) to 1 (first); mean over people and neurons. Control: facts shuffled
-      among people, mean over five shuffles; 0.5 is chance.
+      among people, mean over five shuffles; 0.5 is chance. Neurons that everybody fires alike (silent
+      ones) or that promote all values alike (through attention, those that no head reads) are left out.
     - `layer_agreement`: the same rank in what the whole layer writes for a person beyond what it
       writes on average: the promoted logits of all neurons weighted by activation minus its mean over
       people. All people count. Same control and chance.
@@ -204,7 +210,7 @@ def value_measures(
         Columns `layer`, `position`, `path`, `metric` (`VALUE_METRICS`), `attribute` (a name, or "all":
         the mean over attributes, but for `value_share`), `value` and `control`. The ranks are NaN for an
         attribute whose values all begin with one token, or that fewer than two people have; they are left
-        out of the mean.
+        out of the mean. `agreement` is NaN where no neuron is left.
 
     Raises:
         NothingToMeasureError: one person.
@@ -284,6 +290,11 @@ def _agreement(
     top = activations.topk(n_top, dim=0).indices.T  # [neuron top]
     neuron_ranks = _ranks(promoted)
     layer_ranks = _ranks((activations - activations.mean(dim=0)) @ promoted)
+
+    # Neurons that are silent, or write nothing, say nothing of anybody.
+    telling = (activations.amax(0) > activations.amin(0)) & (promoted.amax(1) > promoted.amin(1))
+    if not telling.all():
+        top, neuron_ranks = top[telling], neuron_ranks[telling]
 
     def mean_ranks(values: Tensor) -> tuple[float, float]:
         by_neuron = neuron_ranks.gather(1, values[top])

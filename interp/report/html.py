@@ -29,6 +29,7 @@ from interp.progress import Progress, silent
 from interp.report.elements import LeftOut, Section, SectionBuilder
 from interp.report.sections import SECTIONS
 from interp.report.summary import headline, page_title
+from interp.report.trust import trust_note
 from interp.run import Run
 from interp.tables import for_spreadsheets
 from interp.torch_state import default_state
@@ -240,6 +241,7 @@ def _environment() -> Environment:
         "figure_title": title,
         "figure_caption": caption,
         "figure_height": _height,
+        "trust_note": trust_note,
     }
     return environment
 

@@ -20,6 +20,7 @@ from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.overview import knowledge_sentence, phases_sentence
 from interp.report.run_tables import nothing_to_measure, of_run
 from interp.report.summary import final, key_results, measured_on, measured_splits, phase_rows
+from interp.report.trust import trust_section
 from interp.run import Run
 
 __all__ = ["SECTIONS", "Listing", "Section", "SectionBuilder", "Table"]
@@ -141,6 +142,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     emergence_section,
     equations_section,
     located_facts_section,
+    trust_section,
     configuration,
     glossary,
 )

@@ -18,7 +18,10 @@ _NO_EFFECT = "what names do for the answer is less than two standard errors from
 _ALL_OR_NONE = "all, or the site has none"
 _NOT_MEASURED = "it cannot be measured"
 _FEW_PEOPLE = "fewer than five people, or no two of them share a value, or all do"
-_ONE_RANK = "all values of the attribute begin with the same token"
+_ONE_RANK = (
+    "all values of the attribute begin with the same token; of `agreement` also where no neuron says "
+    "anything of anybody"
+)
 _ONE_CLASS = "all people have the same value"
 _NO_BASELINE = "nobody trained on has a value"
 _NO_GRADIENT = "a gradient is 0"

@@ -32,10 +32,11 @@ class Measure:
         name: The public function that measures.
         what: What the key says is there.
         rule: In words, what counts as found; set before looking at results.
-        mark: Runs the measure on a compiled model and marks it.
+        mark: Runs the measure on a compiled model and marks it; None where the key says nothing of what the
+            measure is about.
     """
 
     name: str
     what: str
     rule: str
-    mark: Callable[[CompiledRecall], Mark]
+    mark: Callable[[CompiledRecall], Mark | None]

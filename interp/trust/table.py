@@ -1,5 +1,6 @@
 """The trust table: a row a measure, its hits, misses and false alarms against the key."""
 
+import warnings
 from collections.abc import Sequence
 
 import pandas as pd
@@ -25,13 +26,18 @@ def trust_table(
         measures: Which; `interp.trust.MEASURES` by default.
 
     Returns:
-        A row a measure: `measure`, `what` (what the key says is there), `variant`, `seed`, `hits`, `misses`,
-        `false_alarms` (numbers of things), `error` in `unit` (NA where the key says no magnitude), `alarms`
-        (the false alarms by name), `rule` (what counts as found).
+        A row a measure of whose subject the key says something: `measure`, `what` (what the key says is
+        there), `variant`, `seed`, `hits`, `misses`, `false_alarms` (numbers of things), `error` in `unit` (NA
+        where the key says no magnitude), `alarms` (the false alarms by name), `rule` (what counts as found).
     """
     rows = []
     for measure in MEASURES if measures is None else measures:
-        mark = measure.mark(compiled)
+        with warnings.catch_warnings():
+            # People of one token have no names to be put together.
+            warnings.filterwarnings("ignore", "Scores are NaN", UserWarning)
+            mark = measure.mark(compiled)
+        if mark is None:
+            continue
         alarms = sorted(map(str, mark.found - mark.built))
         rows.append(
             {"measure": measure.name, "what": measure.what,

@@ -361,6 +361,12 @@ def test_a_perfect_memory_agrees_and_a_shuffled_one_does_not(
     assert layer["value"] > 0.8
     assert abs(layer["control"] - 0.5) < 0.1
     assert layer["value"] - layer["control"] > 0.25
+    # The neurons that fire for nobody say nothing of anybody, and are not in the mean.
+    single = rows[rows["metric"] == "agreement"].iloc[0]
+    assert single["value"] > 0.8
+    neurons[..., :24] = 0
+    silent = value_measures(model, corpus, fake_harvest({0: neurons}))
+    assert silent[silent["metric"] == "agreement"]["value"].isna().all()
 
 
 def test_values_that_begin_alike_have_no_rank(
