@@ -33,11 +33,12 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_protocol import TransformerLensModel
 
-from interp.biographies import Corpus, SentenceForm
+from interp.biographies import Corpus, SentenceForm, Spans
 from interp.biographies.forms import BIOGRAPHY, form_number
 from interp.errors import NothingToMeasureError, whole_number
 from interp.interventions import (
     LOGIT_DIFFERENCE,
+    METRICS,
     Grid,
     Pairs,
     first_value_tokens,
@@ -46,6 +47,7 @@ from interp.interventions import (
     resolve_positions,
     swapped_people,
 )
+from interp.interventions.metrics import Metric
 from interp.interventions.sites import require_live_sites
 from interp.interventions.swapped import paired
 from interp.knowledge import measured_individuals
@@ -77,7 +79,11 @@ RULE = (
 """How `verdict` decides, in words."""
 _MOST_COMPARED = 512
 _CONSTANT = 1e-4  # differences below this share of an activation are rounding
-_METRICS = ("follows", "stays", LOGIT_DIFFERENCE)
+_PREDICTED = "predicted"
+_MEASURED: dict[str, Metric] = {
+    **{name: METRICS[name] for name in ("follows", "stays", LOGIT_DIFFERENCE)},
+    _PREDICTED: lambda logits, answers: logits.argmax(1).double(),
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,8 @@ class KindTexts:
             )
             pool = first[everybody[has[everybody, i]], i].numpy()
             compared, values = _compared(corpus, i, everybody[has[everybody, i]], first)
-            found[name] = pairs, _strangers(pairs, pool, generator), compared, values
+            strangers = _strangers(pairs, pool, generator)
+            found[name] = _cut(pairs), strangers, _cut(compared), values
         if not found:
             raise NothingToMeasureError(
                 "Of no attribute three known people have values that begin with different tokens, so nobody "
@@ -135,6 +142,22 @@ class KindTexts:
             )
         parts = zip(*found.values(), strict=True)
         return cls(*(dict(zip(found, part, strict=True)) for part in parts))  # type: ignore[arg-type]
+
+
+def _cut(pairs: Pairs) -> Pairs:
+    """Pairs without what comes after the last position that is read: five of six sentences."""
+    end, source_end = int(pairs.read.max()) + 1, int(pairs.source_read.max()) + 1
+    place = pairs.source_position[:, :end]
+    return replace(
+        pairs,
+        base=pairs.base[:, :end],
+        source=pairs.source[:, :source_end],
+        spans=Spans(pairs.spans.kind[:, :end], pairs.spans.sentence[:, :end]),
+        source_spans=Spans(
+            pairs.source_spans.kind[:, :source_end], pairs.source_spans.sentence[:, :source_end]
+        ),
+        source_position=place.where(place < source_end, -1),
+    )
 
 
 def _strangers(
@@ -197,7 +220,7 @@ def kind_of_memory(model: TransformerLensModel, texts: KindTexts) -> pd.DataFram
         "late": (known["names_stays"] == 1) & (known["everywhere_follows"] == 1),
         "embeddings": (known["names_stays"] == 1) & (known["everywhere_stays"] == 1),
         "rest": known["names_stays"] == 1,
-        "control": known["control"] == 1,
+        "control": known["control"],
     }
     row: dict[str, Any] = {name: which.mean() for name, which in shares.items()}
     row["neither"] = 1 - row["mlp"] - row["late"] - row["embeddings"]
@@ -270,23 +293,20 @@ def _swapped(model: TransformerLensModel, texts: KindTexts, attribute: str) -> p
     # A window of twice the layers around any of them holds all.
     mlps = Grid("mlp_out", masks, [n_layers // 2], window=2 * n_layers)
     tables = [
-        patch(model, pairs, grid, metrics=_METRICS, per_pair=True)
+        patch(model, pairs, grid, metrics=_MEASURED, per_pair=True)
         for grid in (mlps, Grid("resid_pre", {"both": names}, [0]))
     ]
     table = pd.concat(tables, ignore_index=True)
     wide = table.pivot(index="pair", columns=["position", "metric"], values="value")
     rows = pd.DataFrame({f"{place}_{metric}": wide[place, metric] for place, metric in wide})
-    change = table[table["metric"] == LOGIT_DIFFERENCE].pivot(
-        index="pair", columns="position", values="change"
-    )
+    change = table[table["metric"] == LOGIT_DIFFERENCE]
+    change = change.pivot(index="pair", columns="position", values="change")
     rows = rows.join(change.add_suffix("_change"))
     right = table[(table["metric"] == "stays") & (table["position"] == "both")]
     before = right.set_index("pair")["unpatched"]
-    rows["recalled"] = (before == 1) & (rows["both_follows"] == 1)
-    foreign = replace(pairs, source_answer=texts.strangers[attribute])
-    only = replace(mlps, positions={"names": names})
-    hit = patch(model, foreign, only, metrics="follows", per_pair=True)
-    return rows.assign(control=hit.set_index("pair")["value"])
+    recalled = (before == 1) & (rows["both_follows"] == 1)
+    control = rows[f"names_{_PREDICTED}"] == texts.strangers[attribute].numpy()
+    return rows.assign(recalled=recalled, control=control)
 
 
 def _effects(rows: pd.DataFrame) -> dict[str, float]:
