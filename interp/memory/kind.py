@@ -78,6 +78,7 @@ RULE = (
 )
 """How `verdict` decides, in words."""
 _MOST_COMPARED = 512
+_NAME_TOKENS = ("every first name", "every middle name", "every last name")
 _CONSTANT = 1e-4  # differences below this share of an activation are rounding
 _PREDICTED = "predicted"
 _MEASURED: dict[str, Metric] = {
@@ -204,16 +205,13 @@ def kind_of_memory(model: TransformerLensModel, texts: KindTexts) -> pd.DataFram
 
         `alike_at_name` and `alike_arriving`: with the MLP outputs of one and the same person everywhere, how
         often two people with the same value are more alike than two with different ones, in the stream at
-        the last name token, and where the value is predicted (area under the ROC curve of the cosine
-        similarity, mean over attributes; 0.5: a value says nothing). `verdict` by `RULE`.
+        a name token (first, middle or last: where it is most), and where the value is predicted (area under
+        the ROC curve of the cosine similarity, mean over attributes; 0.5: a value says nothing). `verdict`
+        by `RULE`.
     """
     rows = pd.concat([_swapped(model, texts, name) for name in texts.swapped], ignore_index=True)
-    alike = np.array([_alike(model, pairs, texts.values[n]) for n, pairs in texts.compared.items()])
-    told = ~np.isnan(alike)
-    at_name, arriving = (
-        float(column[there].mean()) if there.any() else np.nan
-        for column, there in zip(alike.T, told.T, strict=True)
-    )
+    alike = [_alike(model, pairs, texts.values[name]) for name, pairs in texts.compared.items()]
+    at_name, arriving = (_mean_told(column) for column in zip(*alike, strict=True))
     known = rows[rows["recalled"]]
     shares = {
         "mlp": known["names_follows"] == 1,
@@ -224,7 +222,11 @@ def kind_of_memory(model: TransformerLensModel, texts: KindTexts) -> pd.DataFram
     }
     row: dict[str, Any] = {name: which.mean() for name, which in shares.items()}
     row["neither"] = 1 - row["mlp"] - row["late"] - row["embeddings"]
-    row |= {"n": len(known), "recalled": rows["recalled"].mean(), "both": rows["both_follows"].mean()}
+    row |= {
+        "n": len(known),
+        "recalled": rows["recalled"].mean(),
+        "both": rows["both_follows"].mean(),
+    }
     row |= _effects(rows) | {"alike_at_name": at_name, "alike_arriving": arriving}
     return pd.DataFrame([row | {"verdict": verdict(row)}])[list(KIND_COLUMNS)]
 
@@ -324,10 +326,15 @@ def _effects(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def _mean_told(values: Sequence[float]) -> float:
+    told = [value for value in values if not np.isnan(value)]
+    return float(np.mean(told)) if told else float("nan")
+
+
 def _alike(
     model: TransformerLensModel, pairs: Pairs, values: Int[Tensor, " person"]
 ) -> tuple[float, float]:
-    """How alike people with the same value are without MLPs: at the last name token, and where it arrives."""
+    """How alike people with the same value are without their MLPs: at names, and at the value."""
     device = next(model.parameters()).device  # type: ignore[attr-defined]
     pairs = pairs.to(device)
     layers = range(model.cfg.n_layers)
@@ -335,7 +342,8 @@ def _alike(
     require_live_sites(model, keys, pairs.base[:1])
     last = "resid_post", layers[-1]
     rows = torch.arange(len(pairs), device=device)
-    name = resolve_positions(pairs, "every last name")["every last name"].int().argmax(dim=1)
+    masks = resolve_positions(pairs, _NAME_TOKENS).values()
+    names = [mask.int().argmax(dim=1) for mask in masks if bool(mask.any(dim=1).all())]
     with measuring(model):
         # All sources are the same text.
         source = read_activations(model, pairs.source[:1], keys)
@@ -351,9 +359,11 @@ def _alike(
         )
         with cast(Any, model).hooks(fwd_hooks=hooks):
             stream = read_activations(model, pairs.base, [last])[last]
-    both = (stream[rows, at].float().cpu().numpy() for at in (name, pairs.read))
-    at_name, arriving = (alikeness(one, values.cpu().numpy()) for one in both)
-    return at_name, arriving
+    found = [
+        alikeness(stream[rows, at].float().cpu().numpy(), values.cpu().numpy())
+        for at in (*names, pairs.read)
+    ]
+    return max(found[:-1]), found[-1]
 
 
 def alikeness(
