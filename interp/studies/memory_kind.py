@@ -108,7 +108,7 @@ def tables(settings: MemoryKindSettings, runs: Sequence[Run]) -> dict[str, pd.Da
     def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         found = memory_kind(run, n=settings.n_pairs)
         shares = [kinds(row) for row in found.to_dict("records")]
-        found[["associative", "geometric"]] = pd.DataFrame(shares, columns=None)
+        found["associative"], found["geometric"] = zip(*shares, strict=True)
         ends = {"statistics_end": run.phases.statistics_end, "plateau_end": run.phases.plateau_end}
         accuracy = float(run.curve("attribute_accuracy").iloc[-1])
         apart = {"seed": run.config.seed, "names": names_of(run)}
@@ -123,14 +123,17 @@ def tables(settings: MemoryKindSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor."""
     there = complete(tables, COLUMNS)
-    drawn: dict[str, Callable[[pd.DataFrame, pd.DataFrame], go.Figure]] = {
-        "memory-kind-shares": plots.shares,
-        "memory-kind-logits": plots.shares_of_effect,
-        "memory-kind-alike": plots.alike,
+    kinds, phases = there["kinds"], there["phases"]
+    drawn: dict[str, tuple[str, Callable[[pd.DataFrame, pd.DataFrame], go.Figure]]] = {
+        "memory-kind-shares": ("mlp", plots.shares),
+        "memory-kind-logits": ("mlp_share", plots.shares_of_effect),
+        "memory-kind-alike": ("alike_at_name", plots.alike),
     }
-    if there["kinds"].empty:
-        return {}
-    return {anchor: draw(there["kinds"], there["phases"]) for anchor, draw in drawn.items()}
+    return {
+        anchor: draw(kinds, phases)
+        for anchor, (needed, draw) in drawn.items()
+        if kinds[needed].notna().any()
+    }
 
 
 def claims(tables: Tables) -> list[Claim]:
