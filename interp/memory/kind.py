@@ -142,7 +142,7 @@ class KindTexts:
                 "can be swapped with a control. Use a larger population, or more values."
             )
         parts = zip(*found.values(), strict=True)
-        return cls(*(dict(zip(found, part, strict=True)) for part in parts))  # type: ignore[arg-type]
+        return cls(*(dict(zip(found, part, strict=True)) for part in parts))
 
 
 def _cut(pairs: Pairs) -> Pairs:
@@ -241,7 +241,7 @@ def verdict(row: Mapping[str, Any]) -> Verdict:
     return "geometric" if geometric >= DECIDES else "mixed"
 
 
-def kinds(row: Mapping[str, Any]) -> tuple[float, float]:
+def kinds(row: Mapping[str, Any] | pd.Series) -> tuple[float, float]:
     """The shares of the recalled pairs that are associative, and geometric, by `RULE`."""
     associative, geometric = 0.0, float(row["embeddings"])
     for of_mlps, alike in (("mlp", "alike_at_name"), ("late", "alike_arriving")):
@@ -299,8 +299,8 @@ def _swapped(model: TransformerLensModel, texts: KindTexts, attribute: str) -> p
         for grid in (mlps, Grid("resid_pre", {"both": names}, [0]))
     ]
     table = pd.concat(tables, ignore_index=True)
-    wide = table.pivot(index="pair", columns=["position", "metric"], values="value")
-    rows = pd.DataFrame({f"{place}_{metric}": wide[place, metric] for place, metric in wide})
+    table["what"] = table["position"] + "_" + table["metric"]
+    rows = table.pivot(index="pair", columns="what", values="value")
     change = table[table["metric"] == LOGIT_DIFFERENCE]
     change = change.pivot(index="pair", columns="position", values="change")
     rows = rows.join(change.add_suffix("_change"))

@@ -107,7 +107,7 @@ def tables(settings: MemoryKindSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 
     def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         found = memory_kind(run, n=settings.n_pairs)
-        shares = [kinds(row) for row in found.to_dict("records")]
+        shares = [kinds(row) for _, row in found.iterrows()]
         found["associative"], found["geometric"] = zip(*shares, strict=True)
         ends = {"statistics_end": run.phases.statistics_end, "plateau_end": run.phases.plateau_end}
         accuracy = float(run.curve("attribute_accuracy").iloc[-1])
