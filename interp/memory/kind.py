@@ -274,8 +274,8 @@ def memory_kind(
         >>> import interp
         >>> compiled = interp.compile_recall(interp.preset("smoke"))
         >>> found = interp.memory_kind(compiled.model, corpus=compiled.corpus, n=24)
-        >>> found[["mlp", "rest", "verdict"]].iloc[0].tolist()
-        [1.0, 0.0, 'associative']
+        >>> found["mlp"].item(), found["rest"].item(), found["verdict"].item()
+        (1.0, 0.0, 'associative')
     """
     texts = KindTexts.of(corpus_of(series, corpus), n, seed)
     measure = partial(_of_model, texts=texts)

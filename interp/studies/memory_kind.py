@@ -4,7 +4,7 @@ Are facts in MLPs, which look people up (associative), or in the embeddings of p
 select (geometric); and is that settled during the plateau or after it?
 
 Command: interp batch interp/studies/memory_kind.py --out artifacts/studies --workers 2
-Duration: 6 runs of `tiny`, 1 to 2 minutes each on one thread, then about a minute of measuring each
+Duration: 6 runs of `tiny`, 1 to 2 minutes each on one thread, then half a minute of measuring each
 
 Half of the runs have ordinary names of three tokens, which by themselves say nothing of a person; in the
 other half the same people have names of one token, so that an embedding can hold a person's facts. With
