@@ -58,7 +58,7 @@ from interp.series import AnySeries, Device, corpus_of, table_over_steps
 from interp.torch_state import default_state
 
 KIND_COLUMNS = (
-    "n", "recalled", "mlp", "late", "embeddings", "neither", "rest", "both", "control", "effect",
+    "n", "recalled", "mlp", "late", "together", "embeddings", "neither", "rest", "both", "control", "effect",
     "mlp_share", "late_share", "embeddings_share", "alike_at_name", "alike_arriving", "verdict",
 )  # fmt: skip
 """The columns of `kind_of_memory`."""
@@ -193,11 +193,13 @@ def kind_of_memory(model: TransformerLensModel, texts: KindTexts) -> pd.DataFram
     Returns:
         `n` (pairs that are recalled: the model tells both people's values apart where nothing is edited,
         and where all that names say is swapped) and `recalled` (their share of all pairs). Of the `n`, as
-        shares that add up to 1: `mlp` (predictions that follow the MLPs at names), `late` (those that do
-        not, but follow when MLPs are swapped at all tokens), `embeddings` (those that stay with the tokens
-        both times), `neither`. `rest` is the share that stays when MLPs at names are swapped. `both`, of
-        all pairs: predictions that follow when names themselves are swapped; `control`, of the `n`: that
-        become a third person's value when MLPs at names are swapped.
+        shares that add up to 1: `mlp` (predictions that follow the MLPs at names), `late` (those that stay
+        then, and follow when MLPs are swapped at all tokens), `together` (those that are neither's then,
+        and follow when MLPs are swapped at all tokens: those at names and elsewhere hold the value
+        together), `embeddings` (those that stay with the tokens both times), `neither` (the rest). `rest` is
+        the share that stays when MLPs at names are swapped. `both`, of all pairs: predictions that follow
+        when names themselves are swapped; `control`, of the `n`: that become a third person's value when
+        MLPs at names are swapped.
 
         The same in logits, which are there before a prediction is right: `effect` (of swapping names, on
         the logit difference between the two values), and of it, adding up to 1, `mlp_share`, `late_share`
@@ -213,15 +215,18 @@ def kind_of_memory(model: TransformerLensModel, texts: KindTexts) -> pd.DataFram
     alike = [_alike(model, pairs, texts.values[name]) for name, pairs in texts.compared.items()]
     at_name, arriving = (_mean_told(column) for column in zip(*alike, strict=True))
     known = rows[rows["recalled"]]
+    follows, stays = known["names_follows"] == 1, known["names_stays"] == 1
+    everywhere = known["everywhere_follows"] == 1
     shares = {
-        "mlp": known["names_follows"] == 1,
-        "late": (known["names_stays"] == 1) & (known["everywhere_follows"] == 1),
-        "embeddings": (known["names_stays"] == 1) & (known["everywhere_stays"] == 1),
-        "rest": known["names_stays"] == 1,
+        "mlp": follows,
+        "late": stays & everywhere,
+        "together": ~follows & ~stays & everywhere,
+        "embeddings": stays & (known["everywhere_stays"] == 1),
+        "rest": stays,
         "control": known["control"],
     }
+    shares["neither"] = ~(shares["mlp"] | everywhere | shares["embeddings"])
     row: dict[str, Any] = {name: which.mean() for name, which in shares.items()}
-    row["neither"] = 1 - row["mlp"] - row["late"] - row["embeddings"]
     row |= {
         "n": len(known),
         "recalled": rows["recalled"].mean(),

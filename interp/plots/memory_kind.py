@@ -15,6 +15,7 @@ from interp.errors import InterpError
 _SHARES = {
     "mlp": Look(PALETTE["blue"], name="MLPs at names"),
     "late": Look(PALETTE["green"], "dash", name="MLPs at other tokens"),
+    "together": Look(PALETTE["green"], "dot", name="both together"),
     "embeddings": Look(PALETTE["orange"], name="embeddings alone"),
     "neither": Look(PALETTE["grey"], "dot", name="neither person's value"),
     "control": Look(PALETTE["purple"], "dot", name="a third person's value (control)"),
@@ -39,9 +40,10 @@ def shares(kinds: pd.DataFrame, phases: pd.DataFrame) -> go.Figure:
     return describe(
         figure,
         "What predictions follow",
-        f"""Two people in the same sentence, at name tokens or everywhere MLPs of the other person: the share
-        of the pairs that are recalled whose prediction follows MLPs at names, follows MLPs only where all
-        are swapped, or stays with the tokens both times. Means over seeds and their range{_ends(phases)}.
+        f"""Two people in the same sentence, with the MLP outputs of the other person at names, or everywhere:
+        the share of the recalled pairs whose prediction follows MLPs at names; stays then and follows
+        MLPs everywhere; is neither's then and follows MLPs everywhere (both together); or stays with the
+        tokens both times. Means over seeds and their range{_ends(phases)}.
         {ROOT_AXIS} Look for which line ends at the top. Before the end of the plateau few pairs are
         recalled, and shares are of these few.""",
     )

@@ -1,7 +1,9 @@
 """What is claimed of kinds of memory, and the rules by which the study's tables agree or disagree.
 
 The rules were written down before this measure had been taken of any trained model; its thresholds were
-set on compiled models. What swaps of single MLPs say of runs with ordinary names was known.
+set on compiled models. What swaps of single MLPs say of runs with ordinary names was known. The two claims
+about MLPs wherever they are were added after one trained run of another study had been measured, in which
+MLPs at names and at other tokens held values together, and say so.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.memory.emergence import half_strength_step
-from interp.memory.kind import DECIDES, RECALLED
+from interp.memory.kind import ALIKE, DECIDES, RECALLED
 from interp.seeds import spread
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
@@ -90,7 +92,7 @@ def _is(case: Case, kind: str, decides: float, other: float, recalled: float) ->
 def _said(cases: Sequence[Case]) -> str:
     parts = [
         f"{name} {spread([float(case.last[name]) for case in cases], '.2f')}"
-        for name in ("associative", "geometric", "mlp", "late", "embeddings")
+        for name in ("associative", "geometric", "mlp", "late", "together", "embeddings")
     ]
     alike = [
         f"{words} {spread([float(case.last[name]) for case in cases], '.2f')}"
@@ -111,6 +113,34 @@ def _is_kind(names: str, kind: str, paper: str) -> Statement[Case]:
             "that recall fewer than {recalled:.0%} of the pairs, cannot tell.",
             partial(_is, kind=kind),
             decides=DECIDES, other=0.5, recalled=RECALLED,
+        ),
+        _said,
+    )  # fmt: skip
+
+
+def _looked_up(
+    case: Case, decides: float, other: float, alike: float, recalled: float
+) -> bool | None:
+    if not case.last["recalled"] >= recalled:
+        return None
+    share = float(case.last[["mlp", "late", "together"]].sum())
+    if case.last[["alike_at_name", "alike_arriving"]].max() >= alike or share <= other:
+        return False
+    return True if share >= decides else None
+
+
+def _from_mlps(names: str) -> Statement[Case]:
+    return Statement(
+        f"With names of {names}, values come from MLPs that look people up, wherever these are",
+        f"{_OWN}; its rule was added after one trained run of another study (`forms`, seed 0) had been seen",
+        Rule.each(
+            "At the last step at least {decides:.0%} of the recalled pairs follow MLPs, at names, at other "
+            "tokens or both together, and what MLPs read does not say the value (`alike_at_name` and "
+            "`alike_arriving` below {alike:g}). With {other:.0%} or fewer, or inputs that do say it, it does "
+            "not hold; seeds between, and those that recall fewer than {recalled:.0%} of the pairs, cannot "
+            "tell.",
+            _looked_up,
+            decides=DECIDES, other=0.5, alike=ALIKE, recalled=RECALLED,
         ),
         _said,
     )  # fmt: skip
@@ -181,6 +211,8 @@ STATEMENTS: tuple[tuple[str, Statement[Case]], ...] = (
             partial(_steps_said, name="alike"),
         ),
     ),
+    (THREE, _from_mlps(THREE)),
+    (ONE, _from_mlps(ONE)),
 )
 """The claims, each with the names that it is about."""
 

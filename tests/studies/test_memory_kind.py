@@ -73,8 +73,8 @@ def made_up(
         {
             "seed": seed, "names": names, "step": [0, 100, 200, 300], "phase": "plateau",
             "recalled": [0, 0, 0.5, 1], "associative": 1 - end, "geometric": end, "mlp": 1 - end,
-            "late": 0.0, "embeddings": end, "embeddings_share": shares, "alike_at_name": alike,
-            "alike_arriving": alike,
+            "late": 0.0, "together": 0.0, "embeddings": end, "embeddings_share": shares,
+            "alike_at_name": alike, "alike_arriving": alike,
         }
     )  # fmt: skip
 
@@ -102,13 +102,16 @@ def test_claims() -> None:
     nan = float("nan")
     three = [made_up("three tokens", s, 0.0, [nan, 0.1, 0.1, 0.0], flat) for s in (0, 1)]
     one = [made_up("one token", s, 0.9, [nan, 0.1, 0.6, 0.9], early) for s in (0, 1)]
-    assert verdicts([*three, *one]) == ["agree"] * 5
+    assert verdicts([*three, *one]) == ["agree"] * 6 + ["disagree"]
     other = [made_up("one token", s, 0.1, [nan, 1.1, 0.9, 0.1], late) for s in (0, 1)]
     three = [made_up("three tokens", s, 0.6, [nan, 0.1, 0.1, 0.6], flat) for s in (0, 1)]
-    assert verdicts([*three, *other], 220.0) == ["disagree"] * 5
-    assert verdicts([*three, *one], None)[2:] == ["cannot tell"] * 3
+    assert verdicts([*three, *other], 220.0) == ["disagree"] * 7
+    assert verdicts([*three, *one], None)[2:5] == ["cannot tell"] * 3
+    joint = [of.assign(associative=0.2, mlp=0.2, together=0.8, embeddings=0.0) for of in three]
+    assert verdicts(joint)[0] == "disagree"
+    assert verdicts(joint)[5] == "agree"
     assert (
-        verdicts([made_up("one token", 0, 0.6, [nan, nan, 0.6, 0.9], flat)]) == ["cannot tell"] * 5
+        verdicts([made_up("one token", 0, 0.6, [nan, nan, 0.6, 0.9], flat)]) == ["cannot tell"] * 7
     )
 
 
