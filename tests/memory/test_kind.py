@@ -66,8 +66,8 @@ def test_a_run_over_its_checkpoints(smoke_run: Run) -> None:
     assert list(table) == ["step", *KIND_COLUMNS]
     assert table["step"].tolist() == [0, 40]
     assert table.loc[0, "verdict"] == "nothing recalled"
-    again = interp.memory_kind(smoke_run, steps=[0, 40], n=12)
-    pd.testing.assert_frame_equal(table, again, check_exact=True)
+    again = interp.memory_kind(smoke_run, steps=[40], n=12)
+    pd.testing.assert_frame_equal(table[1:].reset_index(drop=True), again, check_exact=True)
 
 
 def test_the_model_stays_as_it_was(smoke: Config, corpus: Corpus) -> None:

@@ -15,7 +15,9 @@ from interp.studies import memory_kind as study
 from interp.studies.memory_kind_claims import STATEMENTS
 from tests.helpers import read_back
 
-SMOKE = {"preset": "smoke", "seeds": (0,), "checkpoints": (0, 20), "n_pairs": 6}
+SMOKE = {
+    "preset": "smoke", "seeds": (0,), "checkpoints": (0,), "n_pairs": 6, "run": {"training.n_steps": 8},
+}  # fmt: skip
 
 
 def test_runs_of_the_study(tmp_path: Path) -> None:
@@ -47,8 +49,8 @@ def tables(
     runs = [trained(plan.config) for plan in study.planned(settings)]
     assert [study.names_of(run) for run in runs] == ["three tokens", "one token"]
     found = study.tables(settings, runs)
-    again = memory_kind(runs[1], steps=[20], n=6)
-    row = found["kinds"].query("names == 'one token' and step == 20")
+    again = memory_kind(runs[1], steps=[8], n=6)
+    row = found["kinds"].query("names == 'one token' and step == 8")
     assert row["mlp_share"].item() == pytest.approx(
         again["mlp_share"].item(), abs=1e-4, nan_ok=True
     )
@@ -57,7 +59,7 @@ def tables(
 
 def test_tables_and_figures(tables: dict[str, pd.DataFrame]) -> None:
     assert {name: tuple(table) for name, table in tables.items()} == study.COLUMNS
-    assert tables["kinds"]["step"].tolist() == [0, 20, 40] * 2
+    assert tables["kinds"]["step"].tolist() == [0, 8] * 2
     assert set(tables["kinds"]["phase"]) <= {"statistics", "plateau", "knowledge"}
     figures = study.figures(read_back(tables))
     assert "memory-kind-alike" in figures
