@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         direct_logit_attribution,
         logit_lens,
         measure_memory,
+        memory_kind,
         promoted_logits,
         swaps,
     )
@@ -118,6 +119,7 @@ _HOMES = {
     "loss_along_line": "interp.merging",
     "made_of": "interp.merging",
     "measure_memory": "interp.memory",
+    "memory_kind": "interp.memory",
     "merge": "interp.merging",
     "one_token_people": "interp.compiled",
     "patch": "interp.interventions",
@@ -189,6 +191,7 @@ __all__ = [
     "loss_along_line",
     "made_of",
     "measure_memory",
+    "memory_kind",
     "merge",
     "one_token_people",
     "patch",

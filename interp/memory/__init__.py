@@ -26,6 +26,7 @@ from interp.memory.keys import (
     key_turns,
     key_vectors,
 )
+from interp.memory.kind import KIND_COLUMNS, KindTexts, alikeness, kind_of_memory, memory_kind
 from interp.memory.lens import OWN_DIFFERENCE, direct_logit_attribution, logit_lens
 from interp.memory.locate import locate_fact, locate_facts
 from interp.memory.located_fact import LocatedFact
@@ -54,6 +55,7 @@ from interp.memory.values import (
 __all__ = [
     "ABLATION_POSITIONS",
     "KEY_METRICS",
+    "KIND_COLUMNS",
     "MECHANISMS",
     "OWN_DIFFERENCE",
     "PATHS",
@@ -71,11 +73,13 @@ __all__ = [
     "FactPrompt",
     "FactTexts",
     "FirstTokens",
+    "KindTexts",
     "LocatedFact",
     "MemoryTables",
     "RidgeProbe",
     "ablation_costs",
     "ablations",
+    "alikeness",
     "area_under",
     "cache_activations",
     "direct_logit_attribution",
@@ -87,11 +91,13 @@ __all__ = [
     "key_measures",
     "key_turns",
     "key_vectors",
+    "kind_of_memory",
     "locate_fact",
     "locate_facts",
     "logit_lens",
     "measure_memory",
     "mechanism_strengths",
+    "memory_kind",
     "neuron_hook",
     "output_weights",
     "probe_accuracies",
