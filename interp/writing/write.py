@@ -9,7 +9,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import AnyTexts, Corpus, Texts, spans_of
-from interp.errors import ArgumentError, require_known, whole_number
+from interp.errors import ArgumentError, listed, require_known, whole_number
 from interp.model import require_normal_weights, require_own_weights
 from interp.model.layout import require_wrapped
 from interp.model.stream import post_norm, require_linear_stream
@@ -19,7 +19,7 @@ from interp.writing.closed_form import Factors, in_turn, least_squares, regulari
 from interp.writing.costs import Arithmetic
 from interp.writing.edit import AttachedEdit, WeightEdit, weights_digest
 from interp.writing.keys import Outputs, hook_out, output_place, read_outputs, second_moment
-from interp.writing.rewrites import NewFact, Rewrites
+from interp.writing.rewrites import NewFact, Places, Rewrites
 from interp.writing.targets import Targets, TargetSettings, find_targets
 
 Method = Literal["rome", "memit"]
@@ -34,7 +34,8 @@ class Prepared:
     Attributes:
         rewrites: What is to be written.
         layers: Where.
-        position: At which kind of token.
+        positions: At which kinds of token.
+        places: Which tokens these are.
         outputs: Keys and stream of the unchanged model; keys are of the first layer, the stream is that
             behind the last.
         targets: What is to be added at the last layer.
@@ -44,7 +45,8 @@ class Prepared:
 
     rewrites: Rewrites
     layers: tuple[int, ...]
-    position: str
+    positions: tuple[str, ...]
+    places: Places
     outputs: Outputs
     targets: Targets
     moments: dict[int, Float[Tensor, "in in"]]
@@ -56,7 +58,7 @@ def write_facts(
     series: AnySeries,
     facts: Rewrites | Sequence[NewFact],
     layers: int | Sequence[int] = 0,
-    position: str | None = None,
+    position: str | Sequence[str] | None = None,
     *,
     method: Method | None = None,
     step: int | None = None,
@@ -147,7 +149,7 @@ def prepare(
     model: TransformerBridge,
     rewrites: Rewrites,
     layers: Sequence[int],
-    position: str,
+    position: str | Sequence[str],
     settings: TargetSettings | None = None,
     *,
     ridge: float = RIDGE,
@@ -166,10 +168,11 @@ def prepare(
                 "write does not add up. Give one layer."
             )
         require_linear_stream(model, layers)
-    at = rewrites.places(position)
-    outputs = read_outputs(model, rewrites.texts, rewrites.subject, at, layers[-1], layers[-1])
+    positions = tuple(listed(position, "position"))
+    at = rewrites.places(positions)
+    outputs = read_outputs(model, rewrites.texts, at.of_token, layers[-1], layers[-1])
     found = find_targets(
-        model, rewrites, position, hook_out(places[-1]), outputs.values.norm(dim=1),
+        model, rewrites, positions, hook_out(places[-1]), outputs.values.norm(dim=1),
         settings or TargetSettings(),
     )  # fmt: skip
     moments, count = {}, 0
@@ -179,7 +182,7 @@ def prepare(
         count += rewrites.background.tokens.numel()
     costs = found.costs + Arithmetic(forward_tokens=count + rewrites.texts.tokens.numel())
     return Prepared(
-        rewrites, tuple(layers), position, outputs, replace(found, costs=costs), moments,
+        rewrites, tuple(layers), positions, at, outputs, replace(found, costs=costs), moments,
         weights_digest(model),
     )  # fmt: skip
 
@@ -193,12 +196,13 @@ def solve(
 ) -> WeightEdit:
     """The edit of some of the subjects; the model is left as it was."""
     chosen = list(subjects)
-    residuals = prepared.targets.residuals[chosen]
+    places = prepared.places.of_subjects(chosen)
+    residuals = prepared.targets.residuals[places]
     factors: dict[int, Factors] = {}
     if len(prepared.layers) == 1:
         (layer,) = prepared.layers
-        keys = prepared.outputs.keys[chosen]
-        factors[layer] = _factors(method, keys, residuals, prepared.moments[layer], weight)
+        outputs = prepared.outputs.of_places(places)
+        factors[layer] = _factors(method, outputs, residuals, prepared.moments[layer], weight)
     else:
         factors = _spread(model, prepared, chosen, residuals, weight)
     facts = prepared.rewrites.facts
@@ -209,17 +213,18 @@ def solve(
         if of == s
     ]
     return WeightEdit(
-        factors, tuple(wanted), method, prepared.position, prepared.base,
+        factors, tuple(wanted), method, ", ".join(prepared.positions), prepared.base,
         tuple(prepared.targets.losses[chosen].tolist()), prepared.targets.costs,
     )  # fmt: skip
 
 
 def _factors(
-    method: str, keys: Tensor, residuals: Tensor, moment: Tensor, weight: float
+    method: str, outputs: Outputs, residuals: Tensor, moment: Tensor, weight: float
 ) -> Factors:
+    keys = outputs.keys.T
     if method == "rome":
-        return in_turn(keys.T, residuals.T, moment)
-    return least_squares(keys.T, residuals.T, moment, weight)
+        return in_turn(keys, residuals.T, moment)
+    return least_squares(keys, residuals.T, moment, weight, outputs.moment)
 
 
 def _spread(
@@ -231,16 +236,16 @@ def _spread(
 ) -> dict[int, Factors]:
     """MEMIT, section 4.3.2: each layer writes its share of what is left of the residual in the stream."""
     rewrites = prepared.rewrites.of_subjects(chosen)
-    at = rewrites.places(prepared.position)
+    places = rewrites.places(prepared.positions).of_token
     last = prepared.layers[-1]
-    wanted = prepared.outputs.stream[chosen] + residuals
+    wanted = prepared.outputs.stream[prepared.places.of_subjects(chosen)] + residuals
     factors: dict[int, Factors] = {}
     attached: list[AttachedEdit] = []
     try:
         for index, layer in enumerate(prepared.layers):
-            now = read_outputs(model, rewrites.texts, rewrites.subject, at, layer, last)
+            now = read_outputs(model, rewrites.texts, places, layer, last)
             share = (wanted - now.stream) / (len(prepared.layers) - index)
-            factors[layer] = _factors("memit", now.keys, share, prepared.moments[layer], weight)
+            factors[layer] = _factors("memit", now, share, prepared.moments[layer], weight)
             attached.append(AttachedEdit(model, {layer: factors[layer]}))
     finally:
         for one in reversed(attached):
