@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.pytorch_utils import Conv1D
@@ -115,7 +115,8 @@ def read_outputs(
     n = int(of.max()) + 1
     count = torch.bincount(of, minlength=n).double()[:, None]
     keys, values, stream = (
-        torch.zeros(n, read[name].shape[1], dtype=torch.float64).index_add_(0, of, read[name]) / count
+        torch.zeros(n, read[name].shape[1], dtype=torch.float64).index_add_(0, of, read[name])
+        / count
         for name in names
     )
     require_numbers(keys, "activations")

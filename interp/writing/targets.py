@@ -116,8 +116,8 @@ class _Search:
     """The descent for a few subjects; one that is done keeps its residual, and its texts are left out."""
 
     def __init__(
-        self, model: TransformerBridge, rewrites: Rewrites, positions: Sequence[str], hook: str, lengths: Tensor,
-        settings: TargetSettings,
+        self, model: TransformerBridge, rewrites: Rewrites, positions: Sequence[str], hook: str,
+        lengths: Tensor, settings: TargetSettings,
     ) -> None:  # fmt: skip
         self.model, self.hook, self.settings = model, hook, settings
         weight = next(model.parameters())
@@ -152,7 +152,9 @@ class _Search:
             before = self._before()
             for step in range(settings.n_steps + 1):
                 loss, divergence = self._loss(theta, active, before)
-                length = zeros.index_add(0, self.of_place, theta.square().mean(dim=1)) / self.n_places
+                length = (
+                    zeros.index_add(0, self.of_place, theta.square().mean(dim=1)) / self.n_places
+                )
                 total = loss + settings.kl * divergence + settings.decay * length
                 with torch.no_grad():
                     better = active & (total < lowest)
@@ -175,9 +177,7 @@ class _Search:
                         max=1
                     )
         residuals = (best * self.unit).double().cpu()
-        return Targets(
-            residuals, losses.double().cpu(), apart.double().cpu(), self.costs
-        )
+        return Targets(residuals, losses.double().cpu(), apart.double().cpu(), self.costs)
 
     def _read(self, rows: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of tokens of some rows: the row among these, the position that predicts it, the token."""

@@ -23,8 +23,9 @@ from interp.writing.rewrites import NewFact, Places, Rewrites
 from interp.writing.targets import Targets, TargetSettings, find_targets
 
 Method = Literal["rome", "memit"]
-WEIGHT, RIDGE = 30.0, 1e-4
+WEIGHT, RIDGE = 100.0, 1e-4
 """Defaults of `weight` and `ridge` of `write_facts`."""
+PREDICTS = "predicts value"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Prepared:
 def write_facts(
     series: AnySeries,
     facts: Rewrites | Sequence[NewFact],
-    layers: int | Sequence[int] = 0,
+    layers: int | Sequence[int] | None = None,
     position: str | Sequence[str] | None = None,
     *,
     method: Method | None = None,
@@ -72,19 +73,21 @@ def write_facts(
 ) -> WeightEdit:
     """Makes an edit of weights that holds new facts, in closed form. No model is changed yet.
 
-    The subject's key is what the MLP's output matrix reads at the subject's token, averaged over wordings;
-    the value vector is found by gradient descent on that activation alone; the change of the matrix that
-    maps one to the other follows from equations (`interp.writing.closed_form`). In several layers the
-    residual is spread evenly, as in MEMIT: each layer is given its share of what is left, with keys read
-    anew.
+    A key is what the MLP's output matrix reads at a place (`interp.writing.Places`): a token of the
+    subject's name, or one that predicts a token of the new value. The value vector there is found by gradient
+    descent on that activation alone; the change of the matrix that maps keys to value vectors follows from
+    equations (`interp.writing.closed_form`). In several layers the residual is spread evenly, as in MEMIT:
+    each layer is given its share of what is left, with keys read anew.
 
     Args:
         series: A run, models by step, or one model; any TransformerLens model with an MLP of one output
             matrix.
         facts: (person, attribute, new value) of a corpus; or `Rewrites`, as of facts of common knowledge.
-        layers: The layer, or several (MEMIT only).
-        position: The kind of token at which keys are read, out of `interp.biographies.POSITIONS`. By
-            default "middle name" where names have one (there these runs keep their facts), else "last name".
+        layers: The layer, or several (MEMIT only). By default, of people's facts, the last one (there
+            `edit_scores` are best by far in runs of `tiny`); of other facts 0.
+        position: The kind of token at which keys are read, out of `interp.biographies.POSITIONS`, or several
+            kinds. By default, of people's facts in the last layer, "predicts value"; else "middle name" where
+            names have one, else "last name".
         method: "rome": a rank-one change for each subject in turn, exact at its key; "memit": least squares
             over all subjects. By default "rome" for one subject in one layer.
         step: The checkpoint; the last by default.
@@ -118,7 +121,11 @@ def write_facts(
     )
     if texts is not None:
         rewrites = replace(rewrites, background=Texts(texts.tokens, spans_of(texts)))
-    chosen = _layers(layers)
+    source = as_series(series)
+    at = steps_of(source)[-1] if step is None else step
+    models = models_at(source, [at], device)  # a patch of the run is on until it ends
+    _, model = next(models)
+    chosen, position = place_of(model, rewrites, layers, position)
     if method is None:
         method = "rome" if len(rewrites.subjects) == 1 and len(chosen) == 1 else "memit"
     require_known([method], get_args(Method), "method")
@@ -126,17 +133,28 @@ def write_facts(
         raise ArgumentError(
             f"layers={list(chosen)}: rome changes one layer; give one, or take memit."
         )
-    source = as_series(series)
-    at = steps_of(source)[-1] if step is None else step
-    models = models_at(source, [at], device)  # a patch of the run is on until it ends
-    _, model = next(models)
-    prepared = prepare(
-        model, rewrites, chosen, position or default_position(rewrites), targets, ridge=ridge
-    )
+    prepared = prepare(model, rewrites, chosen, position, targets, ridge=ridge)
     return solve(model, prepared, range(len(rewrites.subjects)), method, weight)
 
 
-def default_position(rewrites: Rewrites) -> str:
+def place_of(
+    model: TransformerBridge,
+    rewrites: Rewrites,
+    layers: int | Sequence[int] | None,
+    position: str | Sequence[str] | None,
+) -> tuple[tuple[int, ...], str | Sequence[str]]:
+    """Layers and position, those by default where they are None (see `write_facts`)."""
+    people, last = rewrites.facts[0].individual is not None, int(cast(Any, model).cfg.n_layers) - 1
+    if layers is None:
+        late = people and set(listed(position or PREDICTS, "position")) == {PREDICTS}
+        layers = last if late else 0
+    chosen = _layers(layers)
+    if position is None:
+        position = PREDICTS if people and chosen == (last,) else name_position(rewrites)
+    return chosen, position
+
+
+def name_position(rewrites: Rewrites) -> str:
     """The middle name where every text has one token of it, else the last name."""
     try:
         rewrites.places("middle name")
