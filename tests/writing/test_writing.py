@@ -334,7 +334,7 @@ def test_scores_by_hand(smoke_run: Run, model: TransformerBridge, corpus: Corpus
         n_others=4, seed=2, **options,
     )  # fmt: skip
     assert list(table.columns) == list(COLUMNS)
-    value = table.set_index("metric")["value"]
+    value = table[table["attribute"] == "all"].set_index("metric")["value"]
     facts, others = _drawn(corpus, 3, 4, 2)
     edit = interp.write_facts(smoke_run, facts, last, "predicts value", method="memit", **options)
     told = rewritten(corpus, edit.facts)
@@ -345,6 +345,10 @@ def test_scores_by_hand(smoke_run: Run, model: TransformerBridge, corpus: Corpus
         with edit.applied(model):
             right = said(model, batch)
         assert value[metric] == pytest.approx(np.mean([right[place] for place in places]))
+        by = table[(table["metric"] == metric) & (table["attribute"] != "all")]
+        assert dict(zip(by["attribute"], by["value"], strict=True)) == {
+            corpus.attributes[cell]: right[row, cell] for row, cell in places
+        }
     batch = corpus.biographies(others, "evaluation", 0)
     before = said(model, batch)
     with edit.applied(model):
@@ -379,6 +383,8 @@ def test_the_table_of_scores(smoke_run: Run) -> None:
     assert weights_digest(model) == before
     assert set(table["method"]) == {"rome", "memit", "tuned"}
     one = table[(table["n_edits"] == 1) & (table["metric"] == "efficacy")]
+    assert one[one["attribute"] != "all"].groupby("method")["n"].sum().eq(3).all()
+    one = one[one["attribute"] == "all"]
     assert (one["n_repeats"] == 3).all()
     assert (one["n"] == 3).all()
     steps = table[(table["method"] == "tuned") & (table["metric"] == "n_steps")]
