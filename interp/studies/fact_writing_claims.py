@@ -7,8 +7,6 @@ chosen on another draw of facts, in one run of seed 0.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from interp.seeds import spread
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
@@ -116,10 +114,10 @@ def _said(*which: tuple[str, str, str], form: str = ".3f") -> Callable[[Sequence
 STATEMENTS: tuple[Statement[Seed], ...] = (
     Statement(
         "A single fact is written in",
-        f"efficacy 100.0% on GPT-2 XL and 99.8% on GPT-J ({_ROME}, table 4)",
+        f"efficacy of more than 99% on GPT-J ({_ROME})",
         Rule.each(
-            "Of edits of one fact where the last layer predicts the value (MEMIT), efficacy, the share of new "
-            "facts said in training wordings, is at least {share:g}.",
+            "Of edits of one fact where the last layer predicts the value (MEMIT), efficacy, the share of "
+            "new facts said in training wordings, is at least {share:g}.",
             _one,
             share=0.99,
         ),
@@ -127,10 +125,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
     ),
     Statement(
         "Many facts are written in together",
-        f"efficacy above 98% up to 10,000 edits of GPT-J ({_MEMIT}, figure 5)",
+        f"efficacy holds at 10,000 edits of GPT-J ({_MEMIT})",
         Rule.each(
-            "Of edits of {n_edits} facts or more (the smallest such number) where the last layer predicts the "
-            "value (MEMIT), efficacy is at least {share:g}.",
+            "Of edits of {n_edits} facts or more (the smallest such number) where the last layer predicts "
+            "the value (MEMIT), efficacy is at least {share:g}.",
             _many,
             share=0.9, n_edits=64,
         ),
@@ -138,7 +136,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
     ),
     Statement(
         "What was written is said in other wordings too",
-        f"paraphrase success 96.4% for one edit of GPT-2 XL ({_ROME}, table 4)",
+        f"paraphrases of an edited fact are answered too, on GPT-2 XL and GPT-J ({_ROME})",
         Rule.each(
             "Of edits of {n_edits} facts or more where the last layer predicts the value (MEMIT), the share "
             "of new facts said in wordings never seen with the person is at least {share:g} times efficacy.",
@@ -149,10 +147,11 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
     ),
     Statement(
         "Other facts stay",
-        f"neighbourhood success 75.4% for one edit of GPT-2 XL ({_ROME}, table 4)",
+        f"facts about neighbouring subjects are mostly kept, on GPT-2 XL and GPT-J ({_ROME})",
         Rule.each(
-            "With every number of edits where the last layer predicts the value (MEMIT), of the same people's "
-            "other facts and of other people's, those that were right, at least {share:g} still are.",
+            "With every number of edits where the last layer predicts the value (MEMIT), of the same "
+            "people's other facts and of other people's, those that were right, at least {share:g} still "
+            "are.",
             _specific,
             share=0.95,
         ),
@@ -160,7 +159,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
     ),
     Statement(
         "It matters where facts are written",
-        f"editing at other layers and tokens than causal tracing finds is less successful ({_ROME}, figure 5)",
+        f"editing is best where causal tracing finds the fact, on GPT-2 XL ({_ROME})",
         Rule.each(
             "With every number of edits, efficacy of MEMIT in layer 0 at the last name, the control, is at "
             "least {lower:g} lower than where the last layer predicts the value.",
@@ -171,11 +170,11 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
     ),
     Statement(
         "Fine-tuning on the same facts changes more of what other people are said to be",
-        f"fine-tuning loses specificity where editing keeps it ({_ROME}, section 3.4)",
+        f"fine-tuning loses specificity where editing keeps it ({_ROME})",
         Rule.each(
             "With the largest number of edits, the share of other people's facts that are still right is at "
-            "least {lower:g} higher after an edit (MEMIT, where the last layer predicts the value) than after "
-            "fine-tuning of all weights without replay.",
+            "least {lower:g} higher after an edit (MEMIT, where the last layer predicts the value) than "
+            "after fine-tuning of all weights without replay.",
             _against_tuning,
             lower=0.05,
         ),
