@@ -146,6 +146,17 @@ class Rewrites:
         of_token[code >= 0] = number
         return Places(of_token, found // most // len(asked))
 
+    @default_state()
+    def kept_at(self, positions: str | Sequence[str]) -> Int64[Tensor, "text position"]:
+        """Where outputs are to stay: at a token that predicts one to be kept, its subject; else -1.
+
+        Only where new values, too, are written where they are predicted: elsewhere there is no token.
+        """
+        if not _PREDICTING & set(listed(positions, "position")):
+            return torch.full(self.wanted.shape, -1)
+        predicts = F.pad(self.kept[:, 1:], (0, 1))
+        return self.subject[:, None].expand(self.kept.shape).where(predicts, -1)
+
     def _tokens(self, position: str) -> tuple[Bool[Tensor, "text position"], Tensor]:
         """The tokens of a position kind, and which place of its subject's each is."""
         spans, one = self.texts.spans, torch.zeros_like(self.wanted)

@@ -22,6 +22,7 @@ from interp.writing.rewrites import NewFact, Rewrites, rewritten
 from interp.writing.targets import TargetSettings
 from interp.writing.tuning import finetuned_on
 from interp.writing.write import (
+    KEPT,
     PREDICTS,
     RIDGE,
     WEIGHT,
@@ -70,6 +71,7 @@ def edit_scores(
     n_others: int = 128,
     n_texts: int = 8,
     weight: float = WEIGHT,
+    kept: float = KEPT,
     ridge: float = RIDGE,
     targets: TargetSettings | None = None,
     step: int | None = None,
@@ -96,7 +98,8 @@ def edit_scores(
         n_facts: How many facts of each size at least.
         n_others: Other people, whose facts are to stay.
         n_texts: Biographies of each person that an edit is made of.
-        weight: As of `write_facts`, like ridge and targets.
+        weight: As of `write_facts`, like kept, ridge and targets.
+        kept: See there.
         ridge: See there.
         targets: See there.
         step: The checkpoint; the last by default.
@@ -156,7 +159,7 @@ def edit_scores(
                     background: int = background,
                     share: float = share,
                 ) -> Iterator[dict[str, float]]:
-                    edit = solve(model, prepared, subjects, method, weight)
+                    edit = solve(model, prepared, subjects, method, weight, kept)
                     with edit.applied(model):
                         yield {"arithmetic": background + share * len(subjects)}
 

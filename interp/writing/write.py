@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -23,8 +24,8 @@ from interp.writing.rewrites import NewFact, Places, Rewrites
 from interp.writing.targets import Targets, TargetSettings, find_targets
 
 Method = Literal["rome", "memit"]
-WEIGHT, RIDGE = 100.0, 1e-4
-"""Defaults of `weight` and `ridge` of `write_facts`."""
+WEIGHT, KEPT, RIDGE = 100.0, 0.1, 1e-4
+"""Defaults of `weight`, `kept` and `ridge` of `write_facts`."""
 PREDICTS = "predicts value"
 
 
@@ -67,6 +68,7 @@ def write_facts(
     texts: AnyTexts | None = None,
     n_texts: int = 8,
     weight: float = WEIGHT,
+    kept: float = KEPT,
     ridge: float = RIDGE,
     targets: TargetSettings | None = None,
     device: Device = None,
@@ -95,6 +97,8 @@ def write_facts(
         texts: The model's own text, for E[k kᵀ]; by default that of the rewrites (biographies).
         n_texts: Biographies of each person.
         weight: λ of MEMIT: how much other text counts against the new facts.
+        kept: How much the subjects' other values count against the new ones (MEMIT, where values are
+            predicted): the weight of each output there that is to stay.
         ridge: What is added to the diagonal of E[k kᵀ], as a part of its mean.
         targets: How value vectors are found.
         device: Where to compute.
@@ -134,7 +138,7 @@ def write_facts(
             f"layers={list(chosen)}: rome changes one layer; give one, or take memit."
         )
     prepared = prepare(model, rewrites, chosen, position, targets, ridge=ridge)
-    return solve(model, prepared, range(len(rewrites.subjects)), method, weight)
+    return solve(model, prepared, range(len(rewrites.subjects)), method, weight, kept)
 
 
 def place_of(
@@ -198,7 +202,8 @@ def prepare(
         moment, _ = second_moment(model, rewrites.background, layer)
         moments[layer] = regularised(moment, ridge)
         count += rewrites.background.tokens.numel()
-    costs = found.costs + Arithmetic(forward_tokens=count + rewrites.texts.tokens.numel())
+    # The texts are read for keys, and again for those that are to stay.
+    costs = found.costs + Arithmetic(forward_tokens=count + 2 * rewrites.texts.tokens.numel())
     return Prepared(
         rewrites, tuple(layers), positions, at, outputs, replace(found, costs=costs), moments,
         weights_digest(model),
@@ -211,6 +216,7 @@ def solve(
     subjects: Sequence[int],
     method: Method,
     weight: float = WEIGHT,
+    kept: float = KEPT,
 ) -> WeightEdit:
     """The edit of some of the subjects; the model is left as it was."""
     chosen = list(subjects)
@@ -219,10 +225,15 @@ def solve(
     factors: dict[int, Factors] = {}
     if len(prepared.layers) == 1:
         (layer,) = prepared.layers
-        outputs = prepared.outputs.of_places(places)
-        factors[layer] = _factors(method, outputs, residuals, prepared.moments[layer], weight)
+        outputs, moment = prepared.outputs.of_places(places), prepared.moments[layer]
+        if method == "rome":
+            factors[layer] = in_turn(outputs.keys.T, residuals.T, moment)
+        else:
+            rewrites = prepared.rewrites.of_subjects(chosen)
+            stays = kept * _kept_moment(model, rewrites, prepared.positions, layer)
+            factors[layer] = _least_squares(outputs, residuals, moment, weight, stays)
     else:
-        factors = _spread(model, prepared, chosen, residuals, weight)
+        factors = _spread(model, prepared, chosen, residuals, weight, kept)
     facts = prepared.rewrites.facts
     wanted = [
         f
@@ -236,13 +247,26 @@ def solve(
     )  # fmt: skip
 
 
-def _factors(
-    method: str, outputs: Outputs, residuals: Tensor, moment: Tensor, weight: float
+def _least_squares(
+    outputs: Outputs, residuals: Tensor, moment: Tensor, weight: float, stays: Tensor
 ) -> Factors:
-    keys = outputs.keys.T
-    if method == "rome":
-        return in_turn(keys, residuals.T, moment)
-    return least_squares(keys, residuals.T, moment, weight, outputs.moment)
+    asked = outputs.moment + stays
+    return least_squares(outputs.keys.T, residuals.T, moment, weight, asked)
+
+
+def _kept_moment(
+    model: TransformerBridge, rewrites: Rewrites, positions: Sequence[str], layer: int
+) -> Tensor:
+    """The sum of k kᵀ where outputs are to stay, over a text of each subject (mean over its texts)."""
+    at = rewrites.kept_at(positions)
+    found, number = at[at >= 0].unique(return_inverse=True)
+    if not len(found):
+        return torch.zeros(())
+    numbered = at.clone()
+    numbered[at >= 0] = number
+    outputs = read_outputs(model, rewrites.texts, numbered, layer, layer)
+    n_texts = torch.bincount(rewrites.subject)[found[outputs.place_of]].double()
+    return outputs.mentions.T @ (outputs.mentions / n_texts[:, None])
 
 
 def _spread(
@@ -251,6 +275,7 @@ def _spread(
     chosen: list[int],
     residuals: Tensor,
     weight: float,
+    kept: float,
 ) -> dict[int, Factors]:
     """MEMIT, section 4.3.2: each layer writes its share of what is left of the residual in the stream."""
     rewrites = prepared.rewrites.of_subjects(chosen)
@@ -263,7 +288,8 @@ def _spread(
         for index, layer in enumerate(prepared.layers):
             now = read_outputs(model, rewrites.texts, places, layer, last)
             share = (wanted - now.stream) / (len(prepared.layers) - index)
-            factors[layer] = _factors("memit", now, share, prepared.moments[layer], weight)
+            stays = kept * _kept_moment(model, rewrites, prepared.positions, layer)
+            factors[layer] = _least_squares(now, share, prepared.moments[layer], weight, stays)
             attached.append(AttachedEdit(model, {layer: factors[layer]}))
     finally:
         for one in reversed(attached):

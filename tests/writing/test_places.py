@@ -91,3 +91,24 @@ def test_all_name_tokens_are_written_together(
     )  # fmt: skip
     assert (edit.rank, edit.position) == (6, "first name, middle name, last name")
     assert edit.method == "memit"
+
+
+def test_what_is_to_stay_stays(smoke_run: Run, corpus: Corpus, told: Rewrites) -> None:
+    """With a large weight the outputs where other values are predicted do not move."""
+    at = told.kept_at("predicts value")
+    assert int((at >= 0).sum()) == int(told.kept.sum())
+    for row, column in told.kept.nonzero().tolist():
+        assert int(at[row, column - 1]) == int(told.subject[row])
+    assert not bool((told.kept_at("middle name") >= 0).any())
+    model, options = (
+        smoke_run.model(),
+        {"targets": TargetSettings(n_steps=12, lr=0.2), "weight": 1e-3},
+    )
+    last = model.cfg.n_layers - 1
+    keys = read_outputs(model, told.texts, torch.where(at >= 0, 0, -1), last, last).mentions
+    moved = [
+        float((edit.factors[last].change @ keys.T).norm())
+        for kept in (0.0, 1e6)
+        for edit in [interp.write_facts(model, told, method="memit", kept=kept, **options)]  # type: ignore[arg-type]
+    ]
+    assert moved[1] < 0.05 * moved[0]
