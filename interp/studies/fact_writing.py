@@ -52,7 +52,7 @@ class FactWritingSettings(StudySettings):
     n_texts: int = Field(default=8, ge=1)
     """Biographies of each person that edits and fine-tuning are made of."""
     draw: int = Field(default=1, ge=0)
-    """Which facts are drawn. Settings of editing were chosen on one run of seed 0 with draws 100, 101 and 200."""
+    """Which facts are drawn. Settings were chosen on one run of seed 0 with draws 100, 101 and 200."""
     most_steps: int = Field(default=400, ge=1)
     """Updates of fine-tuning at most."""
     replay: int = Field(default=32, ge=1)
