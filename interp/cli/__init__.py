@@ -19,6 +19,7 @@ from interp.cli import (
     printing,
     runs,
     studies,
+    writing,
 )
 from interp.cli.parsing import parsed, with_file
 from interp.cli.printing import ERR, OUT, complain, standard_output
@@ -39,6 +40,7 @@ interp: watch a language model learn facts.
   interp preview   CSV TEMPLATES.yaml   people and wordings of your own, before training on them
   interp locate    RUN PERSON ATTRIBUTE where one fact sits in the model
   interp ask       RUN PERSON [ATTRIBUTE] what it answers when asked for a fact in every form of text
+  interp write     RUN PERSON ATTRIBUTE VALUE  a new fact written into the weights, and what else it changes
   interp facts     MODEL FACTS.csv      what any model knows of facts; locate and report take --facts too
   interp export    RUN --out DIR        a checkpoint for transformers, or TransformerLens 2 and 3
   interp merge     RUN RUN --out DIR    weights averaged, or task vectors added; --line: the barrier between
@@ -68,6 +70,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "preview": people.preview,
     "locate": runs.locate,
     "ask": asking.ask,
+    "write": writing.write,
     "facts": models.facts,
     "export": runs.export,
     "merge": merging.merge,

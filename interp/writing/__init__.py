@@ -10,7 +10,8 @@ interp.edit_scores(run, n_edits=(1, 4, 16, 64))          # efficacy, generalisat
 
 from interp.writing.edit import AttachedEdit, WeightEdit, weights_digest
 from interp.writing.edit_files import load_edit
-from interp.writing.rewrites import Rewrite, Rewrites, rewritten
+from interp.writing.effect import EditEffect, edit_effect
+from interp.writing.rewrites import Places, Rewrite, Rewrites, rewritten
 from interp.writing.scores import edit_scores
 from interp.writing.targets import TargetSettings
 from interp.writing.tuning import Tuned, finetuned_on
@@ -18,11 +19,14 @@ from interp.writing.write import write_facts
 
 __all__ = [
     "AttachedEdit",
+    "EditEffect",
+    "Places",
     "Rewrite",
     "Rewrites",
     "TargetSettings",
     "Tuned",
     "WeightEdit",
+    "edit_effect",
     "edit_scores",
     "finetuned_on",
     "load_edit",

@@ -93,6 +93,7 @@ def least_squares(
     residuals: Float[Tensor, "out n"],
     moment: Float[Tensor, "in in"],
     weight: float,
+    mentions: Float[Tensor, "in in"] | None = None,
 ) -> Factors:
     """The change that adds residuals at many keys, as well as it can (MEMIT).
 
@@ -101,13 +102,16 @@ def least_squares(
         residuals: What is to be added to the output at each.
         moment: C = E[k kᵀ], regularised.
         weight: λ, above 0: how much other text counts against the keys.
+        mentions: Σ E[k kᵀ] over the mentions of each key, of which `keys` are the means; by default every
+            mention has the mean key.
 
     Raises:
         ArgumentError: the weight is not above 0, or what is solved has no inverse.
     """
     if not weight > 0:
         raise ArgumentError(f"weight={weight!r}: give a number above 0.")
-    return Factors(residuals.clone(), _solved(weight * moment + keys @ keys.T, keys))
+    asked = keys @ keys.T if mentions is None else mentions
+    return Factors(residuals.clone(), _solved(weight * moment + asked, keys))
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

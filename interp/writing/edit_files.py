@@ -35,10 +35,19 @@ class _Note(BaseModel):
     costs: Arithmetic
 
 
+def edit_file(path: Path | str) -> Path:
+    """Where an edit is saved, once it is known that nothing else lies there.
+
+    Raises:
+        RunError: the file is something else's.
+    """
+    return replaceable(with_ending(path, ".safetensors"), _OURS, "an edit of weights")
+
+
 @default_state()
 def save_edit(edit: WeightEdit, path: Path | str) -> Path:
     """Writes an edit; see `WeightEdit.save`."""
-    path = replaceable(with_ending(path, ".safetensors"), _OURS, "an edit of weights")
+    path = edit_file(path)
     tensors = {}
     for layer, factors in sorted(edit.factors.items()):
         tensors[f"blocks.{layer}.mlp.out.left"] = factors.left

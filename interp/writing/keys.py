@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.pytorch_utils import Conv1D
@@ -46,28 +46,57 @@ def hook_out(place: Place) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Means over a subject's mentions, in float64 on the CPU.
+    """What a matrix reads and writes at the places where something is to be written, in float64 on the CPU.
+
+    A place is a subject's token of one position kind: `n_kinds` places a subject. Means are over its
+    mentions.
 
     Attributes:
-        keys: What the matrix reads.
-        values: What it writes.
-        stream: The residual stream behind the layer that was asked for.
+        keys: What the matrix reads, mean.
+        values: What it writes, mean.
+        stream: The residual stream behind the layer that was asked for, mean.
+        mentions: What the matrix reads at each mention.
+        place_of: The place of each mention.
     """
 
-    keys: Float[Tensor, "subject in"]
-    values: Float[Tensor, "subject out"]
-    stream: Float[Tensor, "subject d_model"]
+    keys: Float[Tensor, "place in"]
+    values: Float[Tensor, "place out"]
+    stream: Float[Tensor, "place d_model"]
+    mentions: Float[Tensor, "mention in"]
+    place_of: Int64[Tensor, " mention"]
+
+    @property
+    def moment(self) -> Float[Tensor, "in in"]:
+        """The sum over places of E[k kᵀ] over a place's mentions."""
+        count = torch.bincount(self.place_of, minlength=len(self.keys)).double()
+        return self.mentions.T @ (self.mentions / count[self.place_of, None])
+
+    def of_places(self, chosen: Sequence[int]) -> "Outputs":
+        """Those of some places only, in this order."""
+        number = torch.full((len(self.keys),), -1)
+        number[torch.tensor([*chosen])] = torch.arange(len(chosen))
+        of = number[self.place_of]
+        return Outputs(
+            self.keys[[*chosen]], self.values[[*chosen]], self.stream[[*chosen]],
+            self.mentions[of >= 0], of[of >= 0],
+        )  # fmt: skip
 
 
 def read_outputs(
     model: TransformerBridge,
     texts: Texts,
-    subject: Int64[Tensor, " text"],
-    at: Bool[Tensor, "text position"],
+    places: Int64[Tensor, "text position"],
     layer: int,
     stream_layer: int,
 ) -> Outputs:
-    """Reads a layer's output matrix at the mentions `at`, and the stream behind `stream_layer`.
+    """Reads a layer's output matrix at the mentions of `places`, and the stream behind `stream_layer`.
+
+    Args:
+        model: It is left as it was.
+        texts: With the mentions.
+        places: The number of the place that each token is a mention of, -1 for none.
+        layer: Whose MLP.
+        stream_layer: See there.
 
     Raises:
         ArgumentError: the model does not pass the matrix's hook points, or what it writes is not the matrix
@@ -75,21 +104,24 @@ def read_outputs(
     """
     place = output_place(model, layer)
     names = [hook_in(place), hook_out(place), f"blocks.{stream_layer}.hook_resid_post"]
-    n, sums = int(subject.max()) + 1, {}
-    row, position = at.nonzero(as_tuple=True)
-    count = torch.bincount(subject[row], minlength=n).double()[:, None]
+    row, position = (places >= 0).nonzero(as_tuple=True)
+    of, parts = places[row, position], {name: list[Tensor]() for name in names}
     for start, tokens in _passes(model, texts):
         here = (row >= start) & (row < start + len(tokens))
         rows, positions = row[here] - start, position[here]
         for name, x in _seen(model, tokens, names).items():
-            read = x[rows.to(x.device), positions.to(x.device)].double().cpu()
-            if name not in sums:
-                sums[name] = torch.zeros(n, read.shape[-1], dtype=torch.float64)
-            sums[name].index_add_(0, subject[row[here]], read)
-    keys, values, stream = (sums[name] / count for name in names)
+            parts[name].append(x[rows.to(x.device), positions.to(x.device)].double().cpu())
+    read = {name: torch.cat(part) for name, part in parts.items()}
+    n = int(of.max()) + 1
+    count = torch.bincount(of, minlength=n).double()[:, None]
+    keys, values, stream = (
+        torch.zeros(n, read[name].shape[1], dtype=torch.float64).index_add_(0, of, read[name])
+        / count
+        for name in names
+    )
     require_numbers(keys, "activations")
     _require_linear(place, keys, values)
-    return Outputs(keys, values, stream)
+    return Outputs(keys, values, stream, read[names[0]], of)
 
 
 def second_moment(

@@ -10,12 +10,13 @@ from typing import SupportsIndex
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from interp.biographies import POSITIONS, Corpus, Spans, Texts, TokenKind, position_masks
 from interp.config import ContradictionConfig
-from interp.errors import ArgumentError, require_known, short, suggest, whole_number
+from interp.errors import ArgumentError, listed, require_known, short, suggest, whole_number
 from interp.facts import Facts
 from interp.torch_state import default_state
 
@@ -26,6 +27,7 @@ _NAMES = frozenset(
     {"first name", "middle name", "last name", "name", "subject", "last subject token"}
 )
 """Positions of a subject's name: weights are changed at each of its mentions, so what is added is too."""
+_PREDICTING = frozenset({"predicts value", "predicts answer"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,24 @@ class Rewrite:
     value: str
     before: str | None = None
     individual: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where something is written: each place has a key and a value vector of its own.
+
+    Attributes:
+        of_token: The number of the place that each token is a mention of, -1 for none. Places of a subject
+            come together, in the order of subjects.
+        subject: The subject of each place.
+    """
+
+    of_token: Int64[Tensor, "text position"]
+    subject: Int64[Tensor, " place"]
+
+    def of_subjects(self, chosen: Sequence[int]) -> list[int]:
+        """The places of some subjects, subject by subject."""
+        return [n for one in chosen for n in (self.subject == one).nonzero()[:, 0].tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,32 +119,64 @@ class Rewrites:
         )  # fmt: skip
 
     @default_state()
-    def places(self, position: str) -> Bool[Tensor, "text position"]:
-        """The tokens of a position kind at which something is written.
+    def places(self, positions: str | Sequence[str]) -> "Places":
+        """Where something is written, at one position kind or several.
 
-        Of a name, in every mention of the subject; of any other kind, where a new value is asked for.
+        Of a name: a place for each subject and kind, in every mention. "predicts value": one for each token
+        of each new value. Of any other kind, for each subject, where a new value is asked for.
 
         Raises:
-            ArgumentError: there is no such kind, texts have no such token, or several in one sentence.
+            ArgumentError: there is no such kind, texts have no such token, several in one sentence, or one
+                that is of two kinds.
         """
-        require_known([position], POSITIONS, "position")
-        spans = self.texts.spans
+        asked = listed(positions, "position")
+        require_known(asked or [""], POSITIONS, "position")
+        code, most = torch.full(self.wanted.shape, -1), self.wanted.shape[1] * len(self.facts)
+        for kind, position in enumerate(asked):
+            mask, within = self._tokens(position)
+            self._require_places(mask, position)
+            if bool((mask & (code >= 0)).any()):
+                raise ArgumentError(
+                    f"The position {position!r} shares a token with another of {list(asked)}; leave one out."
+                )
+            own = (self.subject[:, None] * len(asked) + kind) * most + within
+            code = code.where(~mask, own)
+        found, number = code[code >= 0].unique(return_inverse=True)
+        of_token = torch.full_like(code, -1)
+        of_token[code >= 0] = number
+        return Places(of_token, found // most // len(asked))
+
+    @default_state()
+    def kept_at(self, positions: str | Sequence[str]) -> Int64[Tensor, "text position"]:
+        """Where outputs are to stay: at a token that predicts one to be kept, its subject; else -1.
+
+        Only where new values, too, are written where they are predicted: elsewhere there is no token.
+        """
+        if not _PREDICTING & set(listed(positions, "position")):
+            return torch.full(self.wanted.shape, -1)
+        predicts = F.pad(self.kept[:, 1:], (0, 1))
+        return self.subject[:, None].expand(self.kept.shape).where(predicts, -1)
+
+    def _tokens(self, position: str) -> tuple[Bool[Tensor, "text position"], Tensor]:
+        """The tokens of a position kind, and which place of its subject's each is."""
+        spans, one = self.texts.spans, torch.zeros_like(self.wanted)
         if position in _NAMES:
             # Without a position that is read every sentence is its own: all mentions.
-            found = position_masks(spans, position)[position]
-        else:
-            is_new = self.wanted >= 0
-            begins = is_new.clone()
-            begins[:, 1:] &= self.wanted[:, 1:] != self.wanted[:, :-1]
-            row, first = begins.nonzero(as_tuple=True)
-            asked = Spans(spans.kind[row], spans.sentence[row])
-            of_each = position_masks(asked, position, first - 1)[position]
-            counts = torch.zeros(spans.kind.shape, dtype=torch.int64).index_add(
-                0, row, of_each.long()
-            )
-            found = counts > 0
-        self._require_places(found, position)
-        return found
+            return position_masks(spans, position)[position], one
+        is_new = self.wanted >= 0
+        if position in _PREDICTING:
+            width = self.wanted.shape[1]
+            begins = is_new & (self.wanted != F.pad(self.wanted[:, :-1], (1, 0), value=-1))
+            at = torch.arange(width).expand_as(one)
+            start = at.where(begins, 0).cummax(dim=1).values
+            label = self.wanted * width + at - start
+            return F.pad(is_new[:, 1:], (0, 1)), F.pad(label[:, 1:], (0, 1))
+        begins = is_new.clone()
+        begins[:, 1:] &= self.wanted[:, 1:] != self.wanted[:, :-1]
+        row, first = begins.nonzero(as_tuple=True)
+        there = Spans(spans.kind[row], spans.sentence[row])
+        of_each = position_masks(there, position, first - 1)[position]
+        return one.index_add(0, row, of_each.long()) > 0, one
 
     def _require_places(self, found: Bool[Tensor, "text position"], position: str) -> None:
         asking = (self.wanted >= 0).any(dim=1)

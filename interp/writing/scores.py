@@ -21,13 +21,25 @@ from interp.torch_state import default_state
 from interp.writing.rewrites import NewFact, Rewrites, rewritten
 from interp.writing.targets import TargetSettings
 from interp.writing.tuning import finetuned_on
-from interp.writing.write import RIDGE, WEIGHT, Method, default_position, prepare, solve
+from interp.writing.write import (
+    KEPT,
+    PREDICTS,
+    RIDGE,
+    WEIGHT,
+    Method,
+    name_position,
+    place_of,
+    prepare,
+    solve,
+)
 
 COLUMNS = (
-    "method", "layers", "position", "n_edits", "metric", "form", "value", "before", "n", "n_repeats",
+    "method", "layers", "position", "n_edits", "metric", "form", "attribute", "value", "before", "n",
+    "n_repeats",
 )  # fmt: skip
 """The columns of `edit_scores`."""
-FINETUNING = "finetuning"
+ALL = "all"
+"""As an attribute: all of them."""
 _RIGHT = METRICS.index("attribute_accuracy")
 _STREAM = 0x65646974
 
@@ -50,7 +62,7 @@ class _Asked:
 def edit_scores(
     series: AnySeries,
     n_edits: Sequence[int] = (1, 4, 16, 64),
-    places: Sequence[tuple[int | Sequence[int], str]] | None = None,
+    places: Sequence[tuple[int | Sequence[int], str | Sequence[str]]] | None = None,
     *,
     methods: Sequence[str] = ("rome", "memit"),
     finetuning: Mapping[str, Mapping[str, Any]] | None = None,
@@ -59,6 +71,7 @@ def edit_scores(
     n_others: int = 128,
     n_texts: int = 8,
     weight: float = WEIGHT,
+    kept: float = KEPT,
     ridge: float = RIDGE,
     targets: TargetSettings | None = None,
     step: int | None = None,
@@ -75,8 +88,8 @@ def edit_scores(
     Args:
         series: A run, or models over a corpus's tokens.
         n_edits: Sizes of groups.
-        places: Layer (or layers) and position; by default layer 0 at the default position of `write_facts`,
-            and as controls the last and the first name token there.
+        places: Layer (or layers) and position (or positions); by default those of `write_facts`, then layer 0
+            where the value is predicted, at the middle name, and at the last one, as a control.
         methods: "rome", "memit" (several layers: "memit" alone).
         finetuning: Ways of fine-tuning by the name of their rows, with arguments of `finetuned_on`; for
             example {"finetuning": {}, "finetuning, replay": {"replay": 32}}. None: no fine-tuning.
@@ -85,7 +98,8 @@ def edit_scores(
         n_facts: How many facts of each size at least.
         n_others: Other people, whose facts are to stay.
         n_texts: Biographies of each person that an edit is made of.
-        weight: As of `write_facts`, like ridge and targets.
+        weight: As of `write_facts`, like kept, ridge and targets.
+        kept: See there.
         ridge: See there.
         targets: See there.
         step: The checkpoint; the last by default.
@@ -94,7 +108,8 @@ def edit_scores(
         device: Where to compute.
 
     Returns:
-        A row for each method, place, number of edits, metric and form: `value`, over all groups together.
+        A row for each method, place, number of edits, metric, form and `attribute` ("all" too): `value`, over
+        all groups together.
         "efficacy": share of the new facts that are said in training wordings; "generalisation": in wordings
         never seen with the person; "specificity_subject" and "specificity_others": of the same people's other
         facts and of other people's, those that were right before, the share still right. `before`: the share
@@ -121,8 +136,9 @@ def edit_scores(
     rewrites = Rewrites.of_people(corpus, facts, n_texts=n_texts)
     scorer = _Scorer(model, corpus, rewrites, others, asked_forms)
     if places is None:
-        first = default_position(rewrites)
-        places = [(0, p) for p in dict.fromkeys((first, "last name", "first name"))]
+        best = place_of(model, rewrites, None, None)
+        names = dict.fromkeys((name_position(rewrites), "last name"))
+        places = [best, *((0, p) for p in (PREDICTS, *names))]
     groups = {n: _groups(n, n_facts) for n in sizes}
     rows: list[dict[str, Any]] = []
     for layers, position in places:
@@ -143,11 +159,12 @@ def edit_scores(
                     background: int = background,
                     share: float = share,
                 ) -> Iterator[dict[str, float]]:
-                    edit = solve(model, prepared, subjects, method, weight)
+                    edit = solve(model, prepared, subjects, method, weight, kept)
                     with edit.applied(model):
                         yield {"arithmetic": background + share * len(subjects)}
 
-                place = {"layers": ", ".join(map(str, chosen)), "position": position}
+                named = ", ".join(listed(position, "position"))
+                place = {"layers": ", ".join(map(str, chosen)), "position": named}
                 rows += scorer.rows(of, edited, {"method": method, **place, "n_edits": n})
     for name, arguments in (finetuning or {}).items():
         for n, of in groups.items():
@@ -236,46 +253,55 @@ class _Scorer:
         self, groups: Sequence[Sequence[int]], changed: Callable[..., Any], about: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """The rows of one method at one place, for one number of edits."""
-        seen: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+        seen: dict[tuple[str, str], list[np.ndarray]] = {}
         costs: dict[str, list[float]] = {}
         for group in groups:
             with changed(group) as cost:
                 for name, value in cost.items():
                     costs.setdefault(name, []).append(value)
-                for key, pair in self._asked_of(list(group)):
-                    seen.setdefault(key, []).append(pair)
+                for key, values in self._asked_of(list(group)):
+                    seen.setdefault(key, []).append(values)
         found = []
-        for (metric, form), pairs in seen.items():
-            after, before = (np.concatenate(side) for side in zip(*pairs, strict=True))
-            share = after[before == 1] if metric.startswith("specificity") else after
+        for (metric, form), parts in seen.items():
+            values = np.concatenate(parts, axis=1)
+            for attribute in (-1, *range(len(self.corpus.attributes))):
+                after, before = values[:2, (values[2] == attribute) | (attribute < 0)]
+                if attribute >= 0 and not len(after):
+                    continue
+                share = after[before == 1] if metric.startswith("specificity") else after
+                name = ALL if attribute < 0 else self.corpus.attributes[attribute]
+                found.append(
+                    about
+                    | {"metric": metric, "form": form, "attribute": name, "value": _mean(share)}
+                    | {"before": _mean(before), "n": len(share), "n_repeats": len(groups)}
+                )
+        for name, spent in costs.items():
             found.append(
-                about
-                | {"metric": metric, "form": form, "value": _mean(share), "before": _mean(before)}
-                | {"n": len(share), "n_repeats": len(groups)}
-            )
-        for name, values in costs.items():
-            found.append(
-                about | {"metric": name, "form": "", "value": float(np.mean(values)), "before": np.nan,
-                         "n": len(values), "n_repeats": len(groups)}
+                about | {"metric": name, "form": "", "attribute": ALL, "value": float(np.mean(spent)),
+                         "before": np.nan, "n": len(spent), "n_repeats": len(groups)}
             )  # fmt: skip
         return found
 
-    def _asked_of(
-        self, group: list[int]
-    ) -> Iterator[tuple[tuple[str, str], tuple[np.ndarray, np.ndarray]]]:
+    def _asked_of(self, group: list[int]) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+        """By metric and form, of each value: whether it is right now, whether it was, its attribute."""
         people, cells = self.people[group], self.cells[group]
         told = rewritten(self.corpus, [self.facts[index] for index in group])
         for metric, form, batch in self.asked.batches(told, people):
             right, before = self._right(batch), self.before[metric, form][group]
-            rows = np.arange(len(group))
-            yield (metric, form), (right[rows, cells], before[rows, cells])
+            rest = ~np.isnan(right)
+            rest[np.arange(len(group)), cells] = False
+            new = np.zeros_like(rest)
+            new[np.arange(len(group)), cells] = True
+            yield (metric, form), _picked(right, before, new)
             if metric == "generalisation":
-                rest = ~np.isnan(right)
-                rest[rows, cells] = False
-                yield ("specificity_subject", form), (right[rest], before[rest])
+                yield ("specificity_subject", form), _picked(right, before, rest)
         there = ~np.isnan(self.right_before)
         now = self._right(self.others)
-        yield ("specificity_others", BIOGRAPHY), (now[there], self.right_before[there])
+        yield ("specificity_others", BIOGRAPHY), _picked(now, self.right_before, there)
+
+
+def _picked(right: np.ndarray, before: np.ndarray, which: np.ndarray) -> np.ndarray:
+    return np.stack([right[which], before[which], which.nonzero()[1].astype(float)])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ squared length of δ. A value of several tokens counts whole, each token given t
 independent of each other; several are computed at a time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -59,13 +60,13 @@ class Targets:
     """What is to be added for each subject.
 
     Attributes:
-        residuals: δ, in float64 on the CPU.
+        residuals: δ of each place, in float64 on the CPU.
         losses: Of each subject, -log p(new values) with δ added, in nats, mean over its texts.
         divergences: Of each subject, the mean KL divergence at what is to stay, in nats.
         costs: What it took.
     """
 
-    residuals: Float[Tensor, "subject d_model"]
+    residuals: Float[Tensor, "place d_model"]
     losses: Float[Tensor, " subject"]
     divergences: Float[Tensor, " subject"]
     costs: Arithmetic = field(default_factory=Arithmetic)
@@ -74,9 +75,9 @@ class Targets:
 def find_targets(
     model: TransformerBridge,
     rewrites: Rewrites,
-    position: str,
+    positions: Sequence[str],
     hook: str,
-    lengths: Float[Tensor, " subject"],
+    lengths: Float[Tensor, " place"],
     settings: TargetSettings,
 ) -> Targets:
     """The residuals that have a model say the new values, where `hook` shows the output.
@@ -84,23 +85,24 @@ def find_targets(
     Args:
         model: It is left as it was.
         rewrites: What is to be said.
-        position: The kind of token at which residuals are added.
+        positions: The kinds of token at which residuals are added.
         hook: The hook point of what they are added to.
-        lengths: Of each subject, the length of the output there.
+        lengths: Of each place, the length of the output there.
         settings: See `TargetSettings`.
 
     Raises:
         ArgumentError: what is written there does not reach the predictions.
     """
-    n = len(rewrites.subjects)
+    n, places = len(rewrites.subjects), rewrites.places(positions)
     parts = [
         _Search(
-            model, rewrites.of_subjects(chosen), position, hook, lengths[chosen], settings
+            model, rewrites.of_subjects(chosen), positions, hook, lengths[places.of_subjects(chosen)],
+            settings,
         ).run()
         for chosen in (
             list(range(n))[start : start + _SUBJECTS] for start in range(0, n, _SUBJECTS)
         )
-    ]
+    ]  # fmt: skip
     costs = Arithmetic()
     for part in parts:
         costs = costs + part.costs
@@ -114,8 +116,8 @@ class _Search:
     """The descent for a few subjects; one that is done keeps its residual, and its texts are left out."""
 
     def __init__(
-        self, model: TransformerBridge, rewrites: Rewrites, position: str, hook: str, lengths: Tensor,
-        settings: TargetSettings,
+        self, model: TransformerBridge, rewrites: Rewrites, positions: Sequence[str], hook: str,
+        lengths: Tensor, settings: TargetSettings,
     ) -> None:  # fmt: skip
         self.model, self.hook, self.settings = model, hook, settings
         weight = next(model.parameters())
@@ -126,7 +128,9 @@ class _Search:
         self.n_texts = torch.bincount(self.subject, minlength=self.n).float()
         asks = (rewrites.wanted >= 0).any(1).to(self.device)
         self.n_asking = torch.bincount(self.subject[asks], minlength=self.n).float().clamp(min=1)
-        self.at = rewrites.places(position).to(self.device)
+        places = rewrites.places(positions)
+        self.place, self.of_place = places.of_token.to(self.device), places.subject.to(self.device)
+        self.n_places = torch.bincount(self.of_place, minlength=self.n).float().clamp(min=1)
         self.wanted = (rewrites.wanted >= 0).to(self.device)
         self.kept = rewrites.kept.to(self.device)
         self.unit = (lengths / model.cfg.d_model**0.5).float().to(self.device)[:, None]
@@ -134,27 +138,29 @@ class _Search:
 
     def run(self) -> Targets:
         settings = self.settings
-        theta = torch.zeros(self.n, self.model.cfg.d_model, device=self.device, requires_grad=True)
+        theta = torch.zeros(
+            len(self.unit), self.model.cfg.d_model, device=self.device, requires_grad=True
+        )
         largest = settings.largest * self.model.cfg.d_model**0.5
         optimizer = torch.optim.Adam([theta], lr=settings.lr)
-        best, losses, apart = (
-            torch.zeros(self.n, k, device=self.device) for k in (theta.shape[1], 1, 1)
-        )
+        best = torch.zeros_like(theta, requires_grad=False)
+        losses, apart = torch.zeros(2, self.n, device=self.device)
+        zeros = torch.zeros(self.n, device=self.device)
         lowest = torch.full((self.n,), torch.inf, device=self.device)
         active = torch.ones(self.n, dtype=torch.bool, device=self.device)
         with measuring(self.model), torch.enable_grad():
             before = self._before()
             for step in range(settings.n_steps + 1):
                 loss, divergence = self._loss(theta, active, before)
-                length = theta.square().mean(dim=1)
+                length = (
+                    zeros.index_add(0, self.of_place, theta.square().mean(dim=1)) / self.n_places
+                )
                 total = loss + settings.kl * divergence + settings.decay * length
                 with torch.no_grad():
                     better = active & (total < lowest)
-                    lowest[better], best[better] = total[better], theta[better]
-                    losses[better], apart[better] = (
-                        loss[better][:, None],
-                        divergence[better][:, None],
-                    )
+                    lowest[better] = total[better]
+                    best = torch.where(better[self.of_place, None], theta, best)
+                    losses[better], apart[better] = loss[better], divergence[better]
                     active = active & (loss >= settings.enough)
                 if step == settings.n_steps or not bool(active.any()):
                     break
@@ -171,9 +177,7 @@ class _Search:
                         max=1
                     )
         residuals = (best * self.unit).double().cpu()
-        return Targets(
-            residuals, losses[:, 0].double().cpu(), apart[:, 0].double().cpu(), self.costs
-        )
+        return Targets(residuals, losses.double().cpu(), apart.double().cpu(), self.costs)
 
     def _read(self, rows: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of tokens of some rows: the row among these, the position that predicts it, the token."""
@@ -195,8 +199,9 @@ class _Search:
         """Of each subject the loss of its new values in nats a text, and the mean divergence of the rest."""
         rows = active[self.subject].nonzero()[:, 0]
         tokens, subject = self.tokens[rows], self.subject[rows]
-        row, place = self.at[rows].nonzero(as_tuple=True)
-        added = (theta * self.unit)[subject[row]]
+        of_token = self.place[rows]
+        row, place = (of_token >= 0).nonzero(as_tuple=True)
+        added = (theta * self.unit)[of_token[row, place]]
 
         def add(x: Tensor, **_: Any) -> Tensor:
             change = x.new_zeros(*tokens.shape, added.shape[1])

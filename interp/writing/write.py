@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import AnyTexts, Corpus, Texts, spans_of
-from interp.errors import ArgumentError, require_known, whole_number
+from interp.errors import ArgumentError, listed, require_known, whole_number
 from interp.model import require_normal_weights, require_own_weights
 from interp.model.layout import require_wrapped
 from interp.model.stream import post_norm, require_linear_stream
@@ -19,12 +20,13 @@ from interp.writing.closed_form import Factors, in_turn, least_squares, regulari
 from interp.writing.costs import Arithmetic
 from interp.writing.edit import AttachedEdit, WeightEdit, weights_digest
 from interp.writing.keys import Outputs, hook_out, output_place, read_outputs, second_moment
-from interp.writing.rewrites import NewFact, Rewrites
+from interp.writing.rewrites import NewFact, Places, Rewrites
 from interp.writing.targets import Targets, TargetSettings, find_targets
 
 Method = Literal["rome", "memit"]
-WEIGHT, RIDGE = 30.0, 1e-4
-"""Defaults of `weight` and `ridge` of `write_facts`."""
+WEIGHT, KEPT, RIDGE = 100.0, 0.1, 1e-4
+"""Defaults of `weight`, `kept` and `ridge` of `write_facts`."""
+PREDICTS = "predicts value"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Prepared:
     Attributes:
         rewrites: What is to be written.
         layers: Where.
-        position: At which kind of token.
+        positions: At which kinds of token.
+        places: Which tokens these are.
         outputs: Keys and stream of the unchanged model; keys are of the first layer, the stream is that
             behind the last.
         targets: What is to be added at the last layer.
@@ -44,7 +47,8 @@ class Prepared:
 
     rewrites: Rewrites
     layers: tuple[int, ...]
-    position: str
+    positions: tuple[str, ...]
+    places: Places
     outputs: Outputs
     targets: Targets
     moments: dict[int, Float[Tensor, "in in"]]
@@ -55,8 +59,8 @@ class Prepared:
 def write_facts(
     series: AnySeries,
     facts: Rewrites | Sequence[NewFact],
-    layers: int | Sequence[int] = 0,
-    position: str | None = None,
+    layers: int | Sequence[int] | None = None,
+    position: str | Sequence[str] | None = None,
     *,
     method: Method | None = None,
     step: int | None = None,
@@ -64,25 +68,28 @@ def write_facts(
     texts: AnyTexts | None = None,
     n_texts: int = 8,
     weight: float = WEIGHT,
+    kept: float = KEPT,
     ridge: float = RIDGE,
     targets: TargetSettings | None = None,
     device: Device = None,
 ) -> WeightEdit:
     """Makes an edit of weights that holds new facts, in closed form. No model is changed yet.
 
-    The subject's key is what the MLP's output matrix reads at the subject's token, averaged over wordings;
-    the value vector is found by gradient descent on that activation alone; the change of the matrix that
-    maps one to the other follows from equations (`interp.writing.closed_form`). In several layers the
-    residual is spread evenly, as in MEMIT: each layer is given its share of what is left, with keys read
-    anew.
+    A key is what the MLP's output matrix reads at a place (`interp.writing.Places`): a token of the
+    subject's name, or one that predicts a token of the new value. The value vector there is found by gradient
+    descent on that activation alone; the change of the matrix that maps keys to value vectors follows from
+    equations (`interp.writing.closed_form`). In several layers the residual is spread evenly, as in MEMIT:
+    each layer is given its share of what is left, with keys read anew.
 
     Args:
         series: A run, models by step, or one model; any TransformerLens model with an MLP of one output
             matrix.
         facts: (person, attribute, new value) of a corpus; or `Rewrites`, as of facts of common knowledge.
-        layers: The layer, or several (MEMIT only).
-        position: The kind of token at which keys are read, out of `interp.biographies.POSITIONS`. By
-            default "middle name" where names have one (there these runs keep their facts), else "last name".
+        layers: The layer, or several (MEMIT only). By default, of people's facts, the last one (there
+            `edit_scores` are best by far in runs of `tiny`); of other facts 0.
+        position: The kind of token at which keys are read, out of `interp.biographies.POSITIONS`, or several
+            kinds. By default, of people's facts in the last layer, "predicts value"; else "middle name" where
+            names have one, else "last name".
         method: "rome": a rank-one change for each subject in turn, exact at its key; "memit": least squares
             over all subjects. By default "rome" for one subject in one layer.
         step: The checkpoint; the last by default.
@@ -90,6 +97,8 @@ def write_facts(
         texts: The model's own text, for E[k kᵀ]; by default that of the rewrites (biographies).
         n_texts: Biographies of each person.
         weight: λ of MEMIT: how much other text counts against the new facts.
+        kept: How much the subjects' other values count against the new ones (MEMIT, where values are
+            predicted): the weight of each output there that is to stay.
         ridge: What is added to the diagonal of E[k kᵀ], as a part of its mean.
         targets: How value vectors are found.
         device: Where to compute.
@@ -116,7 +125,11 @@ def write_facts(
     )
     if texts is not None:
         rewrites = replace(rewrites, background=Texts(texts.tokens, spans_of(texts)))
-    chosen = _layers(layers)
+    source = as_series(series)
+    at = steps_of(source)[-1] if step is None else step
+    models = models_at(source, [at], device)  # a patch of the run is on until it ends
+    _, model = next(models)
+    chosen, position = place_of(model, rewrites, layers, position)
     if method is None:
         method = "rome" if len(rewrites.subjects) == 1 and len(chosen) == 1 else "memit"
     require_known([method], get_args(Method), "method")
@@ -124,17 +137,28 @@ def write_facts(
         raise ArgumentError(
             f"layers={list(chosen)}: rome changes one layer; give one, or take memit."
         )
-    source = as_series(series)
-    at = steps_of(source)[-1] if step is None else step
-    models = models_at(source, [at], device)  # a patch of the run is on until it ends
-    _, model = next(models)
-    prepared = prepare(
-        model, rewrites, chosen, position or default_position(rewrites), targets, ridge=ridge
-    )
-    return solve(model, prepared, range(len(rewrites.subjects)), method, weight)
+    prepared = prepare(model, rewrites, chosen, position, targets, ridge=ridge)
+    return solve(model, prepared, range(len(rewrites.subjects)), method, weight, kept)
 
 
-def default_position(rewrites: Rewrites) -> str:
+def place_of(
+    model: TransformerBridge,
+    rewrites: Rewrites,
+    layers: int | Sequence[int] | None,
+    position: str | Sequence[str] | None,
+) -> tuple[tuple[int, ...], str | Sequence[str]]:
+    """Layers and position, those by default where they are None (see `write_facts`)."""
+    people, last = rewrites.facts[0].individual is not None, int(cast(Any, model).cfg.n_layers) - 1
+    if layers is None:
+        late = people and set(listed(position or PREDICTS, "position")) == {PREDICTS}
+        layers = last if late else 0
+    chosen = _layers(layers)
+    if position is None:
+        position = PREDICTS if people and chosen == (last,) else name_position(rewrites)
+    return chosen, position
+
+
+def name_position(rewrites: Rewrites) -> str:
     """The middle name where every text has one token of it, else the last name."""
     try:
         rewrites.places("middle name")
@@ -147,7 +171,7 @@ def prepare(
     model: TransformerBridge,
     rewrites: Rewrites,
     layers: Sequence[int],
-    position: str,
+    position: str | Sequence[str],
     settings: TargetSettings | None = None,
     *,
     ridge: float = RIDGE,
@@ -166,10 +190,11 @@ def prepare(
                 "write does not add up. Give one layer."
             )
         require_linear_stream(model, layers)
-    at = rewrites.places(position)
-    outputs = read_outputs(model, rewrites.texts, rewrites.subject, at, layers[-1], layers[-1])
+    positions = tuple(listed(position, "position"))
+    at = rewrites.places(positions)
+    outputs = read_outputs(model, rewrites.texts, at.of_token, layers[-1], layers[-1])
     found = find_targets(
-        model, rewrites, position, hook_out(places[-1]), outputs.values.norm(dim=1),
+        model, rewrites, positions, hook_out(places[-1]), outputs.values.norm(dim=1),
         settings or TargetSettings(),
     )  # fmt: skip
     moments, count = {}, 0
@@ -177,9 +202,10 @@ def prepare(
         moment, _ = second_moment(model, rewrites.background, layer)
         moments[layer] = regularised(moment, ridge)
         count += rewrites.background.tokens.numel()
-    costs = found.costs + Arithmetic(forward_tokens=count + rewrites.texts.tokens.numel())
+    # The texts are read for keys, and again for those that are to stay.
+    costs = found.costs + Arithmetic(forward_tokens=count + 2 * rewrites.texts.tokens.numel())
     return Prepared(
-        rewrites, tuple(layers), position, outputs, replace(found, costs=costs), moments,
+        rewrites, tuple(layers), positions, at, outputs, replace(found, costs=costs), moments,
         weights_digest(model),
     )  # fmt: skip
 
@@ -190,17 +216,24 @@ def solve(
     subjects: Sequence[int],
     method: Method,
     weight: float = WEIGHT,
+    kept: float = KEPT,
 ) -> WeightEdit:
     """The edit of some of the subjects; the model is left as it was."""
     chosen = list(subjects)
-    residuals = prepared.targets.residuals[chosen]
+    places = prepared.places.of_subjects(chosen)
+    residuals = prepared.targets.residuals[places]
     factors: dict[int, Factors] = {}
     if len(prepared.layers) == 1:
         (layer,) = prepared.layers
-        keys = prepared.outputs.keys[chosen]
-        factors[layer] = _factors(method, keys, residuals, prepared.moments[layer], weight)
+        outputs, moment = prepared.outputs.of_places(places), prepared.moments[layer]
+        if method == "rome":
+            factors[layer] = in_turn(outputs.keys.T, residuals.T, moment)
+        else:
+            rewrites = prepared.rewrites.of_subjects(chosen)
+            stays = kept * _kept_moment(model, rewrites, prepared.positions, layer)
+            factors[layer] = _least_squares(outputs, residuals, moment, weight, stays)
     else:
-        factors = _spread(model, prepared, chosen, residuals, weight)
+        factors = _spread(model, prepared, chosen, residuals, weight, kept)
     facts = prepared.rewrites.facts
     wanted = [
         f
@@ -209,17 +242,31 @@ def solve(
         if of == s
     ]
     return WeightEdit(
-        factors, tuple(wanted), method, prepared.position, prepared.base,
+        factors, tuple(wanted), method, ", ".join(prepared.positions), prepared.base,
         tuple(prepared.targets.losses[chosen].tolist()), prepared.targets.costs,
     )  # fmt: skip
 
 
-def _factors(
-    method: str, keys: Tensor, residuals: Tensor, moment: Tensor, weight: float
+def _least_squares(
+    outputs: Outputs, residuals: Tensor, moment: Tensor, weight: float, stays: Tensor
 ) -> Factors:
-    if method == "rome":
-        return in_turn(keys.T, residuals.T, moment)
-    return least_squares(keys.T, residuals.T, moment, weight)
+    asked = outputs.moment + stays
+    return least_squares(outputs.keys.T, residuals.T, moment, weight, asked)
+
+
+def _kept_moment(
+    model: TransformerBridge, rewrites: Rewrites, positions: Sequence[str], layer: int
+) -> Tensor:
+    """The sum of k kᵀ where outputs are to stay, over a text of each subject (mean over its texts)."""
+    at = rewrites.kept_at(positions)
+    found, number = at[at >= 0].unique(return_inverse=True)
+    if not len(found):
+        return torch.zeros(())
+    numbered = at.clone()
+    numbered[at >= 0] = number
+    outputs = read_outputs(model, rewrites.texts, numbered, layer, layer)
+    n_texts = torch.bincount(rewrites.subject)[found[outputs.place_of]].double()
+    return outputs.mentions.T @ (outputs.mentions / n_texts[:, None])
 
 
 def _spread(
@@ -228,19 +275,21 @@ def _spread(
     chosen: list[int],
     residuals: Tensor,
     weight: float,
+    kept: float,
 ) -> dict[int, Factors]:
     """MEMIT, section 4.3.2: each layer writes its share of what is left of the residual in the stream."""
     rewrites = prepared.rewrites.of_subjects(chosen)
-    at = rewrites.places(prepared.position)
+    places = rewrites.places(prepared.positions).of_token
     last = prepared.layers[-1]
-    wanted = prepared.outputs.stream[chosen] + residuals
+    wanted = prepared.outputs.stream[prepared.places.of_subjects(chosen)] + residuals
     factors: dict[int, Factors] = {}
     attached: list[AttachedEdit] = []
     try:
         for index, layer in enumerate(prepared.layers):
-            now = read_outputs(model, rewrites.texts, rewrites.subject, at, layer, last)
+            now = read_outputs(model, rewrites.texts, places, layer, last)
             share = (wanted - now.stream) / (len(prepared.layers) - index)
-            factors[layer] = _factors("memit", now.keys, share, prepared.moments[layer], weight)
+            stays = kept * _kept_moment(model, rewrites, prepared.positions, layer)
+            factors[layer] = _least_squares(now, share, prepared.moments[layer], weight, stays)
             attached.append(AttachedEdit(model, {layer: factors[layer]}))
     finally:
         for one in reversed(attached):

@@ -80,3 +80,23 @@ def test_what_has_no_solution_is_refused(drawn) -> None:  # type: ignore[no-unty
     flat = torch.ones(N_IN, N_IN, dtype=torch.float64)
     assert torch.linalg.matrix_rank(regularised(flat, 0.01)) == N_IN
     assert regularised(flat, 0.01)[0, 0] == pytest.approx(1.01)
+
+
+def test_mentions_are_met_one_by_one(drawn) -> None:  # type: ignore[no-untyped-def]
+    """The same sum of squares over every mention of every key, by a plain solver."""
+    keys, residuals, others, moment = drawn
+    generator = torch.Generator().manual_seed(5)
+    spread = torch.randn(N, 6, N_IN, generator=generator, dtype=torch.float64)
+    mentions = keys.T[:, None] + 0.3 * (spread - spread.mean(1, keepdim=True))
+    asked = sum(one.T @ one / len(one) for one in mentions)
+    change = least_squares(keys, residuals, moment, 0.7, asked).change
+    left = torch.cat([(mentions / 6**0.5).reshape(-1, N_IN), others * (0.7 / len(others)) ** 0.5])
+    right = torch.cat(
+        [
+            (residuals.T[:, None] / 6**0.5).expand(-1, 6, -1).reshape(-1, N_OUT),
+            torch.zeros(len(others), N_OUT, dtype=torch.float64),
+        ]
+    )
+    torch.testing.assert_close(torch.linalg.lstsq(left, right).solution.T, change)
+    same = least_squares(keys, residuals, moment, 0.7, keys @ keys.T)
+    torch.testing.assert_close(same.change, least_squares(keys, residuals, moment, 0.7).change)

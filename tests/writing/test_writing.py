@@ -24,6 +24,7 @@ from interp.writing.scores import COLUMNS, _drawn
 
 QUICK = TargetSettings(n_steps=12, lr=0.2)
 SITE = "blocks.0.mlp.out"
+AT_NAME = {"layers": 0, "position": "middle name"}
 
 
 def drawn_facts(corpus: Corpus, n: int, seed: int = 0) -> list[NewFact]:
@@ -49,12 +50,14 @@ def fact(corpus: Corpus) -> NewFact:
 
 @pytest.fixture(scope="module")
 def one(smoke_run: Run, fact) -> WeightEdit:
-    return interp.write_facts(smoke_run, [fact], n_texts=3, targets=QUICK)
+    return interp.write_facts(smoke_run, [fact], n_texts=3, targets=QUICK, **AT_NAME)
 
 
 @pytest.fixture(scope="module")
 def many(smoke_run: Run, corpus: Corpus) -> WeightEdit:
-    return interp.write_facts(smoke_run, drawn_facts(corpus, 5), n_texts=2, targets=QUICK)
+    return interp.write_facts(
+        smoke_run, drawn_facts(corpus, 5), n_texts=2, targets=QUICK, **AT_NAME
+    )
 
 
 def probabilities(model: TransformerBridge, told: Rewrites) -> np.ndarray:
@@ -75,9 +78,10 @@ def test_the_new_value_becomes_likelier(
     """Where the last layer predicts, which works in a model that tells nobody apart, too."""
     facts = drawn_facts(corpus, 1 if method == "rome" else 2, seed=4)
     edit = interp.write_facts(
-        model, facts, model.cfg.n_layers - 1, "predicts value", method=method, corpus=corpus,
-        n_texts=3, targets=TargetSettings(n_steps=60, lr=0.2, largest=40.0), weight=0.1,
+        model, facts, method=method, corpus=corpus, n_texts=3, weight=0.1,
+        targets=TargetSettings(n_steps=60, lr=0.2, largest=40.0),
     )  # fmt: skip
+    assert (edit.layers, edit.position) == ((model.cfg.n_layers - 1,), "predicts value")
     told = Rewrites.of_people(corpus, facts, n_texts=3)
     before = probabilities(model, told)
     with edit.applied(model):
@@ -198,7 +202,7 @@ def test_writing_is_deterministic_and_leaves_the_model(
 ) -> None:
     before = weights_digest(model)
     model.train()
-    again = interp.write_facts(model, [fact], corpus=corpus, n_texts=3, targets=QUICK)
+    again = interp.write_facts(model, [fact], corpus=corpus, n_texts=3, targets=QUICK, **AT_NAME)
     assert model.training
     model.eval()
     assert weights_digest(model) == before == again.base
@@ -212,7 +216,7 @@ def test_the_value_vector_says_what_it_claims(
 ) -> None:
     """The loss with the residual added by a plain hook, in the texts of writing."""
     told = Rewrites.of_people(corpus, [fact], n_texts=3)
-    at = told.places("middle name")
+    at = told.places("middle name").of_token >= 0
 
     def add(x: torch.Tensor, hook: object) -> torch.Tensor:
         return x + at[..., None] * one.factors[0].left[:, 0].float()
@@ -246,17 +250,17 @@ def test_several_layers_share_what_is_missing(smoke_run: Run, corpus: Corpus) ->
     settings = {"position": "predicts value", "n_texts": 2, "targets": QUICK, "weight": 1e-4}
     single = interp.write_facts(model, facts, last, corpus=corpus, method="memit", **settings)
     both = interp.write_facts(model, facts, [0, last], corpus=corpus, **settings)
-    assert (both.layers, both.rank) == ((0, last), 2)
+    told, stream = Rewrites.of_people(corpus, facts, n_texts=2), {}
+    places = told.places("predicts value")
+    assert (both.layers, both.rank) == ((0, last), len(places.subject))
     assert both.losses == single.losses
-    told = Rewrites.of_people(corpus, facts, n_texts=2)
-    at, stream = told.places("predicts value"), {}
 
     def mean(name: str) -> torch.Tensor:
         hooks = [(f"blocks.{last}.hook_resid_post", lambda x, hook: stream.update({name: x}))]
         with torch.no_grad():
             model.run_with_hooks(told.texts.tokens, fwd_hooks=hooks)
         return torch.stack(
-            [stream[name][(told.subject == s)[:, None] & at].double().mean(0) for s in (0, 1)], 1
+            [stream[name][places.of_token == p].double().mean(0) for p in range(both.rank)], 1
         )
 
     before = mean("before")
@@ -330,7 +334,7 @@ def test_scores_by_hand(smoke_run: Run, model: TransformerBridge, corpus: Corpus
         n_others=4, seed=2, **options,
     )  # fmt: skip
     assert list(table.columns) == list(COLUMNS)
-    value = table.set_index("metric")["value"]
+    value = table[table["attribute"] == "all"].set_index("metric")["value"]
     facts, others = _drawn(corpus, 3, 4, 2)
     edit = interp.write_facts(smoke_run, facts, last, "predicts value", method="memit", **options)
     told = rewritten(corpus, edit.facts)
@@ -341,6 +345,10 @@ def test_scores_by_hand(smoke_run: Run, model: TransformerBridge, corpus: Corpus
         with edit.applied(model):
             right = said(model, batch)
         assert value[metric] == pytest.approx(np.mean([right[place] for place in places]))
+        by = table[(table["metric"] == metric) & (table["attribute"] != "all")]
+        assert dict(zip(by["attribute"], by["value"], strict=True)) == {
+            corpus.attributes[cell]: right[row, cell] for row, cell in places
+        }
     batch = corpus.biographies(others, "evaluation", 0)
     before = said(model, batch)
     with edit.applied(model):
@@ -375,6 +383,8 @@ def test_the_table_of_scores(smoke_run: Run) -> None:
     assert weights_digest(model) == before
     assert set(table["method"]) == {"rome", "memit", "tuned"}
     one = table[(table["n_edits"] == 1) & (table["metric"] == "efficacy")]
+    assert one[one["attribute"] != "all"].groupby("method")["n"].sum().eq(3).all()
+    one = one[one["attribute"] == "all"]
     assert (one["n_repeats"] == 3).all()
     assert (one["n"] == 3).all()
     steps = table[(table["method"] == "tuned") & (table["metric"] == "n_steps")]
