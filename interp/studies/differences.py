@@ -3,7 +3,7 @@
 Does a model learn facts from fewer examples, or with less arithmetic, if it is trained only on what it
 gets wrong; and are corrections best kept in an adapter?
 
-Command: interp batch interp/studies/differences.py --out artifacts/studies --workers 2
+Command: interp batch differences --out artifacts/studies --workers 2
 Duration: 75 runs (39 of 1,000 steps, an estimated 1 to 3 minutes each on one thread; 36 of 400)
 
 Trained on are, of k candidates for each biography, those with the largest loss, the smallest loss, or

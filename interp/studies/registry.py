@@ -8,6 +8,7 @@ from interp.errors import ConfigError, InterpError, short, suggest
 from interp.studies import (
     associative_memory,
     celebrities,
+    differences,
     equations,
     finetuning,
     forms,
@@ -36,6 +37,7 @@ STUDIES: dict[str, Study] = {
         forms,
         mnemonic,
         equations,
+        differences,
     )
 }
 """In the order of the paper, then what goes beyond it."""
