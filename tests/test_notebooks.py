@@ -27,10 +27,11 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/svg+xml"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 REAL = FOLDER / "06_facts_in_a_real_model.ipynb"
+COMPILED = FOLDER / "07_a_model_built_by_hand.ipynb"
 SLOW = ("02", "03")  # what they show is also shown, and tested, elsewhere
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 every_notebook_on_a_run = pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path != REAL], ids=lambda path: path.stem
+    "path", [path for path in NOTEBOOKS if path not in (REAL, COMPILED)], ids=lambda path: path.stem
 )
 
 
@@ -125,7 +126,7 @@ def test_it_runs_on_real_weights(kernel: KernelManager) -> None:
 
 
 def test_they_are_numbered_and_listed() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"0{n}_" for n in range(1, 7)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"0{n}_" for n in range(1, 8)]
     for number, path in enumerate(NOTEBOOKS, 1):
         assert read(path).cells[0].source.startswith(f"# {number} · ")
     index = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -190,6 +191,14 @@ def test_outputs_are_those_of_demo(path: Path) -> None:
     run = code_cells(path)[1].outputs[-1]
     assert "preset demo, seed 0, 1,024 individuals" in shown(run)
     assert "step 2000, finished" in shown(run)
+
+
+def test_outputs_of_a_compiled_model_are_those_of_smoke() -> None:
+    run = code_cells(COMPILED)[1].outputs[-1]
+    assert "preset smoke, seed 0, 24 individuals" in shown(run)
+    assert "compiled, not trained: local" in shown(run)
+    found = [shown(output) for output in outputs(COMPILED)]
+    assert any(re.search(r"found: neuron (\S+); built: neuron \1$", text.strip()) for text in found)
 
 
 @every_notebook
