@@ -81,7 +81,7 @@ def alike(kinds: pd.DataFrame, phases: pd.DataFrame) -> go.Figure:
         phases: "phases" of the study.
     """
     levels = [Level("a value says nothing of who is alike", 0.5)]
-    axis = Axis("same value more alike (area under ROC)", range=(0.4, 1.03))
+    axis = Axis("alike (AUC)", range=(0.4, 1.03))
     figure = _curves(kinds, phases, _ALIKE, axis, levels)
     return describe(
         figure,

@@ -3,7 +3,7 @@
 Are facts in MLPs, which look people up (associative), or in the embeddings of people, from which MLPs only
 select (geometric); and is that settled during the plateau or after it?
 
-Command: interp batch interp/studies/memory_kind.py --out artifacts/studies --workers 2
+Command: interp batch memory_kind --out artifacts/studies --workers 2
 Duration: 6 runs of `tiny`, 1 to 2 minutes each on one thread, then half a minute of measuring each
 
 Half of the runs have ordinary names of three tokens, which by themselves say nothing of a person; in the

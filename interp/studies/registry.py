@@ -13,6 +13,7 @@ from interp.studies import (
     finetuning,
     forms,
     hallucination,
+    memory_kind,
     mnemonic,
     plateau,
     power_law,
@@ -38,6 +39,7 @@ STUDIES: dict[str, Study] = {
         mnemonic,
         equations,
         differences,
+        memory_kind,
     )
 }
 """In the order of the paper, then what goes beyond it."""
