@@ -35,6 +35,7 @@ def write(
     and how many facts of other people are still right.
 
     Example: interp write runs/tiny 12 university Oxford --out oxford.safetensors
+
     Example: interp write runs/tiny "Wim Mireia Vasiliev" birth-date "March 3, 1984" --others 256
 
     Args:

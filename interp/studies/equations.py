@@ -4,7 +4,7 @@ Are facts learned all or nothing; how many bits does a parameter hold; what do c
 order matter; and can models that learned different facts be added up?
 
 Command: interp batch equations --out artifacts/studies --workers 2
-Duration: 96 runs; 42 of 400 to 3,000 steps, an estimated 1 to 5 minutes each on one thread; 54 on a GPU
+Duration: 96 runs (42 of 400 to 3,000 steps, half a minute to 3 minutes each on one thread; 54 on a GPU)
 
 Every fact is an equation, the weights are the unknowns. Five parts, each of which can be left out
 (`parts`): the residuals of single facts while a plain run leaves its plateau, and the interference of
