@@ -32,7 +32,7 @@ N = len(STATEMENTS)
 def test_runs_of_the_study() -> None:
     settings = equations.EquationsSettings()
     plans = equations.planned(settings)
-    assert f"{len(plans)} runs; 42 of" in equations.STUDY.duration
+    assert f"{len(plans)} runs (42 of" in equations.STUDY.duration
     assert len({address_of(plan.config) for plan in plans}) == len(plans) == 96
     small = [plan.config for plan in plans if plan.config.training.batch_size == 256]
     assert len(small) == 54
