@@ -105,6 +105,7 @@ def write_facts(
 
     Raises:
         ArgumentError: an unknown layer, position, method, person or value; a layer without one output matrix;
+            no output there that makes a new value more likely;
             something written there does not reach the prediction; several layers in a model with a norm
             behind its MLPs.
         RunError, CheckpointError: as of a person's name, and of a step.
@@ -138,7 +139,23 @@ def write_facts(
             f"layers={list(chosen)}: rome changes one layer; give one, or take memit."
         )
     prepared = prepare(model, rewrites, chosen, position, targets, ridge=ridge)
+    _require_found(prepared, targets or TargetSettings())
     return solve(model, prepared, range(len(rewrites.subjects)), method, weight, kept)
+
+
+def _require_found(prepared: Prepared, settings: TargetSettings) -> None:
+    """Refuses subjects for whom the search found nothing better than to write nothing."""
+    found = prepared.targets.residuals.any(dim=1)
+    losses = prepared.targets.losses
+    for index, subject in enumerate(prepared.rewrites.subjects):
+        written = bool(found[prepared.places.subject == index].any())
+        if not written and float(losses[index]) >= settings.enough:
+            where = " and ".join(map(repr, prepared.positions))
+            raise ArgumentError(
+                f"{subject}: no output of layer {prepared.layers[-1]} at {where} makes the new value more "
+                f"likely (its loss stays at {losses[index]:.3g} nats), so an edit would change nothing. "
+                "Give another layer or position, or other interp.writing.TargetSettings."
+            )
 
 
 def place_of(

@@ -112,3 +112,14 @@ def test_what_is_to_stay_stays(smoke_run: Run, corpus: Corpus, told: Rewrites) -
         for edit in [interp.write_facts(model, told, method="memit", kept=kept, **options)]  # type: ignore[arg-type]
     ]
     assert moved[1] < 0.05 * moved[0]
+
+
+def test_an_edit_that_would_change_nothing_is_refused(smoke_run: Run) -> None:
+    people = smoke_run.corpus.population
+    own = people.facts(1)["major"]
+    new = next(value for value in people.lexicon.values["major"] if value != own)
+    settings = TargetSettings(n_steps=1, lr=10.0, kl=1e9)  # any step is worse than none
+    with pytest.raises(ArgumentError, match=r"no output of layer 0 at 'middle name' makes.*nats"):
+        interp.write_facts(
+            run, [(people.name(1), "major", new)], 0, "middle name", targets=settings
+        )
