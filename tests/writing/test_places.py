@@ -121,5 +121,5 @@ def test_an_edit_that_would_change_nothing_is_refused(smoke_run: Run) -> None:
     settings = TargetSettings(n_steps=1, lr=10.0, kl=1e9)  # any step is worse than none
     with pytest.raises(ArgumentError, match=r"no output of layer 0 at 'middle name' makes.*nats"):
         interp.write_facts(
-            run, [(people.name(1), "major", new)], 0, "middle name", targets=settings
+            smoke_run, [(people.name(1), "major", new)], 0, "middle name", targets=settings
         )
