@@ -36,7 +36,7 @@ def write(
 
     Example: interp write runs/tiny 12 university Oxford --out oxford.safetensors
 
-    Example: interp write runs/tiny "Wim Mireia Vasiliev" birth-date "March 3, 1984" --others 256
+    Example: interp write runs/tiny "Wim Mireia Vasiliev" birth-date "3 March 1984" --others 256
 
     Args:
         run: Folder of the run.

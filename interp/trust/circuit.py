@@ -43,9 +43,14 @@ def least_share(compiled: CompiledRecall) -> float:
 
 
 def read_once(compiled: CompiledRecall, what: Hashable, read: Callable[[], _Read]) -> _Read:
-    """What several marks need of a model, read once; kept as long as the model."""
+    """What several marks need of a model, read once for each table (`forget`)."""
     own = _kept.setdefault(compiled.model, {})
     if what not in own:
         own[what] = read()
     found: _Read = own[what]
     return found
+
+
+def forget(compiled: CompiledRecall) -> None:
+    """Drops what was read of a model, whose weights may have been edited since."""
+    _kept.pop(compiled.model, None)

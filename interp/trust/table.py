@@ -7,6 +7,7 @@ import pandas as pd
 
 from interp.compiled import CompiledRecall
 from interp.torch_state import default_state
+from interp.trust.circuit import forget
 from interp.trust.contract import Measure
 from interp.trust.measures import MEASURES
 
@@ -30,6 +31,7 @@ def trust_table(
         there), `variant`, `seed`, `hits`, `misses`, `false_alarms` (numbers of things), `error` in `unit` (NA
         where the key says no magnitude), `alarms` (the false alarms by name), `rule` (what counts as found).
     """
+    forget(compiled)
     rows = []
     for measure in MEASURES if measures is None else measures:
         with warnings.catch_warnings():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 
 import interp
 from interp.attention import head_roles, scores_by_attribute
@@ -121,3 +122,16 @@ def test_a_page_has_the_marks_beside_its_figures_and_as_a_section():
     assert f"Look. {trust_note('swap-success')}</figcaption>" in page
     assert [row[0] for row in section.tables[0].rows] == list(record()["measure"])
     assert "nan" not in {cell for row in section.tables[0].rows for cell in row}
+
+
+def test_a_model_that_was_edited_is_read_again(compiled):
+    (measure,) = [one for one in MEASURES if one.name == "attention to names"]
+    keys = compiled.model.blocks[1].attn.k.original_component.weight
+    before = trust_table(compiled, [measure])["hits"].item()
+    kept = keys.detach().clone()
+    with torch.no_grad():
+        keys.zero_()
+        after = trust_table(compiled, [measure])["hits"].item()
+        keys.copy_(kept)
+    assert (before, after) == (6, 0)
+    assert trust_table(compiled, [measure])["hits"].item() == 6
