@@ -16,10 +16,10 @@ from transformer_lens.model_protocol import TransformerLensModel
 from interp.asking import NAME
 from interp.biographies import FORMS, Batch, Corpus, SentenceForm, Wordings
 from interp.biographies.forms import BIOGRAPHY, Individuals, form_number
-from interp.errors import ArgumentError, ConfigError, NothingToMeasureError, whole_number
+from interp.errors import ArgumentError, NothingToMeasureError, whole_number
 from interp.facts import Facts
 from interp.knowledge import ValuePositions
-from interp.model import logits_at
+from interp.model import logits_at, require_room
 
 PEOPLE_OR_FACTS = "people of its own. Give corpus (run.corpus), or facts (interp.Facts)"
 """What a series of models without either is told (see `interp.series.corpus_of`)."""
@@ -194,14 +194,10 @@ def equations_of_facts(facts: Facts) -> Equations:
 
 
 def require_fit(model: TransformerLensModel, equations: Equations) -> None:
-    """Refuses texts that a model cannot read (ConfigError)."""
-    longest, highest = equations.tokens.shape[1], int(equations.tokens.max())
-    if longest > model.cfg.n_ctx or highest >= model.cfg.d_vocab:
-        raise ConfigError(
-            f"The texts have up to {longest} tokens with ids up to {highest}; this model reads "
-            f"{model.cfg.n_ctx} tokens, ids below {model.cfg.d_vocab}. Give facts in the model's own tokens, "
-            "or people whose texts fit."
-        )
+    """Refuses texts that a model cannot read (ArgumentError)."""
+    remedy = "Give facts in the model's own tokens, or people whose texts fit."
+    tokens = equations.tokens
+    require_room(model, tokens.shape[1], int(tokens.max()), "The texts", remedy)
 
 
 def require_facts(facts: Any) -> Facts:

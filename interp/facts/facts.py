@@ -31,7 +31,7 @@ from interp.interventions import Pairs
 from interp.memory.fact_prompt import FactPrompt
 from interp.memory.facts import FactLabels, FactTexts
 from interp.memory.measure import FactDraws
-from interp.model import logits_at, measuring
+from interp.model import logits_at, measuring, require_room
 from interp.model.layout import require_wrapped
 from interp.pretrained import adds_bos
 from interp.torch_state import default_state
@@ -504,12 +504,8 @@ class Facts:
         """Checks that a model can read the texts."""
         longest = max(len(told.ids) for told in self._told)
         highest = max(max(told.ids) for told in self._told)
-        if longest > model.cfg.n_ctx or highest >= model.cfg.d_vocab:
-            raise ArgumentError(
-                f"The texts have up to {longest} tokens with ids up to {highest}; this model reads "
-                f"{model.cfg.n_ctx} tokens, ids below {model.cfg.d_vocab}. Make them with the model's own "
-                "tokenizer: Facts.from_table(..., model.tokenizer)."
-            )
+        remedy = "Make them with the model's own tokenizer: Facts.from_table(..., model.tokenizer)."
+        require_room(model, longest, highest, "The texts", remedy)
 
 
 def _cut(told: FactTokens) -> tuple[tuple[int, ...], Spans]:

@@ -10,6 +10,7 @@ from interp.model.forward import (
     measuring,
     of_this_thread,
     require_numbers,
+    require_room,
 )
 from interp.model.fused import TrainingPass, final_residual, has_fused_forward, training_loss
 from interp.model.huggingface import export_huggingface
@@ -51,6 +52,7 @@ __all__ = [
     "require_normal_weights",
     "require_numbers",
     "require_own_weights",
+    "require_room",
     "training_loss",
     "valid_indices",
 ]

@@ -66,6 +66,28 @@ def require_numbers(given: Tensor | float, what: str) -> None:
         )
 
 
+def require_room(
+    model: TransformerLensModel, longest: int, highest: int, what: str, remedy: str
+) -> None:
+    """Checks that a model can read texts.
+
+    Args:
+        model: It.
+        longest: Tokens of the longest text.
+        highest: The highest token id.
+        what: What the texts are called in the error, e.g. "The texts".
+        remedy: A sentence that says what to do.
+
+    Raises:
+        ArgumentError: it has fewer positions, or another vocabulary.
+    """
+    if longest > model.cfg.n_ctx or highest >= model.cfg.d_vocab:
+        raise ArgumentError(
+            f"{what} have up to {longest} tokens with ids up to {highest}; this model reads "
+            f"{model.cfg.n_ctx} tokens, ids below {model.cfg.d_vocab}. {remedy}"
+        )
+
+
 @contextmanager
 def evaluating(model: TransformerLensModel) -> Iterator[None]:
     """Puts a model into eval mode, without gradients, and leaves it in the mode it was in."""

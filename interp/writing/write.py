@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import AnyTexts, Corpus, Texts, spans_of
 from interp.errors import ArgumentError, listed, require_known, whole_number
-from interp.model import require_normal_weights, require_own_weights
+from interp.model import require_normal_weights, require_own_weights, require_room
 from interp.model.layout import require_wrapped
 from interp.model.stream import post_norm, require_linear_stream
 from interp.series import AnySeries, Device, as_series, corpus_of, models_at, steps_of
@@ -197,7 +197,10 @@ def prepare(
     require_wrapped(model)
     require_own_weights(model)
     require_normal_weights(model)
-    _require_room(model, rewrites)
+    remedy = "Give texts in tokens of the model's own tokenizer."
+    for what, texts in (("facts", rewrites.texts), ("background", rewrites.background)):
+        tokens = texts.tokens
+        require_room(model, tokens.shape[1], int(tokens.max()), f"The texts of the {what}", remedy)
     places = [output_place(model, layer) for layer in layers]
     if len(layers) > 1:
         normed = [layer for layer in layers if post_norm(model, layer, "mlp") is not None]
@@ -320,14 +323,3 @@ def _layers(given: int | Sequence[int]) -> tuple[int, ...]:
     if not layers:
         raise ArgumentError("layers is empty: name a layer.")
     return layers
-
-
-def _require_room(model: Any, rewrites: Rewrites) -> None:
-    for what, texts in (("facts", rewrites.texts), ("background", rewrites.background)):
-        width, highest = texts.tokens.shape[1], int(texts.tokens.max())
-        if width > model.cfg.n_ctx or highest >= model.cfg.d_vocab:
-            raise ArgumentError(
-                f"The texts of the {what} have up to {width} tokens with ids up to {highest}; this model "
-                f"reads {model.cfg.n_ctx} tokens, ids below {cast(int, model.cfg.d_vocab)}. Give texts in "
-                "tokens of the model's own tokenizer."
-            )
