@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from interp.attention import attention_scores, attention_to_names, head_roles, knockout
     from interp.batch import run_batch
     from interp.biographies import Corpus, Spans, Texts
-    from interp.compiled import CompiledRecall, compile_recall, one_token_people
+    from interp.compiled import CompiledRecall, compile_recall, one_token_people, recall_capacity
     from interp.config import Config, stages_in_order
     from interp.contradictions import contradiction_table
     from interp.equations import interference, residuals
@@ -127,6 +127,7 @@ _HOMES = {
     "plots": "",
     "preset": "interp.presets",
     "promoted_logits": "interp.memory",
+    "recall_capacity": "interp.compiled",
     "residuals": "interp.equations",
     "run_batch": "interp.batch",
     "save_merged": "interp.merging",
@@ -199,6 +200,7 @@ __all__ = [
     "plots",
     "preset",
     "promoted_logits",
+    "recall_capacity",
     "residuals",
     "run_batch",
     "save_merged",

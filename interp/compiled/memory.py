@@ -2,18 +2,14 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy import linalg
 
+from interp.compiled.features import Features, least_squares, names_seen
 from interp.compiled.neurons import Neurons, rows
 from interp.compiled.plan import LONGER, Plan, shifted
 from interp.compiled.spaces import Space
 
-_FIRING = 0.1
-"""For which share of people a random feature fires."""
 _FEWEST = 64
 """Random features by default, however few people there are: each has to fire several."""
-_RIDGE = 1e-8
-"""Of least squares, as a share of the mean squared activation of the features."""
 RECALLING_ROLES = ("person", "random feature")
 
 
@@ -87,39 +83,16 @@ def _unless_longer(plan: Plan, reads: Float[np.ndarray, " d_model"], length: int
 
 def _add_features(plan: Plan, neurons: Neurons) -> None:
     """Random features of names, and by least squares from them to the values of everybody."""
-    facts, n = plan.facts, plan.settings.n_neurons or max(_FEWEST, 2 * plan.facts.known)
-    spaces = [_there(plan, "name", back) for back in range(max(facts.name_lengths))]
-    width = spaces[0].width
-    seen = np.zeros((facts.known, len(spaces) * width))
-    for person, name in enumerate(facts.names[: facts.known]):
-        for back, token in enumerate(reversed(name)):
-            seen[person, back * width : (back + 1) * width] = spaces[back].code(token)
-    drawn = plan.generator.standard_normal((n, seen.shape[1]))
-    before = seen @ drawn.T
-    # Below 0, so that nothing fires where there is no name.
-    bias = -np.maximum(np.quantile(before, 1 - _FIRING, axis=0), 0.1)
-    active = np.maximum(before + bias, 0.0)
-    reads = rows(n, neurons.d_model)
-    for back, space in enumerate(spaces):
-        reads[:, space.dims] = drawn[:, back * width : (back + 1) * width]
-    writes = least_squares(active, person_facts(plan, neurons.d_model))
-    neurons.add("random feature", reads, bias, writes, n_read=[len(spaces)] * n)
-
-
-def least_squares(
-    active: Float[np.ndarray, "individual neuron"], wanted: Float[np.ndarray, "individual d_model"]
-) -> Float[np.ndarray, "neuron d_model"]:
-    """What neurons have to write so that everybody's sum comes nearest to what is wanted."""
-    n_people, n_neurons = active.shape
-    ridge = _RIDGE * float((active**2).mean()) * n_people
-    if n_neurons <= n_people:
-        gram = active.T @ active + ridge * np.eye(n_neurons)
-        found: Float[np.ndarray, "neuron d_model"] = linalg.solve(
-            gram, active.T @ wanted, assume_a="pos"
-        )
-        return found
-    gram = active @ active.T + ridge * np.eye(n_people)
-    return np.asarray(active.T @ linalg.solve(gram, wanted, assume_a="pos"))
+    n = plan.settings.n_neurons or max(_FEWEST, 2 * plan.facts.known)
+    seen = names_seen(plan)
+    features = Features.drawn(seen, n, plan.generator)
+    reads, width = rows(n, neurons.d_model), plan.spaces["name"].width
+    for back in range(max(plan.facts.name_lengths)):
+        space = _there(plan, "name", back)
+        reads[:, space.dims] = features.weights[:, back * width : (back + 1) * width]
+    writes = least_squares(features.active(seen), person_facts(plan, neurons.d_model))
+    n_read = [max(plan.facts.name_lengths)] * n
+    neurons.add("random feature", reads, features.bias, writes, n_read=n_read)
 
 
 def _add_name_ends(plan: Plan, neurons: Neurons) -> None:

@@ -2,7 +2,7 @@
 
 As in ROME (Meng et al. 2022, section 3.1): weights stay as they are, and a residual δ that is added to the
 output is found by gradient descent on -log p(new value) + KL(p before ‖ p) at what is to stay + the
-squared length of δ. A value of several tokens counts whole, each token given those before. Subjects are
+squared length of δ, in steps that do not depend on the basis. A value of several tokens counts whole, each token given those before. Subjects are
 independent of each other; several are computed at a time.
 """
 
@@ -29,8 +29,8 @@ class TargetSettings:
     """How value vectors are found.
 
     Attributes:
-        n_steps: Steps of Adam at most.
-        lr: Its learning rate, in units of the root mean square of the output's entries.
+        n_steps: Steps of the descent at most.
+        lr: Its learning rate: how far a residual moves in a step, as a part of |output|.
         kl: Weight of the KL divergence at what is to stay.
         decay: Weight of |δ|² / |output|².
         largest: |δ| at most, as a multiple of |output|.
@@ -112,6 +112,31 @@ def find_targets(
     )  # fmt: skip
 
 
+class _Descent:
+    """Adam with one second moment for each residual in place of one for each of its entries.
+
+    A residual stream has no entries of its own: a step of the same length goes along the mean gradient, however
+    it is turned. With a second moment an entry all entries move alike, and in a compiled model, whose facts
+    are a few entries among a thousand, what is not to change is moved as much as what is.
+    """
+
+    _KEEP_MEAN, _KEEP_SQUARE, _SMALL = 0.9, 0.999, 1e-8
+
+    def __init__(self, theta: Float[Tensor, "place d_model"], lr: float) -> None:
+        self.lr, self.n = lr, 0
+        self.mean = torch.zeros_like(theta, requires_grad=False)
+        self.square = self.mean[:, :1].clone()
+
+    def step(self, slope: Float[Tensor, "place d_model"]) -> Float[Tensor, "place d_model"]:
+        """What is to be added, given the gradient."""
+        self.n += 1
+        self.mean.lerp_(slope, 1 - self._KEEP_MEAN)
+        self.square.lerp_(slope.square().mean(dim=1, keepdim=True), 1 - self._KEEP_SQUARE)
+        mean = self.mean / (1 - self._KEEP_MEAN**self.n)
+        square = self.square / (1 - self._KEEP_SQUARE**self.n)
+        return -self.lr * mean / (square.sqrt() + self._SMALL)
+
+
 class _Search:
     """The descent for a few subjects; one that is done keeps its residual, and its texts are left out."""
 
@@ -142,7 +167,7 @@ class _Search:
             len(self.unit), self.model.cfg.d_model, device=self.device, requires_grad=True
         )
         largest = settings.largest * self.model.cfg.d_model**0.5
-        optimizer = torch.optim.Adam([theta], lr=settings.lr)
+        descent = _Descent(theta, settings.lr)
         best = torch.zeros_like(theta, requires_grad=False)
         losses, apart = torch.zeros(2, self.n, device=self.device)
         zeros = torch.zeros(self.n, device=self.device)
@@ -170,9 +195,8 @@ class _Search:
                         f"What is written at {self.hook} at these tokens does not reach the predictions, "
                         "as no later layer reads it there. Choose an earlier layer, or 'predicts value'."
                     )
-                theta.grad = slope
-                optimizer.step()
                 with torch.no_grad():
+                    theta += descent.step(slope)
                     theta *= (largest / theta.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(
                         max=1
                     )

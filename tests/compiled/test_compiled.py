@@ -9,7 +9,7 @@ import torch
 
 import interp
 from interp.biographies import TokenKind, own_people
-from interp.compiled.memory import least_squares
+from interp.compiled.features import least_squares
 from interp.config import CompiledConfig
 from interp.errors import ArgumentError, ConfigError, RunError
 from interp.model import evaluating, export_model, import_model

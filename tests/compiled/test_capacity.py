@@ -1,0 +1,78 @@
+"""How many facts a memory holds: as compiled, in theory, trained."""
+
+import numpy as np
+import pytest
+
+import interp
+from interp.biographies import Corpus, Population, tokenizer_of
+from interp.compiled.capacity import CAPACITY_COLUMNS, _told
+from interp.compiled.facts import Knowledge
+from interp.config import Config
+from interp.errors import ArgumentError
+
+
+def people(n: int, seed: int = 0) -> Config:
+    return interp.preset("smoke", seed=seed).with_settings(population={"n_individuals": n})
+
+
+def test_memory_as_compiled_says_what_the_compiled_model_says() -> None:
+    config = people(48)
+    for n in (12, 96):
+        held = interp.recall_capacity(config, [n]).set_index("memory")["accuracy"]
+        compiled = interp.compile_recall(config, "distributed", n_neurons=n)
+        asked = compiled.measure().query("metric == 'attribute_accuracy'").set_index("attribute")
+        corpus = Corpus.of(config, pop := Population.of(config), tokenizer_of(config, pop.lexicon))
+        facts = Knowledge.of(corpus)
+        if n == 96:
+            assert held["least squares"] == asked.loc["all", "value"] == 1.0
+        else:
+            # Later tokens of values are spelled by thresholds, which a memory that forgets does not reach.
+            assert any(facts.longest(a) > 1 for a in range(len(facts.attributes)))
+            assert asked.loc["all", "value"] <= held["least squares"] < 1.0
+
+
+def test_columns_and_bits() -> None:
+    found = interp.recall_capacity(people(24), [1, 48], n_steps=3)
+    assert tuple(found) == CAPACITY_COLUMNS
+    assert found["memory"].tolist() == ["least squares", "theory", "gradient descent"] * 2
+    assert set(found["n_individuals"]) == {24}
+    whole = found.query("n_neurons == 48 and memory == 'least squares'").iloc[0]
+    pools = Population.of(people(24)).lexicon.values.values()
+    bits = 24 * sum(np.log2(len(pool)) for pool in pools)
+    assert whole["bits_per_weight"] * whole["n_weights"] == pytest.approx(bits)
+    assert found["n_weights"].iloc[-1] == 48 * found["n_weights"].iloc[0]
+
+
+def test_the_same_settings_give_the_same_numbers() -> None:
+    one, two = (interp.recall_capacity(people(24), [4], n_steps=20) for _ in range(2))
+    assert one.equals(two)
+    assert not one.equals(interp.recall_capacity(people(24, seed=1), [4], n_steps=20))
+
+
+def test_training_holds_more_than_least_squares() -> None:
+    held = interp.recall_capacity(people(64), [8], n_steps=300).set_index("memory")["accuracy"]
+    assert held["gradient descent"] > held["least squares"] + 0.3
+
+
+def test_theory_against_random_projections() -> None:
+    """Values told from a random projection that keeps as much of everybody, which is what theory speaks of."""
+    rng = np.random.default_rng(0)
+    n_people, n_values = 400, 20
+    angles = 2 * np.pi * np.arange(n_people)[:, None] / n_people
+    for n in (41, 81, 161):
+        right = []
+        for _ in range(20):
+            waves = angles * (1 + rng.permutation(n_people // 2 - 1)[: n // 2])
+            features = np.hstack([np.ones((n_people, 1)), np.cos(waves), np.sin(waves)])
+            q, _ = np.linalg.qr(features)
+            values = rng.permutation(n_people) % n_values
+            said = q @ (q.T @ np.eye(n_values)[values])
+            right.append((said.argmax(axis=1) == values).mean())
+        expected = _told(np.full(n_values, n_people // n_values), n_people, n / n_people, 0.0)
+        assert expected == pytest.approx(np.mean(right), abs=0.015)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for given in ({"n_neurons": []}, {"n_neurons": [0]}, {"n_neurons": [4], "n_steps": -1}):
+        with pytest.raises(ArgumentError, match="at least"):
+            interp.recall_capacity(people(24), **given)  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""The study of compiled models: its runs, tables, figures and rules."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from interp.charts.style import caption
+from interp.engine.store import address_of
+from interp.errors import ConfigError
+from interp.run import Run
+from interp.studies import compiled as study
+from interp.studies.compiled_claims import STATEMENTS
+from tests.helpers import read_back
+
+SMOKE = {
+    "preset": "smoke", "seeds": (0,), "models": (("local", 24), ("geometric", 24)), "n_measured": 8,
+    "people": (12, 24, 48), "n_neurons": (2, 12, 48), "descent_people": (24,), "descent_neurons": (2, 16),
+    "descent_steps": 60, "d_mlp": (6,), "run": {"training.n_steps": 8},
+}  # fmt: skip
+
+
+def test_runs_of_the_study() -> None:
+    plans = study.planned(study.CompiledSettings())
+    assert f"{len(plans)} runs of `tiny`" in study.STUDY.duration
+    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 9
+    assert {plan.config.model.d_mlp for plan in plans} == {8, 32, 128}
+    with pytest.raises(ConfigError, match="d_mlp"):
+        study.CompiledSettings(run={"model.d_mlp": 5})
+    with pytest.raises(ConfigError, match="each once"):
+        study.CompiledSettings(people=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def tables(trained: Callable[..., Run]) -> dict[str, pd.DataFrame]:
+    settings = study.CompiledSettings(**SMOKE)
+    return study.tables(settings, [trained(plan.config) for plan in study.planned(settings)])
+
+
+def test_tables_and_figures(tables: dict[str, pd.DataFrame]) -> None:
+    assert {name: tuple(table) for name, table in tables.items()} == study.COLUMNS
+    models, capacity = tables["models"], tables["capacity"]
+    known = models.query("split == 'evaluation'").set_index("variant")["accuracy"]
+    assert known.to_dict() == {"local": 1.0, "geometric": 1.0}
+    assert models.query("split == 'held_out'")["accuracy"].max() < 0.2
+    transformer = capacity[capacity["memory"] == "transformer"].iloc[0]
+    assert (transformer["n_neurons"], transformer["n_individuals"]) == (12, 24)
+    assert transformer["n_weights"] == 2 * (2 * 6 * 32 + 6 + 32)
+    held = capacity.query("memory == 'least squares' and n_individuals == 24")["accuracy"].tolist()
+    assert held == sorted(held) and held[-1] == 1.0
+    figures = study.figures(read_back(tables))
+    assert list(figures) == ["compiled-capacity", "compiled-needed"]
+    assert all("Look for" in caption(figure) for figure in figures.values())
+    assert study.figures({}) == {}
+
+
+def test_neurons_needed() -> None:
+    assert study.neurons_needed([4, 16, 64], [0.1, 0.8, 1.0]) == pytest.approx(32.0)
+    assert study.neurons_needed([4, 16], [0.1, 0.8]) is None
+    assert study.neurons_needed([4, 16], [0.95, 1.0]) is None
+
+
+def made_up(
+    seed: int, slope: float, off: float, times: float, ahead: float
+) -> dict[str, pd.DataFrame]:
+    people = (128, 256, 512, 1024)
+    needed = [(seed, "least squares", n, 0.5 * n**slope) for n in people]
+    needed += [(seed, "gradient descent", n, 0.5 * n**slope / times) for n in people[:2]]
+    cells = [(seed, n, m, m, "least squares", 0.5, 1.0) for n in people for m in (16, 64)]
+    cells += [(seed, n, m, m, "theory", 0.5 + off, 1.0) for n in people for m in (16, 64)]
+    cells += [(seed, 512, 16, 16, "transformer", 0.5 + ahead, 1.0)]
+    models = [(seed, "local", 512, "evaluation", 1.0, 5), (seed, "local", 512, "held_out", 0.0, 5)]
+    rows = {"models": models, "capacity": cells, "needed": needed}
+    return {name: pd.DataFrame(rows[name], columns=list(study.COLUMNS[name])) for name in rows}
+
+
+def test_rules_decide() -> None:
+    good = [made_up(seed, 1.0, 0.02, 4.0, 0.3) for seed in (0, 1)]
+    bad = [made_up(seed, 0.5, 0.2, 1.0, -0.1) for seed in (0, 1)]
+    for several, verdict in ((good, "agree"), (bad, "disagree")):
+        together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+        if verdict == "disagree":
+            together["models"]["accuracy"] = 0.5
+        found = study.claims(read_back(together))
+        assert [claim.verdict for claim in found] == [verdict] * len(STATEMENTS)
+    mixed = {name: pd.concat([good[0][name], bad[1][name]]) for name in good[0]}
+    assert [claim.verdict for claim in study.claims(mixed)][1:] == ["cannot tell"] * 4
+
+
+def test_nothing_measured_tells_nothing() -> None:
+    assert {claim.verdict for claim in study.claims({})} == {"cannot tell"}
