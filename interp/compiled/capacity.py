@@ -30,8 +30,8 @@ CAPACITY_COLUMNS = (
     "bits_per_weight",
 )
 _RATE = 3e-2
-"""Learning rate of Adam on all weights of the memory, all people at once; it falls to 0 by a cosine. Of 0.003,
-0.01 and 0.03 this one held most of 512 people of seed 9 at 8, 16 and 32 neurons, after 500 steps."""
+"""Learning rate of Adam on all weights of the memory, all people at once; it falls to 0 by a cosine. Of
+0.003, 0.01 and 0.03 this one held most of 512 people of seed 9 at 8, 16 and 32 neurons, after 500 steps."""
 _NODES = 48
 """Of Gauss-Hermite quadrature."""
 

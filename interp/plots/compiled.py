@@ -39,12 +39,12 @@ def capacity(table: pd.DataFrame) -> go.Figure:
     return describe(
         figure,
         "Facts held by so many neurons",
-        """The share of facts that a memory holds: a value is told by the direction that the sum of its neurons
-        agrees with most. Computed: random features of names, and least squares to the values. Theory: the
-        same if what other people leave behind is Gaussian, with no free number. Trained: the same memory
-        after gradient descent on all of its weights; a trained transformer is counted by the neurons of both
-        of its MLPs, and can hold facts elsewhere too. Means over seeds, and their range. Look for how far
-        apart the lines are.""",
+        """The share of facts that a memory holds: a value is told by the direction that the sum of its
+        neurons agrees with most. Computed: random features of names, and least squares to the values.
+        Theory: the same if what other people leave behind is Gaussian, with no free number. Trained: the same
+        memory after gradient descent on all of its weights; a trained transformer is counted by the neurons
+        of both of its MLPs, and can hold facts elsewhere too. Means over seeds, and their range. Look for how
+        far apart the lines are.""",
     )
 
 

@@ -4,14 +4,16 @@ Do weights that were computed from facts recall them; how many facts does a memo
 computed, in theory and trained?
 
 Command: interp batch compiled --out artifacts/studies --workers 2
-Duration: 9 runs of `tiny` with narrow MLPs, a minute each on one thread; then 8 minutes of building and measuring
+Duration: 9 runs of `tiny` with narrow MLPs, a minute each on one thread; then 8 minutes of measuring
 
 Every variant of compiled recall is asked about the people whom it knows, in wordings of evaluation, and about
 people held out. The memory of the distributed variant, random features and least squares, is then built for
 more and more people at more and more neurons, and compared with what theory expects of it, with the same
-memory trained by gradient descent, and with trained transformers whose two MLPs have as many neurons together.
+memory trained by gradient descent, and with trained transformers whose two MLPs together have as many
+neurons.
 """
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from math import log
@@ -191,7 +193,7 @@ def neurons_needed(n_neurons: Sequence[int], accuracy: Sequence[float]) -> float
         None where no number reaches it, or the smallest one does already.
     """
     pairs = list(zip(n_neurons, accuracy, strict=True))
-    for (few, low), (many, high) in zip(pairs, pairs[1:], strict=False):
+    for (few, low), (many, high) in itertools.pairwise(pairs):
         if low < HELD <= high:
             share = (HELD - low) / (high - low)
             return float(np.exp(log(few) + share * (log(many) - log(few))))

@@ -2,8 +2,8 @@
 
 As in ROME (Meng et al. 2022, section 3.1): weights stay as they are, and a residual δ that is added to the
 output is found by gradient descent on -log p(new value) + KL(p before ‖ p) at what is to stay + the
-squared length of δ, in steps that do not depend on the basis. A value of several tokens counts whole, each token given those before. Subjects are
-independent of each other; several are computed at a time.
+squared length of δ, in steps that do not depend on the basis. A value of several tokens counts whole, each
+token given those before. Subjects are independent of each other; several are computed at a time.
 """
 
 from collections.abc import Sequence
@@ -115,9 +115,9 @@ def find_targets(
 class _Descent:
     """Adam with one second moment for each residual in place of one for each of its entries.
 
-    A residual stream has no entries of its own: a step of the same length goes along the mean gradient, however
-    it is turned. With a second moment an entry all entries move alike, and in a compiled model, whose facts
-    are a few entries among a thousand, what is not to change is moved as much as what is.
+    A residual stream has no entries of its own: a step of the same length goes along the mean gradient,
+    however it is turned. With a second moment an entry all entries move alike, and in a compiled model, whose
+    facts are a few entries among a thousand, what is not to change is moved as much as what is.
     """
 
     _KEEP_MEAN, _KEEP_SQUARE, _SMALL = 0.9, 0.999, 1e-8

@@ -55,7 +55,7 @@ def test_training_holds_more_than_least_squares() -> None:
 
 
 def test_theory_against_random_projections() -> None:
-    """Values told from a random projection that keeps as much of everybody, which is what theory speaks of."""
+    """Values told from a random projection that keeps as much of everybody: what theory speaks of."""
     rng = np.random.default_rng(0)
     n_people, n_values = 400, 20
     angles = 2 * np.pi * np.arange(n_people)[:, None] / n_people

@@ -23,8 +23,8 @@ from tests.helpers import read_back
 
 SETTINGS = equations.EquationsSettings(
     preset="smoke", seeds=(0,), n_steps=6, every=2, checkpoints=(0, 2, 4), interference_people=8,
-    widths=(16,), people=(16, 24), exposures=(1,), capacity_batch=8, n_measured=12, shares=(0.5,),
-    order_steps=6, tuning_steps=2, rank=4, n_alphas=3,
+    widths=(16,), people=(16, 24), capacity_list=4, exposures=(1,), capacity_batch=8, n_measured=12,
+    shares=(0.5,), order_steps=6, tuning_steps=2, rank=4, n_alphas=3,
 )  # fmt: skip
 N = len(STATEMENTS)
 
@@ -33,9 +33,9 @@ def test_runs_of_the_study() -> None:
     settings = equations.EquationsSettings()
     plans = equations.planned(settings)
     assert f"{len(plans)} runs (42 of" in equations.STUDY.duration
-    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 96
+    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 66
     small = [plan.config for plan in plans if plan.config.training.batch_size == 256]
-    assert len(small) == 54
+    assert len(small) == 24
     for config in small:
         examples = config.training.n_steps * 256
         assert examples in (
@@ -45,7 +45,7 @@ def test_runs_of_the_study() -> None:
         assert config.training.checkpoint_steps() == {0, config.training.n_steps}
         assert config.model.d_head == 8
     parts = Counter(part for part, _, _ in equations.cells(settings))
-    assert parts == {"residuals": 3, "capacity": 54, "contradiction": 15, "order": 9, "merge": 18}
+    assert parts == {"residuals": 3, "capacity": 24, "contradiction": 15, "order": 9, "merge": 18}
     addresses = {address_of(plan.config) for plan in plans}
     bases = [plan.base for plan in plans if plan.base is not None]
     assert len(bases) == 15

@@ -32,10 +32,12 @@ def test_a_value_of_one_token_is_written_and_all_else_stays(
     assert max(edit.losses) < 0.1  # 3 nats and more when each entry had a second moment of its own
     effect = edit_effect(compiled.model, edit, compiled.corpus, n_others=4)
     written = effect.asked[effect.asked["new"]]
-    assert (written["answer_before"] == before).all() and (written["answer"] == new).all()
+    assert (written["answer_before"] == before).all()
+    assert (written["answer"] == new).all()
     kept = effect.asked[~effect.asked["new"]]
     assert (kept["answer"] == kept["answer_before"]).all()
-    assert effect.others["right_before"].all() and effect.others["right"].all()
+    assert effect.others["right_before"].all()
+    assert effect.others["right"].all()
 
 
 def test_steps_do_not_depend_on_the_basis() -> None:
