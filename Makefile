@@ -9,7 +9,7 @@ GPU_VENV := .venv-gpu
 GPU_READY := $(GPU_VENV)/.ready
 GPU_OUT ?= artifacts/gpu
 
-.PHONY: reproduce test test-slow check format bench gpu notebooks clean
+.PHONY: reproduce test test-slow check format bench gpu notebooks studies clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -29,6 +29,10 @@ check: $(READY)  ## format, lint, types and the direction of imports
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+studies: $(READY)  ## every study of the gallery: train, measure, draw; goes on where it was stopped
+	$(BIN)/interp batch artifacts/gallery/studies.yaml --out artifacts/studies --workers 2
+	$(BIN)/python artifacts/gallery/studies.py
 
 notebooks: $(READY)  ## execute the notebooks at demo and save them with their outputs
 	$(BIN)/python notebooks/execute.py

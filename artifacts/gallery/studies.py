@@ -3,7 +3,8 @@
     interp batch artifacts/gallery/studies.yaml --out artifacts/studies --workers 2
     python artifacts/gallery/studies.py
 
-Claims are made from the tables that lie in the gallery, so that a table measured elsewhere counts too.
+Claims are made from the tables that lie in the gallery, so that a table measured elsewhere counts too. A
+study can be there twice, under names of the batch's own, with other settings.
 """
 
 import sys
@@ -13,12 +14,18 @@ import kaleido
 
 from interp.files import write_text
 from interp.studies.batch import batch_in
-from interp.studies.found import claims_table, markdown, read_tables
+from interp.studies.found import claims_table, markdown, read_tables, study_in
 from interp.studies.registry import study_named
+from interp.studies.study import Study
 
 GALLERY = Path(__file__).parent
 STUDIES = GALLERY / "studies"
 BATCH = GALLERY.parent / "studies"
+
+
+def title_of(study: Study, label: str) -> str:
+    """What a study is called in the summary."""
+    return study.title if label == study.name else f"{study.title} ({label})"
 
 
 def main(*only: str) -> None:
@@ -31,9 +38,9 @@ def main(*only: str) -> None:
             write_text(STUDIES / entry.label / path.name, path.read_text(encoding="utf-8"))
     claims = {}
     for folder in sorted(path for path in STUDIES.iterdir() if path.is_dir()):
-        study, tables = study_named(folder.name), read_tables(folder)
+        study, tables = study_named(study_in(folder)), read_tables(folder)
         found = study.claims(tables)
-        claims[study.title] = found
+        claims[title_of(study, folder.name)] = found
         write_text(folder / "claims.csv", claims_table(found).to_csv(index=False))
         if only and folder.name not in only:
             continue

@@ -22,7 +22,7 @@ from interp.maps import (
 )
 from interp.report.elements import Embed, LeftOut, Section, Table
 from interp.report.html import page_to_write, render
-from interp.report.maps import MAPS_CAPTION
+from interp.report.maps import maps_caption
 from interp.series import AnySeries
 from interp.torch_state import default_state
 
@@ -437,7 +437,7 @@ def _maps(series: AnySeries, measured: FactMeasures) -> Section | LeftOut:
     view = Embed(
         anchor,
         "Attention, token by token",
-        MAPS_CAPTION,
+        maps_caption(len(records[0].steps)),
         view="attention",
         settings=view_settings(records, words, facts.tokenizer, info) | {"fragment": anchor},
         packed={

@@ -27,7 +27,7 @@ from interp.files import replaceable, with_ending, write_text
 from interp.plots import TEMPLATE, caption, title
 from interp.progress import Progress, silent
 from interp.report.elements import LeftOut, Section, SectionBuilder
-from interp.report.sections import SECTIONS
+from interp.report.sections import sections_of
 from interp.report.summary import headline, page_title
 from interp.report.trust import trust_note
 from interp.run import Run
@@ -52,7 +52,7 @@ _HEIGHT = 450
 def write_report(
     run: Run,
     path: Path | str | None = None,
-    sections: Sequence[SectionBuilder] = SECTIONS,
+    sections: Sequence[SectionBuilder] | None = None,
     *,
     progress: Progress = silent,
 ) -> Path:
@@ -62,7 +62,8 @@ def write_report(
         run: A run with metrics; training need not have ended.
         path: The file (.html is added to a name without an ending), `report.html` in the run's folder by
             default.
-        sections: What the report holds, in order; the page names those that leave themselves out.
+        sections: What the report holds, in order; by default what applies to the run. The page names those
+            that leave themselves out.
         progress: Is told the share of sections that are built.
 
     Returns:
@@ -76,6 +77,7 @@ def write_report(
     target = run.path / "report.html" if path is None else page_to_write(path)
     run.check_results()  # before the sections, which take longer and read only some of them
     built = []
+    sections = sections_of(run) if sections is None else sections
     for count, build in enumerate(sections):
         progress(count / len(sections), f"section {count + 1} of {len(sections)}")
         built.append(build(run))

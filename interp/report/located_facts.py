@@ -30,6 +30,16 @@ def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
     Left out where the run was trained with the attention of a reference that is no longer where it was:
     it cannot be read with the attention it was trained with.
     """
+    return _located(run)
+
+
+@of_run("Single facts", "single-facts", folded=True)
+def facts_of_compiled(run: Run) -> Section | LeftOut:
+    """The same of a compiled run, which has no probes over training beside them."""
+    return _located(run)
+
+
+def _located(run: Run) -> Section | LeftOut:
     if not run.steps or run.metrics.empty:
         return LeftOut("the run has no checkpoint")
     try:
@@ -84,12 +94,12 @@ def located_facts_section(run: Run, probes: pd.DataFrame) -> Section | LeftOut:
 
 def _moments(run: Run) -> Mapping[int, str]:
     """The checkpoints to locate it at, with what they are; the last one is always among them."""
-    phases, every = run.phases, run.steps
+    phases, every = run.known_phases, run.steps
     found: dict[int, str] = {}
-    for name, step in (
-        ("end of statistics", phases.statistics_end),
-        ("end of plateau", phases.plateau_end),
-    ):
+    ends = {} if phases is None else {
+        "end of statistics": phases.statistics_end, "end of plateau": phases.plateau_end,
+    }  # fmt: skip
+    for name, step in ends.items():
         if step is not None:
             found.setdefault(nearest_step(every, step), name)
     found.setdefault(every[-1], "last")

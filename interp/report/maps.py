@@ -24,14 +24,26 @@ from interp.run import Run
 
 _N_KNOWN, _N_HELD_OUT = 3, 1
 _ANCHOR = "attention-maps"
-MAPS_CAPTION = (
+_CHOOSE = (
     "Choose a fact below the text: the token that predicts it is chosen then, and the fact shows how "
-    "probable its value is, each token given those before. Look for heads of the last layer that come "
-    "to attend to the name there while the plateau lasts, and for heads of layer 0 that tie the tokens "
-    "of a name together or carry the type word along. Compare the end of the plateau with the last "
-    "step. The slider goes by checkpoints, which are closer together early in training; everybody's "
-    "sentences come in the same order. Attention shows where a head looks, not what it uses of it."
+    "probable its value is, each token given those before. "
 )
+_NOT_USED = "Attention shows where a head looks, not what it uses of it."
+_OVER_TRAINING = (
+    "Look for heads of the last layer that come to attend to the name there while the plateau lasts, and "
+    "for heads of layer 0 that tie the tokens of a name together or carry the type word along. Compare the "
+    "end of the plateau with the last step. The slider goes by checkpoints, which are closer together "
+    "early in training; everybody's sentences come in the same order. "
+)
+_AT_ONE = (
+    "Look for heads of the last layer that attend to the name there, and for heads of layer 0 that tie the "
+    "tokens of a name together or carry the type word along. "
+)
+
+
+def maps_caption(n_steps: int) -> str:
+    """What to look for in maps at so many checkpoints."""
+    return f"{_CHOOSE}{_OVER_TRAINING if n_steps > 1 else _AT_ONE}{_NOT_USED}"
 
 
 @of_run("Attention maps", "maps")
@@ -46,11 +58,13 @@ def maps_section(run: Run) -> Section | LeftOut:
     view = maps_embed(run, people, _ANCHOR, "Attention, token by token")
     n_shown, n_all = len(view.settings["steps"]), len(run.steps)
     every = f"all {n_all}" if n_shown == n_all else f"{n_shown} of {n_all}"
+    when = f"at {every} checkpoints. Move through training with the slider (arrow keys move it) or Play;"
+    if n_all == 1:
+        when = f"at step {run.steps[0]:,}. Below,"
     return Section(
         text=[
             "What every head looks at in biographies in wordings that were never seen with these "
-            f"people, at {every} checkpoints. Move through training with the slider (arrow keys move "
-            "it) or Play; choose a head; point at a token, tap it or move with the arrow keys. "
+            f"people, {when} choose a head; point at a token, tap it or move with the arrow keys. "
             f"{DATES_ARE_DRAWN + ' ' if run.population.lexicon.dates else ''}"
             "Everybody else's maps: interp.explore(run) in Jupyter."
         ],
@@ -105,7 +119,7 @@ def maps_embed(
     return Embed(
         anchor,
         title,
-        MAPS_CAPTION,
+        maps_caption(len(steps)),
         view="attention",
         settings=view_settings(records, words, run.tokenizer, TrainingInfo.of(run))
         | {"fragment": anchor},

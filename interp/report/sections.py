@@ -10,11 +10,12 @@ import yaml
 from interp import plots
 from interp.errors import NothingToMeasureError
 from interp.report.attention import attention_section, knockout_section, patching_section
+from interp.report.built import built_section, not_trained
 from interp.report.elements import LeftOut, Listing, Section, SectionBuilder, Table
 from interp.report.equations import equations_section
 from interp.report.forms import forms_section
 from interp.report.glossary import glossary_of
-from interp.report.located_facts import located_facts_section
+from interp.report.located_facts import facts_of_compiled, located_facts_section
 from interp.report.maps import maps_section
 from interp.report.memory import emergence_section, memory_section, swap_section
 from interp.report.overview import knowledge_sentence, phases_sentence
@@ -147,3 +148,18 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     glossary,
 )
 """The sections of a run's report, in order."""
+COMPILED_SECTIONS: tuple[SectionBuilder, ...] = (
+    built_section,
+    maps_section,
+    facts_of_compiled,
+    trust_section,
+    not_trained,
+    configuration,
+    glossary,
+)
+"""Those of weights that were computed: nothing in them is over training."""
+
+
+def sections_of(run: Run) -> tuple[SectionBuilder, ...]:
+    """The sections that apply to a run."""
+    return COMPILED_SECTIONS if run.config.compiled.on else SECTIONS

@@ -56,11 +56,14 @@ def measured_splits(run: Run, *, while_training: bool = False) -> list[str]:
 
 def page_title(run: Run) -> str:
     """The page's title."""
-    return f"Run of preset {run.config.preset}, seed {run.config.seed}"
+    whose = f"preset {run.config.preset}, seed {run.config.seed}"
+    if variant := run.config.compiled.variant:
+        return f"Compiled model ({variant}), {whose}"
+    return f"Run of {whose}"
 
 
 def headline(run: Run) -> str:
-    """One sentence: which model was trained on whom, and for how long."""
+    """One sentence: which model was trained on whom, and for how long; or computed from whom."""
     config = run.config
     people = config.population
     counts = run.environment.get("parameters")
@@ -73,6 +76,11 @@ def headline(run: Run) -> str:
         if counts
         else ""
     )
+    if config.compiled.on:
+        return (
+            f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters}, computed from the "
+            f"biographies of {people.n_individuals:,} people{held_out} without training."
+        )
     return (
         f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters} learned the biographies "
         f"of {people.n_individuals:,} people{held_out} in "

@@ -131,6 +131,13 @@ def write_found(found: Found, folder: Path) -> None:
     write_text(folder / f"{CLAIMS}.csv", claims_table(found.claims).to_csv(index=False))
 
 
+def study_in(folder: Path) -> str:
+    """The name of the study that `write_found` wrote into a folder; the folder's own, where it says none."""
+    settings = folder / _SETTINGS
+    known = read_yaml(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    return str(known.get("study", folder.name)) if isinstance(known, dict) else folder.name
+
+
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables that `write_found` wrote, by name, without the claims.
 
