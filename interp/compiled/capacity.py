@@ -67,7 +67,7 @@ def recall_capacity(
 
     Example:
         >>> import interp
-        >>> held = interp.recall_capacity(interp.preset("smoke"), [2, 24])
+        >>> held = interp.recall_capacity(interp.preset("smoke"), [2, 96])
         >>> held.query("memory == 'least squares'")["accuracy"].tolist()[-1]
         1.0
     """
