@@ -12,6 +12,7 @@ from textwrap import fill
 from interp.cli import (
     asking,
     compiling,
+    doctoring,
     equations,
     merging,
     models,
@@ -50,10 +51,19 @@ interp: watch a language model learn facts.
   interp equations RUN                  the loss of every fact, bits known, which groups of facts interfere
   interp studies   [DIR]                the studies, and what of them is finished
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
+  interp doctor    [DIR]                versions, devices, threads, memory, bfloat16, and what each means
 
 PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` lists every setting.
 """
+_START = """\
+To begin:
 
+  interp doctor                           whether this machine is ready, and what it means
+  interp reproduce tiny --out runs/tiny   train, measure, write runs/tiny/report.html: minutes on two cores
+  interp people runs/tiny                 who is in it; then: interp locate runs/tiny "NAME" birth_place
+
+"""
+"""What `interp` alone says before the commands."""
 
 _COMMAND_WIDTH = 40
 """Characters before what a command does."""
@@ -80,6 +90,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "summary": runs.summary,
     "studies": studies.studies,
     "batch": studies.batch,
+    "doctor": doctoring.doctor,
 }
 _MOVED = {"trace": "locate", "patch": "train-patched"}
 """Commands that have another name now."""
@@ -141,9 +152,9 @@ def _path_expanded(word: str) -> str:
     return f"{name}{sign}{os.path.expanduser(value)}" if value[:1] == "~" else word  # noqa: PTH111
 
 
-def _help() -> str:
-    """The commands; on a narrow terminal a line goes on below, set in."""
-    text = _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET)
+def _help(start: str = "") -> str:
+    """The commands, behind a beginning; on a narrow terminal a line goes on below, set in."""
+    text = start + _HELP.format(presets=", ".join(PRESETS), main=MAIN_PRESET)
     if not printing.on_terminal():
         return text
     width = max(_NARROWEST, OUT.width)
@@ -157,7 +168,7 @@ def _help() -> str:
 def _dispatch(words: list[str]) -> None:
     known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
-        OUT.print(_help(), highlight=False, markup=False, soft_wrap=True)
+        OUT.print(_help("" if words else _START), highlight=False, markup=False, soft_wrap=True)
         return
     if words[0] == "--version":
         from interp import __version__

@@ -26,7 +26,9 @@ def test_sections_are_those_that_apply(run: Run, smoke_run: Run) -> None:
 def test_page_says_what_it_is(run: Run) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert "<h1>Compiled model (local), preset smoke, seed 0</h1>" in page
-    assert "computed from the biographies of 24 people (8 more were held out) without training" in page
+    assert (
+        "computed from the biographies of 24 people (8 more were held out) without training" in page
+    )
     assert "Left out: Learning, phases, and measures over training" in page
     assert 'id="maps"' in page
     assert "at step 0. Below, choose a head" in page
