@@ -255,6 +255,7 @@ class Corpus:
             None: there,
             "values": batch.kind == TokenKind.VALUE,
             "answers": batch.answer >= 0,
+            "not names": there & (batch.kind != TokenKind.NAME),
         }
         counted = there
         for settings in stage.forms:

@@ -1,10 +1,12 @@
-"""A population as one of people who are one token each: what geometric memory needs."""
+"""A population under other names: of one token each, which geometric memory needs, or any."""
 
+from collections.abc import Sequence
 from os import PathLike
 
 from interp.biographies import Population, own_people
 from interp.biographies.forms.phrases import person_word
 from interp.config import Config
+from interp.errors import ArgumentError
 
 
 def one_token_people(config: Config, folder: str | PathLike[str]) -> Config:
@@ -23,9 +25,29 @@ def one_token_people(config: Config, folder: str | PathLike[str]) -> Config:
         compiled = interp.compile_recall(config, "geometric")
         ```
     """
+    n = config.population.n_individuals + config.population.n_held_out
+    return renamed_people(config, [person_word(i) for i in range(n)], folder)
+
+
+def renamed_people(config: Config, names: Sequence[str], folder: str | PathLike[str]) -> Config:
+    """The same people with the same facts and wordings, under other names.
+
+    Args:
+        config: Whose people.
+        names: A name for everybody, people held out last; words are tokens.
+        folder: Where people and wordings are written, as people.csv and templates.yaml.
+
+    Returns:
+        The settings with these people. Who has which wordings in training is drawn anew.
+
+    Raises:
+        ArgumentError: there are not as many names as people, or two have the same.
+    """
     population = Population.of(config)
+    if len(names) != len(population):
+        raise ArgumentError(f"{len(names)} names for {len(population)} people; give one for each.")
     table = population.table().drop(columns="individual")
-    table["name"] = [person_word(i) for i in range(len(population))]
+    table["name"] = list(names)
     table = table.astype("object").where(table.notna(), None)
     wordings = {
         name: list(dict.fromkeys(template.source for template in group))

@@ -19,9 +19,9 @@ class FormConfig(Settings):
     people: tuple[float, float] | None = None
     """About whom: from which share of the people trained on to which, e.g. (0, 0.5) for the first half;
     about all by default."""
-    loss: Literal["values", "answers"] | None = None
-    """On which tokens: on all by default, on those of "values", or on those of "answers" (in a question
-    the value, in an inverse question the name)."""
+    loss: Literal["values", "answers", "not names"] | None = None
+    """On which tokens: on all by default, on those of "values", on those of "answers" (in a question the
+    value, in an inverse question the name), or on all but those of names ("not names")."""
     attributes: tuple[str, ...] | None = None
     """Of values, on those of these attributes only: the others are read, and no loss is on them; on all
     by default."""

@@ -1,0 +1,192 @@
+"""What is claimed of where in a name a person is known, and the rules by which tables agree or disagree.
+
+The rules were written down before any run of the study. Known was that with ordinary names swaps of MLP 0
+at the middle name are followed most (`artifacts/gallery/memory_tiny`), and that with 10 first and 10 middle
+names the last name counts (`artifacts/gallery/memory_variants.csv`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from interp.seeds import spread
+from interp.studies.rules import Claim, Rule, Statement
+from interp.studies.study import Tables
+
+ORDINARY, NO_LOSS, REVERSED = "ordinary", "no loss on names", "reversed"
+_OWN = "a question of this project, not measured before"
+_PAPER = "names are grouped at their last token, 4,000 people and more (Zucchet et al. 2025)"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What one seed measured, of runs that know people.
+
+    Attributes:
+        places: By kind of names, its rows of the table "places", by `token`.
+    """
+
+    places: dict[str, pd.DataFrame]
+
+    def share(self, names: str, token: int) -> float | None:
+        """For how many pairs a token counts most."""
+        own = self.places.get(names)
+        return None if own is None else float(own["strongest"].get(token, 0.0))
+
+    def place(self, names: str, column: str = "strongest") -> int | None:
+        """The token at which something is largest."""
+        own = self.places.get(names)
+        return None if own is None else int(own[column].idxmax())
+
+    def first_that_tells(self, names: str, told: float) -> int:
+        """The first token up to which a name tells at least so many people apart; else the last one."""
+        own = self.places[names]["determined"]
+        return int((own >= told).idxmax() if (own >= told).any() else own.index[-1])
+
+    @property
+    def several(self) -> list[str]:
+        """Kinds of names of more than one token."""
+        return [names for names, own in self.places.items() if len(own) > 1]
+
+
+def seeds_of(tables: Tables, known: float = 0.9) -> list[Seed]:
+    """What each seed measured; runs that know fewer facts than `known` are left out."""
+    places, of_runs = tables["places"], tables["known"]
+    good = of_runs[of_runs["accuracy"].astype(float) >= known][["seed", "names"]]
+    found = places.merge(good, on=["seed", "names"])
+    return [
+        Seed(
+            {str(names): own.set_index("token") for names, own in rows.groupby("names", sort=False)}
+        )
+        for _, rows in found.groupby("seed")
+    ]
+
+
+def _at_middle(seed: Seed, share: float) -> bool | None:
+    found = seed.share(ORDINARY, 2)
+    return None if found is None else found >= share
+
+
+def _prediction(seed: Seed, share: float, last: float) -> bool | None:
+    control, without, at_last = (
+        seed.share(ORDINARY, 2),
+        seed.share(NO_LOSS, 2),
+        seed.share(NO_LOSS, 3),
+    )
+    if control is None or without is None or at_last is None:
+        return None
+    return without <= share * control and at_last >= last
+
+
+def _tells(seed: Seed, told: float) -> bool | None:
+    if len(seed.several) < 2:
+        return None
+    return all(seed.place(names) == seed.first_that_tells(names, told) for names in seed.several)
+
+
+def _order(seed: Seed) -> bool | None:
+    one, other = seed.place(ORDINARY), seed.place(REVERSED)
+    return None if one is None or other is None else one == other
+
+
+def _attention(seed: Seed) -> bool | None:
+    if len(seed.several) < 2:
+        return None
+    return all(seed.place(names) == seed.place(names, "attention") for names in seed.several)
+
+
+def _said_shares(*kinds: str) -> object:
+    def words(seeds: Sequence[Seed]) -> str:
+        parts = []
+        for names in kinds or dict.fromkeys(n for seed in seeds for n in seed.several):
+            own = [seed.places[names]["strongest"] for seed in seeds if names in seed.places]
+            if own:
+                tokens = own[0].index
+                shares = ", ".join(spread([float(one[t]) for one in own]) for t in tokens)
+                parts.append(f"{names}: {shares}")
+        return (
+            f"share of pairs for whom each token counts most, {'; '.join(parts) or 'not measured'}"
+        )
+
+    return words
+
+
+def _said_places(seeds: Sequence[Seed]) -> str:
+    parts = []
+    for names in dict.fromkeys(n for seed in seeds for n in seed.several):
+        there = [seed for seed in seeds if names in seed.places]
+        tells = [str(seed.first_that_tells(names, 0.9)) for seed in there]
+        found = [f"{seed.place(names)}" for seed in there]
+        looked = [f"{seed.place(names, 'attention')}" for seed in there]
+        parts.append(
+            f"{names}: {', '.join(found)} (tells: {', '.join(tells)}; attention: {', '.join(looked)})"
+        )
+    return f"token that counts most, by seed, {'; '.join(parts) or 'not measured'}"
+
+
+_KNOWN = " Runs that know fewer than 90% of the facts do not count."
+STATEMENTS: tuple[Statement[Seed], ...] = (
+    Statement(
+        "With ordinary names a person is known at the middle name",
+        _PAPER,
+        Rule.each(
+            "With ordinary names, a swap of MLP 0's output at the middle name moves the answer more than at "
+            "any other name token for at least {share:.0%} of the pairs." + _KNOWN,
+            _at_middle,
+            share=0.5,
+        ),
+        _said_shares(ORDINARY),  # type: ignore[arg-type]
+    ),
+    Statement(
+        "A person is known at the middle name because the last name has to be predicted there",
+        _OWN,
+        Rule.each(
+            "With no loss on name tokens, the share of pairs for whom the middle name counts most is at most "
+            "{share:g} times that with ordinary names, and for at least {last:.0%} it is the last name."
+            + _KNOWN,
+            _prediction,
+            share=0.5, last=0.5,
+        ),
+        _said_shares(ORDINARY, NO_LOSS),  # type: ignore[arg-type]
+    ),
+    Statement(
+        "A person is known at the first token that tells who it is",
+        _OWN,
+        Rule.each(
+            "In every condition with names of several tokens, the token at which a swap of MLP 0's output "
+            "counts most for most pairs is the first up to which names tell {told:.0%} of the people apart "
+            "(the last, if none does)." + _KNOWN,
+            _tells,
+            told=0.9,
+        ),
+        _said_places,
+    ),
+    Statement(
+        "The order of names makes no difference",
+        _OWN,
+        Rule.each(
+            "With names in reversed order, the token that counts most for most pairs is in the same place as "
+            "with ordinary ones." + _KNOWN,
+            _order,
+        ),
+        _said_shares(ORDINARY, REVERSED),  # type: ignore[arg-type]
+    ),
+    Statement(
+        "Attention goes to the token at which a person is known",
+        _OWN,
+        Rule.each(
+            "In every condition with names of several tokens, the name token that gets most of the last "
+            "layer's attention from where the value is predicted is the one at which swaps count most."
+            + _KNOWN,
+            _attention,
+        ),
+        _said_places,
+    ),
+)  # fmt: skip
+
+
+def held_against(tables: Tables) -> list[Claim]:
+    """All claims, held against the study's tables."""
+    seeds = seeds_of(tables)
+    return [statement.against(seeds) for statement in STATEMENTS]

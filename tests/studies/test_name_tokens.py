@@ -1,0 +1,138 @@
+"""The study of where in a name a person is known: its runs, measures, figures and rules."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from interp.biographies import Spans, TokenKind
+from interp.charts.style import caption
+from interp.engine.store import address_of
+from interp.errors import ConfigError
+from interp.run import Run
+from interp.studies import name_tokens as study
+from interp.studies.name_tokens_claims import STATEMENTS
+from interp.studies.name_tokens_measured import determined, name_token_masks
+from tests.helpers import read_back
+
+SMOKE = {"preset": "smoke", "seeds": (0,), "n_pairs": 8, "run": {"training.n_steps": 8}}
+
+
+def test_runs_of_the_study(tmp_path: Path) -> None:
+    settings = study.NameTokensSettings(folder=str(tmp_path))
+    plans = study.planned(settings)
+    assert f"{len(plans)} runs of `tiny`" in study.STUDY.duration
+    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 40
+    elsewhere = study.NameTokensSettings(folder=str(tmp_path / "other"))
+    assert [address_of(p.config) for p in plans] == [
+        address_of(p.config) for p in study.planned(elsewhere)
+    ]
+    with pytest.raises(ConfigError, match="population"):
+        study.NameTokensSettings(run={"population.first_names": 5})
+
+
+def test_names_are_what_the_condition_says(tmp_path: Path) -> None:
+    config = study.NameTokensSettings(preset="smoke", folder=str(tmp_path)).config(0)
+    ordinary = [name.split() for name in study.Population.of(config).full_names]
+    assert [n.split()[::-1] for n in study.other_names(config, "reversed")] == ordinary
+    four = [name.split() for name in study.other_names(config, "four tokens")]
+    assert [own[:2] + own[3:] for own in four] == ordinary
+    two = study.other_names(config, "two tokens")
+    assert len(set(two)) == len(ordinary)
+    assert all(len(name.split()) == 2 for name in two)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> study.NameTokensSettings:
+    return study.NameTokensSettings(**SMOKE, folder=str(tmp_path_factory.mktemp("names")))
+
+
+@pytest.fixture(scope="module")
+def runs(trained: Callable[..., Run], settings: study.NameTokensSettings) -> list[Run]:
+    return [trained(plan.config) for plan in study.planned(settings)]
+
+
+def test_tables_and_figures(settings: study.NameTokensSettings, runs: list[Run]) -> None:
+    tables = study.tables(settings, runs)
+    assert {name: tuple(table) for name, table in tables.items()} == study.COLUMNS
+    places = tables["places"]
+    n_tokens = places.groupby("names", sort=False)["n_tokens"].first().to_dict()
+    assert n_tokens == dict.fromkeys(settings.names, 3) | {
+        "one token": 1, "two tokens": 2, "four tokens": 4,
+    }  # fmt: skip
+    for _, own in places.groupby("names"):
+        assert own["strongest"].sum() == pytest.approx(1, abs=1e-3)
+        assert own["attention"].sum() == pytest.approx(1, abs=1e-3)
+        assert own["determined"].is_monotonic_increasing
+        assert own["determined"].iloc[-1] == 1.0
+    assert set(tables["known"]["names"]) == set(settings.names)
+    figures = study.figures(read_back(tables))
+    assert list(figures) == ["name-tokens-places"]
+    assert all("Look for" in caption(figure) for figure in figures.values())
+    assert study.figures({}) == {}
+
+
+def test_no_loss_on_names_leaves_every_other_token(runs: list[Run]) -> None:
+    run = runs[list(study.NameTokensSettings().names).index("no loss on names")]
+    batch = run.corpus.batch(0, 4)
+    counted = run.corpus.counted(batch, 0)
+    assert counted is not None
+    there, name = batch.kind != TokenKind.PADDING, batch.kind == TokenKind.NAME
+    assert torch.equal(counted, there & ~name)
+    assert name.any()
+
+
+def test_tokens_of_names_are_numbered() -> None:
+    spans = Spans.from_lists(9, sentences=[(1, 5), (5, 9)], names=[(1, 3), (6, 9)])
+    masks = name_token_masks(spans)
+    assert {name: mask.nonzero()[:, 1].tolist() for name, mask in masks.items()} == {
+        "1": [1, 6], "2": [2, 7], "3": [8],
+    }  # fmt: skip
+
+
+def test_determined_by_hand(runs: list[Run]) -> None:
+    run = runs[0]
+    names = [name.split() for name in run.population.full_names[:24]]
+    firsts = [own[0] for own in names]
+    assert determined(run)[0] == sum(firsts.count(one) == 1 for one in firsts) / 24
+
+
+def made_up(seed: int, without: int, tells: bool) -> dict[str, pd.DataFrame]:
+    """Ordinary names are known at token 2, without loss at `without`, "last name needed" at 3 or 2."""
+    places = []
+    for names, at, told in (
+        ("ordinary", 2, 2), ("reversed", 2 if tells else 3, 2), ("no loss on names", without, 2),
+        ("last name needed", 3 if tells else 2, 3),
+    ):  # fmt: skip
+        for token in (1, 2, 3):
+            known = 1.0 if token >= told else 0.4
+            share = 0.9 if token == at else 0.05
+            attention = share if tells else 0.3 + (token == 1)
+            places.append((seed, names, token, 3, known, share, share, share, attention))
+    known = [
+        (seed, n, 3, 1.0) for n in ("ordinary", "reversed", "no loss on names", "last name needed")
+    ]
+    rows = {"places": places, "known": known}
+    return {name: pd.DataFrame(rows[name], columns=list(study.COLUMNS[name])) for name in rows}
+
+
+@pytest.mark.parametrize(
+    ("without", "tells", "verdicts"),
+    [
+        (2, True, ["agree", "disagree", "agree", "agree", "agree"]),
+        (3, False, ["agree", "agree", "disagree", "disagree", "disagree"]),
+    ],
+)
+def test_rules_decide(without: int, tells: bool, verdicts: list[str]) -> None:
+    several = [made_up(seed, without, tells) for seed in (0, 1)]
+    together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+    found = study.claims(read_back(together))
+    assert [claim.verdict for claim in found] == verdicts
+    together["known"]["accuracy"] = 0.5
+    assert {claim.verdict for claim in study.claims(together)} == {"cannot tell"}
+
+
+def test_nothing_measured_tells_nothing() -> None:
+    assert [claim.verdict for claim in study.claims({})] == ["cannot tell"] * len(STATEMENTS)
