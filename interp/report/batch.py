@@ -58,7 +58,7 @@ def verdict_sentence(claim: Claim) -> str:
 
 def _summary(found: Sequence[Found]) -> Section:
     rows = [
-        (of_study.study.title, claim.claim, claim.paper, claim.measured, claim.verdict)
+        (of_study.study.title, claim.claim, claim.paper, claim.said, claim.verdict)
         for of_study in found
         for claim in of_study.claims
     ]
@@ -120,5 +120,5 @@ def claims_section_table(claims: Sequence[Claim]) -> Table:
     return Table(
         "The paper's claims and how each verdict is decided.",
         ("claim", "paper", "measured here", "verdict", "rule"),
-        [(c.claim, c.paper, c.measured, c.verdict, c.rule) for c in claims],
+        [(c.claim, c.paper, c.said, c.verdict, c.rule) for c in claims],
     )

@@ -9,6 +9,7 @@ from interp.studies import equations_rules as rules
 from interp.studies import equations_said as said
 from interp.studies.equations_merged import ADAPTER, ADDED_ADAPTERS, BOTH, HALVES, ITSELF, SWITCHED
 from interp.studies.equations_rules import Seed, seeds_of
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -72,6 +73,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=0.1,
         ),
         said.agreement("people"),
+        Number("third phase less plateau", partial(rules.how_much_later, by="people"), (0.1,), "+.3f"),
     ),
     _bits(1000, "2 bits", 1.5, 2.5),
     _bits(100, "1 bit", 0.75, 1.25),
@@ -97,6 +99,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             within=0.1, sure=0.8,
         ),
         said.mixtures,
+        Number("smallest p(A) + p(B), without which no seed can tell", rules.least_sure, (0.8,)),
     ),
     Statement(
         "Contradictory facts slow down the others",

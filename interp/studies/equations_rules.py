@@ -1,6 +1,6 @@
 """What each seed of the study of facts as equations says of its claims; None where it cannot tell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -138,6 +138,18 @@ def later(seed: Seed, by: str, more: float) -> bool | None:
     """Whether groups agree with themselves more once facts are known than in the plateau."""
     before, after = (seed.agreement(by, phase) for phase in ("plateau", "knowledge"))
     return None if before is None or after is None else after - before >= more
+
+
+def how_much_later(seeds: Sequence[Seed], by: str) -> list[float]:
+    """What `later` holds against its margin, of each seed that has it."""
+    pairs = [[seed.agreement(by, phase) for phase in ("plateau", "knowledge")] for seed in seeds]
+    return [after - before for before, after in pairs if before is not None and after is not None]
+
+
+def least_sure(seeds: Sequence[Seed]) -> list[float]:
+    """Of each seed the smallest p(A) + p(B) of its mixtures."""
+    every = [[seed.both_values(name) for name in seed.mixed().values()] for seed in seeds]
+    return [min(sum(both) for both in own if both is not None) for own in every if any(own)]
 
 
 def holds(seed: Seed, exposures: int, low: float, high: float, full: float) -> bool | None:

@@ -1,5 +1,6 @@
 """What the paper says of fine-tuning, and the rules by which the study's tables agree or disagree."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from typing import Any
@@ -10,9 +11,12 @@ from interp.studies import finetuning_measured as measured
 from interp.studies import forgetting
 from interp.studies.finetuning_measured import OLD, TUNED, Seed
 from interp.studies.forgetting import Question, first, last, question
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
+STABLE = 0.1
+"""The largest change of a share of attention that counts as none."""
 FORGOTTEN = 0.1
 """Accuracy on old people that has to be lost, for a question about that loss to have an answer."""
 
@@ -61,7 +65,7 @@ def _lost_and_learned(seed: Seed, forgotten: float, both: float) -> bool | None:
     "the name, of the position that predicts a value to the name) and no sharpness changes by more than "
     "{stable:g} (of 1) at any of the checkpoints read, mean over heads, while at least {forgotten:g} of "
     "accuracy on old people is lost.",
-    stable=0.1,
+    stable=STABLE,
     forgotten=FORGOTTEN,
 )
 def _attention_is_stable(seed: Seed, stable: float, forgotten: float) -> bool | None:
@@ -69,6 +73,11 @@ def _attention_is_stable(seed: Seed, stable: float, forgotten: float) -> bool | 
     if changes.empty or not seed.lost >= forgotten:
         return None
     return bool(changes["change"].max() <= stable)
+
+
+def _largest_changes(seeds: Sequence[Seed]) -> list[float]:
+    every = [seed.attention_changes()["change"] for seed in seeds]
+    return [float(own.max()) for own in every if len(own)]
 
 
 @question(
@@ -111,6 +120,12 @@ def _damage_is_in_mlps(seed: Seed, twice: float, least: float, forgotten: float)
     if not before - after >= forgotten or isnan(attention) or isnan(mlp) or embeddings < mlp:
         return None
     return before - mlp >= twice * max(before - attention, 0) and before - mlp >= least
+
+
+def _mlps_less_embeddings(seeds: Sequence[Seed]) -> list[float]:
+    return [
+        seed.transplanted("only", "MLP") - seed.transplanted("only", "embeddings") for seed in seeds
+    ]
 
 
 @question(
@@ -170,6 +185,7 @@ STATEMENTS = (
         "attention to names and its sharpness stay stable (Fig. P)",
         _rule(_attention_is_stable, _old_known),
         measured.attention,
+        Number("largest change", _largest_changes, (STABLE,)),
     ),
     Statement[Seed](
         "Fine-tuning on rare known people does no such harm",
@@ -191,6 +207,12 @@ STATEMENTS = (
         "attention stays stable, so that MLP layers are suspected (section 5); not measured there",
         _rule(_damage_is_in_mlps),
         measured.transplants,
+        Number(
+            "accuracy with fine-tuned MLP layers less that with fine-tuned embeddings, above which no seed "
+            "can tell",
+            _mlps_less_embeddings,
+            (0.0,),
+        ),
     ),
     Statement[Seed](
         "The weights of MLP layers move further than those of attention",

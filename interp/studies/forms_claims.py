@@ -9,17 +9,21 @@ middle name here, and at last names nothing follows in either form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import pandas as pd
 
 from interp.seeds import spread
 from interp.studies.forms_measured import BEFORE, TRAINED
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 KNOWN = 0.8
 """Accuracy in the wordings of training from which a model knows the people: else it cannot tell."""
 FEW, MANY = "few", "many"
+_MOVED = 0.5
+"""The share of answers in biographies that have to follow a swap for a seed to tell."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +175,14 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "times that in "
             "biographies, which has to be {moved:g} or more for a seed to tell.",
             lambda seed, as_much, moved: _carried(seed, MANY, as_much, moved),
-            as_much=0.8, moved=0.5,
+            as_much=0.8, moved=_MOVED,
         ),
         lambda seeds: _follow_said(seeds, MANY),
+        Number(
+            "share that follows in biographies, without which no seed can tell",
+            lambda seeds: [seed.follow.get((MANY, "biography"), nan) for seed in seeds],
+            (_MOVED,),
+        ),
     ),
 )  # fmt: skip
 

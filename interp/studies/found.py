@@ -156,8 +156,8 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """Claims as a table: columns `claim`, `paper`, `measured`, `verdict`, `rule`."""
-    columns = ["claim", "paper", "measured", "verdict", "rule"]
+    """Claims as a table: columns `claim`, `paper`, `measured`, `verdict`, `rule`, `power` (see `Claim`)."""
+    columns = ["claim", "paper", "measured", "verdict", "rule", "power"]
     return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
 
 
@@ -166,6 +166,6 @@ def markdown(claims: Mapping[str, Sequence[Claim]]) -> str:
     lines = ["| study | claim | paper | measured here | verdict |", "|---|---|---|---|---|"]
     for title, of_study in claims.items():
         for claim in of_study:
-            cells = (title, claim.claim, claim.paper, claim.measured, f"**{claim.verdict}**")
+            cells = (title, claim.claim, claim.paper, claim.said, f"**{claim.verdict}**")
             lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines) + "\n"

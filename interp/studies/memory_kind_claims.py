@@ -16,6 +16,7 @@ import pandas as pd
 from interp.memory.emergence import half_strength_step
 from interp.memory.kind import ALIKE, DECIDES, RECALLED
 from interp.seeds import spread
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -89,6 +90,10 @@ def _is(case: Case, kind: str, decides: float, other: float, recalled: float) ->
     return True if share >= decides else False if share <= other else None
 
 
+def _lasts(cases: Sequence[Case], name: str) -> list[float]:
+    return [float(case.last[name]) for case in cases]
+
+
 def _said(cases: Sequence[Case]) -> str:
     parts = [
         f"{name} {spread([float(case.last[name]) for case in cases], '.2f')}"
@@ -115,6 +120,7 @@ def _is_kind(names: str, kind: str, paper: str) -> Statement[Case]:
             decides=DECIDES, other=0.5, recalled=RECALLED,
         ),
         _said,
+        Number(f"{kind} share", partial(_lasts, name=kind), (DECIDES, 0.5)),
     )  # fmt: skip
 
 

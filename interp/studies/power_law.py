@@ -24,6 +24,7 @@ from interp.run import Run
 from interp.seeds import spread
 from interp.studies import distribution, paired
 from interp.studies.distribution import DistributionSettings, planned
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict
 from interp.studies.study import Study, Tables
 
@@ -120,6 +121,13 @@ def _say_shorter(of: _Size) -> str:
     return f"step {uniform} uniform, {uneven} at α {named}"
 
 
+def _earlier(of: Measured) -> list[float]:
+    """By how many steps plateaus end earlier at the smallest N, in each seed."""
+    ends = of[0].ends
+    inside = paired.within(ends, **BETWEEN)
+    return [] if 0.0 not in ends or not inside else list(ends[0.0] - ends[inside].mean(axis=1))
+
+
 def _say_ends(of: _Size) -> str:
     return ", ".join(f"{mean:.0f} ({exponent:g})" for exponent, mean in of.ends.mean().items())
 
@@ -157,6 +165,9 @@ STATEMENTS = (
             _NUMBERS,
         ),
         _each_size("the plateau ends at", _say_shorter),
+        Number(
+            "steps earlier at the smallest N", _earlier, (distribution.PLATEAU["earlier"],), "+.0f"
+        ),
     ),
     Statement[Measured](
         "The plateau is shortest at α of 0.6 to 0.8, for every N",

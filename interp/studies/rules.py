@@ -19,6 +19,7 @@ from string import Formatter
 from typing import Any, Generic, Literal, TypeVar
 
 from interp.errors import ArgumentError
+from interp.studies.power import Number
 
 Case = TypeVar("Case")
 Verdict = Literal["agree", "disagree", "cannot tell"]
@@ -41,6 +42,8 @@ class Claim:
         measured: What was measured here, with units, scale and number of seeds.
         verdict: Whether they agree, as the rule decides.
         rule: The rule: what has to be the case for agree, what for disagree; else it cannot be told.
+        power: Of a verdict "cannot tell": the number that the rule reads with its interval, and how many
+            seeds would tell it apart from the threshold; "" where that is no question of seeds.
     """
 
     claim: str
@@ -48,6 +51,12 @@ class Claim:
     measured: str
     verdict: Verdict
     rule: str
+    power: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was measured, with its power."""
+        return f"{self.measured}. {self.power}" if self.power else self.measured
 
 
 @dataclass(frozen=True)
@@ -119,17 +128,22 @@ class Statement(Generic[Case]):
         paper: What the paper reports, with figure and scale.
         rule: What decides.
         measured: What was measured, in words, with units; not asked where there are no cases.
+        number: What the rule reads of each seed, where that is one number.
     """
 
     claim: str
     paper: str
     rule: Rule[Case]
     measured: Callable[[Any], str]
+    number: Number[Any] | None = None
 
     def against(self, cases: Any) -> Claim:
         """The claim, held against what was measured."""
         said = self.measured(cases) if cases else "nothing was measured"
-        return Claim(self.claim, self.paper, said, self.rule.decide(cases), self.rule.text)
+        found, power = self.rule.decide(cases), ""
+        if found == "cannot tell" and self.number is not None and cases:
+            power = self.number.said(cases)
+        return Claim(self.claim, self.paper, said, found, self.rule.text, power)
 
 
 def verdict(holds: Iterable[bool | None], minimum: int = 2) -> Verdict:

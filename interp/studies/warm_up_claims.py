@@ -7,6 +7,7 @@ import pandas as pd
 
 from interp.seeds import number_of, spread
 from interp.studies import paired
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
 from interp.studies.study import Tables
 
@@ -123,6 +124,16 @@ def _compared(
     return Rule(template, decide, {**numbers, "min_seeds": 2})
 
 
+def _difference(ours: str, theirs: str, *against: float) -> Number[_Measured]:
+    """Final accuracy of one family less that of another, seed by seed."""
+
+    def values(of: _Measured) -> list[float]:
+        pairs = pd.concat([of.accuracy(ours), of.accuracy(theirs)], axis=1).dropna().to_numpy()
+        return [float(our - their) for our, their in pairs]
+
+    return Number(f"{_CALLED[ours]} less {_CALLED[theirs]}", values, against, "+.3f")
+
+
 _HINDSIGHT = "The best of several is the one with the highest mean over seeds: with hindsight. "
 _FEWER = ". With fewer than {min_seeds} such seeds: cannot tell."
 _NEITHER = "A seed where neither exceeds {learned:g} cannot tell"
@@ -182,6 +193,7 @@ STATEMENTS = (
         "which is 63.26% of the 128k",
         _better("warm-up", "fewer people"),
         _say_fewer,
+        _difference("warm-up", "fewer people", MARGIN["margin"], -MARGIN["margin"]),
     ),
     Statement(
         "An adaptive schedule, with no setting for when to switch, does as well as the best fixed "
@@ -194,6 +206,7 @@ STATEMENTS = (
             durations=3,
         ),
         _say_adaptive,
+        _difference("adaptive", "warm-up", -MARGIN["margin"]),
     ),
     Statement(
         "Every adaptive schedule tried gives a better final accuracy than uniform sampling",

@@ -1,0 +1,56 @@
+"""Intervals and power: how many seeds would tell a mean apart from a threshold."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from interp.errors import ArgumentError
+from interp.studies.power import MOST_SEEDS, Number, seeds_needed
+from interp.studies.rules import Rule, Statement
+
+NUMBER: Number[list[float]] = Number("gain", lambda cases: cases, (0.1, 0.5))
+
+
+@pytest.mark.parametrize("threshold", [0.15, 0.19, 0.0])
+def test_seeds_needed_are_the_fewest(threshold: float) -> None:
+    """Held against the interval of so many values with the same mean and spread."""
+    values = [0.1, 0.2, 0.3]
+    n = seeds_needed(values, threshold)
+    assert n is not None
+    for count, outside in ((n, True), (n - 1, False)):
+        if count < 2:
+            continue
+        half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5
+        assert (not 0.2 - half <= threshold <= 0.2 + half) == outside
+
+
+def test_a_mean_at_the_threshold_is_never_told_apart() -> None:
+    assert seeds_needed([0.1, 0.3], 0.2) is None
+    assert "more than" in NUMBER.said([0.0, 0.2, 0.1 + 1e-9])
+    assert f"{MOST_SEEDS:,}" in NUMBER.said([0.0, 0.2, 0.1 + 1e-9])
+
+
+def test_what_is_said() -> None:
+    said = NUMBER.said([0.1, 0.2, 0.3])
+    assert said == (
+        "gain: 0.20, 95% interval -0.05 to 0.45 (3 seeds), held against 0.10; with this spread 7 seeds would "
+        "tell them apart"
+    )
+    assert "held against 0.50" in NUMBER.said([0.4, 0.5, 0.7])
+    sure = NUMBER.said([0.2, 0.21, 0.2, 0.21])
+    assert "more seeds would not change what the rule says" in sure
+    for few in ([], [0.3], [0.3, float("nan")], [float("inf"), 0.3]):
+        assert "fewer than two seeds" in NUMBER.said(few)
+    with pytest.raises(ArgumentError, match="two at least"):
+        seeds_needed([0.1], 0.0)
+
+
+def test_only_what_cannot_be_told_has_a_power() -> None:
+    rule: Rule[float] = Rule.each("At least {low:g}.", lambda one, low: one >= low, low=0.1)
+    claim = Statement("It gains", "not measured", rule, str, NUMBER)
+    assert claim.against([0.2, 0.3]).power == ""
+    told = claim.against([0.05, 0.3])
+    assert told.verdict == "cannot tell"
+    assert told.said == f"{told.measured}. {told.power}"
+    assert claim.against([]).power == ""
+    assert Statement("It gains", "not measured", rule, str).against([0.05, 0.3]).power == ""
