@@ -24,12 +24,10 @@ def places(table: pd.DataFrame) -> go.Figure:
     What to look for: whether blue is where grey first comes near 1, in every panel.
 
     Args:
-        table: "places" of the study.
+        table: "places" of the study, of names of several tokens.
     """
     found = rows(table, ["seed", "names", "token", "n_tokens", *_MEASURES], "places")
-    found = found[found["n_tokens"] > 1].melt(
-        ["seed", "names", "token"], list(_MEASURES), "measure"
-    )
+    found = found.melt(["seed", "names", "token"], list(_MEASURES), "measure")
     names = list(dict.fromkeys(found["names"]))
     figure = bars(
         found, place="token", group="measure", facet="names", looks=_MEASURES, upright=True,

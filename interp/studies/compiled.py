@@ -3,7 +3,7 @@
 Do weights that were computed from facts recall them; how many facts does a memory of so many neurons hold, as
 computed, in theory and trained?
 
-Command: interp batch compiled --out artifacts/studies --workers 2
+Command: interp batch interp/studies/compiled.py --out artifacts/studies --workers 2
 Duration: 9 runs of `tiny` with narrow MLPs, a minute each on one thread; then 8 minutes of measuring
 
 Every variant of compiled recall is asked about the people whom it knows, in wordings of evaluation, and about
@@ -16,11 +16,10 @@ neurons.
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from math import log
+from math import exp, log, log2
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field, field_validator
@@ -121,15 +120,14 @@ def tables(settings: CompiledSettings, runs: Sequence[Run]) -> dict[str, pd.Data
     def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         return {"seed": run.config.seed}, {"capacity": _of_transformer(run)}
 
-    found = collect(runs, of_run, COLUMNS)
-    for seed in settings.seeds:
-        held = pd.concat([found["capacity"], *_memories(settings, seed)], ignore_index=True)
-        found["capacity"] = held[list(COLUMNS["capacity"])]
-        found["models"] = pd.concat([found["models"], _models(settings, seed)], ignore_index=True)
-    found["capacity"] = found["capacity"].sort_values(
+    trained = collect(runs, of_run, {"capacity": COLUMNS["capacity"]})["capacity"]
+    held = [trained] if len(trained) else []
+    held += [table for seed in settings.seeds for table in _memories(settings, seed)]
+    capacity = pd.concat(held, ignore_index=True)[list(COLUMNS["capacity"])].sort_values(
         ["seed", "memory", "n_individuals", "n_neurons"], ignore_index=True
     )
-    found["needed"] = _needed(found["capacity"])
+    models = pd.concat([_models(settings, seed) for seed in settings.seeds], ignore_index=True)
+    found = {"models": models, "capacity": capacity, "needed": _needed(capacity)}
     return {name: table.round(4) for name, table in found.items()}
 
 
@@ -138,9 +136,11 @@ def _of_transformer(run: Run) -> pd.DataFrame:
     people, n_neurons = run.config.population.n_individuals, N_MLPS * own.d_mlp
     n_weights = N_MLPS * (2 * own.d_mlp * own.d_model + own.d_mlp + own.d_model)
     accuracy = float(run.curve("attribute_accuracy").iloc[-1])
-    pools = run.population.lexicon.values.values()
-    n_bits = people * sum(float(np.log2(len(pool))) for pool in pools)
-    row = (people, n_neurons, n_weights, TRANSFORMER, accuracy, accuracy * n_bits / n_weights)
+    bits = sum(
+        float(run.curve("attribute_accuracy", attribute=name).iloc[-1]) * people * log2(len(pool))
+        for name, pool in run.population.lexicon.values.items()
+    )
+    row = (people, n_neurons, n_weights, TRANSFORMER, accuracy, bits / n_weights)
     return pd.DataFrame([row], columns=list(CAPACITY_COLUMNS))
 
 
@@ -193,10 +193,12 @@ def neurons_needed(n_neurons: Sequence[int], accuracy: Sequence[float]) -> float
         None where no number reaches it, or the smallest one does already.
     """
     pairs = list(zip(n_neurons, accuracy, strict=True))
+    if accuracy[0] >= HELD:
+        return None
     for (few, low), (many, high) in itertools.pairwise(pairs):
         if low < HELD <= high:
             share = (HELD - low) / (high - low)
-            return float(np.exp(log(few) + share * (log(many) - log(few))))
+            return exp(log(few) + share * (log(many) - log(few)))
     return None
 
 

@@ -29,6 +29,7 @@ from interp.biographies import Population
 from interp.biographies.lists import word_list
 from interp.compiled import one_token_people, renamed_people
 from interp.config import Config
+from interp.errors import ConfigError
 from interp.plots import name_tokens as plots
 from interp.run import Run
 from interp.studies.collect import collect, complete
@@ -81,13 +82,11 @@ class NameTokensSettings(StudySettings):
         if names == "no loss on names":
             told = {"form": "biography", "loss": "not names"}
             settings["data.stages"] = ({"start": 0, "forms": (told,)},)
-        elif names == "first name tells":
-            settings["population.first_names"] = 9 * plain.population.first_names
         elif names == "last name needed":
             few = max(2, plain.population.first_names // 10)
             settings |= {"population.first_names": few, "population.middle_names": few}
         config = self.config(seed, **settings)
-        if names in ("ordinary", "no loss on names", "first name tells", "last name needed"):
+        if names in ("ordinary", "no loss on names", "last name needed"):
             return config
         people = config.population
         folder = Path(self.folder or Path(tempfile.gettempdir()) / "interp_name_tokens")
@@ -99,12 +98,28 @@ class NameTokensSettings(StudySettings):
 
 
 def other_names(config: Config, names: Names) -> list[str]:
-    """Everybody's name, changed: reversed, of two tokens (drawn anew), or with a third of four put in."""
+    """Everybody's name, changed.
+
+    "reversed"; "first name tells": everybody has a first name of their own; "two tokens": first and last
+    names drawn anew, no pair twice; "four tokens": another word put in before the last name.
+
+    Raises:
+        ConfigError: there are fewer first names than people.
+    """
     population = Population.of(config)
     parts = [name.split() for name in population.full_names]
     generator = np.random.default_rng([0x6E616D65, config.seed])
     if names == "reversed":
         return [" ".join(reversed(own)) for own in parts]
+    if names == "first name tells":
+        every = word_list("first_names")
+        if len(every) < len(parts):
+            raise ConfigError(
+                f"names: there are {len(every)} first names for {len(parts):,} people, and with 'first name "
+                "tells' everybody has one of their own; leave that out, or take a smaller preset."
+            )
+        own_first = generator.permutation(len(every))[: len(parts)]
+        return [" ".join([every[i], *own[1:]]) for i, own in zip(own_first, parts, strict=True)]
     if names == "four tokens":
         first = config.population.first_names
         more = word_list("first_names")[first : first + _MORE]
@@ -158,7 +173,8 @@ def tables(settings: NameTokensSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor."""
     places = complete(tables, COLUMNS)["places"]
-    return {"name-tokens-places": plots.places(places)} if len(places) else {}
+    several = places[places["n_tokens"] > 1]
+    return {"name-tokens-places": plots.places(several)} if len(several) else {}
 
 
 def claims(tables: Tables) -> list[Claim]:

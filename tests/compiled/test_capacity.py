@@ -1,11 +1,12 @@
 """How many facts a memory holds: as compiled, in theory, trained."""
 
+import jaxtyping
 import numpy as np
 import pytest
 
 import interp
 from interp.biographies import Corpus, Population, tokenizer_of
-from interp.compiled.capacity import CAPACITY_COLUMNS, _told
+from interp.compiled.capacity import CAPACITY_COLUMNS, _told, _told_of_drawn
 from interp.compiled.facts import Knowledge
 from interp.config import Config
 from interp.errors import ArgumentError
@@ -68,11 +69,28 @@ def test_theory_against_random_projections() -> None:
             values = rng.permutation(n_people) % n_values
             said = q @ (q.T @ np.eye(n_values)[values])
             right.append((said.argmax(axis=1) == values).mean())
-        expected = _told(np.full(n_values, n_people // n_values), n_people, n / n_people, 0.0)
+        expected = _told(np.full(n_values, n_people // n_values), n_people, n / n_people)
         assert expected == pytest.approx(np.mean(right), abs=0.015)
 
 
+def test_theory_of_directions_that_overlap_is_that_of_directions_with_a_dimension_each() -> None:
+    counts = np.array([60, 20, 80, 40])
+    for kept in (0.02, 0.1, 0.3):
+        expected = _told(counts, 200, kept)
+        assert _told_of_drawn(counts, 200, kept, np.eye(4)) == pytest.approx(expected, abs=0.05)
+
+
+def test_theory_against_least_squares_with_more_values_than_dimensions() -> None:
+    config = people(200).with_settings(population={"cities": 40, "companies": 40})
+    for d_code in (32, 64):
+        held = interp.recall_capacity(config, [75, 125], d_code=d_code)
+        wide = held.pivot(index="n_neurons", columns="memory", values="accuracy")
+        assert (wide["theory"] - wide["least squares"]).abs().max() < 0.1
+        assert wide["least squares"].iloc[0] < wide["least squares"].iloc[1]
+
+
 def test_what_cannot_be_is_refused() -> None:
-    for given in ({"n_neurons": []}, {"n_neurons": [0]}, {"n_neurons": [4], "n_steps": -1}):
-        with pytest.raises(ArgumentError, match="at least"):
+    for given in ({"n_neurons": []}, {"n_neurons": [0]}, {"n_neurons": [4], "n_steps": -1},
+                  {"n_neurons": [2.5]}, {"n_neurons": [4], "n_steps": 1.5}):  # fmt: skip
+        with pytest.raises((ArgumentError, jaxtyping.TypeCheckError)):
             interp.recall_capacity(people(24), **given)  # type: ignore[arg-type]

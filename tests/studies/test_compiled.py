@@ -59,6 +59,7 @@ def test_neurons_needed() -> None:
     assert study.neurons_needed([4, 16, 64], [0.1, 0.8, 1.0]) == pytest.approx(32.0)
     assert study.neurons_needed([4, 16], [0.1, 0.8]) is None
     assert study.neurons_needed([4, 16], [0.95, 1.0]) is None
+    assert study.neurons_needed([4, 16, 64], [0.95, 0.8, 1.0]) is None
 
 
 def made_up(
@@ -69,6 +70,7 @@ def made_up(
     needed += [(seed, "gradient descent", n, 0.5 * n**slope / times) for n in people[:2]]
     cells = [(seed, n, m, m, "least squares", 0.5, 1.0) for n in people for m in (16, 64)]
     cells += [(seed, n, m, m, "theory", 0.5 + off, 1.0) for n in people for m in (16, 64)]
+    cells += [(seed, n, 4, 4, "gradient descent", 0.5, 1.0) for n in people[:2]]
     cells += [(seed, 512, 16, 16, "transformer", 0.5 + ahead, 1.0)]
     models = [(seed, "local", 512, "evaluation", 1.0, 5), (seed, "local", 512, "held_out", 0.0, 5)]
     rows = {"models": models, "capacity": cells, "needed": needed}
@@ -86,6 +88,15 @@ def test_rules_decide() -> None:
         assert [claim.verdict for claim in found] == [verdict] * len(STATEMENTS)
     mixed = {name: pd.concat([good[0][name], bad[1][name]]) for name in good[0]}
     assert [claim.verdict for claim in study.claims(mixed)][1:] == ["cannot tell"] * 4
+
+
+def test_numbers_of_people_that_are_not_held_cannot_tell() -> None:
+    tables = made_up(0, 1.0, 0.02, 4.0, 0.3)
+    needed = tables["needed"]
+    lost = (needed["memory"] == "gradient descent") & (needed["n_individuals"] == 256)
+    tables["needed"] = needed[~lost]
+    both = {n: pd.concat([t, made_up(1, 1.0, 0.02, 4.0, 0.3)[n]]) for n, t in tables.items()}
+    assert [claim.verdict for claim in study.claims(both)][3] == "cannot tell"
 
 
 def test_nothing_measured_tells_nothing() -> None:

@@ -13,7 +13,7 @@ from interp.engine.store import address_of
 from interp.errors import ConfigError
 from interp.run import Run
 from interp.studies import name_tokens as study
-from interp.studies.name_tokens_claims import STATEMENTS
+from interp.studies.name_tokens_claims import STATEMENTS, TOLD
 from interp.studies.name_tokens_measured import determined, name_token_masks
 from tests.helpers import read_back
 
@@ -39,9 +39,26 @@ def test_names_are_what_the_condition_says(tmp_path: Path) -> None:
     assert [n.split()[::-1] for n in study.other_names(config, "reversed")] == ordinary
     four = [name.split() for name in study.other_names(config, "four tokens")]
     assert [own[:2] + own[3:] for own in four] == ordinary
+    firsts = [name.split()[0] for name in study.other_names(config, "first name tells")]
+    assert len(set(firsts)) == len(ordinary)
     two = study.other_names(config, "two tokens")
     assert len(set(two)) == len(ordinary)
     assert all(len(name.split()) == 2 for name in two)
+
+
+@pytest.mark.parametrize(
+    ("names", "token"), [("ordinary", 2), ("first name tells", 1), ("last name needed", 3)]
+)
+def test_conditions_differ_in_the_token_that_tells(names: study.Names, token: int) -> None:
+    """At the default settings, as the study's rule counts it."""
+    settings = study.NameTokensSettings()
+    config = settings.of(0, names) if names != "first name tells" else settings.config(0)
+    people = study.Population.of(config).full_names
+    if names == "first name tells":
+        people = study.other_names(config, names)
+    own = pd.DataFrame([name.split() for name in people[: config.population.n_individuals]])
+    told = [(~own.duplicated(list(range(k + 1)), keep=False)).mean() for k in range(3)]
+    assert [share >= TOLD for share in told].index(True) + 1 == token
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +148,9 @@ def test_rules_decide(without: int, tells: bool, verdicts: list[str]) -> None:
     found = study.claims(read_back(together))
     assert [claim.verdict for claim in found] == verdicts
     together["known"]["accuracy"] = 0.5
-    assert {claim.verdict for claim in study.claims(together)} == {"cannot tell"}
+    forgotten = study.claims(together)
+    assert {claim.verdict for claim in forgotten} == {"cannot tell"}
+    assert {claim.measured for claim in forgotten} == {"no run knows 90% of its facts"}
 
 
 def test_nothing_measured_tells_nothing() -> None:
