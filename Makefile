@@ -30,7 +30,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-studies: $(READY)  ## every study of the gallery: train, measure, draw; goes on where it was stopped
+studies: $(READY)  ## the studies of artifacts/gallery/studies.yaml: train, measure, draw; hours; goes on where it was stopped
 	$(BIN)/interp batch artifacts/gallery/studies.yaml --out artifacts/studies --workers 2
 	$(BIN)/python artifacts/gallery/studies.py
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Finding:
         what: What it is.
         found: What is there, with units.
         means: What follows from it, or what to do.
-        good: False where something will not work.
+        good: False where nothing will work until it is mended.
     """
 
     what: str
@@ -67,13 +68,15 @@ def examine(folder: Path | str = ".") -> list[Finding]:
 
 
 def _python() -> Finding:
-    needed = str(metadata.metadata("interp").get("Requires-Python") or "")
-    return Finding("Python", platform.python_version(), f"needed is {needed}")
+    return Finding("Python", platform.python_version(), f"at {sys.executable}")
 
 
 def _packages() -> Finding:
     """Everything that is required, with the versions that are here."""
-    there, wrong = [], []
+    if (own := _version("interp")) is None:
+        means = "its requirements are not known: install it (make, or pip install --editable .)"
+        return Finding("packages", "interp is not installed", means, good=False)
+    there, wrong, needed = [], [], []
     for text in metadata.requires("interp") or []:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -82,14 +85,16 @@ def _packages() -> Finding:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement} is missing")
+            needed.append(f"'{requirement}'")
             continue
         there.append(f"{requirement.name} {version}")
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
-    found = f"interp {metadata.version('interp')}; {', '.join(there)}"
+            needed.append(f"'{requirement}'")
+    found = f"interp {own}; {', '.join(there)}"
     means = "all are in the ranges that are needed"
     if wrong:
-        means = f"{'; '.join(wrong)}: pip install --upgrade interp"
+        means = f"{'; '.join(wrong)}: pip install {' '.join(needed)}"
     return Finding("packages", found, means, not wrong)
 
 
@@ -107,10 +112,12 @@ def _processor() -> Finding:
 def _memory() -> Finding:
     size = memory_bytes()
     if size is None:
-        return Finding("memory", "unknown", "presets up to `small` need less than 2 GiB")
-    means = "enough for every preset but `paper`, which is a GPU's work"
+        return Finding(
+            "memory", "not known", "a worker that trains `tiny` or `small` takes 1 to 2 GiB"
+        )
+    means = "enough for several workers, which take 1 to 2 GiB each at `tiny` and `small`"
     if size < _LITTLE_MEMORY:
-        means = "enough for `smoke` and `tiny`, one worker at a time"
+        means = "a worker that trains `tiny` or `small` takes 1 to 2 GiB: one at a time"
     return Finding("memory", f"{size / _GIB:.1f} GiB", means)
 
 
@@ -121,16 +128,14 @@ def _device(device: torch.device) -> Finding:
         return Finding("device", found, "runs and measures go there (training.device auto)")
     if device.type == "mps":
         return Finding("device", "mps", "runs and measures go to the GPU of this Mac")
-    means = (
-        "no CUDA device and no Mac GPU: runs compute on the CPU, a `tiny` one in a minute or two"
-    )
-    if torch.version.cuda is None and shutil.which("nvidia-smi"):
-        means = (
-            "there is an NVIDIA driver, but this build of torch is for the CPU: install one for the card "
-            "(pytorch.org/get-started)"
+    means = "runs compute on the CPU, a `tiny` one in a minute or two"
+    if shutil.which("nvidia-smi"):
+        cpu_only = torch.version.cuda is None
+        why = "is for the CPU" if cpu_only else "does not find it: the driver may be too old"
+        means += (
+            f"; there is an NVIDIA driver, but this build of torch {why} (pytorch.org/get-started)"
         )
-        return Finding("device", "cpu", means, good=False)
-    return Finding("device", "cpu", means)
+    return Finding("device", "cpu, no CUDA device and no GPU of a Mac", means)
 
 
 def _bf16(device: torch.device) -> Finding:
@@ -182,8 +187,8 @@ def _optional() -> Finding:
 def _pictures() -> Finding:
     browser = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
-        means = "figures as SVG or PNG need Chrome or Chromium; reports and notebooks do not"
-        return Finding("browser", "none found", means)
+        means = "figures as SVG or PNG need Chrome or Chromium (kaleido may know another place); pages do not"
+        return Finding("browser", "none on PATH", means)
     return Finding("browser", browser, "draws figures as SVG or PNG, with kaleido")
 
 
@@ -191,7 +196,7 @@ def _disk(folder: Path) -> Finding:
     there = folder.expanduser().resolve()
     while not there.exists():
         there = there.parent
-    free, writable = shutil.disk_usage(there).free, os.access(there, os.W_OK)
+    free, writable = shutil.disk_usage(there).free, there.is_dir() and os.access(there, os.W_OK)
     means = "a run of `tiny` takes about 3 MB a checkpoint"
     if not writable:
         means = "nothing can be written there: give another folder by --out"

@@ -9,7 +9,8 @@ from interp.cli.printing import say
 def doctor(folder: Path = Path(), /) -> None:
     """Say what this machine and installation have, and what each thing means.
 
-    It ends with 1 where something that is needed is missing or of a wrong version.
+    It ends with 1 where something that is needed is missing or of a wrong version, or the folder cannot be
+    written to.
 
     Example: interp doctor
 

@@ -48,8 +48,8 @@ def recall_capacity(
 
     The memory is MLP 0 of the distributed variant of `compile_recall`, by itself: from the tokens of a name
     to the tokens of the person's values, each a direction. A fact is held if, for each token of its value,
-    the right direction is the one that the sum of all neurons agrees with most. (A whole compiled model also
-    has to spell later tokens of a value, by neurons with a threshold, and needs more neurons for these.)
+    the right direction is the one that the sum of all neurons agrees with most. (A whole compiled model reads first tokens out in one space in
+    which directions overlap, and spells later tokens by neurons with a threshold: it needs more neurons.)
 
     Args:
         config: Whose people.

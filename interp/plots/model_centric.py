@@ -20,7 +20,7 @@ _OWN, _PROSE = "in the form they are told in", "in biographies"
 def exposures(table: pd.DataFrame) -> go.Figure:
     """Accuracy over exposures of people who are met in one form alone.
 
-    What to look for: which line reaches the dotted level first, and which never rises below.
+    What to look for: which line reaches the level first on the left, and which stays low on the right.
 
     Args:
         table: "curves" of the study.
@@ -62,10 +62,10 @@ def carried(table: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     return describe(
         figure,
-        "Known in prose, of people never met in it",
+        "Known in prose, by the form in which people were met",
         """Accuracy in biographies at the end, in wordings never seen with them, of people who were met in one
-        form alone. Means over seeds, and their range. Look for how much of what triples or phrases taught
-        is left where a sentence asks for it.""",
+        form alone; biographies are the control. Means over seeds, and their range. Look for how much of what
+        triples or phrases taught is left where a sentence asks for it.""",
     )
 
 

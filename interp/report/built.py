@@ -23,7 +23,7 @@ def built_section(run: Run) -> Section:
     """The key of a compiled model, and what the model says."""
     heads, neurons = (_table(run, name) for name in ("heads", "neurons"))
     # Rows of the same role are told once, with how many there are.
-    counted = neurons.fillna({"attribute": ""}).groupby(["layer", "role"], sort=False).size()
+    counted = neurons.groupby(["layer", "role"], sort=False).size()
     return Section(
         sentence=built_sentence(run),
         text=[

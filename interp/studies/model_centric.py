@@ -3,7 +3,7 @@
 Are facts learned in fewer exposures as triples or as bare lists than in prose, and are they known in prose
 then, if the person was never met in it?
 
-Command: interp batch model_centric --out artifacts/studies --workers 2
+Command: interp batch interp/studies/model_centric.py --out artifacts/studies --workers 2
 Duration: 9 runs of `tiny`, 1 to 2 minutes each on one thread, then half a minute of asking each
 
 Half of the people are met in biographies only. The other half is met in one form only: in biographies too
@@ -90,8 +90,8 @@ def tables(settings: ModelCentricSettings, runs: Sequence[Run]) -> dict[str, pd.
         Tables that begin with `seed` and `form`, that of the second half of the people:
 
         "curves": of the second half over checkpoints, accuracy (share of facts) when asked in their own form
-        and in "biography", in wordings never seen with them; with the mean number of `exposures` a person has
-        had until then, and of `tokens` in these.
+        and in "biography" (in wordings never seen with them; other forms have one wording); with the mean
+        number of `exposures` a person has had until then, and of `tokens` in these.
         "carried": at the end, of both halves (`people`: "in prose", "in the form"), asked in the form and in
         "biography", by `attribute` and for "all": accuracy and loss (nats an answer).
     """

@@ -103,7 +103,7 @@ def _said_carried(form: str) -> Callable[[Sequence[Seed]], str]:
 
         return (
             f"at the end, of people met as {_WORDS[form]} alone: accuracy {of(form, form)} in these, "
-            f"{of(form, PROSE)} in prose; of as many people met in prose alone {of(PROSE, PROSE)} in prose"
+            f"{of(form, PROSE)} in prose; of the same people met in prose {of(PROSE, PROSE)} in prose"
         )
 
     return words
@@ -130,7 +130,8 @@ def _in_prose(form: str) -> Statement[Seed]:
         _CLAIMED,
         Rule.each(
             "At the end, people met in the form alone are known in prose, in wordings of evaluation, to at "
-            "least {share:g} times as much as people met in prose are.",
+            "least {share:g} times as much as the same half of the people is in the run in which it is met "
+            "in prose.",
             partial(_carries, form=form),
             share=0.5,
         ),

@@ -32,7 +32,10 @@ class Number(Generic[Cases]):
     form: str = ".2f"
 
     def said(self, cases: Cases) -> str:
-        """Its mean with the 95% interval, and how many seeds would take the threshold out of it."""
+        """Its mean with the 95% interval, and how many seeds would take the threshold out of it.
+
+        A rule that asks every seed (`Rule.each`) may not be decided by them: seeds on both sides stay.
+        """
         values = [float(value) for value in self.values(cases) if isfinite(value)]
         if len(values) < 2:
             return f"{self.what}: fewer than two seeds have one, so that its spread is not known"
@@ -51,7 +54,7 @@ class Number(Generic[Cases]):
                 f"{said}the mean is told apart from it already, and more seeds would not change what the "
                 "rule says"
             )
-        return f"{said}with this spread {needed} seeds would tell them apart"
+        return f"{said}with this spread {needed} seeds would tell their mean apart from it"
 
 
 def seeds_needed(values: Sequence[float | int], threshold: float | int) -> int | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import interp
+from interp.config import Variant
 from interp.report import write_report
 from interp.report.built import built_section, built_sentence
 from interp.report.elements import Section
@@ -47,6 +48,20 @@ def test_what_was_built(run: Run) -> None:
         "The facts are in one neuron of MLP 0 a person: 100.0% of the values of known people are recalled in "
         "wordings of evaluation, and 0.0% of those of people held out."
     )
+
+
+@pytest.mark.parametrize("variant", ["distributed", "geometric"])
+def test_other_variants_and_damaged_keys(variant: Variant, tmp_path: Path) -> None:
+    config = interp.preset("smoke")
+    if variant == "geometric":
+        config = interp.one_token_people(config, tmp_path / "people")
+    run = interp.compile_recall(config, variant).save(tmp_path / "run")
+    where = {"distributed": "random features", "geometric": "embeddings of people"}[variant]
+    assert where in built_sentence(run)
+    section = built_section(run)
+    assert isinstance(section, Section)
+    roles = {row[1] for row in section.tables[1].rows}
+    assert ("random feature" in roles) == (variant == "distributed")
     (run.path / "key" / "heads.csv").write_text("", encoding="utf-8")
     with pytest.raises(interp.errors.RunError, match="compile it again"):
         built_section(run)

@@ -34,7 +34,7 @@ def test_what_is_said() -> None:
     said = NUMBER.said([0.1, 0.2, 0.3])
     assert said == (
         "gain: 0.20, 95% interval -0.05 to 0.45 (3 seeds), held against 0.10; with this spread 7 seeds would "
-        "tell them apart"
+        "tell their mean apart from it"
     )
     assert "held against 0.50" in NUMBER.said([0.4, 0.5, 0.7])
     sure = NUMBER.said([0.2, 0.21, 0.2, 0.21])
