@@ -48,8 +48,9 @@ def recall_capacity(
 
     The memory is MLP 0 of the distributed variant of `compile_recall`, by itself: from the tokens of a name
     to the tokens of the person's values, each a direction. A fact is held if, for each token of its value,
-    the right direction is the one that the sum of all neurons agrees with most. (A whole compiled model reads first tokens out in one space in
-    which directions overlap, and spells later tokens by neurons with a threshold: it needs more neurons.)
+    the right direction is the one that the sum of all neurons agrees with most. (A whole compiled model reads
+    first tokens out in one space in which directions overlap, and spells later tokens by neurons with a
+    threshold: it needs more neurons.)
 
     Args:
         config: Whose people.
@@ -134,7 +135,8 @@ def _held(plan: Plan, written: Float[np.ndarray, "individual d_model"]) -> Share
             said = (written[:, space.dims] @ space.codes.T).argmax(axis=1)
             right[:, attribute] &= (said == wanted) | (wanted < 0)
     there = plan.facts.facts()
-    return (right & there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    shares: Shares = (right & there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    return shares
 
 
 def _expected(plan: Plan, n_neurons: int) -> Shares:

@@ -49,7 +49,10 @@ class Features:
         self, seen: Float[np.ndarray, "individual input"]
     ) -> Float[np.ndarray, "individual neuron"]:
         """How much each fires for everybody."""
-        return np.maximum(seen @ self.weights.T + self.bias, 0.0)
+        active: Float[np.ndarray, "individual neuron"] = np.maximum(
+            seen @ self.weights.T + self.bias, 0
+        )
+        return active
 
 
 def least_squares(

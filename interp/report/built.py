@@ -23,7 +23,7 @@ def built_section(run: Run) -> Section:
     """The key of a compiled model, and what the model says."""
     heads, neurons = (_table(run, name) for name in ("heads", "neurons"))
     # Rows of the same role are told once, with how many there are.
-    counted = neurons.groupby(["layer", "role"], sort=False).size()
+    counted = neurons.groupby(["layer", "role"], sort=False).size().rename("n").reset_index()
     return Section(
         sentence=built_sentence(run),
         text=[
@@ -43,7 +43,7 @@ def built_section(run: Run) -> Section:
             Table(
                 "Neurons: how many of each MLP have which role.",
                 ("MLP", "role", "neurons"),
-                [(f"{layer}", role, f"{n:,}") for (layer, role), n in counted.items()],
+                [(f"{one.layer}", str(one.role), f"{one.n:,}") for one in counted.itertuples()],
             ),
         ],
         downloads={f"key-{name}": table for name, table in (("heads", heads), ("neurons", neurons))},

@@ -96,8 +96,8 @@ def seeds_of(tables: Tables) -> list[Seed]:
                                   strict=True))
             for memory, rows in own.groupby("memory")
         }  # fmt: skip
-        of = (table[table["seed"] == seed] for table in (models, capacity))
-        found.append(Seed(*of, by_memory))
+        of_models, of_capacity = (t[t["seed"] == seed] for t in (models, capacity))
+        found.append(Seed(of_models, of_capacity, by_memory))
     return found
 
 

@@ -41,12 +41,13 @@ class Seed:
     def place(self, names: str, column: str = "strongest") -> int | None:
         """The token at which something is largest."""
         own = self.places.get(names)
-        return None if own is None else int(own[column].idxmax())
+        return None if own is None else int(str(own[column].idxmax()))
 
     def first_that_tells(self, names: str, told: float) -> int:
         """The first token up to which a name tells at least so many people apart; else the last one."""
         own = self.places[names]["determined"]
-        return int((own >= told).idxmax() if (own >= told).any() else own.index[-1])
+        found = (own >= told).idxmax() if (own >= told).any() else own.index[-1]
+        return int(str(found))
 
     @property
     def several(self) -> list[str]:
