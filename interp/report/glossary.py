@@ -131,8 +131,26 @@ GLOSSARY = {
 """Terms with their definitions."""
 
 
-def glossary_of(population: Population) -> dict[str, str]:
-    """The terms for a run on some people: those of drawn people have six attributes in 25 wordings."""
+_NOT_TRAINED = (
+    "biography", "attribute", "wording", "train, evaluation, held-out", "attribute loss",
+    "attribute accuracy", "nat", "chance", "extraction", "type propagation", "positional head",
+    "key and value", "probe", "swap", "mean ablation",
+)  # fmt: skip
+"""Terms that a page has to explain if nothing in it is over training."""
+
+
+def glossary_of(population: Population, trained: bool = True) -> dict[str, str]:
+    """The terms for a model of some people: drawn people have six attributes in 25 wordings.
+
+    Args:
+        population: The people.
+        trained: Whether the page shows anything over training.
+    """
+    terms = _terms_of(population)
+    return terms if trained else {name: terms[name] for name in _NOT_TRAINED}
+
+
+def _terms_of(population: Population) -> dict[str, str]:
     if population.files is None:
         return GLOSSARY
     lexicon, names = population.lexicon, [a.replace("_", " ") for a in population.attributes]

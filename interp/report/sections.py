@@ -126,7 +126,7 @@ def configuration(run: Run) -> Section:
 @of_run("Glossary", "glossary")
 def glossary(run: Run) -> Section:
     """The terms of the report."""
-    return Section(terms=glossary_of(run.population))
+    return Section(terms=glossary_of(run.population, not run.config.compiled.on))
 
 
 SECTIONS: tuple[SectionBuilder, ...] = (

@@ -35,6 +35,9 @@ def test_page_says_what_it_is(run: Run) -> None:
     assert "at step 0. Below, choose a head" in page
     assert "slider goes by checkpoints" not in page
     assert "not measured yet" not in page
+    glossary = page.split('id="glossary"')[1].split("</section>")[0]
+    assert "wording" in glossary
+    assert "plateau" not in glossary
 
 
 def test_what_was_built(run: Run) -> None:
