@@ -50,6 +50,7 @@ interp: watch a language model learn facts.
   interp memory    RUN ...              MLP memory: keys, values, probes, swaps, order of emergence
   interp equations RUN                  the loss of every fact, bits known, which groups of facts interfere
   interp studies   [DIR]                the studies, and what of them is finished
+  interp store     DIR                  the runs of a batch, which study needs each; --prune: delete the rest
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
   interp doctor    [DIR]                versions, devices, threads, memory, bfloat16, and what each means
 
@@ -89,6 +90,7 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "equations": equations.equations,
     "summary": runs.summary,
     "studies": studies.studies,
+    "store": studies.store,
     "batch": studies.batch,
     "doctor": doctoring.doctor,
 }

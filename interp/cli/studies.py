@@ -1,6 +1,7 @@
 """Commands on several runs: studies, and batches of them."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -142,6 +143,61 @@ def studies(
     if out is not None:
         columns.append("finished")
     show("Studies" if out is None else f"Studies in {out}", columns, rows, right=("runs",))
+
+
+def store(
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")],
+    *,
+    prune: bool = False,
+    yes: bool = False,
+) -> None:
+    """The runs of a batch: how large, how old, and which study needs each.
+
+    With --prune, those that no study of the batch needs any more (since its settings are others now) are
+    listed, and with --yes deleted. Runs that a process trains are left alone.
+
+    Example: interp store runs/studies
+
+    Example: interp store runs/studies --prune --yes
+
+    Args:
+        out: Folder of a batch (--out of `interp batch`).
+        prune: List only what nothing needs, and say how to delete it.
+        yes: With --prune: delete it.
+    """
+    from interp.seeds import number_of
+    from interp.studies.stored import prune as delete
+    from interp.studies.stored import stored_runs
+
+    if yes and not prune:
+        raise InterpError("--yes goes with --prune; nothing was deleted.")
+    found = stored_runs(out)
+    if prune:
+        found = [one for one in found if not one.needed_by]
+    rows = [
+        (one.folder.name, f"{one.size / 2**20:,.1f}", _age(one.changed), one.state,
+         ", ".join(one.needed_by) or "nothing")
+        for one in found
+    ]  # fmt: skip
+    title = f"Runs in {out} that nothing needs" if prune else f"Runs in {out}"
+    show(title, ["run", "MiB", "age", "state", "needed by"], rows, right=("MiB", "age"))
+    unneeded = [one for one in found if not one.needed_by and one.state != "in use"]
+    size = sum(one.size for one in unneeded) / 2**20
+    if prune and yes:
+        say(f"deleted: {number_of(len(delete(unneeded)), 'run')}, {size:,.1f} MiB")
+    elif unneeded:
+        how = "add --yes" if prune else f"interp store {out} --prune"
+        runs = number_of(len(unneeded), "run")
+        say(f"needed by nothing: {runs}, {size:,.1f} MiB; to delete: {how}")
+
+
+def _age(changed: float) -> str:
+    """How long ago, in the largest unit of which there is one at least."""
+    seconds = max(0.0, time.time() - changed)
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def batch(
