@@ -76,8 +76,8 @@ def _attention_is_stable(seed: Seed, stable: float, forgotten: float) -> bool | 
 
 
 def _largest_changes(seeds: Sequence[Seed]) -> list[float]:
-    every = [seed.attention_changes()["change"] for seed in seeds]
-    return [float(own.max()) for own in every if len(own)]
+    every = [seed.attention_changes() for seed in seeds]
+    return [float(own["change"].max()) for own in every if len(own)]
 
 
 @question(

@@ -52,7 +52,7 @@ def stored_runs(out: Path) -> list[Stored]:
     """
     batch = batch_in(out)
     if batch is None:
-        raise RunError(f"{out} holds no batch (batch.yaml is missing). Give --out of a batch.")
+        raise RunError(f"{out} holds no batch (batch.yaml is missing); give the folder of a batch.")
     store = Store(out / RUNS)
     needed: dict[Path, list[str]] = {}
     for entry in batch.studies:
