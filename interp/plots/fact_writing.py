@@ -4,10 +4,13 @@ Tables are those of `interp.studies.fact_writing`; tables read back from CSV wil
 `InterpError` where a column is missing or there is nothing to draw.
 """
 
+from collections import Counter
+from itertools import cycle
+
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.charts import Axis, Look, curves, describe, ramp, rows
+from interp.charts import COLOURS, DASHES, SYMBOLS, Axis, Look, curves, describe, rows
 from interp.errors import InterpError
 
 _METRICS = {
@@ -110,5 +113,15 @@ def _name(method: str, place: str) -> str:
 
 
 def _looks(table: pd.DataFrame) -> dict[str, Look]:
-    names = list(dict.fromkeys(_named(table)["how"]))
-    return {name: Look(c, name=name) for name, c in zip(names, ramp(len(names)), strict=True)}
+    """A colour for each place, all weights among them; several methods at one differ by dash and mark."""
+    pairs = list(dict.fromkeys(zip(table["method"], table["place"], strict=True)))
+    places = list(dict.fromkeys(place for _, place in pairs))
+    colours = dict(zip(places, cycle(COLOURS), strict=False))
+    seen: Counter[str] = Counter()
+    looks = {}
+    for method, place in sorted(pairs, key=lambda of: of[0] == "rome"):
+        n, name = seen[place], _name(method, place)
+        seen[place] += 1
+        dash, symbol = DASHES[n % len(DASHES)], SYMBOLS[n % len(SYMBOLS)]
+        looks[name] = Look(colours[place], dash, symbol=symbol, name=name)
+    return looks

@@ -3,7 +3,7 @@
 Do weights that were computed from facts recall them; how many facts does a memory of so many neurons hold, as
 computed, in theory and trained?
 
-Command: interp batch interp/studies/compiled.py --out artifacts/studies --workers 2
+Command: interp batch compiled --out artifacts/studies --workers 2
 Duration: 9 runs of `tiny` with narrow MLPs, a minute each on one thread; then 8 minutes of measuring
 
 Every variant of compiled recall is asked about the people whom it knows, in wordings of evaluation, and about

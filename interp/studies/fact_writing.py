@@ -3,7 +3,7 @@
 How many new facts can be written into a trained model in closed form, at which token, what else do they
 change, and what does fine-tuning on the same facts do?
 
-Command: interp batch interp/studies/fact_writing.py --out artifacts/studies --workers 2
+Command: interp batch fact_writing --out artifacts/studies --workers 2
 Duration: 3 runs of 1,500 steps, 2 minutes each on one thread, and an estimated 15 minutes of edits on each
 
 New values of drawn attributes are written into the last checkpoint of plain runs, one fact a person, in
@@ -52,7 +52,7 @@ class FactWritingSettings(StudySettings):
     n_texts: int = Field(default=8, ge=1)
     """Biographies of each person that edits and fine-tuning are made of."""
     draw: int = Field(default=1, ge=0)
-    """Which facts are drawn. Settings were chosen on one run of seed 0 with draws 100, 101 and 200."""
+    """Which facts are drawn. Settings were chosen on one run of seed 0 with draws 100, 101, 200, 201."""
     most_steps: int = Field(default=400, ge=1)
     """Updates of fine-tuning at most."""
     replay: int = Field(default=32, ge=1)

@@ -8,8 +8,10 @@ from interp.errors import ConfigError, InterpError, short, suggest
 from interp.studies import (
     associative_memory,
     celebrities,
+    compiled,
     differences,
     equations,
+    fact_writing,
     finetuning,
     forms,
     hallucination,
@@ -40,6 +42,8 @@ STUDIES: dict[str, Study] = {
         equations,
         differences,
         memory_kind,
+        compiled,
+        fact_writing,
     )
 }
 """In the order of the paper, then what goes beyond it."""
