@@ -3,7 +3,7 @@
 Are facts learned in fewer exposures as triples or as bare lists than in prose, and are they known in prose
 then, if the person was never met in it?
 
-Command: interp batch interp/studies/model_centric.py --out artifacts/studies --workers 2
+Command: interp batch model_centric --out artifacts/studies --workers 2
 Duration: 9 runs of `tiny`, 1 to 2 minutes each on one thread, then half a minute of asking each
 
 Half of the people are met in biographies only. The other half is met in one form only: in biographies too

@@ -17,6 +17,7 @@ from interp.studies import (
     hallucination,
     memory_kind,
     mnemonic,
+    model_centric,
     plateau,
     power_law,
     robustness,
@@ -44,6 +45,7 @@ STUDIES: dict[str, Study] = {
         memory_kind,
         compiled,
         fact_writing,
+        model_centric,
     )
 }
 """In the order of the paper, then what goes beyond it."""
