@@ -1,6 +1,7 @@
 """How many facts a memory of so many neurons holds: computed, as theory has it, and trained."""
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Literal
 
@@ -92,10 +93,12 @@ def recall_capacity(
     settings = CompiledConfig(variant="distributed", d_code=d_code)
     n_facts, bits = facts.facts().sum(axis=0), _bits(facts)
     found: list[tuple[int, int, Memory, float, float]] = []
+    plan = Plan.of(facts, settings, config.model.n_ctx, config.seed_of("model"))
+    seen, wanted = names_seen(plan), person_facts(plan, plan.d_stream)
+    width = sum(space.width for a in plan.attributes for space in plan.fact_spaces(a))
     for n in counts:
-        plan = Plan.of(facts, settings, config.model.n_ctx, config.seed_of("model"))
-        seen, wanted = names_seen(plan), person_facts(plan, plan.d_stream)
-        features = Features.drawn(seen, n, plan.generator)
+        # A compiled model of so many neurons draws them from here on, too.
+        features = Features.drawn(seen, n, deepcopy(plan.generator))
         active = features.active(seen)
         written = active @ least_squares(active, wanted)
         held: dict[Memory, Shares] = {
@@ -104,7 +107,6 @@ def recall_capacity(
         }
         if n_steps:
             held["gradient descent"] = _held(plan, _trained(plan, features, seen, n_steps))
-        width = sum(space.width for a in plan.attributes for space in plan.fact_spaces(a))
         n_weights = n * (seen.shape[1] + 1 + width)
         for name, shares in held.items():
             accuracy = float(np.average(shares, weights=n_facts))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.seeds import spread
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -192,6 +193,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             low=0.85, high=1.15,
         ),
         _said_needed,
+        Number("slope", lambda seeds: [s.slope for s in seeds if s.slope is not None], (0.85, 1.15)),
     ),
     Statement(
         "How much it holds is known beforehand",
