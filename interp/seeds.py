@@ -74,6 +74,19 @@ class OverSeeds:
             return f"{self.mean:{form}} (1 seed)"
         return f"{self.mean:{form}} ({', '.join(f'{value:{form}}' for value in self.values)})"
 
+    def with_interval(self, form: str = ".2f") -> str:
+        """The mean with its interval, where single values would be many: "0.71 (95%: 0.69 to 0.73; 10 seeds)".
+
+        Args:
+            form: How numbers are written.
+        """
+        if self.interval is None:
+            return self.text(form)
+        low, high = self.interval
+        return (
+            f"{self.mean:{form}} ({CONFIDENCE:.0%}: {low:{form}} to {high:{form}}; {self.n} seeds)"
+        )
+
 
 def over_seeds(
     table: pd.DataFrame, by: str | Sequence[str], value: str = "value", *, complete: bool = False

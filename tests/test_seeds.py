@@ -9,6 +9,11 @@ from interp.errors import ArgumentError
 from interp.seeds import OverSeeds, all_of, none_of, number_of, over_seeds
 
 
+def test_a_mean_with_its_interval() -> None:
+    assert OverSeeds.of([1.0, 2.0, 3.0]).with_interval() == "2.00 (95%: -0.48 to 4.48; 3 seeds)"
+    assert OverSeeds.of([1.0]).with_interval() == "1.00 (1 seed)"
+
+
 def test_interval_is_students():
     values = [0.7, 0.72, 0.75, 0.69]
     seeds = OverSeeds.of(values)

@@ -203,11 +203,14 @@ def _rows(table: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame:
 
 
 def half_strength_step(
-    steps: Sequence[int | float], strengths: Sequence[float | int], faint: float = FAINT
+    steps: Sequence[int | float],
+    strengths: Sequence[float | int],
+    faint: float = FAINT,
+    share: float = 0.5,
 ) -> float:
-    """The step from which a strength stays at half of its final value or above.
+    """The step from which a strength stays at half of its final value (or another `share`) or above.
 
-    Interpolated between the last measurement below half and the next, of increasing steps; NaN where the
+    Interpolated between the last measurement below that and the next, of increasing steps; NaN where the
     final strength is below `faint` (the mechanism is absent in the end) or NaN (it was not measured).
 
     Example:
@@ -221,7 +224,7 @@ def half_strength_step(
         return float("nan")
     known = ~np.isnan(values)  # a strength need not be defined at every step
     steps, values = np.asarray(steps)[known], values[known]
-    half = values[-1] / 2
+    half = values[-1] * share
     below = np.flatnonzero(values < half)
     if not len(below):
         return float(steps[0])

@@ -3,7 +3,7 @@
 Is a person known at the middle name because the last name has to be predicted from there, or because that is
 the first token that tells who it is?
 
-Command: interp batch interp/studies/name_tokens.py --out artifacts/studies --workers 2
+Command: interp batch name_tokens --out artifacts/studies --workers 2
 Duration: 40 runs of `tiny`, 1 to 2 minutes each on one thread, then a few seconds of measuring each
 
 With ordinary names (100 first, 100 middle, 200 last ones, 512 people) MLP 0 holds people at the middle

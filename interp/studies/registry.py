@@ -18,8 +18,10 @@ from interp.studies import (
     memory_kind,
     mnemonic,
     model_centric,
+    name_tokens,
     plateau,
     power_law,
+    recall_order,
     robustness,
     sequential,
     warm_up,
@@ -46,6 +48,8 @@ STUDIES: dict[str, Study] = {
         compiled,
         fact_writing,
         model_centric,
+        name_tokens,
+        recall_order,
     )
 }
 """In the order of the paper, then what goes beyond it."""

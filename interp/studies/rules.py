@@ -19,6 +19,7 @@ from string import Formatter
 from typing import Any, Generic, Literal, TypeVar
 
 from interp.errors import ArgumentError
+from interp.seeds import OverSeeds
 from interp.studies.power import Number
 
 Case = TypeVar("Case")
@@ -30,6 +31,11 @@ EVERY_SEED = (
     "them: cannot tell."
 )
 """How `Rule.each` decides, as the end of its text."""
+INTERVAL = (
+    " Agree: the 95% interval of the mean over seeds (Student's t) lies above {above:g}; disagree: below it; "
+    "else, or with fewer than {minimum} seeds that have a value: cannot tell."
+)
+"""How `Rule.interval` decides."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,41 @@ class Rule(Generic[Case]):
             return verdict((holds(case, **given) for case in cases), minimum)
 
         return cls(template + ending.replace("{minimum}", str(minimum)), decision, numbers)
+
+    @classmethod
+    def interval(
+        cls,
+        template: str,
+        number: Callable[..., float | int | None],
+        *,
+        above: float | int,
+        minimum: int = 5,
+        **numbers: Any,
+    ) -> "Rule[Case]":
+        """A rule about the mean over seeds, which more seeds can always settle.
+
+        Every seed draws people of its own, so that the spread between seeds has that between people in it.
+
+        Args:
+            template: What the mean of which number has to be.
+            number: From a case and the numbers to its value; None where it has none.
+            above: What the interval has to lie above.
+            minimum: With fewer values nothing is decided.
+            numbers: Other thresholds.
+        """
+
+        def decision(cases: Iterable[Case], above: float | int, **given: Any) -> Verdict:
+            values = [value for case in cases if (value := number(case, **given)) is not None]
+            found = OverSeeds.of(values).interval
+            if found is None or len(values) < minimum:
+                return "cannot tell"
+            low, high = found
+            if low > above:
+                return "agree"
+            return "disagree" if high < above else "cannot tell"
+
+        ending = INTERVAL.replace("{minimum}", str(minimum))
+        return cls(template + ending, decision, {"above": above, **numbers})
 
     @property
     def text(self) -> str:

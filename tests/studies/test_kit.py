@@ -94,3 +94,22 @@ def test_a_study_reads_its_docstring() -> None:
     study = Study("mine", doc, StudySettings, lambda settings: [], lambda settings, runs: {})
     assert (study.title, study.question) == ("A title", "A question in two lines?")
     assert (study.command, study.duration) == ("interp batch x", "a day")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.2, 0.8], "agree"),
+        ([-1.0, -1.2, -0.8], "disagree"),
+        ([1.0, -1.2, 0.8], "cannot tell"),
+        ([1.0, 1.2, None], "cannot tell"),
+        ([5.0, 1.0, 4.0, -0.1], "cannot tell"),
+        ([5.0, 4.0, 4.5, -0.1, 4.4, 4.6], "agree"),
+    ],
+)
+def test_a_rule_on_the_interval_of_the_mean(values: list[float | None], expected: Verdict) -> None:
+    """One seed below 0 does not keep others from deciding."""
+    rule = Rule[float | None].interval("It rises.", lambda x: x, above=0, minimum=3)
+    assert rule.decide(values) == expected
+    assert "lies above 0" in rule.text
+    assert "fewer than 3 seeds" in rule.text

@@ -1,0 +1,180 @@
+"""What forms first, recall attention or the memory.
+
+Does a model know where to look before it knows what is there, and does the answer depend on how one looks?
+
+Command: interp batch recall_order --out artifacts/studies --workers 2
+Duration: 20 runs (10 of `tiny`, 1 to 2 minutes each on one thread; 10 of `small`, 8 to 10 minutes each), then
+half a minute to two minutes of measuring each
+
+Every measure is dated by the step from which it stays at half of its final strength, and held against
+compiled models of which a part is there to a dose: does the measure say how much of its own part there is,
+whatever the other one is? Where it does, its date can be corrected to the step at which it says what it says
+of half a dose. Where it does not, its date is of something else.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pydantic import Field, field_validator
+
+from interp.config import Config, Variant
+from interp.memory.emergence import half_strength_step
+from interp.plots import recall_order as plots
+from interp.presets import preset
+from interp.run import Run
+from interp.studies.collect import collect, complete
+from interp.studies.recall_order_claims import held_against
+from interp.studies.recall_order_doses import corrections, dose_table
+from interp.studies.recall_order_measured import PARTS, Read, strengths
+from interp.studies.rules import Claim
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
+
+COLUMNS = {
+    "dates": ("size", "seed", "measure", "part", "step", "corrected", "start", "final"),
+    "strengths": ("size", "seed", "measure", "step", "value", "control", "strength"),
+    "phases": ("size", "seed", "statistics_end", "plateau_end", "accuracy"),
+    "doses": ("variant", "seed", "dosed", "dose", "measure", "strength"),
+    "corrections": ("measure", "part", "half_dose", "at_half", "without", "usable"),
+}
+_AT = "middle name"
+"""Where people with ordinary names are known (see the study `name_tokens`)."""
+
+
+class RecallOrderSettings(StudySettings):
+    """Settings of the study of the order in which recall forms."""
+
+    seeds: tuple[int, ...] = tuple(range(10))
+    """One run of each size for each seed."""
+    second: str | None = "small"
+    """Another preset, of which there are as many runs; None for none."""
+    checkpoints: tuple[int, ...] = (
+        0, 50, 100, 150, 200, 225, 250, 275, 300, 325, 350, 400, 450, 500, 550, 600, 700, 800, 900, 1000,
+        1200, 1400, 1600, 1800, 2000, 2250, 2500, 3000, 3500, 4000,
+    )  # fmt: skip
+    """Checkpoints beside the last one; dense where plateaus of `tiny` and `small` are."""
+    n_people: int = Field(default=128, ge=2)
+    """Known people, and as many held out, on whom attention, keys, values and knowledge are read."""
+    n_pairs: int = Field(default=96, ge=12)
+    """Pairs of people that are swapped."""
+    compiled: str = "smoke"
+    """The preset whose people are compiled."""
+    variants: tuple[Variant, ...] = ("local", "distributed")
+    """Where facts are in compiled models."""
+    compiled_seeds: tuple[int, ...] = (0, 1, 2)
+    """Their populations."""
+    doses: tuple[float, ...] = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+    """How much of a part is there, from 0 to 1."""
+    dosed_pairs: int = Field(default=12, ge=12)
+    """Pairs of people that are swapped in compiled models."""
+
+    varies: ClassVar[frozenset[str]] = frozenset(
+        {"training.early_checkpoints", "training.checkpoint_every"}
+    )
+
+    @field_validator("variants", "doses")
+    @classmethod
+    def _once(cls, values: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
+        return each_once(info.field_name, values)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The presets."""
+        return (self.preset,) if self.second is None else (self.preset, self.second)
+
+    def of(self, seed: int, size: str) -> Config:
+        """The run of a seed and size."""
+        n_steps = preset(size).with_settings(**self.run).training.n_steps
+        settings = {
+            "training.early_checkpoints": tuple(s for s in self.checkpoints if s < n_steps),
+            "training.checkpoint_every": n_steps,
+            "evaluation.splits": ("evaluation",),
+        }
+        return preset(size, seed=seed).with_settings(**(settings | self.run))
+
+
+def planned(settings: RecallOrderSettings) -> list[Planned]:
+    """The runs that settings ask for."""
+    return [Planned(settings.of(seed, size)) for size in settings.sizes for seed in settings.seeds]
+
+
+def tables(settings: RecallOrderSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """What compiled models and the finished runs measured.
+
+    Returns:
+        "dates": by `size`, `seed` and `measure`, of which `part` it is; the `step` from which it stays at
+        half of its final strength, and `corrected`, the one from which it stays at what it says at half a
+        dose (missing where it is not usable); NaN: absent in the end. `start` and `final`: strengths.
+        "strengths": the curves: value, control, and their difference.
+        "phases": where phases end (steps), and the attribute `accuracy` at the last step.
+        "doses": of compiled models, the strength of each measure at each dose of what is `dosed`.
+        "corrections": see `recall_order_doses.corrections`.
+    """
+    doses = pd.concat(_doses(settings), ignore_index=True)
+    known = corrections(doses)
+
+    def of_run(run: Run) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        read = Read.of(run.corpus, settings.n_people, settings.n_pairs)
+        found = strengths(run, run.model(), read, _AT)
+        ends = {"statistics_end": run.phases.statistics_end, "plateau_end": run.phases.plateau_end}
+        accuracy = float(run.curve("attribute_accuracy").iloc[-1])
+        apart = {"size": _size_of(run, settings), "seed": run.config.seed}
+        return apart, {
+            "dates": dates(found, known),
+            "strengths": found,
+            "phases": pd.DataFrame([ends | {"accuracy": accuracy}]).astype(float),
+        }
+
+    own = {name: columns for name, columns in COLUMNS.items() if "size" in columns}
+    made = collect(runs, of_run, own)
+    made |= {"doses": doses, "corrections": known}
+    return {name: table.round(4) for name, table in made.items()}
+
+
+def _doses(settings: RecallOrderSettings) -> Iterator[pd.DataFrame]:
+    for variant in settings.variants:
+        for seed in settings.compiled_seeds:
+            config = preset(settings.compiled, seed=seed)
+            found = dose_table(config, variant, settings.doses, settings.dosed_pairs)
+            yield found.assign(variant=variant, seed=seed)[list(COLUMNS["doses"])]
+
+
+def _size_of(run: Run, settings: RecallOrderSettings) -> str:
+    identity = run.config.identity()
+    sizes = settings.sizes
+    return next(s for s in sizes if settings.of(run.config.seed, s).identity() == identity)
+
+
+def dates(strengths: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """When each measure is at half of its final strength, and at what it says at half a dose."""
+    known = corrections[corrections["usable"].astype(bool)].set_index("measure")["at_half"]
+    rows = []
+    for measure, curve in strengths.groupby("measure", sort=False):
+        steps, values = list(curve["step"]), list(curve["strength"])
+        step, corrected = half_strength_step(steps, values), np.nan
+        if measure in known:
+            corrected = half_strength_step(steps, values, share=float(known[measure]))
+        rows.append((measure, PARTS[str(measure)], step, corrected, values[0], values[-1]))
+    columns = ["measure", "part", "step", "corrected", "start", "final"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def figures(tables: Tables) -> dict[str, go.Figure]:
+    """The study's figures, by anchor."""
+    there = complete(tables, COLUMNS)
+    found = {}
+    if there["dates"]["step"].notna().any():
+        found["recall-order-dates"] = plots.dates(there["dates"])
+    if len(there["doses"]):
+        found["recall-order-doses"] = plots.doses(there["doses"])
+    return found
+
+
+def claims(tables: Tables) -> list[Claim]:
+    """What is claimed of the order, held against tables as made or read back from CSV."""
+    return held_against(complete(tables, COLUMNS))
+
+
+STUDY = Study("recall_order", __doc__, RecallOrderSettings, planned, tables, figures, claims)
