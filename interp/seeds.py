@@ -75,7 +75,7 @@ class OverSeeds:
         return f"{self.mean:{form}} ({', '.join(f'{value:{form}}' for value in self.values)})"
 
     def with_interval(self, form: str = ".2f") -> str:
-        """The mean with its interval, where single values would be many: "0.71 (95%: 0.69 to 0.73; 10 seeds)".
+        """The mean with its interval, for many seeds: "0.71 (95%: 0.69 to 0.73; 10 seeds)".
 
         Args:
             form: How numbers are written.
