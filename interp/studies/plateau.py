@@ -3,7 +3,7 @@
 How does the plateau grow with the number of individuals? (Paper, section 3, Fig. 2.)
 
 Command: interp batch plateau --out artifacts/studies --workers 2
-Duration: 15 runs of up to 6,000 steps (about 80 seconds for each 1,500 on one core), or to the plateau's end
+Duration: 18 runs of up to 6,000 steps (about 80 seconds for each 1,500 on one core), or to the plateau's end
 
 The paper finds 0.43 · N^0.81 for N from 4k to 256k. Here a run ends once it has left the plateau,
 and the learning rate is constant, so that how long a run was meant to be does not matter.
@@ -23,6 +23,7 @@ from interp.errors import InterpError
 from interp.phases import DELTA, PAPER_COEFFICIENT, PAPER_EXPONENT, PowerLawFit
 from interp.plateau import fit_of
 from interp.plots import scaling as scaling_figure
+from interp.studies.plateau_laws import BEND, LAW_COLUMNS, OFFSET, STRAIGHT
 from interp.studies.rules import Claim, Rule, Statement, Verdict
 from interp.studies.sizes import COLUMNS, STEPS, PlateauSettings, runs, tables
 from interp.studies.study import Study, Tables
@@ -34,6 +35,7 @@ class _Measured:
 
     runs: pd.DataFrame
     fits: pd.DataFrame
+    laws: pd.DataFrame
 
     def fit(self, measure: str) -> PowerLawFit | None:
         """The power law; None where too few sizes have left the plateau."""
@@ -59,7 +61,8 @@ def _measured(tables: Tables) -> _Measured:
     table = tables.get("runs", pd.DataFrame(columns=COLUMNS))
     # In a CSV file steps may have become floats.
     at_delta = table[table["delta"] == DELTA].astype(dict.fromkeys(STEPS, "Int64"))
-    return _Measured(at_delta, tables.get("fits", pd.DataFrame()))
+    laws = tables.get("laws", pd.DataFrame(columns=list(LAW_COLUMNS)))
+    return _Measured(at_delta, tables.get("fits", pd.DataFrame()), laws)
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
@@ -120,6 +123,30 @@ def _straight(fit: PowerLawFit | None, straight: float, bent: float) -> Verdict:
     return "agree" if fit.r_squared > straight else "disagree"
 
 
+def _predicts(of: _Measured, within: float | int, times: float | int) -> Verdict:
+    off = of.laws.set_index("law")["off"].astype(float)
+    if off.empty:
+        return "cannot tell"
+    if off[OFFSET] >= off[STRAIGHT]:
+        return "disagree"
+    good = off[OFFSET] <= within and times * off[OFFSET] <= off[STRAIGHT]
+    return "agree" if good and off[OFFSET] <= off[BEND] else "cannot tell"
+
+
+def _predictions(of: _Measured) -> str:
+    if of.laws.empty:
+        return "fewer than five numbers of people have left their plateau"
+    laws = of.laws.set_index("law")
+    first, offset = laws.iloc[0], laws.loc[OFFSET]
+    said = ", ".join(f"{name} {row['predicted']:,.0f}" for name, row in laws.iterrows())
+    return (
+        f"fitted to fewer people, for N = {first['n_individuals']:,}: {said}; measured "
+        f"{first['measured']:,.0f}. Fitted to all: {offset['constant']:,.0f} steps and a power law of "
+        f"exponent {offset['exponent']:.2f} (95% interval {offset['exponent_low']:.2f} to "
+        f"{offset['exponent_high']:.2f})"
+    )
+
+
 _PAPER = f"{PAPER_COEFFICIENT} · N^{PAPER_EXPONENT}, R² 0.998, for N = 4,000 to 256,000, 5 seeds (Fig. 2)"
 _INCOMPLETE = (
     "Cannot tell: fewer than three sizes, a run that has not left its plateau or whose plateau "
@@ -165,6 +192,19 @@ STATEMENTS = (
             {"straight": _STRAIGHT, "bent": 0.95},
         ),
         _straightness,
+    ),
+    Statement[_Measured](
+        "The plateau ends after a constant number of steps and a power law of the number of individuals",
+        "a question of this project: why ends lie on a bend",
+        Rule(
+            "Laws are fitted to all numbers of people but the largest, and asked for that. Agree: a "
+            "constant and a power law are at most {within} off (in logarithms), at least {times:g} times "
+            "nearer than a power law, and no further off than a parabola. Disagree: no nearer than a power "
+            "law. Cannot tell: else, or with fewer than five numbers of people, or if a plateau did not end.",
+            _predicts,
+            {"within": 0.1, "times": 2},
+        ),
+        _predictions,
     ),
 )
 

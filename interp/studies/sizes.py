@@ -11,6 +11,7 @@ from interp.errors import ConfigError
 from interp.phases import DELTAS
 from interp.plateau import plateau_fits
 from interp.run import Run
+from interp.studies.plateau_laws import plateau_laws
 from interp.studies.study import Planned, StudySettings, each_once
 
 STOP_BELOW = 0.7
@@ -22,7 +23,7 @@ COLUMNS = ["n_individuals", "seed", "delta", *STEPS]
 class PlateauSettings(StudySettings):
     """Settings of the study."""
 
-    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
     """Numbers of individuals, at least three."""
     n_steps: int = Field(default=6000, ge=1)
     """The last step of a run that does not leave its plateau before."""
@@ -64,7 +65,7 @@ def runs(settings: PlateauSettings) -> list[Planned]:
 
 
 def tables(settings: PlateauSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """The phases of every run, and the power laws: `runs` (of `plateau_table`), `fits`.
+    """The phases of every run, and laws: `runs` (of `plateau_table`), `fits`, `laws` (of `plateau_laws`).
 
     Args:
         settings: Those that the runs were planned with.
@@ -73,7 +74,11 @@ def tables(settings: PlateauSettings, runs: Sequence[Run]) -> dict[str, pd.DataF
     table = plateau_table(
         sorted(runs, key=lambda run: (run.config.population.n_individuals, run.config.seed))
     )
-    return {"runs": table, "fits": plateau_fits(table).round(5)}
+    return {
+        "runs": table,
+        "fits": plateau_fits(table).round(5),
+        "laws": plateau_laws(table).round(4),
+    }
 
 
 def plateau_table(runs: Sequence[Run], deltas: Sequence[float] = DELTAS) -> pd.DataFrame:

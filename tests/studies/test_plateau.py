@@ -12,6 +12,7 @@ from interp.phases import DELTA
 from interp.plateau import fit_of, plateau_fits
 from interp.plots import caption
 from interp.studies.plateau import STUDY
+from interp.studies.plateau_laws import OFFSET, STRAIGHT, plateau_laws
 from interp.studies.sizes import PlateauSettings, plateau_table
 
 GALLERY = Path(__file__).parents[2] / "artifacts" / "gallery"
@@ -43,8 +44,9 @@ def table() -> pd.DataFrame:
 
 
 def verdicts(table: pd.DataFrame) -> list[str]:
+    """Of the three claims on the paper's power law."""
     tables = {"runs": table, "fits": plateau_fits(table)}
-    return [claim.verdict for claim in STUDY.claims(tables)]
+    return [claim.verdict for claim in STUDY.claims(tables)][:3]
 
 
 def test_the_fit_finds_the_exponent(table: pd.DataFrame) -> None:
@@ -100,7 +102,7 @@ def test_a_plateau_too_short_to_be_measured_decides_nothing() -> None:
 def test_runs_of_the_study_end_after_the_plateau() -> None:
     """The committed table was measured with these settings."""
     planned = STUDY.runs(PlateauSettings())
-    assert len(planned) == 15
+    assert len(planned) == 18
     config = planned[4].config
     before, now = interp.preset("tiny").identity(), config.identity()
     assert {name: value for name, value in now.items() if before.get(name) != value} == {
@@ -129,7 +131,7 @@ def test_the_committed_tables_can_be_read() -> None:
         "fits": pd.read_csv(GALLERY / "studies/plateau/fits.csv"),
     }
     assert set(STUDY.figures(tables)) == {"plateau-end", "plateau-length"}
-    length, end, law = STUDY.claims(tables)
+    length, end, law, _ = STUDY.claims(tables)
     assert (length.verdict, end.verdict, law.verdict) == ("disagree", "cannot tell", "agree")
     assert "N^1.31" in length.measured
     assert "N^0.76" in end.measured
@@ -164,3 +166,43 @@ def test_tables_of_real_runs(trained) -> None:
 
 def test_a_run_that_goes_on_can_tell_about_every_tolerance(smoke_run: interp.Run) -> None:
     assert list(plateau_table([smoke_run], deltas=(0.05, 0.5))["delta"]) == [0.05, 0.5]
+
+
+def bent(constant: float, exponent: float = 1.0) -> pd.DataFrame:
+    """Plateaus that end after a constant number of steps and a power law of N."""
+    rows = [
+        (n, seed, DELTA, round((constant + 0.4 * n**exponent) * (1 + 0.01 * (seed - 1))))
+        for n in (256, 512, 1024, 2048, 4096)
+        for seed in (0, 1, 2)
+    ]
+    return pd.DataFrame(rows, columns=["n_individuals", "seed", "delta", "plateau_end"])
+
+
+def test_laws_are_told_apart_by_what_they_predict() -> None:
+    laws = plateau_laws(bent(150)).set_index("law")
+    assert laws["off"].idxmin() == OFFSET
+    assert laws["off"][OFFSET] < 0.03 < laws["off"][STRAIGHT]
+    assert laws["constant"][OFFSET] == pytest.approx(150, rel=0.1)
+    assert laws["exponent_low"][OFFSET] < 1.0 < laws["exponent_high"][OFFSET]
+    assert laws["measured"].nunique() == 1
+    straight = plateau_laws(bent(0, 0.8)).set_index("law")
+    assert straight["exponent"][STRAIGHT] == pytest.approx(0.8, abs=0.01)
+    assert straight["off"][STRAIGHT] < 0.02
+
+
+@pytest.mark.parametrize(("constant", "verdict"), [(150, "agree"), (0, "not")])
+def test_the_rule_about_laws_decides(constant: float, verdict: str) -> None:
+    table = bent(constant)
+    lengths = table.assign(statistics_end=1, plateau_length=table["plateau_end"] - 1)
+    tables = {"runs": lengths, "fits": plateau_fits(lengths), "laws": plateau_laws(table)}
+    found = STUDY.claims(tables)[-1]
+    assert (found.verdict == "agree") == (verdict == "agree")
+    assert "fitted to fewer people, for N = 4,096" in found.measured
+
+
+def test_laws_need_five_sizes_that_have_left_their_plateau() -> None:
+    table = bent(150)
+    assert plateau_laws(table[table["n_individuals"] > 256]).empty
+    table["plateau_end"] = table["plateau_end"].astype("Int64")
+    table.loc[0, "plateau_end"] = pd.NA
+    assert plateau_laws(table).empty
