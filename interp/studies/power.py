@@ -31,21 +31,27 @@ class Number(Generic[Cases]):
     against: tuple[float | int, ...]
     form: str = ".2f"
 
-    def said(self, cases: Cases) -> str:
+    def said(self, cases: Cases, *, decided: bool = False) -> str:
         """Its mean with the 95% interval, and how many seeds would take the threshold out of it.
 
-        A rule that asks every seed (`Rule.each`) may not be decided by them: seeds on both sides stay.
+        A rule that asks every seed (`Rule.each`) may not be decided by them: seeds on both sides stay. Where
+        the rule has `decided`, the interval alone; "" with fewer than two seeds.
         """
         values = [float(value) for value in self.values(cases) if isfinite(value)]
         if len(values) < 2:
+            if decided:
+                return ""
             return f"{self.what}: fewer than two seeds have one, so that its spread is not known"
         over, form = OverSeeds.of(values), self.form
         low, high = over.interval or (over.mean, over.mean)
         limit = min(self.against, key=lambda one: abs(over.mean - one))
         said = (
             f"{self.what}: {over.mean:{form}}, {CONFIDENCE:.0%} interval {low:{form}} to {high:{form}} "
-            f"({len(values)} seeds), held against {limit:{form}}; "
+            f"({len(values)} seeds), held against {limit:{form}}"
         )
+        if decided:
+            return said
+        said += "; "
         needed = seeds_needed(values, limit)
         if needed is None:
             return f"{said}more than {MOST_SEEDS:,} seeds would be needed to tell them apart"

@@ -48,8 +48,8 @@ class Claim:
         measured: What was measured here, with units, scale and number of seeds.
         verdict: Whether they agree, as the rule decides.
         rule: The rule: what has to be the case for agree, what for disagree; else it cannot be told.
-        power: Of a verdict "cannot tell": the number that the rule reads with its interval, and how many
-            seeds would tell it apart from the threshold; "" where that is no question of seeds.
+        power: The number that the rule reads, with its interval; of a verdict "cannot tell" also how many
+            seeds would tell it apart from the threshold. "" where the rule reads no single number.
     """
 
     claim: str
@@ -182,8 +182,8 @@ class Statement(Generic[Case]):
         """The claim, held against what was measured."""
         said = self.measured(cases) if cases else "nothing was measured"
         found, power = self.rule.decide(cases), ""
-        if found == "cannot tell" and self.number is not None and cases:
-            power = self.number.said(cases)
+        if self.number is not None and cases:
+            power = self.number.said(cases, decided=found != "cannot tell")
         return Claim(self.claim, self.paper, said, found, self.rule.text, power)
 
 

@@ -45,10 +45,13 @@ def test_what_is_said() -> None:
         seeds_needed([0.1], 0.0)
 
 
-def test_only_what_cannot_be_told_has_a_power() -> None:
+def test_what_is_decided_has_an_interval_and_no_number_of_seeds() -> None:
     rule: Rule[float] = Rule.each("At least {low:g}.", lambda one, low: one >= low, low=0.1)
     claim = Statement("It gains", "not measured", rule, str, NUMBER)
-    assert claim.against([0.2, 0.3]).power == ""
+    assert claim.against([0.2, 0.3]).power == (
+        "gain: 0.25, 95% interval -0.39 to 0.89 (2 seeds), held against 0.10"
+    )
+    assert claim.against([0.2]).power.startswith("gain: fewer than two seeds")
     told = claim.against([0.05, 0.3])
     assert told.verdict == "cannot tell"
     assert told.said == f"{told.measured}. {told.power}"
