@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean
 
@@ -92,7 +92,8 @@ def _rule(asked: Question, otherwise: str = "") -> Rule[_Setting]:
 
     ending = (
         " Agree: so for every number of new pairs and every seed; disagree: for none; else, or with "
-        "fewer than {min_seeds} seeds, or where accuracy on old pairs began below {known:g}: cannot tell."
+        "fewer than {min_seeds} seeds, or where accuracy on old pairs began below {known:g}: cannot tell. "
+        "Where each number of new pairs is decided, but not alike, each is a claim of its own."
     )
     numbers = {**asked.numbers, "known": forgetting.KNOWN, "min_seeds": 3}
     return Rule(asked.about("pairs") + otherwise + ending, decide, numbers)
@@ -140,4 +141,20 @@ def claims(tables: Tables) -> list[Claim]:
         _Setting.of(rows, "old", "new", n_new=int(rows["n_new"].iloc[0])) for _, rows in groups
     ]
     without_replay = [one for one in settings if len(one.old)]
-    return [statement.against(without_replay) for statement in STATEMENTS]
+    return [claim for one in STATEMENTS for claim in _together_or_apart(one, without_replay)]
+
+
+def _together_or_apart(statement: Statement[_Setting], settings: Sequence[_Setting]) -> list[Claim]:
+    """One claim, or one for each number of new pairs where the answer depends on it."""
+    whole = statement.against(settings)
+    sizes = sorted({one.n_new for one in settings})
+    if whole.verdict != "cannot tell" or len(sizes) < 2:
+        return [whole]
+    apart = [
+        replace(
+            statement.against([one for one in settings if one.n_new == n]),
+            claim=f"{statement.claim} ({n:,} new ones)",
+        )
+        for n in sizes
+    ]
+    return [whole] if any(one.verdict == "cannot tell" for one in apart) else apart

@@ -463,12 +463,21 @@ def test_verdicts_cannot_be_told():
     assert verdicts(no_replay[no_replay["step"] <= 250]) == ["disagree", *["cannot tell"] * 4]
 
 
-def test_verdicts_need_every_number_of_new_pairs_and_every_seed():
+def test_an_answer_that_depends_on_the_number_of_new_pairs_is_one_for_each():
     one = made_up(**COLLAPSE, replayed=PARTLY, n_new=(64,))
     other = made_up(**SLOW, replayed=FULLY, n_new=(512,))
-    assert verdicts(pd.concat([one, other])) == [
-        "agree", "cannot tell", "cannot tell", "agree", "cannot tell",
-    ]  # fmt: skip
+    both = pd.concat([one, other])
+    apart = ["agree", "disagree"]
+    assert verdicts(both) == ["agree", *apart, *apart, "agree", *apart]
+    names = [claim.claim for claim in study.claims({"finetuning": both})]
+    assert names[1].endswith("(64 new ones)")
+    assert names[2].endswith("(512 new ones)")
+    few = pd.concat([one, other[other["seed"] != 0]])
+    assert verdicts(few)[1] == "cannot tell"
+
+
+def test_verdicts_need_every_seed():
+    one = made_up(**COLLAPSE, replayed=PARTLY, n_new=(64,))
     odd = made_up(**SLOW, replayed=FULLY, n_new=(64,), seeds=(3,))
     assert verdicts(pd.concat([one, odd]))[1] == "cannot tell"
 
