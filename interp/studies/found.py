@@ -161,6 +161,32 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
 
 
+def claims_page(study: Study, claims: Sequence[Claim], files: Sequence[str], name: str = "") -> str:
+    """A study's claims as a Markdown page: each with what was measured, its verdict and its rule.
+
+    Args:
+        study: The study.
+        claims: Its claims; each is linked by `#claim-1` and so on.
+        files: Names of the tables, settings and figures that lie beside the page.
+        name: What a batch calls the study, where that is another name.
+    """
+    title = study.title if name in ("", study.name) else f"{study.title} ({name})"
+    figures = [file for file in files if file.endswith(".svg")]
+    others = [f"[{file}]({file})" for file in files if file not in figures]
+    lines = [f"# {title}", "", study.question, "", f"`{study.command}`", "", study.duration, ""]
+    lines += [f"Tables: {', '.join(others)}.", ""] if others else []
+    for number, claim in enumerate(claims, start=1):
+        lines += [
+            f'<a id="claim-{number}"></a>', "", f"## {number}. {claim.claim}", "",
+            f"**{claim.verdict}**", "", f"- *Others:* {claim.paper}", f"- *Measured:* {claim.measured}",
+        ]  # fmt: skip
+        lines += [f"- *Interval:* {claim.power}"] if claim.power else []
+        lines += [f"- *Rule:* {claim.rule}", ""]
+    for figure in figures:
+        lines += [f"![{figure.removesuffix('.svg')}]({figure})", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def markdown(claims: Mapping[str, Sequence[Claim]]) -> str:
     """Claims of several studies, by their titles, as one Markdown table."""
     lines = ["| study | claim | paper | measured here | verdict |", "|---|---|---|---|---|"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from interp.studies.batch import Batch, Entry, planned_runs
-from interp.studies.found import claims_table, markdown, read_tables, study_in
+from interp.studies.found import claims_page, claims_table, markdown, read_tables, study_in
 from interp.studies.registry import STUDIES, study_named
 from interp.studies.study import Study
 
@@ -72,11 +72,25 @@ def test_the_findings_say_the_verdicts_of_the_tables() -> None:
     """A row of the findings: study, claim (word by word), paper, measured, verdict."""
     findings = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| \[`(\w+)`\]\([^)]*\) \| ([^|]+) \| [^|]+ \| [^|]+ \| \*\*([a-z ]+)\*\* \|$",
+        r"^\| \[`(\w+)`\]\([^)]*\) \| ([^|]+) \| [^|]+ \| [^|]+ \| \[\*\*([a-z ]+)\*\*\]"
+        r"\(\.\./artifacts/gallery/studies/(\w+)/README\.md#claim-(\d+)\) \|$",
         findings,
         re.MULTILINE,
     )
-    assert {name for name, _, _ in rows} == set(NAMES)
-    for name, claim, verdict in rows:
+    assert {name for name, *_ in rows} == set(NAMES)
+    assert len(rows) == findings.count("| [`")
+    for name, claim, verdict, of_page, number in rows:
         table = pd.read_csv(COMMITTED / name / "claims.csv").set_index("claim")
         assert table.loc[claim, "verdict"] == verdict
+        assert of_page == name
+        assert list(table.index).index(claim) == int(number) - 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_of_a_study_has_its_claims_with_their_rules(name: str) -> None:
+    study, folder = study_of(name), COMMITTED / name
+    files = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
+    found = study.claims(read_tables(folder))
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert page == claims_page(study, found, files, name)
+    assert all(claim.rule in page for claim in found)
