@@ -4,7 +4,7 @@ Is a person known at the middle name because the last name has to be predicted f
 the first token that tells who it is?
 
 Command: interp batch name_tokens --out artifacts/studies --workers 2
-Duration: 40 runs of `tiny`, 1 to 2 minutes each on one thread, then a few seconds of measuring each
+Duration: 45 runs of `tiny`, 1 to 2 minutes each on one thread, then a few seconds of measuring each
 
 With ordinary names (100 first, 100 middle, 200 last ones, 512 people) MLP 0 holds people at the middle
 name. Two things come together there: first and middle name tell nearly everybody apart, and what follows, the
@@ -13,6 +13,9 @@ names of which the first token, or only the last one, tells who it is; names of 
 the order of names reversed. If prediction is the reason, the place moves to the last token where names have
 no loss, and stays where it was otherwise. If telling people apart is, it goes with the first token that does,
 whatever the loss.
+
+"loss on values only" and what it costs to cut the value position from each token were added after the others
+had been run: in none of them did the last token of a name count, whoever it told apart.
 """
 
 import tempfile
@@ -40,8 +43,9 @@ from interp.studies.study import Planned, Study, StudySettings, Tables, each_onc
 
 Names = Literal[
     "ordinary", "no loss on names", "first name tells", "last name needed", "reversed", "one token",
-    "two tokens", "four tokens",
+    "two tokens", "four tokens", "loss on values only",
 ]  # fmt: skip
+_LOSSES = {"no loss on names": "not names", "loss on values only": "values"}
 _MORE = 100
 """How many words the fourth token of a name is drawn from."""
 COLUMNS = {
@@ -79,14 +83,14 @@ class NameTokensSettings(StudySettings):
             "training.early_checkpoints": (0,), "training.checkpoint_every": plain.training.n_steps,
             "evaluation.splits": ("evaluation",),
         }  # fmt: skip
-        if names == "no loss on names":
-            told = {"form": "biography", "loss": "not names"}
+        if names in _LOSSES:
+            told = {"form": "biography", "loss": _LOSSES[names]}
             settings["data.stages"] = ({"start": 0, "forms": (told,)},)
         elif names == "last name needed":
             few = max(2, plain.population.first_names // 10)
             settings |= {"population.first_names": few, "population.middle_names": few}
         config = self.config(seed, **settings)
-        if names in ("ordinary", "no loss on names", "last name needed"):
+        if names in ("ordinary", "last name needed", *_LOSSES):
             return config
         people = config.population
         folder = Path(self.folder or Path(tempfile.gettempdir()) / "interp_name_tokens")
@@ -156,7 +160,8 @@ def tables(settings: NameTokensSettings, runs: Sequence[Run]) -> dict[str, pd.Da
         MLP 0's output there moves the answer most (`strongest`), how often the prediction follows it
         (`follows`), its part of all that names do for the answer (`effect`); and the share of the last
         layer's attention from where the value is predicted to names that goes there (`attention`, mean over
-        heads).
+        heads); and what it costs to cut the value position from that token in the first layer or in the last
+        (`read_first`, `read_last`, nats).
         "known": attribute `accuracy` in wordings never seen with a person.
     """
 

@@ -7,12 +7,14 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.biographies import Spans, TokenKind
-from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
+from interp.interventions import LOGIT_DIFFERENCE, Grid, Knockout, Pairs, patch, swapped_people
 from interp.memory.swap import whole_effect
 from interp.model import measuring, read_patterns
 from interp.run import Run
 
-PLACES = ("determined", "strongest", "follows", "effect", "attention")
+PLACES = (
+    "determined", "strongest", "follows", "effect", "attention", "read_first", "read_last",
+)  # fmt: skip
 
 
 def places_of(run: Run, n_pairs: int) -> pd.DataFrame:
@@ -34,6 +36,7 @@ def places_of(run: Run, n_pairs: int) -> pd.DataFrame:
     attention = attention_by_token(model, pairs, masks)
     told = determined(run)
     whole = whole_effect(model, pairs, LOGIT_DIFFERENCE)
+    read_first, read_last = read_costs(model, pairs, masks)
     return pd.DataFrame(
         {
             "token": range(1, len(masks) + 1), "determined": told,
@@ -41,8 +44,26 @@ def places_of(run: Run, n_pairs: int) -> pd.DataFrame:
             "follows": [float(follows[name]) for name in masks],
             "effect": [float(changes[name].mean() / whole) for name in masks],
             "attention": [attention[name] for name in masks],
+            "read_first": read_first, "read_last": read_last,
         }
     )  # fmt: skip
+
+
+def read_costs(
+    model: TransformerBridge, pairs: Pairs, masks: dict[str, Bool[Tensor, "text position"]]
+) -> tuple[list[float], list[float]]:
+    """What it costs to cut the value position from each token in the first and in the last layer, nats.
+
+    The fall of the log-probability of the first value token, where no head of the layer looks at that token
+    of any name from where the value is predicted.
+    """
+    query = "predicts value"
+    grid = Grid("pattern", query, heads="all", edit=Knockout(masks))
+    cells = patch(model, pairs, grid, metrics="log_probability").set_index(["layer", "position"])
+    fall = cells["unpatched"] - cells["value"]
+    layers = 0, model.cfg.n_layers - 1
+    first, last = ([float(fall[layer, f"{query} → {name}"]) for name in masks] for layer in layers)
+    return first, last
 
 
 def name_token_masks(spans: Spans) -> dict[str, Bool[Tensor, "text position"]]:
