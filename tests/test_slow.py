@@ -12,12 +12,21 @@ import interp.associative_memory
 from interp.biographies import Corpus, TokenKind
 from interp.interventions import LOGIT_DIFFERENCE, Grid, Pairs, patch, swapped_people
 from interp.model import parameter_counts, training_loss
-from interp.phases import PAPER_EXPONENT
+from interp.phases import DELTA, PAPER_EXPONENT
 from interp.plateau import plateau_facts
 from interp.run import Run
 from interp.stages import reproduce, summary
-from interp.studies import associative_memory, fit_of, power_law
+from interp.studies import (
+    associative_memory,
+    fit_of,
+    name_tokens,
+    plateau,
+    power_law,
+    recall_order,
+)
+from interp.studies.recall_order_measured import Read, strengths
 from interp.studies.robustness import PHASES, shows_phases
+from interp.studies.sizes import PlateauSettings
 
 GALLERY = Path(__file__).parents[1] / "artifacts" / "gallery"
 
@@ -322,3 +331,39 @@ def test_the_toy_memory_at_full_size_gives_the_committed_table(tmp_path: Path) -
     both = found.merge(committed, on=keys, suffixes=("", "_committed"))
     assert len(both) == len(found)
     assert (both["value"] - both["value_committed"]).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("names", ["ordinary", "no loss on names"])
+def test_the_committed_table_of_name_tokens_still_holds(tmp_path: Path, names: str) -> None:
+    settings = name_tokens.NameTokensSettings(seeds=(1,), names=(names,))
+    [planned] = name_tokens.planned(settings)
+    run = interp.train(planned.config, tmp_path / "run", progress=False)
+    found = name_tokens.tables(settings, [run])["places"].set_index("token")
+    committed = pd.read_csv(STUDIES / "name_tokens" / "places.csv")
+    rows = committed[(committed["seed"] == 1) & (committed["names"] == names)].set_index("token")
+    assert list(found["determined"]) == list(rows["determined"])
+    for column, most in (("strongest", 0.2), ("effect", 0.1), ("attention", 0.1)):
+        assert (found[column] - rows[column]).abs().max() < most
+    assert found["strongest"].idxmax() == 2
+
+
+def test_the_committed_table_of_the_order_of_recall_still_holds(tmp_path: Path) -> None:
+    settings = recall_order.RecallOrderSettings(seeds=(0,), second=None)
+    [planned] = recall_order.planned(settings)
+    run = interp.train(planned.config, tmp_path / "run", progress=False)
+    read = Read.of(run.corpus, settings.n_people, settings.n_pairs)
+    found = strengths(run, run.model(), read, "middle name")
+    committed = pd.read_csv(STUDIES / "recall_order" / "dates.csv")
+    rows = committed[(committed["size"] == "tiny") & (committed["seed"] == 0)]
+    dates = recall_order.dates(found, pd.read_csv(STUDIES / "recall_order" / "corrections.csv"))
+    both = dates.merge(rows, on="measure", suffixes=("", "_committed"))
+    assert len(both) == len(rows)
+    assert (both["step"] - both["step_committed"]).abs().max() <= 50
+
+
+def test_the_committed_table_of_plateaus_still_holds(tmp_path: Path) -> None:
+    settings = PlateauSettings(sizes=(256, 512, 1024), seeds=(0,))
+    run = interp.train(plateau.STUDY.runs(settings)[1].config, tmp_path / "run", progress=False)
+    table = pd.read_csv(STUDIES / "plateau" / "runs.csv")
+    row = table[(table["n_individuals"] == 512) & (table["seed"] == 0) & (table["delta"] == DELTA)]
+    assert abs(run.phases.plateau_end - row["plateau_end"].iloc[0]) <= 3 * 10
