@@ -4,7 +4,7 @@ Is a person known at the middle name because the last name has to be predicted f
 the first token that tells who it is?
 
 Command: interp batch name_tokens --out artifacts/studies --workers 2
-Duration: 45 runs of `tiny`, 1 to 2 minutes each on one thread, then a few seconds of measuring each
+Duration: 60 runs of `tiny`, 1 to 2 minutes each on one thread, then a few seconds of measuring each
 
 With ordinary names (100 first, 100 middle, 200 last ones, 512 people) MLP 0 holds people at the middle
 name. Two things come together there: first and middle name tell nearly everybody apart, and what follows, the
@@ -15,18 +15,20 @@ no loss, and stays where it was otherwise. If telling people apart is, it goes w
 whatever the loss.
 
 "loss on values only" and what it costs to cut the value position from each token were added after the others
-had been run: in none of them did the last token of a name count, whoever it told apart.
+had been run: in none of them did the last token of a name count, whoever it told apart. Five more seeds of
+three conditions were run after these, to hold a rule against that had been made of what they showed.
 """
 
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from interp.biographies import Population
 from interp.biographies.lists import word_list
@@ -45,6 +47,8 @@ Names = Literal[
     "ordinary", "no loss on names", "first name tells", "last name needed", "reversed", "one token",
     "two tokens", "four tokens", "loss on values only",
 ]  # fmt: skip
+CONFIRMED: tuple[Names, ...] = ("ordinary", "no loss on names", "loss on values only")
+"""The conditions of which more seeds are run."""
 _LOSSES = {"no loss on names": "not names", "loss on values only": "values"}
 _MORE = 100
 """How many words the fourth token of a name is drawn from."""
@@ -61,6 +65,8 @@ class NameTokensSettings(StudySettings):
     """One run of each kind for each seed."""
     names: tuple[Names, ...] = get_args(Names)
     """What names are like, or the loss on them."""
+    confirmed_by: tuple[int, ...] = (5, 6, 7, 8, 9)
+    """Seeds of the conditions that `CONFIRMED` names, run after a rule about these had been written."""
     n_pairs: int = Field(default=192, ge=1)
     """Pairs of people that are swapped."""
     folder: str | None = None
@@ -75,6 +81,14 @@ class NameTokensSettings(StudySettings):
     @classmethod
     def _once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return each_once("names", values)
+
+    @model_validator(mode="after")
+    def _other_seeds(self) -> "NameTokensSettings":
+        if twice := set(self.seeds) & set(self.confirmed_by):
+            raise ConfigError(
+                f"confirmed_by: {sorted(twice)} are among seeds, which the rule was made of; name others."
+            )
+        return self
 
     def of(self, seed: int, names: Names) -> Config:
         """The run of a seed with some names; people with other names are written to a folder."""
@@ -138,15 +152,15 @@ def other_names(config: Config, names: Names) -> list[str]:
 
 def planned(settings: NameTokensSettings) -> list[Planned]:
     """The runs that settings ask for."""
-    return [
-        Planned(settings.of(seed, names)) for seed in settings.seeds for names in settings.names
-    ]
+    cells = [*product(settings.seeds, settings.names), *product(settings.confirmed_by, CONFIRMED)]
+    return [Planned(settings.of(seed, names)) for seed, names in cells]
 
 
 def names_of(run: Run, settings: NameTokensSettings) -> str:
     """What the names of a run are like."""
     seed, identity = run.config.seed, run.config.identity()
-    return next(n for n in settings.names if settings.of(seed, n).identity() == identity)
+    kinds = settings.names if seed in settings.seeds else CONFIRMED
+    return next(n for n in kinds if settings.of(seed, n).identity() == identity)
 
 
 def tables(settings: NameTokensSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:

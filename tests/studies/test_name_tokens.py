@@ -15,22 +15,30 @@ from interp.interventions import cut_edges, swapped_people
 from interp.model import measuring
 from interp.run import Run
 from interp.studies import name_tokens as study
-from interp.studies.name_tokens_claims import STATEMENTS, TOLD
+from interp.studies.name_tokens_claims import CONFIRMATORY, STATEMENTS, TOLD
 from interp.studies.name_tokens_measured import determined, name_token_masks, read_costs
 from tests.helpers import read_back
 
-SMOKE = {"preset": "smoke", "seeds": (0,), "n_pairs": 8, "run": {"training.n_steps": 8}}
+SMOKE = {
+    "preset": "smoke",
+    "seeds": (0,),
+    "confirmed_by": (),
+    "n_pairs": 8,
+    "run": {"training.n_steps": 8},
+}
 
 
 def test_runs_of_the_study(tmp_path: Path) -> None:
     settings = study.NameTokensSettings(folder=str(tmp_path))
     plans = study.planned(settings)
     assert f"{len(plans)} runs of `tiny`" in study.STUDY.duration
-    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 45
+    assert len({address_of(plan.config) for plan in plans}) == len(plans) == 60
     elsewhere = study.NameTokensSettings(folder=str(tmp_path / "other"))
     assert [address_of(p.config) for p in plans] == [
         address_of(p.config) for p in study.planned(elsewhere)
     ]
+    with pytest.raises(ConfigError, match="name others"):
+        study.NameTokensSettings(seeds=(4, 5))
     with pytest.raises(ConfigError, match="population"):
         study.NameTokensSettings(run={"population.first_names": 5})
 
@@ -162,8 +170,25 @@ def made_up(seed: int, without: int, tells: bool) -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize(
     ("without", "tells", "verdicts"),
     [
-        (2, True, ["agree", "disagree", "agree", "agree", "agree", "disagree", "agree"]),
-        (3, False, ["agree", "agree", "disagree", "disagree", "disagree", "agree", "disagree"]),
+        (
+            2,
+            True,
+            ["agree", "disagree", "agree", "agree", "agree", "disagree", "agree", "cannot tell"],
+        ),
+        (
+            3,
+            False,
+            [
+                "agree",
+                "agree",
+                "disagree",
+                "disagree",
+                "disagree",
+                "agree",
+                "disagree",
+                "cannot tell",
+            ],
+        ),
     ],
 )
 def test_rules_decide(without: int, tells: bool, verdicts: list[str]) -> None:
@@ -177,5 +202,23 @@ def test_rules_decide(without: int, tells: bool, verdicts: list[str]) -> None:
     assert {claim.measured for claim in forgotten} == {"no run knows 90% of its facts"}
 
 
+@pytest.mark.parametrize(("effect", "verdict"), [(0.1, "agree"), (0.9, "disagree")])
+def test_what_was_made_of_some_seeds_is_held_against_others(effect: float, verdict: str) -> None:
+    def with_effects(seed: int) -> dict[str, pd.DataFrame]:
+        found = made_up(seed, 2, True)
+        ordinary = found["places"]["names"] == "ordinary"
+        found["places"]["effect"] = ordinary.map({True: 1.0, False: effect})
+        return found
+
+    def last(*seeds: int) -> str:
+        several = [with_effects(seed) for seed in seeds]
+        together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+        return study.claims(read_back(together))[-1].verdict
+
+    assert last(0, 1, 2, 3, 4) == "cannot tell"
+    assert last(4, 5, 6) == verdict
+
+
 def test_nothing_measured_tells_nothing() -> None:
-    assert [claim.verdict for claim in study.claims({})] == ["cannot tell"] * len(STATEMENTS)
+    n = len(STATEMENTS) + len(CONFIRMATORY)
+    assert [claim.verdict for claim in study.claims({})] == ["cannot tell"] * n
