@@ -86,6 +86,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     )
 
 
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """A search finds names and docstrings, and not every line of code that mentions them."""
+    source = '<details class="mkdocstrings-source"'
+    return html.replace(source, f"{source} data-search-exclude")
+
+
 def apart(text: str) -> str:
     """A blank line before each list, which GitHub does without and Python-Markdown needs."""
     return re.sub(r"^((?![-*] |\d+\. |\s|\|).+)\n(?=[-*] |1\. )", r"\1\n\n", text, flags=re.MULTILINE)
