@@ -138,9 +138,7 @@ def runs(
 
 
 @pytest.fixture
-def elsewhere(
-    smoke_run: interp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> interp.Run:
+def elsewhere(smoke_run: interp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> interp.Run:
     """A run that every training gives, in an empty working directory where no figure is shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)

@@ -27,10 +27,13 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "notebooks/*.ipynb"]
 LINK = re.compile(r"(?<=\]\()(?!https?://|#|mailto:)([^)#\s]+)")
 FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
+BEFORE_LIST = re.compile(r"^((?![-*] |\d+\. |\s|\|).+)\n(?=[-*] |1\. )", re.MULTILINE)
 PICTURES = (".svg", ".png")
 REFERENCE = "docs/reference"
-MODULES = """asking batch contradictions errors knowledge phases plateau presets seeds series
-tables""".split()
+MODULES = (
+    "asking", "batch", "contradictions", "errors", "knowledge", "phases", "plateau", "presets",
+    "seeds", "series", "tables",
+)  # fmt: skip
 """Modules that stand beside the packages, and have a page too."""
 MODULE = """\
 # interp.{name} {{#interp.{name}}}
@@ -44,7 +47,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lists the pages of packages and modules in the navigation."""
     pages = [{f"interp.{n}": f"{REFERENCE}/{n}.md"} for n in packages()]
     reference = next(part["Reference"] for part in config.nav or () if "Reference" in part)
-    next(part for part in reference if isinstance(part, dict) and "Python" in part)["Python"] = pages
+    next(part for part in reference if "Python" in part)["Python"] = pages
     return config
 
 
@@ -94,7 +97,7 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
 def apart(text: str) -> str:
     """A blank line before each list, which GitHub does without and Python-Markdown needs."""
-    return re.sub(r"^((?![-*] |\d+\. |\s|\|).+)\n(?=[-*] |1\. )", r"\1\n\n", text, flags=re.MULTILINE)
+    return BEFORE_LIST.sub(r"\1\n\n", text)
 
 
 def shown() -> list[Path]:
@@ -187,9 +190,10 @@ def public(module: str) -> list[str]:
 def defined(module: str, name: str) -> str:
     """The full name of an object where it is defined, which Griffe finds whatever is named alike."""
     for node in statements(module):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if name in [alias.name for alias in node.names]:
-                return f"interp.{name}" if node.module == "interp" else defined(node.module, name)
+        if not (isinstance(node, ast.ImportFrom) and node.module):
+            continue
+        if name in [alias.name for alias in node.names]:
+            return f"interp.{name}" if node.module == "interp" else defined(node.module, name)
     return f"{module}.{name}"
 
 
@@ -204,21 +208,22 @@ def reference_pages() -> dict[str, str]:
 
     An object is documented once: on the page of the package that defines it, if it is public there.
     """
-    members = {name: [defined(f"interp.{name}", m) for m in public(f"interp.{name}")] for name in packages()}
+    members = {}
+    for name in packages():
+        module = f"interp.{name}"
+        members[name] = [defined(module, member) for member in public(module)]
     top = {name: defined("interp", name) for name in interp.__all__}
     for place in top.values():
         if place.count(".") > 1 and place not in members[package := place.split(".")[1]]:
             members[package].append(place)
     pages = {}
     for name, places in members.items():
-        own, others = [], []
-        for place in places:
-            home = place.split(".")[1]
-            (others if home != name and place in members.get(home, ()) else own).append(place)
+        homes = {place: place.split(".")[1] for place in places}
+        others = [p for p in places if homes[p] != name and p in members.get(homes[p], ())]
         pages[name] = MODULE.format(name=name)
         if others:
             pages[name] += f"\nFrom other packages: {', '.join(map(linked, others))}.\n"
-        pages[name] += "".join(f"\n::: {place}\n" for place in own)
+        pages[name] += "".join(f"\n::: {place}\n" for place in places if place not in others)
     pages["interp"] = top_level_page(top)
     return pages
 
@@ -230,8 +235,8 @@ def linked(place: str) -> str:
 
 def top_level_page(top: dict[str, str]) -> str:
     """The names of `interp.__all__` in a table."""
-    lines = ["# interp {#interp}", "", ast.get_docstring(ast.Module(statements("interp"), [])) or "", ""]
-    lines += ["| name | what it is |", "|---|---|"]
+    about = ast.get_docstring(ast.Module(statements("interp"), [])) or ""
+    lines = ["# interp {#interp}", "", about, "", "| name | what it is |", "|---|---|"]
     for name, place in top.items():
         shown = f'<span id="interp.{name}">[`interp.{name}`][{place}]</span>'
         lines.append(f"| {shown} | {summary(place)} |")

@@ -21,8 +21,12 @@ if (location.protocol === "file:") {
       });
     }
 
+    // One task each, so that a question does not overtake the index that it is put to.
     postMessage(data) {
-      this.ready.then((inside) => inside.dispatchEvent(new MessageEvent("message", { data })));
+      this.ready = this.ready.then((inside) => new Promise((done) => setTimeout(() => {
+        inside.dispatchEvent(new MessageEvent("message", { data }));
+        done(inside);
+      })));
     }
   };
   globalThis.Worker = globalThis.IFrameWorker;

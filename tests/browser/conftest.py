@@ -53,8 +53,9 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens an HTML file: `open_page(path, width, height, dark, at="#anchor", script, javascript)`.
 
-    `script` runs before the page's own; of a `site`, a folder, the page may ask for files. When the test ends, it fails for anything that the page
-    wrote as an error to the console, threw, asked of the network, or was refused by its policy.
+    `script` runs before the page's own; of a `site`, a folder, the page may ask for files. When the
+    test ends, it fails for anything that the page wrote as an error to the console, threw, asked of
+    the network, did not get, or was refused by its policy.
     """
     contexts, wrong = [], []
 

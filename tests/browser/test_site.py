@@ -72,7 +72,9 @@ def test_no_link_is_dead(site: Path) -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
-    loads = re.compile(r'<(?:script|img|iframe)[^>]*\bsrc="?(?:https?:)?//|<link[^>]*stylesheet[^>]*//')
+    loads = re.compile(
+        r'<(?:script|img|iframe)[^>]*\bsrc="?(?:https?:)?//|<link[^>]*stylesheet[^>]*//'
+    )
     assert [path.name for path in pages(site) if loads.search(page(path))] == []
 
 
@@ -116,7 +118,7 @@ def test_the_figures_of_notebooks_are_on_the_site(site: Path) -> None:
 
 def test_a_page_opens_as_a_file_and_is_searched(open_page, site):
     shown = open_page(site / "index.html", site=site)
-    shown.locator(".md-search__input").fill("head_roles")
+    shown.locator(".md-search__input").press_sequentially("head_roles")
     found = shown.locator(".md-search-result__link", has_text="head_roles").first
     expect(found).to_be_visible()
     found.click()
