@@ -9,7 +9,7 @@ GPU_VENV := .venv-gpu
 GPU_READY := $(GPU_VENV)/.ready
 GPU_OUT ?= artifacts/gpu
 
-.PHONY: reproduce test test-slow check format bench gpu notebooks studies clean
+.PHONY: reproduce test test-slow check format bench gpu notebooks docs studies clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -37,6 +37,9 @@ studies: $(READY)  ## the studies of artifacts/gallery/studies.yaml: train, meas
 notebooks: $(READY)  ## execute the notebooks at demo and save them with their outputs
 	$(BIN)/python notebooks/execute.py
 
+docs: $(READY)  ## the site: artifacts/site/index.html, opens with the network off
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(READY)  ## speed: training, patching, attention analysis, interventions; growth in people, layers, tokens
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.growth --out artifacts/growth
@@ -48,7 +51,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# torch by itself first: its exact version decides whether a CPU or a CUDA build comes.
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,notebooks]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,notebooks]'
 	touch $(READY)
 
 # Not from constraints.txt alone: the build of torch has to fit the card's driver.

@@ -1,10 +1,12 @@
-"""Examples in docstrings, the README and the tour run as they stand."""
+"""Examples in docstrings, the README and the pages of `docs` run as they stand."""
 
 import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,36 @@ import interp
 import interp.cli
 from interp.biographies import FORMS
 from interp.plain_yaml import read_yaml
+from interp.report.glossary import GLOSSARY
 from tests.architectures import boot, small_tokenizer
 from tests.facts.capitals import ALL_TEMPLATES, CAPITALS, LANGUAGES
 from tests.facts.conftest import make_tokenizer
 
 README = Path(__file__).parents[1] / "README.md"
-TOUR = README.with_name("docs") / "tour.md"
+DOCS = README.with_name("docs")
+TOUR = DOCS / "tour.md"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
+RUN_BY = {
+    "README.md": "test_docs.py::test_the_python_of_the_readme_and_the_tour_runs",
+    "adapters.md": "test_docs.py::test_the_python_on_adapters_runs",
+    "architecture.md": "test_docs.py::test_the_python_on_what_a_measure_takes_runs",
+    "compiled.md": "test_docs.py::test_the_python_on_compiled_models_runs",
+    "equations.md": "test_docs.py::test_the_python_on_equations_runs",
+    "forms.md": "test_docs.py::test_the_python_on_forms_runs",
+    "gpu.md": "test_docs.py::test_the_python_on_devices_runs",
+    "memory_kind.md": "test_docs.py::test_the_python_on_kinds_of_memory_runs",
+    "merging.md": "merging/test_merging.py::test_the_python_of_the_page_runs",
+    "own_measure.md": "test_docs.py::test_the_python_on_a_measure_of_your_own_runs",
+    "own_model.md": "test_docs.py::test_the_python_on_a_model_of_your_own_runs",
+    "own_people.md": "test_docs.py::test_the_page_on_people_of_your_own_runs",
+    "own_study.md": "studies/test_own_study.py::test_the_call_on_the_page_runs",
+    "real_models.md": "test_docs.py::test_the_python_on_real_models_runs",
+    "selection.md": "training/test_selection_docs.py::test_the_page_runs",
+    "tour.md": "test_docs.py::test_the_python_of_the_readme_and_the_tour_runs",
+    "trust.md": "test_docs.py::test_the_python_on_trust_runs",
+    "writing.md": "test_docs.py::test_the_python_on_written_facts_runs",
+}
+"""The test that runs the Python of each page."""
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages(interp.__path__, "interp.")
@@ -60,6 +86,65 @@ def test_relative_links_lead_somewhere() -> None:
 
 def blocks_of(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_all_python_is_run_by_a_test() -> None:
+    assert [p.name for p in PAGES if blocks_of(p.read_text(encoding="utf-8"))] == list(RUN_BY)
+    for place in RUN_BY.values():
+        file, name = place.split("::")
+        text = README.with_name("tests").joinpath(file).read_text(encoding="utf-8")
+        assert f"def {name}(" in text
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """What follows `interp` in the shell commands of a page."""
+    blocks = re.findall(r"```(?:ba)?sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    words = (shlex.split(line, comments=True) for line in lines)
+    return [line[line.index("interp") + 1 :] for line in words if "interp" in line]
+
+
+def test_the_commands_on_all_pages_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is parsed, and not run."""
+    parsed, understood = interp.cli.parsed, []
+
+    def only_parsed(*given: Any) -> Callable[[], None]:
+        parsed(*given)
+        return lambda: understood.append(given[2])
+
+    shutil.copytree(DOCS / "own_people", tmp_path / "docs" / "own_people")
+    (tmp_path / "stages.yaml").write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interp.cli, "parsed", only_parsed)
+    commands = [command for page in PAGES for command in commands_of(page)]
+    for command in commands:
+        interp.cli.main(command)
+    assert len(understood) == len(commands) > 30
+
+
+def runs(
+    page: str, given: dict[str, Any] | None = None, smaller: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """The Python of a page, run at `smoke`; the names that it leaves."""
+    names = dict(given or {})
+    code = "\n".join(blocks_of((DOCS / page).read_text(encoding="utf-8")))
+    for large, small in [('"tiny"', '"smoke"'), *smaller]:
+        assert large in code or large == '"tiny"'
+        code = code.replace(large, small)
+    exec(compile(code, page, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def elsewhere(smoke_run: interp.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> interp.Run:
+    """A run that every training gives, in an empty working directory where no figure is shown."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    monkeypatch.setattr(interp, "train", lambda config, out, **how: smoke_run)
+    monkeypatch.setattr(interp.Run, "load", lambda path: smoke_run)
+    return smoke_run
 
 
 @pytest.mark.filterwarnings("ignore:Scores are NaN")
@@ -212,3 +297,57 @@ def test_the_page_on_people_of_your_own_runs(
     assert "40 people (4 held out)" in out
     assert "Answer : {Lyø By} ." in out
     assert reproduce.split()[:3] == ["interp", "reproduce", "smoke"]
+
+
+def test_the_python_on_what_a_measure_takes_runs() -> None:
+    model, _ = boot("GPT-2", small_tokenizer())
+    names = runs("architecture.md", {"early": model, "late": model})
+    assert set(names["scores"]["step"]) == {0, 1000}
+
+
+def test_the_python_on_compiled_models_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = runs("compiled.md", smaller=[("[64, 256, 1024]", "[16]")])
+    assert names["run"].path == tmp_path / "runs" / "compiled"
+    assert set(names["held"]["n_neurons"]) == {16}
+
+
+def test_the_python_on_kinds_of_memory_runs(elsewhere: interp.Run) -> None:
+    table = runs("memory_kind.md")["table"]
+    assert table[["mlp", "late", "embeddings", "verdict"]].values.tolist() == [
+        [1, 0, 0, "associative"]
+    ]
+
+
+def test_the_python_on_trust_runs() -> None:
+    """With the first of the measures: all of them take a minute."""
+    few = ("trust_table(compiled)", "trust_table(compiled, interp.trust.MEASURES[:1])")
+    assert len(runs("trust.md", smaller=[few])["table"]) == 1
+
+
+def test_the_python_on_devices_runs(elsewhere: interp.Run) -> None:
+    pairs = interp.swapped_people(elsewhere.corpus, n=2)
+    names = runs("gpu.md", {"interp": interp, "run": elsewhere, "pairs": pairs, "device": "cpu"})
+    assert len(names["table"])
+
+
+def test_the_python_on_a_model_of_your_own_runs(elsewhere: interp.Run) -> None:
+    names = runs("own_model.md")
+    assert set(names["table"]["position"]) == {"name", "predicts value"}
+    assert set(names["over_training"]["step"]) == {0, 100}
+    assert names["series"].known_phases.plateau_end == 100
+
+
+def test_the_python_on_a_measure_of_your_own_runs(elsewhere: interp.Run) -> None:
+    table = runs("own_measure.md")["table"]
+    assert table.columns.tolist() == ["step", "layer", "value", "control"]
+    assert set(table["step"]) == set(elsewhere.steps)
+    assert (table[["value", "control"]] > 0).all(axis=None)
+
+
+def test_the_glossary_ends_with_the_terms_of_reports() -> None:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = [f"- **{name}**: {meaning}" for name, meaning in GLOSSARY.items()]
+    assert text.partition("## Terms of a report\n\n")[2] == "\n".join(terms) + "\n"

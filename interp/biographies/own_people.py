@@ -22,8 +22,10 @@ from interp.errors import ArgumentError, ConfigError, RunError, printable, short
 from interp.files import write_text
 from interp.people_files import People, PeopleFiles, read_people
 
-PEOPLE_FILE, TEMPLATES_FILE = "people.csv", "templates.yaml"
-"""The files of a folder that hold people and wordings, as `write_people` writes them."""
+PEOPLE_FILE = "people.csv"
+"""The file of a folder that holds people, as `write_people` writes it."""
+TEMPLATES_FILE = "templates.yaml"
+"""The file of a folder that holds their wordings."""
 _WORDINGS_STREAM = 0x6F776E  # who has which wordings, apart from the streams of drawn people
 _EVALUATION_SHARE = 5
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")

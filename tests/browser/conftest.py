@@ -53,8 +53,9 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens an HTML file: `open_page(path, width, height, dark, at="#anchor", script, javascript)`.
 
-    `script` runs before the page's own. When the test ends, it fails for anything that the page
-    wrote as an error to the console, threw, asked of the network, or was refused by its policy.
+    `script` runs before the page's own; of a `site`, a folder, the page may ask for files. When the
+    test ends, it fails for anything that the page wrote as an error to the console, threw, asked of
+    the network, did not get, or was refused by its policy.
     """
     contexts, wrong = [], []
 
@@ -67,6 +68,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         at: str = "",
         script: str = "",
         javascript: bool = True,
+        site: Path | None = None,
     ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -79,12 +81,14 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.add_init_script(_REPORT_VIOLATIONS + script)
         page = context.new_page()
         address = path.resolve().as_uri()
+        local = _LOCAL[1:] if site is None else (*_LOCAL[1:], f"{site.resolve().as_uri()}/")
 
         def requested(request: Request) -> None:
-            if request.url.split("#")[0] != address and not request.url.startswith(_LOCAL[1:]):
+            if request.url.split("#")[0] != address and not request.url.startswith(local):
                 wrong.append(f"request of {request.url}")
 
         page.on("request", requested)
+        page.on("requestfailed", lambda request: wrong.append(f"no answer from {request.url}"))
         page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))

@@ -33,6 +33,25 @@ def test_the_example_is_short_and_the_documented_one() -> None:
     assert text in EXAMPLE.with_name("own_study.md").read_text(encoding="utf-8")
 
 
+def test_the_call_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the example's settings made small."""
+    monkeypatch.chdir(tmp_path)
+    small = """
+    preset: str = "smoke"
+    run: dict[str, object] = {"training.n_steps": 8, "evaluation.every": 4}
+    batch_sizes: tuple[int, int] = (4, 8)"""
+    whole = EXAMPLE.read_text(encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "my_study.py").write_text(
+        whole.replace("\n    batch_sizes: tuple[int, int] = (32, 64)", small)
+    )
+    text = EXAMPLE.with_name("own_study.md").read_text(encoding="utf-8")
+    (call,) = re.findall(r"```python\n(found = .*?)```", text, re.DOTALL)
+    names: dict[str, object] = {"interp": interp}
+    exec(compile(call, "own_study.md", "exec"), names)
+    assert len(names["found"][0].tables["ends"]) == 6  # type: ignore[index]
+
+
 def test_it_is_run_reported_and_gone_on_with(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
