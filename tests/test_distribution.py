@@ -1,4 +1,4 @@
-"""What is installed elsewhere: the wheel has all of the package, the source archive what builds and tests it."""
+"""What is installed elsewhere: the wheel is the package, the source archive what builds and tests it."""
 
 import re
 import tarfile

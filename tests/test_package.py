@@ -8,7 +8,6 @@ import pytest
 
 import interp
 
-
 HEAVY = {"torch", "transformer_lens", "transformers", "pandas", "numpy", "scipy", "plotly", "peft"}
 
 

@@ -205,6 +205,7 @@ def _dispatch(words: list[str]) -> None:
         )
     else:
         raise InterpError(
-            f"There is no command {short(command)}.{suggest(command, COMMANDS)} Commands: {', '.join(COMMANDS)}."
+            f"There is no command {short(command)}.{suggest(command, COMMANDS)} "
+            f"Commands: {', '.join(COMMANDS)}."
         )
     parsed(function, rest, f"interp {command}", settings)()

@@ -117,8 +117,8 @@ def _templates(path: Path) -> Any:
         found = read_yaml(read_text(path, 10_000_000))
     except (DamageError, ConfigError) as error:
         raise ArgumentError(
-            f"The templates in {path} cannot be read: {str(error).removesuffix('.')}. Give YAML with wordings "
-            "by relation (`interp facts --help`)."
+            f"The templates in {path} cannot be read: {str(error).removesuffix('.')}. Give YAML with "
+            "wordings by relation (`interp facts --help`)."
         ) from None
     right = isinstance(found, dict) and all(
         isinstance(one, str) or (isinstance(one, list) and all(isinstance(t, str) for t in one))
