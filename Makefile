@@ -9,7 +9,7 @@ GPU_VENV := .venv-gpu
 GPU_READY := $(GPU_VENV)/.ready
 GPU_OUT ?= artifacts/gpu
 
-.PHONY: reproduce test test-slow check format bench gpu notebooks docs studies clean
+.PHONY: reproduce test test-slow check format bench gpu notebooks docs studies dist clean
 
 reproduce: $(READY)  ## the main job: train, find the phases, measure, report
 	$(BIN)/interp reproduce $(PRESET) --out $(OUT)
@@ -44,6 +44,9 @@ bench: $(READY)  ## speed: training, patching, attention analysis, interventions
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.growth --out artifacts/growth
 
+dist: $(READY)  ## wheel and source archive, into dist/
+	$(BIN)/python -m hatchling build --directory dist
+
 gpu: $(GPU_READY)  ## everything that needs a card, in one table: tests, speed, utilisation, measures
 	$(GPU_VENV)/bin/python -m tests.gpu --out $(GPU_OUT)
 
@@ -60,4 +63,4 @@ $(GPU_READY): pyproject.toml constraints.txt tests/gpu/install.py
 	touch $(GPU_READY)
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV)
+	rm -rf $(VENV) $(GPU_VENV) .venv-lowest dist

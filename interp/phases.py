@@ -13,11 +13,12 @@ Source: paper, section 3 and Fig. 2.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError, InterpError, NothingToMeasureError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAPER_COEFFICIENT, PAPER_EXPONENT = 0.43, 0.81
 """The paper's power law of plateau length (steps) against the number of individuals (Fig. 2)."""
@@ -124,7 +125,7 @@ def sensitivity(
     losses: Sequence[float | int],
     baseline: float,
     deltas: Sequence[float] = DELTAS,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The phases for several δ: columns `delta`, `statistics_end`, `plateau_end` (steps or NA).
 
     Raises:
@@ -135,6 +136,8 @@ def sensitivity(
             "There are no phases, as the baseline is 0 nats: all known people have the same values, which "
             "statistics alone predict."
         )
+    import pandas as pd  # `interp --help` would wait for it
+
     phases = [detect_phases(steps, losses, baseline, delta) for delta in deltas]
     ends = [(p.delta, p.statistics_end, p.plateau_end) for p in phases]
     table = pd.DataFrame(ends, columns=["delta", "statistics_end", "plateau_end"])
@@ -171,6 +174,7 @@ def fit_power_law(
         )
     if min(*x, *y) <= 0:
         raise InterpError("A power law needs positive values; leave out those at or below 0.")
+    import numpy as np
     from scipy import stats  # takes a second, which `interp --help` would wait for
 
     line = stats.linregress(np.log(x), np.log(y))

@@ -117,7 +117,9 @@ def over_seeds(
     measured = table[table[value].notna()]
     each = measured.groupby([*columns, "seed"], observed=True, dropna=False)[value].mean()
     rows = []
-    for key, group in each.groupby(level=list(range(len(columns))), dropna=False):
+    # One level by its number: pandas 2 warns about a list of one.
+    levels = 0 if len(columns) == 1 else list(range(len(columns)))
+    for key, group in each.groupby(level=levels, dropna=False):
         seeds = OverSeeds.of(group)
         low, high = seeds.interval or (float("nan"), float("nan"))
         named = key if isinstance(key, tuple) else (key,)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from interp import cli
 from interp.cli.printing import standard_output
 from interp.report import comparison, write_report
 from interp.run import Run
@@ -167,30 +169,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "RUN PERSON ATTRIBUTE" in printed
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "phases",
-        "report",
-        "people",
-        "locate",
-        "ask",
-        "write",
-        "export",
-        "summary",
-        "train-patched",
-        "memory",
-        "studies",
-        "batch",
-        "merge",
-        "equations",
-        "preview",
-        "facts",
-        "compile",
-        "train",
-        "reproduce",
-    ],
-)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(command, "--help") == 0
     printed = capsys.readouterr().out
@@ -200,6 +179,57 @@ def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str])
     assert all(line.startswith(f"Example: interp {command} ") for line in examples)
     assert all(line.count("Example:") == 1 for line in examples), "one line each"
     assert "PATH" not in printed.split("\n")[0].split("--")[0], "what is meant has a name"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("--help") == 0
+    printed = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"  interp {name} " not in printed] == []
+
+
+@pytest.fixture(scope="module")
+def bash_completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "interp", "completion", "bash"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("completion") / "interp.bash"
+    path.write_text(done.stdout, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["inter", "rep"], {"report", "reproduce"}),
+        (["interp", "locate", "run", "--con"], {"--context"}),
+        (["interp", "export", "run", "--format", "h"], {"huggingface"}),
+        (["interp", "train", "smoke", "--model.n-l"], {"--model.n-layers"}),
+        (["interp", "report", "no-command"], set()),
+    ],
+)
+def test_bash_completes(words: list[str], completed: set[str], bash_completion: Path) -> None:
+    assert subprocess.run(["bash", "-n", bash_completion], check=False).returncode == 0
+    script = (
+        f"source {bash_completion}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; "
+        "_tyro_interp; printf '%s\\n' \"${COMPREPLY[@]}\"; complete -p interp"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    *found, registered = done.stdout.split("\n")[:-1]
+    assert {*filter(None, found)} == completed
+    assert "-o default" in registered, "what is no command and no flag is a file"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_scripts_of_other_shells(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("completion", shell) == 0
+    printed = capsys.readouterr().out
+    assert "reproduce" in printed
+    assert "--model.n-layers" in printed
+    registered = {"zsh": "#compdef interp", "fish": "complete --command 'interp'"}
+    assert registered[shell] in printed
+    assert "--no-files" not in printed
+    assert (' [[ -z "$completions" ]] ||' in printed) == (shell == "zsh")
 
 
 def test_help_of_a_command_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 import interp
 
+HEAVY = {"torch", "transformer_lens", "transformers", "pandas", "numpy", "scipy", "plotly", "peft"}
+
 
 @pytest.mark.parametrize("name", interp.__all__)
 def test_every_public_name_exists(name: str) -> None:
@@ -25,10 +27,22 @@ def test_importing_waits_for_nothing_heavy() -> None:
     code = (
         "import sys, interp, interp.config, interp.presets, interp.errors\n"
         "interp.preset('smoke')\n"
-        "print(*{'torch', 'transformer_lens', 'transformers', 'pandas', 'plotly'} & {*sys.modules})"
+        f"print(*{HEAVY} & {{*sys.modules}})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_help_of_no_command_waits_for_anything_heavy() -> None:
+    code = (
+        "import contextlib, sys, interp.cli as cli\n"
+        "for command in [*cli.COMMANDS, 'help']:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        cli.main([command, '--help'])\n"
+        f"print('loaded:', *{HEAVY} & {{*sys.modules}})"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.rpartition("loaded:")[2].split() == []
 
 
 def test_messages_name_arguments_as_python_has_them_too() -> None:

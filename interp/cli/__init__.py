@@ -12,6 +12,7 @@ from textwrap import fill
 from interp.cli import (
     asking,
     compiling,
+    completing,
     doctoring,
     equations,
     merging,
@@ -53,6 +54,7 @@ interp: watch a language model learn facts.
   interp store     DIR                  the runs of a batch, which study needs each; --prune: delete the rest
   interp batch     STUDY ... --out DIR  train and evaluate studies, or a batch described in YAML
   interp doctor    [DIR]                versions, devices, threads, memory, bfloat16, and what each means
+  interp completion SHELL               a script by which bash, zsh or fish completes all this
 
 PRESET is {presets} (default tiny; reproduce: {main}). `interp COMMAND --help` lists every setting.
 """
@@ -93,7 +95,10 @@ _ON_RUN: dict[str, Callable[..., None]] = {
     "store": studies.store,
     "batch": studies.batch,
     "doctor": doctoring.doctor,
+    "completion": completing.completion(lambda: _functions()),
 }
+COMMANDS = (*_WITH_PRESET, *_ON_RUN)
+"""Their names."""
 _MOVED = {"trace": "locate", "patch": "train-patched"}
 """Commands that have another name now."""
 
@@ -167,8 +172,17 @@ def _help(start: str = "") -> str:
     )
 
 
+def _default_preset(command: str) -> str:
+    return MAIN_PRESET if command == "reproduce" else "tiny"
+
+
+def _functions() -> dict[str, Callable[..., None]]:
+    """What the commands do, by name; those that take a preset with the default one."""
+    with_preset = {name: make(preset(_default_preset(name))) for name, make in _WITH_PRESET.items()}
+    return with_preset | _ON_RUN
+
+
 def _dispatch(words: list[str]) -> None:
-    known = [*_WITH_PRESET, *_ON_RUN]
     if not words or words[0] in ("-h", "--help", "help"):
         OUT.print(_help("" if words else _START), highlight=False, markup=False, soft_wrap=True)
         return
@@ -179,8 +193,8 @@ def _dispatch(words: list[str]) -> None:
         return
     command, *rest = map(_path_expanded, words)
     if command in _WITH_PRESET:
-        default = MAIN_PRESET if command == "reproduce" else "tiny"
-        name = rest.pop(0) if rest and not rest[0].startswith("-") else default
+        named = rest and not rest[0].startswith("-")
+        name = rest.pop(0) if named else _default_preset(command)
         config, rest = with_file(preset(name), rest)
         function, settings = _WITH_PRESET[command](config), flatten(config.model_dump())
     elif command in _ON_RUN:
@@ -191,6 +205,7 @@ def _dispatch(words: list[str]) -> None:
         )
     else:
         raise InterpError(
-            f"There is no command {short(command)}.{suggest(command, known)} Commands: {', '.join(known)}."
+            f"There is no command {short(command)}.{suggest(command, COMMANDS)} "
+            f"Commands: {', '.join(COMMANDS)}."
         )
     parsed(function, rest, f"interp {command}", settings)()

@@ -2,17 +2,22 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from interp.cli.printing import say
 
 
-def doctor(folder: Path = Path(), /) -> None:
+def doctor(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = Path(),
+) -> None:
     """Say what this machine and installation have, and what each thing means.
 
     It ends with 1 where something that is needed is missing or of a wrong version, or the folder cannot be
     written to.
 
-    Example: interp doctor
+    Example: interp doctor runs
 
     Args:
         folder: Where runs are to be written.

@@ -56,7 +56,8 @@ def merge(
     if (csv is not None or figure is not None) and not line:
         raise InterpError("--csv and --figure are of the line between two runs; add --line.")
     if line and (len(runs) != 2 or base is not None):
-        raise InterpError(f"--line is between two runs, without --base; {len(runs)} are given.")
+        without = "" if base is None else ", without --base"
+        raise InterpError(f"--line is between two runs; {len(runs)} are given. Give two{without}.")
     chosen = steps or None
     if csv is not None:
         csv = replaceable(

@@ -7,7 +7,7 @@ import tyro
 
 from interp.cli.printing import note, say
 from interp.cli.tables import show
-from interp.errors import ArgumentError, InterpError, short
+from interp.errors import ArgumentError, ConfigError, InterpError, short
 
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 FactsPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FACTS.csv")]
@@ -115,8 +115,11 @@ def _templates(path: Path) -> Any:
 
     try:
         found = read_yaml(read_text(path, 10_000_000))
-    except DamageError as error:
-        raise ArgumentError(f"The templates in {path} cannot be read: {error}.") from None
+    except (DamageError, ConfigError) as error:
+        raise ArgumentError(
+            f"The templates in {path} cannot be read: {str(error).removesuffix('.')}. Give YAML with "
+            "wordings by relation (`interp facts --help`)."
+        ) from None
     right = isinstance(found, dict) and all(
         isinstance(one, str) or (isinstance(one, list) and all(isinstance(t, str) for t in one))
         for one in found.values()
@@ -162,7 +165,9 @@ def report_on_facts(
     from interp.report.facts import write_facts_report
 
     if len(models) != 1:
-        raise InterpError(f"--facts is of one model or series; {len(models)} are given.")
+        raise InterpError(
+            f"--facts is of one model or series; {len(models)} are given. Give one, and --out for each page."
+        )
     name = Path(models[0]).name
     series = opened(models[0])
     asked = facts_for(series, table, templates, None)

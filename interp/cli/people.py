@@ -46,8 +46,10 @@ def preview(
     """
     from interp.biographies import BIOGRAPHY, Corpus, Population, tokenizer_of
 
-    if limit < 0 or sequences < 0:
-        raise InterpError("--limit and --sequences are numbers from 0 on.")
+    if limit < 0:
+        raise InterpError(f"--limit {limit}: give 0 for all, or how many people to show.")
+    if sequences < 0:
+        raise InterpError(f"--sequences {sequences}: give 0 for none, or how many to show.")
     config = Config(seed=seed).with_settings(
         **{
             "population.people": people, "population.templates": templates,

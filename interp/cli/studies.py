@@ -170,7 +170,9 @@ def store(
     from interp.studies.stored import stored_runs
 
     if yes and not prune:
-        raise InterpError("--yes goes with --prune; nothing was deleted.")
+        raise InterpError(
+            "--yes goes with --prune; nothing was deleted. Give both to delete, --prune alone to look."
+        )
     found = stored_runs(out)
     if prune:
         found = [one for one in found if not one.needed_by]
@@ -289,7 +291,8 @@ def _described_batch(
     if files:
         if seeds is not None or changes:
             raise InterpError(
-                f"--seeds and --set belong to studies that are named; {files[0]} says its own."
+                f"--seeds and --set belong to studies that are named; {files[0]} says its own. "
+                "Leave them out, or change them in the file."
             )
         try:
             text = read_text(Path(files[0]), MAX_DOCUMENT)

@@ -16,6 +16,7 @@ from interp.model import parameter_counts
 from interp.run import MetricsWriter, Run, describe_environment, write_checkpoint
 from interp.run.kept import kept_files
 from interp.run.layout import KEY, RUN, keep_people
+from interp.run.readme import write_readme
 from interp.torch_state import default_state
 from interp.training.folder import find_run, open_folder
 
@@ -55,5 +56,6 @@ def save_compiled(
             table = measure(model, corpus, split, n_people).assign(step=STEP)
             metrics.add(cast(Any, table.to_dict("records")))
         metrics.flush()
+        write_readme(run)
         write_ending(run.path, {"step": STEP, "reason": "compiled"}, kept_files(run.path))
     return Run.load(run.given)

@@ -18,6 +18,7 @@ from interp.run import MetricsWriter, Run, describe_environment, write_checkpoin
 from interp.run.kept import kept_files
 from interp.run.layout import RUN, keep_people
 from interp.run.other_run import describe_checkpoint
+from interp.run.readme import write_readme
 from interp.torch_state import default_state
 from interp.training.folder import find_run, open_folder
 
@@ -109,4 +110,5 @@ def _write(
             table = measure(model, corpus, split, people).assign(step=step)
             metrics.add(cast(Any, table.to_dict("records")))
     metrics.flush()
+    write_readme(run)
     write_ending(run.path, {"step": step, "reason": "merged"}, kept_files(run.path))

@@ -28,7 +28,7 @@ from interp.plots import TEMPLATE, caption, title
 from interp.progress import Progress, silent
 from interp.report.elements import LeftOut, Section, SectionBuilder
 from interp.report.sections import sections_of
-from interp.report.summary import headline, page_title
+from interp.report.summary import about, headline, page_title
 from interp.report.trust import trust_note
 from interp.run import Run
 from interp.tables import for_spreadsheets
@@ -81,7 +81,7 @@ def write_report(
     for count, build in enumerate(sections):
         progress(count / len(sections), f"section {count + 1} of {len(sections)}")
         built.append(build(run))
-    write_text(target, render(page_title(run), headline(run), built))
+    write_text(target, render(page_title(run), headline(run), built, about(run)))
     return target
 
 
@@ -94,7 +94,12 @@ def page_to_write(path: Path | str) -> Path:
     return replaceable(with_ending(path, ".html"), _PAGE, "a page")
 
 
-def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> str:
+def render(
+    title: str,
+    headline: str,
+    sections: Sequence[Section | LeftOut],
+    about: Sequence[str] = (),
+) -> str:
     """The page's HTML.
 
     It begins with the sentences of all sections, each a link to its section, and what is left out.
@@ -104,6 +109,7 @@ def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> 
         headline: One sentence below it.
         sections: The sections, in order, and what is left out; anchors of sections, figures and views
             must differ.
+        about: Sentences below the headline: what it is about beside.
 
     Raises:
         InterpError: two sections, figures or views have the same anchor, or two measured tables the
@@ -132,6 +138,7 @@ def render(title: str, headline: str, sections: Sequence[Section | LeftOut]) -> 
         .render(
             title=title,
             headline=headline,
+            about=about,
             sections=shown,
             found=[section for section in shown if section.sentence],
             left_out=_grouped(left_out),

@@ -4,6 +4,7 @@ from interp.errors import RunError
 from interp.knowledge import SPLITS
 from interp.plots import phase_bands
 from interp.run import Run
+from interp.run.origin import kind_of_model, origin_sentences
 from interp.seeds import number_of
 
 _HAPPENS = {
@@ -59,7 +60,15 @@ def page_title(run: Run) -> str:
     whose = f"preset {run.config.preset}, seed {run.config.seed}"
     if variant := run.config.compiled.variant:
         return f"Compiled model ({variant}), {whose}"
-    return f"Run of {whose}"
+    if run.config.merging.on:
+        return f"Merged model, {whose}"
+    kind = "Fine-tuned run" if run.config.finetuning.on else "Run"
+    return f"{kind} of {whose}"
+
+
+def about(run: Run) -> list[str]:
+    """What a run is beside a plain training: sentences that stand below its headline."""
+    return origin_sentences(run.config, run.environment)
 
 
 def headline(run: Run) -> str:
@@ -69,7 +78,7 @@ def headline(run: Run) -> str:
     counts = run.environment.get("parameters")
     steps = int(run.curve().index[-1])
     held_out = f" ({people.n_held_out:,} more were held out)" if people.n_held_out else ""
-    kind = "A transformer" if config.model.recurrence is None else "A recurrent model (RG-LRU)"
+    kind = kind_of_model(config)
     progress = "" if run.finished else f" of {config.training.last_step:,}; training has not ended"
     parameters = (
         f" and {_short(counts['total'])} parameters ({_short(counts['non_embedding'])} without embeddings)"
@@ -80,6 +89,11 @@ def headline(run: Run) -> str:
         return (
             f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters}, computed from the "
             f"biographies of {people.n_individuals:,} people{held_out} without training."
+        )
+    if config.merging.on:
+        return (
+            f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters}, merged from other runs, on "
+            f"the biographies of {people.n_individuals:,} people{held_out}."
         )
     return (
         f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters} learned the biographies "

@@ -14,6 +14,7 @@ from interp.files import (
     written_files,
 )
 from interp.run.adapters import adapter_folders
+from interp.run.readme import README, remove_readme
 from interp.run.run import Run
 from interp.run.tables import ALL_TABLES
 
@@ -41,7 +42,9 @@ _PEOPLE: Layout = {"": "|".join(map(re.escape, (PEOPLE_FILE, TEMPLATES_FILE)))}
 RUN: Layout = {
     **FROM_TRAINING,
     **_BEFORE_TRAINING,
-    "": "|".join((FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml", _PEOPLE[""])),
+    "": "|".join(
+        (FROM_TRAINING[""], _BEFORE_TRAINING[""], r"config\.yaml", re.escape(README), _PEOPLE[""])
+    ),
 }
 """Everything that is written into a run's folder."""
 _AFTER_MARK: Layout = {**FROM_TRAINING, "": rf"{FROM_TRAINING['']}|metrics\.jsonl"}
@@ -113,6 +116,8 @@ def remove_training(folder: Path) -> None:
         with storage_errors(adapter):
             remove_if_empty(adapter)
     remove_files(folder, FROM_TRAINING)
+    with storage_errors(folder):
+        remove_readme(folder)
 
 
 def remove_run(folder: Path) -> None:

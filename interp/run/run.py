@@ -9,6 +9,7 @@ Folder layout:
     metrics.jsonl                    one observation a line
     checkpoints/step_00000250.safetensors
     training_state.safetensors       weights and optimizer of an unfinished run, to resume from
+    README.md                        what the run is, how it was made and opened
     finished.json                    present once training has ended: last step, and why
     results/                         one folder for each stage that has run (see `stages`)
 """

@@ -62,6 +62,7 @@ from interp.run.base import load_base
 from interp.run.kept import kept_files
 from interp.run.layout import RUN, keep_people, remove_training
 from interp.run.other_run import find_other_run
+from interp.run.readme import write_readme
 from interp.torch_state import default_state
 from interp.training.adaptive import AdaptiveSchedule
 from interp.training.ahead import DrawnAhead
@@ -334,6 +335,7 @@ class Trainer:
         self.metrics.flush()
         planned = "n_steps" if config.last_step == config.n_steps else "stop_at"
         reason = "stop_below" if self._low_enough() else planned
+        write_readme(self.run)
         write_ending(
             self.run.path, {"step": self.step, "reason": reason}, kept_files(self.run.path)
         )

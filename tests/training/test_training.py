@@ -26,7 +26,7 @@ from tests.helpers import contents
 
 def test_files_of_a_run(short_run: Run) -> None:
     assert set(contents(short_run.path)) == {
-        "config.yaml", "environment.json", "metrics.jsonl", "finished.json",
+        "config.yaml", "environment.json", "metrics.jsonl", "finished.json", "README.md",
         "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
         *(f"checkpoints/step_{step:08d}.safetensors" for step in (0, 4, 8, 12)),
     }  # fmt: skip
