@@ -183,7 +183,8 @@ def test_an_adapter_made_by_peft(kind: str, make: Any, tmp_path: Path) -> None:
             fan_in_fan_out=kind == "GPT-2",
         )  # fmt: skip
         theirs = peft.get_peft_model(original, config).eval()
-        theirs.save_pretrained(tmp_path / "theirs")
+        # Where peft would ask the hub for the base by its name, which it has none of.
+        theirs.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
     adapter = load_adapter(model, tmp_path / "theirs")
     expected = logits_of(theirs)
     torch.testing.assert_close(logits(model), expected, rtol=1e-5, atol=1e-4)
