@@ -95,6 +95,12 @@ def headline(run: Run) -> str:
             f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters}, merged from other runs, on "
             f"the biographies of {people.n_individuals:,} people{held_out}."
         )
+    if config.finetuning.on:
+        return (
+            f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters} that had learned the "
+            f"biographies of {people.n_individuals:,} people, fine-tuned for {steps:,} steps of "
+            f"{number_of(config.training.batch_size, 'biography', 'biographies')}{progress}."
+        )
     return (
         f"{kind} of {number_of(config.model.n_layers, 'layer')}{parameters} learned the biographies "
         f"of {people.n_individuals:,} people{held_out} in "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.config import Config
+from interp.config import Config, StageConfig
 from interp.seeds import number_of
 
 _WHOM = {
@@ -92,9 +92,14 @@ def _told(config: Config) -> str:
     if config.compiled.on or not stages:
         return ""
     if len(stages) == 1:
-        return f"Forms of text: {stages[0].label}."
-    said = "; ".join(f"from step {stage.start:,} {stage.label}" for stage in stages)
+        return f"Forms of text: {_stage(stages[0])}."
+    said = "; ".join(f"from step {stage.start:,} {_stage(stage)}" for stage in stages)
     return f"Stages of training by form of text: {said}."
+
+
+def _stage(stage: StageConfig) -> str:
+    forms, adapter, _ = stage.label.partition(", adapter")
+    return f"{forms} (training the adapter alone)" if adapter else forms
 
 
 def _adapter(config: Config) -> str:

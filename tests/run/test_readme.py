@@ -49,6 +49,7 @@ def test_other_runs_are_named_without_their_place(smoke: Config) -> None:
         ({"data.stages": [{"forms": [{"form": "question"}]}]}, "Forms of text: question."),
         ({"selection.kind": "random", "selection.k": 4}, "was selected: random of 4 candidates"),
         ({"adapter.rank": 2, "data.stages": [{"weights": "adapter"}]}, "An adapter (LoRA, rank 2"),
+        ({"adapter.rank": 2, "data.stages": [{"weights": "adapter"}]}, "biography (training the adapter"),
         ({"patching.reference": "a/b", "patching.reference_step": 4}, "the attention of the run b (step 4)"),
         ({"patching.reference": "self"}, "by its own patterns, the control"),
         ({"compiled.variant": "local"}, "interp compile smoke --variant local --out"),
