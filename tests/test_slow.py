@@ -348,7 +348,7 @@ def test_the_committed_table_of_name_tokens_still_holds(tmp_path: Path, names: s
 
 
 def test_the_committed_table_of_the_order_of_recall_still_holds(tmp_path: Path) -> None:
-    settings = recall_order.RecallOrderSettings(seeds=(0,), second=None)
+    settings = recall_order.RecallOrderSettings(seeds=(0,))
     [planned] = recall_order.planned(settings)
     run = interp.train(planned.config, tmp_path / "run", progress=False)
     read = Read.of(run.corpus, settings.n_people, settings.n_pairs)

@@ -3,8 +3,7 @@
 Does a model know where to look before it knows what is there, and does the answer depend on how one looks?
 
 Command: interp batch recall_order --out artifacts/studies --workers 2
-Duration: 20 runs (10 of `tiny`, 1 to 2 minutes each on one thread; 10 of `small`, 8 to 10 minutes each), then
-half a minute to two minutes of measuring each
+Duration: 10 runs of `tiny`, 1 to 2 minutes each on one thread, then 15 minutes of measuring
 
 Every measure is dated by the step from which it stays at half of its final strength, and held against
 compiled models of which a part is there to a dose: does the measure say how much of its own part there is,
@@ -48,8 +47,8 @@ class RecallOrderSettings(StudySettings):
 
     seeds: tuple[int, ...] = tuple(range(10))
     """One run of each size for each seed."""
-    second: str | None = "small"
-    """Another preset, of which there are as many runs; None for none."""
+    second: str | None = None
+    """Another preset, of which there are as many runs."""
     checkpoints: tuple[int, ...] = (
         0, 50, 100, 150, 200, 225, 250, 275, 300, 325, 350, 400, 450, 500, 550, 600, 700, 800, 900, 1000,
         1200, 1400, 1600, 1800, 2000, 2250, 2500, 3000, 3500, 4000,
