@@ -80,9 +80,14 @@ def with_verdicts(findings: str, claims: Mapping[str, Sequence[Claim]]) -> str:
 
     def linked(row: re.Match[str]) -> str:
         name, claim = row["name"], row["claim"]
-        number, found = next(
-            (i, one) for i, one in enumerate(claims[name], start=1) if one.claim == claim
-        )
+        of_study = {one.claim: i for i, one in enumerate(claims.get(name, ()), start=1)}
+        if claim not in of_study:
+            raise SystemExit(
+                f"docs/findings.md has a row of {name} with the claim {claim!r}, which there is not. "
+                f"Write one of: {'; '.join(of_study) or 'none, there is no such study'}"
+            )
+        number = of_study[claim]
+        found = claims[name][number - 1]
         link = f"../artifacts/gallery/studies/{name}/README.md#claim-{number}"
         return f"{row['begin']}[**{found.verdict}**]({link}) |"
 

@@ -3,11 +3,13 @@
 import io
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
+from importlib.metadata import version
 from typing import Annotated, Literal
 
 import tyro
 
 from interp.cli.printing import say
+from interp.errors import InterpError
 
 Shell = Annotated[
     Literal["bash", "zsh", "fish"], tyro.conf.Positional, tyro.conf.arg(metavar="SHELL")
@@ -49,13 +51,26 @@ def completion(functions: Callable[[], Mapping[str, Callable[..., None]]]) -> Ca
 
 
 def completion_script(functions: Mapping[str, Callable[..., None]], shell: str) -> str:
-    """A script by which a shell completes `interp`, its commands and their flags."""
+    """A script by which a shell completes `interp`, its commands and their flags.
+
+    Args:
+        functions: The commands by name.
+        shell: bash, zsh or fish.
+
+    Raises:
+        InterpError: the version of tyro that is installed writes scripts of another kind.
+    """
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
         tyro.extras.subcommand_cli_from_dict(
             dict(functions), prog="interp", args=["--tyro-print-completion", shell]
         )
     script = printed.getvalue()
+    if not script or any(theirs not in script for theirs, _ in _NO_FLAG_IS_A_FILE[shell]):
+        raise InterpError(
+            f"tyro {version('tyro')} writes another completion script for {shell} than was expected; "
+            "install tyro 1.0.17."
+        )
     for theirs, ours in _NO_FLAG_IS_A_FILE[shell]:
         script = script.replace(theirs, ours)
     return script.rstrip("\n")

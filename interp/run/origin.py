@@ -1,7 +1,6 @@
 """What a run is beside a plain training on biographies, in sentences: for its page and its folder.
 
-Other runs are named by the last part of their folder and by the fingerprint of their settings, so that
-the same settings say the same wherever a run lies.
+Other runs are named by the last part of their folder and by the fingerprint of their settings.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """The README.md of a run's folder: what the run is, how it was made and opened, what each file is.
 
-It says nothing of when, where or how fast: the same settings give the same bytes.
+It says nothing of when, where or how fast: the same settings give the same bytes, where other runs that took
+part lie in folders of the same name.
 """
 
 from pathlib import Path

@@ -93,7 +93,8 @@ def _rule(asked: Question, otherwise: str = "") -> Rule[_Setting]:
     ending = (
         " Agree: so for every number of new pairs and every seed; disagree: for none; else, or with "
         "fewer than {min_seeds} seeds, or where accuracy on old pairs began below {known:g}: cannot tell. "
-        "Where each number of new pairs is decided, but not alike, each is a claim of its own."
+        "Where each number of new pairs is decided, but not alike, each is a claim of its own (so since the "
+        "tables were seen; before, that was: cannot tell)."
     )
     numbers = {**asked.numbers, "known": forgetting.KNOWN, "min_seeds": 3}
     return Rule(asked.about("pairs") + otherwise + ending, decide, numbers)

@@ -38,7 +38,7 @@ from interp.errors import ConfigError
 from interp.plots import name_tokens as plots
 from interp.run import Run
 from interp.studies.collect import collect, complete
-from interp.studies.name_tokens_claims import held_against
+from interp.studies.name_tokens_claims import CONFIRM_FROM, held_against
 from interp.studies.name_tokens_measured import PLACES, places_of
 from interp.studies.rules import Claim
 from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
@@ -84,9 +84,14 @@ class NameTokensSettings(StudySettings):
 
     @model_validator(mode="after")
     def _other_seeds(self) -> "NameTokensSettings":
-        if twice := set(self.seeds) & set(self.confirmed_by):
+        if (
+            max(self.seeds) >= CONFIRM_FROM
+            or min(self.confirmed_by, default=CONFIRM_FROM) < CONFIRM_FROM
+        ):
             raise ConfigError(
-                f"confirmed_by: {sorted(twice)} are among seeds, which the rule was made of; name others."
+                f"seeds={list(self.seeds)}, confirmed_by={list(self.confirmed_by)}: a rule that was made of "
+                f"seeds 0 to {CONFIRM_FROM - 1} is held against those from {CONFIRM_FROM} on; name seeds "
+                "below that, and in confirmed_by others."
             )
         return self
 
@@ -192,7 +197,7 @@ def tables(settings: NameTokensSettings, runs: Sequence[Run]) -> dict[str, pd.Da
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor."""
     places = complete(tables, COLUMNS)["places"]
-    several = places[places["n_tokens"] > 1]
+    several = places[(places["n_tokens"] > 1) & (places["seed"] < CONFIRM_FROM)]
     return {"name-tokens-places": plots.places(several)} if len(several) else {}
 
 

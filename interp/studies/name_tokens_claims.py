@@ -4,13 +4,15 @@ The rules were written down before any run of the study. Known was that with ord
 at the middle name are followed most (`artifacts/gallery/memory_tiny`), and that with 10 first and 10 middle
 names the last name counts (`artifacts/gallery/memory_variants.csv`).
 
-The two last rules were written after eight of the nine conditions had been run and the last token of a name
-had counted for at most 9% of the pairs of any, and before what they ask about was measured. Those about
-loss on other tokens were made of seeds 0 to 4 and are held against seeds 5 to 9 alone, which were run after.
+The rules about the last token of a name were written after eight of the nine conditions had been run and
+the last token of a name had counted for at most 9% of the pairs of any, and before what they ask about was
+measured. Those about loss on other tokens were made of seeds 0 to 4 and are held against seeds 5 to 9
+alone, which were run after.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 import pandas as pd
 
@@ -62,7 +64,8 @@ class Seed:
     def at_names(self, names: str) -> float | None:
         """The part of all that names do that swaps of MLP 0 at single tokens bring, in sum."""
         own = self.places.get(names)
-        return None if own is None else float(own["effect"].astype(float).sum())
+        found = float("nan") if own is None else own["effect"].astype(float).sum(skipna=False)
+        return None if isnan(found) else float(found)
 
     @property
     def several(self) -> list[str]:

@@ -135,14 +135,14 @@ def _predicts(of: _Measured, within: float | int, times: float | int) -> Verdict
 
 def _predictions(of: _Measured) -> str:
     if of.laws.empty:
-        return "fewer than five numbers of people have left their plateau"
+        return f"no law was fitted{of.not_reached or ': that takes five numbers of people'}"
     laws = of.laws.set_index("law")
     first, offset = laws.iloc[0], laws.loc[OFFSET]
     said = ", ".join(f"{name} {row['predicted']:,.0f}" for name, row in laws.iterrows())
     return (
         f"fitted to fewer people, for N = {first['n_individuals']:,}: {said}; measured "
         f"{first['measured']:,.0f}. Fitted to all: {offset['constant']:,.0f} steps and a power law of "
-        f"exponent {offset['exponent']:.2f} (95% interval {offset['exponent_low']:.2f} to "
+        f"exponent {offset['exponent']:.2f} (95% of resamples {offset['exponent_low']:.2f} to "
         f"{offset['exponent_high']:.2f})"
     )
 
@@ -195,7 +195,7 @@ STATEMENTS = (
     ),
     Statement[_Measured](
         "The plateau ends after a constant number of steps and a power law of the number of individuals",
-        "a question of this project: why ends lie on a bend",
+        "a question of this project: why ends lie on a bend, as was known up to 4,096 people",
         Rule(
             "Laws are fitted to all numbers of people but the largest, and asked for that. Agree: a "
             "constant and a power law are at most {within} off (in logarithms), at least {times:g} times "

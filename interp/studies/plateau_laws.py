@@ -36,7 +36,8 @@ def plateau_laws(runs: pd.DataFrame, delta: float = DELTA) -> pd.DataFrame:
     Returns:
         Columns `law`, `n_individuals` (the largest), `measured` and `predicted` (the geometric mean end, in
         steps), `off` (how far they are apart, in logarithms, absolute); of all numbers of people `exponent`
-        with the ends of its 95% interval (runs of each number drawn again, 200 times) and `constant`
+        with the range of 95% of 200 resamples (runs of each number drawn again; of three runs, that is
+        narrower than an interval of the mean) and `constant`
         (steps), NaN where a law has none. No rows for fewer than five numbers of people, or if a plateau
         did not end.
     """

@@ -3,7 +3,10 @@
 Some measures read one part of a model (where heads look, what MLPs write), others what an intervention
 does to an answer. "attention alone" and "memory alone" put two checkpoints together: the last one with the
 attention patterns of a step, and that step with the patterns of the last one, in the rows from which values
-are predicted. So each is asked what it can do while the other is finished.
+are predicted. So each is asked what it can do while the other is finished. "Memory" is then all of the step's
+weights but these rows of its patterns: MLPs and embeddings, attention among names, and what heads write.
+Both are read in the loss of first value tokens among those of the attribute: statistics, such as that a
+company comes here, have no part in it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -204,7 +207,8 @@ def recalling(model: TransformerBridge, read: Read) -> pd.DataFrame:
     """How much of what is recalled each head brings, by a swap of what it says where the value is predicted.
 
     Columns `attribute`, `layer`, `head`, `weight`: its part of the change of the logit difference that heads
-    bring, of those that bring something; they add up to 1 for an attribute.
+    bring, of those that bring something; they add up to 1 for an attribute, and are NaN where none brings
+    anything.
     """
     parts = []
     for name, pairs in read.asked.items():
@@ -220,7 +224,7 @@ def _looks(model: TransformerBridge, heads: pd.DataFrame, read: Read) -> pd.Data
     own = scores[scores["metric"] == "attribute_to_any_name"]
     found = own.merge(heads, on=["attribute", "layer", "head"])
     weights = found["weight"] / len(read.asked)
-    value, control = ((found[column] * weights).sum() for column in ("value", "chance"))
+    value, control = ((found[column] * weights).sum(skipna=False) for column in ("value", "chance"))
     row = ("attention of recalling heads", float(value), float(control))
     return pd.DataFrame([row], columns=["measure", "value", "control"])
 

@@ -15,6 +15,7 @@ apart. A rule is written down before anybody looks at what was measured.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from string import Formatter
 from typing import Any, Generic, Literal, TypeVar
 
@@ -125,9 +126,11 @@ class Rule(Generic[Case]):
         minimum: int = 5,
         **numbers: Any,
     ) -> "Rule[Case]":
-        """A rule about the mean over seeds, which more seeds can always settle.
+        """A rule about the mean over seeds, which one seed on the other side does not leave undecided.
 
         Every seed draws people of its own, so that the spread between seeds has that between people in it.
+        How many seeds there are has to be settled before looking: adding some until the interval is on one
+        side would decide anything.
 
         Args:
             template: What the mean of which number has to be.
@@ -135,10 +138,14 @@ class Rule(Generic[Case]):
             above: What the interval has to lie above.
             minimum: With fewer values nothing is decided.
             numbers: Other thresholds.
+
+        Raises:
+            ArgumentError: the template leaves a number out, or names one that there is not.
         """
 
         def decision(cases: Iterable[Case], above: float | int, **given: Any) -> Verdict:
-            values = [value for case in cases if (value := number(case, **given)) is not None]
+            found_of = (number(case, **given) for case in cases)
+            values = [value for value in found_of if value is not None and isfinite(value)]
             found = OverSeeds.of(values).interval
             if found is None or len(values) < minimum:
                 return "cannot tell"

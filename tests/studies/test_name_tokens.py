@@ -37,7 +37,7 @@ def test_runs_of_the_study(tmp_path: Path) -> None:
     assert [address_of(p.config) for p in plans] == [
         address_of(p.config) for p in study.planned(elsewhere)
     ]
-    with pytest.raises(ConfigError, match="name others"):
+    with pytest.raises(ConfigError, match="in confirmed_by others"):
         study.NameTokensSettings(seeds=(4, 5))
     with pytest.raises(ConfigError, match="population"):
         study.NameTokensSettings(run={"population.first_names": 5})

@@ -57,6 +57,9 @@ def test_half_strength_at_another_share() -> None:
     assert half_strength_step(steps, strengths) == 100
     assert half_strength_step(steps, strengths, share=0.75) == 150
     assert half_strength_step([0, 100], [1.0, 1.0], share=0.9) == 0
+    nan = float("nan")
+    assert np.isnan(half_strength_step([0, 100, 200], [nan, 0.9, 1.0])), "reached nobody knows when"
+    assert half_strength_step([0, 100, 200], [nan, 0.0, 1.0]) == 150
 
 
 @pytest.fixture(scope="module")
