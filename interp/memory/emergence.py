@@ -211,9 +211,8 @@ def half_strength_step(
     """The step from which a strength stays at half of its final value (or another `share`) or above.
 
     Interpolated between the last measurement below that and the next, of increasing steps; NaN where the
-    final strength is below `faint` (the mechanism is absent in the end) or NaN (it was not measured), and
-    where the first strength that is known is not that of the first step and is at the share already: it
-    was reached at a step that nobody knows.
+    final strength is below `faint` (the mechanism is absent in the end) or NaN (it was not measured). Where
+    the first strength that is known is at the share already, the step of that one, by which it was reached.
 
     Example:
         >>> half_strength_step([0, 100, 200, 300], [0.0, 0.0, 0.8, 1.0])
@@ -225,12 +224,11 @@ def half_strength_step(
     if not len(values) or not values[-1] >= faint:
         return float("nan")
     known = ~np.isnan(values)  # a strength need not be defined at every step
-    late = not known[0]
     steps, values = np.asarray(steps)[known], values[known]
     half = values[-1] * share
     below = np.flatnonzero(values < half)
     if not len(below):
-        return float("nan") if late else float(steps[0])
+        return float(steps[0])
     before = int(below[-1])
     low, high = values[before], values[before + 1]
     return float(steps[before] + (half - low) / (high - low) * (steps[before + 1] - steps[before]))

@@ -20,13 +20,12 @@ import plotly.graph_objects as go
 from pydantic import Field, field_validator
 
 from interp.config import Config, Variant
-from interp.memory.emergence import half_strength_step
 from interp.plots import recall_order as plots
 from interp.presets import preset
 from interp.run import Run
 from interp.studies.collect import collect, complete
 from interp.studies.recall_order_claims import held_against
-from interp.studies.recall_order_doses import corrections, dose_table
+from interp.studies.recall_order_doses import corrections, dose_table, reached
 from interp.studies.recall_order_measured import PARTS, Read, strengths
 from interp.studies.rules import Claim
 from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
@@ -152,9 +151,9 @@ def dates(strengths: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for measure, curve in strengths.groupby("measure", sort=False):
         steps, values = list(curve["step"]), list(curve["strength"])
-        step, corrected = half_strength_step(steps, values), np.nan
+        step, corrected = reached(steps, values), np.nan
         if measure in known:
-            corrected = half_strength_step(steps, values, share=float(known[measure]))
+            corrected = reached(steps, values, float(known[measure]))
         rows.append((measure, PARTS[str(measure)], step, corrected, values[0], values[-1]))
     columns = ["measure", "part", "step", "corrected", "start", "final"]
     return pd.DataFrame(rows, columns=columns)

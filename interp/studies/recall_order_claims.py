@@ -134,7 +134,7 @@ def statements(size: str) -> tuple[Statement[Seed], ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The dose of the memory at which each measure is at half of its full strength, in compiled models."""
+    """The dose of the memory by which each measure is at half of its full strength, in compiled models."""
 
     half: dict[str, float]
 
@@ -149,7 +149,7 @@ def _said_doses(cases: Sequence[Compiled]) -> str:
         f"{name} {spread([case.half[name] for case in cases if name in case.half])}"
         for name in _SHARES
     ]
-    return f"dose of the memory at half of the full strength: {'; '.join(parts)}"
+    return f"dose of the memory by which half of the full strength is there: {'; '.join(parts)}"
 
 
 STRENGTH: Statement[Compiled] = Statement(

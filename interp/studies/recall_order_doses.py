@@ -90,10 +90,27 @@ def corrections(doses: pd.DataFrame) -> pd.DataFrame:
         at_half = _at(own, 0.5) / full
         without = _at(other, 0.25) / other.iloc[-1]
         usable = at_half <= SATURATED and without >= APART
-        half = half_strength_step(list(own.index), list(own))
+        half = reached(list(own.index), list(own))
         rows.append((measure, part, half, at_half, without, usable))
     columns = ["measure", "part", "half_dose", "at_half", "without", "usable"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def reached(
+    steps: Sequence[int | float], strengths: Sequence[float | int], share: float = 0.5
+) -> float:
+    """The step from which a strength stays at a share of its final one, as `half_strength_step`.
+
+    NaN also where the first strength that is known is at the share already, and is not that of the first
+    step: it was reached at a step that nobody knows.
+
+    Example:
+        >>> reached([0, 100, 200], [float("nan"), 0.9, 1.0])
+        nan
+    """
+    found = half_strength_step(steps, strengths, share=share)
+    known = [step for step, value in zip(steps, strengths, strict=True) if value == value]
+    return float("nan") if known and found == known[0] > steps[0] else found
 
 
 def _at(curve: pd.Series, dose: float) -> float:

@@ -23,6 +23,7 @@ from interp.studies.recall_order_doses import (
     corrections,
     dose_table,
     full_dose,
+    reached,
     with_dose,
 )
 from interp.studies.recall_order_measured import (
@@ -58,8 +59,9 @@ def test_half_strength_at_another_share() -> None:
     assert half_strength_step(steps, strengths, share=0.75) == 150
     assert half_strength_step([0, 100], [1.0, 1.0], share=0.9) == 0
     nan = float("nan")
-    assert np.isnan(half_strength_step([0, 100, 200], [nan, 0.9, 1.0])), "reached nobody knows when"
-    assert half_strength_step([0, 100, 200], [nan, 0.0, 1.0]) == 150
+    assert np.isnan(reached([0, 100, 200], [nan, 0.9, 1.0])), "reached nobody knows when"
+    assert reached([0, 100, 200], [nan, 0.0, 1.0]) == 150
+    assert reached([0, 100, 200], [0.9, 0.9, 1.0]) == 0
 
 
 @pytest.fixture(scope="module")
