@@ -140,7 +140,7 @@ def _predictions(of: _Measured) -> str:
     first, offset = laws.iloc[0], laws.loc[OFFSET]
     said = ", ".join(f"{name} {row['predicted']:,.0f}" for name, row in laws.iterrows())
     return (
-        f"fitted to fewer people, for N = {first['n_individuals']:,}: {said}; measured "
+        f"fitted to fewer people, for N = {int(first['n_individuals']):,}: {said}; measured "
         f"{first['measured']:,.0f}. Fitted to all: {offset['constant']:,.0f} steps and a power law of "
         f"exponent {offset['exponent']:.2f} (95% of resamples {offset['exponent_low']:.2f} to "
         f"{offset['exponent_high']:.2f})"

@@ -104,7 +104,8 @@ def tables(settings: RecallOrderSettings, runs: Sequence[Run]) -> dict[str, pd.D
     Returns:
         "dates": by `size`, `seed` and `measure`, of which `part` it is; the `step` from which it stays at
         half of its final strength, and `corrected`, the one from which it stays at what it says at half a
-        dose (missing where it is not usable); NaN: absent in the end. `start` and `final`: strengths.
+        dose (missing where it is not usable); NaN: absent in the end, or at half already when it is first
+        known, after the first step. `start` and `final`: strengths at the first and last step.
         "strengths": the curves: value, control, and their difference.
         "phases": where phases end (steps), and the attribute `accuracy` at the last step.
         "doses": of compiled models, the strength of each measure at each dose of what is `dosed`.
@@ -149,8 +150,11 @@ def dates(strengths: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """When each measure is at half of its final strength, and at what it says at half a dose."""
     known = corrections[corrections["usable"].astype(bool)].set_index("measure")["at_half"]
     rows = []
+    every = sorted(set(strengths["step"]))
     for measure, curve in strengths.groupby("measure", sort=False):
-        steps, values = list(curve["step"]), list(curve["strength"])
+        # A strength that is not known at a step, as a share of next to nothing, has no row there.
+        by_step = curve.set_index("step")["strength"].reindex(every)
+        steps, values = every, list(by_step)
         step, corrected = reached(steps, values), np.nan
         if measure in known:
             corrected = reached(steps, values, float(known[measure]))

@@ -44,7 +44,7 @@ def test_figures_are_those_of_the_tables(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "plateau"])
+@pytest.mark.parametrize("name", NAMES)
 def test_settings_are_those_of_the_committed_batch(name: str) -> None:
     text = (ROOT / "artifacts/gallery/studies.yaml").read_text(encoding="utf-8")
     entry = next(entry for entry in Batch.from_yaml(text).studies if entry.label == name)

@@ -64,6 +64,16 @@ def test_half_strength_at_another_share() -> None:
     assert reached([0, 100, 200], [0.9, 0.9, 1.0]) == 0
 
 
+def test_what_was_at_half_before_it_was_known_has_no_date() -> None:
+    curve = {"share through MLP": {20: 0.9, 30: 1.0}, "memory alone": {0: 0.0, 20: 0.5, 30: 1.0}}
+    rows = [(name, step, value) for name, own in curve.items() for step, value in own.items()]
+    table = pd.DataFrame(rows, columns=["measure", "step", "strength"])
+    none = pd.DataFrame(columns=list(study.COLUMNS["corrections"]))
+    found = study.dates(table, none).set_index("measure")
+    assert np.isnan(found["step"]["share through MLP"])
+    assert found["step"]["memory alone"] == 20
+
+
 @pytest.fixture(scope="module")
 def compiled() -> CompiledRecall:
     return compile_recall(interp.preset("smoke"))
