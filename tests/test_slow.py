@@ -335,7 +335,7 @@ def test_the_toy_memory_at_full_size_gives_the_committed_table(tmp_path: Path) -
 
 @pytest.mark.parametrize("names", ["ordinary", "no loss on names"])
 def test_the_committed_table_of_name_tokens_still_holds(tmp_path: Path, names: str) -> None:
-    settings = name_tokens.NameTokensSettings(seeds=(1,), names=(names,))
+    settings = name_tokens.NameTokensSettings(seeds=(1,), names=(names,), confirmed_by=())
     [planned] = name_tokens.planned(settings)
     run = interp.train(planned.config, tmp_path / "run", progress=False)
     found = name_tokens.tables(settings, [run])["places"].set_index("token")
