@@ -37,7 +37,7 @@ def dates(table: pd.DataFrame) -> go.Figure:
     order = found.groupby("measure")["step"].mean().sort_values()
     figure = bars(
         found, place="measure", y="step", group="part", facet="size", looks=_PARTS,
-        titles={size: f"`{size}`".strip("`") for size in dict.fromkeys(found["size"])},
+        titles={size: size for size in dict.fromkeys(found["size"])},
         places={name: name for name in order.index}, axis=ROOT_STEPS, zero=False, what="dates",
     )  # fmt: skip
     return describe(

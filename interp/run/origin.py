@@ -25,7 +25,7 @@ def origin_sentences(config: Config, environment: Mapping[str, Any]) -> list[str
         environment: What `environment.json` records (`Run.environment`); may be empty.
     """
     found = [
-        _merged(environment.get("merged") or []) if config.merging.on else "",
+        _merged(environment.get("merged") or []),
         _finetuned(config, environment.get("base") or {}),
         _patched(config, environment.get("reference") or {}),
         _told(config),
@@ -48,6 +48,8 @@ def _named(folder: str, fingerprint: str | None, step: int | None) -> str:
 
 
 def _merged(parts: list[dict[str, Any]]) -> str:
+    if not parts:
+        return ""
     terms = (
         f"{part['factor']:+g} × {_named(part['run'], part['config'], part['step'])}"
         for part in parts

@@ -3,7 +3,7 @@
 Does a model know where to look before it knows what is there, and does the answer depend on how one looks?
 
 Command: interp batch recall_order --out artifacts/studies --workers 2
-Duration: 10 runs of `tiny`, 1 to 2 minutes each on one thread, then 15 minutes of measuring
+Duration: 10 runs of `tiny`, 1 to 2 minutes each on one thread, then 20 minutes of measuring
 
 Every measure is dated by the step from which it stays at half of its final strength, and held against
 compiled models of which a part is there to a dose: does the measure say how much of its own part there is,
