@@ -259,7 +259,7 @@ def commands_page() -> str:
     """What `interp` and `interp COMMAND --help` print."""
     os.environ["COLUMNS"] = "90"
     parts = ["# Command line", ""]
-    for command in ["", *interp.cli._WITH_PRESET, *interp.cli._ON_RUN]:
+    for command in ["", *interp.cli.COMMANDS]:
         printed = io.StringIO()
         with redirect_stdout(printed), suppress(SystemExit):
             interp.cli.main([*command.split(), "--help"])
