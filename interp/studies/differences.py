@@ -69,7 +69,7 @@ class DifferencesSettings(StudySettings):
     data: tuple[Data, ...] = ("uniform", "uneven", "contradictory")
     """"uneven": a power law, under which some people are rare. "contradictory": some people have two
     values of an attribute."""
-    n_steps: int = Field(default=1000, ge=1)
+    n_steps: int = Field(default=1500, ge=1)
     """Steps of all runs that begin untrained."""
     every: int = Field(default=20, ge=1)
     """Steps between measurements; half as many while fine-tuning."""
@@ -87,7 +87,7 @@ class DifferencesSettings(StudySettings):
     """What of the new people is trained on."""
     replay_weights: tuple[float | None, ...] = (None, 0.25)
     """How likely each old person is, against 1 for a new one; None: no replay."""
-    tuning_steps: int = Field(default=400, ge=1)
+    tuning_steps: int = Field(default=600, ge=1)
     """Steps of fine-tuning."""
     learning_rate: float = Field(default=3e-4, gt=0)
     """The constant learning rate of fine-tuning all weights."""
