@@ -51,9 +51,8 @@ class PowerLawSettings(DistributionSettings):
     every: int | None = Field(default=SPACING, ge=1)
     """Steps between measurements; None: as often as the preset says."""
     shorter: tuple[int, ...] = (500,)
-    """Steps of further runs, beside `n_steps`, on which the best exponent may depend; may be none."""
-    shorter_people: int = Field(default=512, ge=1)
-    """The number of people of these runs, one of `sizes`."""
+    """Steps of further runs, of the middle one of `sizes`, on which the best exponent may depend; none
+    leaves them out."""
     once: ClassVar[tuple[str, ...]] = ("exponents", "sizes")
     varies: ClassVar[frozenset[str]] = DistributionSettings.varies | {"training.n_steps"}
 
@@ -64,11 +63,6 @@ class PowerLawSettings(DistributionSettings):
                 f"shorter={list(self.shorter)}: name each number of steps once, and none that is n_steps "
                 f"({self.n_steps}), which is compared with in any case."
             )
-        if self.shorter and self.shorter_people not in self.sizes:
-            raise ConfigError(
-                f"shorter_people={self.shorter_people} is none of sizes={list(self.sizes)}, so that there is "
-                "nothing to compare shorter runs with; name one of these, or shorter=()."
-            )
         return self
 
     def compared(self) -> list[tuple[int, dict[str, Any]]]:
@@ -77,11 +71,10 @@ class PowerLawSettings(DistributionSettings):
 
     def lengths(self) -> Iterator["PowerLawSettings"]:
         """The settings of the runs of every length, those of all sizes first."""
+        middle = sorted(self.sizes)[(len(self.sizes) - 1) // 2]
         yield self.model_copy(update={"shorter": ()})
         for n_steps in self.shorter:
-            yield self.model_copy(
-                update={"shorter": (), "n_steps": n_steps, "sizes": (self.shorter_people,)}
-            )
+            yield self.model_copy(update={"shorter": (), "n_steps": n_steps, "sizes": (middle,)})
 
 
 def power_law(exponent: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.helpers import read_back
 
 BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
 POWER_LAW = PowerLawSettings(
-    **BRIEF, exponents=(0.0, 1.0), sizes=(16, 24), every=None, shorter=(5,), shorter_people=24
+    **BRIEF, exponents=(0.0, 1.0), sizes=(16, 24), every=None, shorter=(5,)
 )
 CELEBRITIES = CelebritiesSettings(
     **BRIEF, n_individuals=16, n_celebrities=(4,), weights=(8.0,), exponents=(1.0,)
@@ -88,7 +88,6 @@ def test_default_runs_are_one_for_each_cell_and_seed():
         (PowerLawSettings, {"sizes": ()}, "sizes"),
         (PowerLawSettings, {"shorter": (500, 500)}, "each number of steps once"),
         (PowerLawSettings, {"shorter": (1000,)}, "none that is n_steps"),
-        (PowerLawSettings, {"shorter_people": 100}, "none of sizes"),
         (CelebritiesSettings, {"weights": (4.0, 4.0)}, "weights"),
         (CelebritiesSettings, {"weights": (1.0, 4.0)}, "are uniform sampling"),
         (CelebritiesSettings, {"exponents": (0.0,)}, "are uniform sampling"),
@@ -109,7 +108,7 @@ def test_tables_hold_what_the_runs_measured(runs, of_power_law, of_celebrities):
     assert table["n_steps"].unique().tolist() == [10]
     shorter = of_power_law["shorter"]
     assert shorter[["n_individuals", "exponent", "n_steps"]].to_numpy().tolist() == [
-        [24, 0, 5], [24, 1, 5],
+        [16, 0, 5], [16, 1, 5],
     ]  # fmt: skip
     assert set(of_power_law["curves"]["step"]) == {0, 10}, "of the longest runs"
     table = of_celebrities["runs"]
