@@ -11,6 +11,7 @@ from interp.studies import (
     compiled,
     differences,
     equations,
+    explained,
     fact_writing,
     finetuning,
     forms,
@@ -50,6 +51,7 @@ STUDIES: dict[str, Study] = {
         model_centric,
         name_tokens,
         recall_order,
+        explained,
     )
 }
 """In the order of the paper, then what goes beyond it."""
