@@ -104,38 +104,34 @@ _ALL = (
         "finetuning-curves",
     ),
     Change(
-        "people of questions",
+        "schedule",
         forms.STUDY,
         {
             "With many shuffled wordings, fine-tuned questions are answered about other people": (
-                "Fine-tuned questions are answered about too few others because people are few"
+                "Fine-tuned questions are answered about too few others because the rate stays high"
             ),
         },
-        "100,000 people, half of them asked about (Allen-Zhu & Li 2023, 3.1)",
+        "96.6% of the other half with 5 wordings (Allen-Zhu & Li 2023, 3.1); a pilot of this project, seed 0, "
+        "whose rate fell to 0, answered 98.4%",
         {"biographies": ((20, "shuffled"),), "questions": ("all weights",)},
-        {"run": {"population.n_individuals": 1024, "training.n_steps": 3000}},
-        {
-            BEFORE: "512 people",
-            AFTER: "1,024 people, met as often",
-        },
+        {"schedule": "cosine"},
+        {BEFORE: "a constant rate", AFTER: "a rate that falls to 0"},
         ("accuracy",),
         "forms-accuracy",
     ),
     Change(
-        "people of one wording",
+        "layers",
         forms.STUDY,
         {
             "Questions mixed in from the start are answered about other people even with one wording": (
-                "With one wording, mixed-in questions about others are not answered because people are few"
+                "With one wording, mixed-in questions about others are not answered because layers are few"
             ),
         },
-        "100,000 people, half of them asked about (Allen-Zhu & Li 2023, 3.1)",
+        "12 layers (Allen-Zhu & Li 2023, 3.1); pilots of this project, seed 0: neither four times the people "
+        "nor four times the questions change it",
         {"biographies": ((1, "fixed"),), "questions": ("mixed",)},
-        {"run": {"population.n_individuals": 1024, "training.n_steps": 3000}},
-        {
-            BEFORE: "512 people",
-            AFTER: "1,024 people, met as often",
-        },
+        {"run": {"model.n_layers": 6}},
+        {BEFORE: "2 layers", AFTER: "6 layers"},
         ("accuracy",),
         "forms-accuracy",
     ),

@@ -56,9 +56,11 @@ class FormsSettings(StudySettings):
     n_steps: int = Field(default=400, ge=1)
     """Steps of fine-tuning on questions."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """The constant learning rate of fine-tuning all weights."""
+    """The learning rate of fine-tuning all weights."""
     adapter_learning_rate: float = Field(default=3e-3, gt=0)
-    """The constant learning rate of fine-tuning an adapter."""
+    """The learning rate of fine-tuning an adapter."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The schedule of both; "cosine" falls from the rate to 0."""
     adapter_rank: int = Field(default=8, ge=1)
     """The rank of the adapter."""
 
@@ -93,6 +95,7 @@ class FormsSettings(StudySettings):
         settings: dict[str, Any] = {
             "finetuning.people": "same",
             "optimizer.learning_rate": self.learning_rate,
+            "optimizer.schedule": self.schedule,
             "training.n_steps": self.n_steps,
             "training.checkpoint_every": self.n_steps,
             "evaluation.every": max(1, self.n_steps // 10),
