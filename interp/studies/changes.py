@@ -111,8 +111,8 @@ _ALL = (
                 "Fine-tuned questions are answered about too few others because the rate stays high"
             ),
         },
-        "96.6% of the other half with 5 wordings (Allen-Zhu & Li 2023, 3.1); a pilot of this project, seed 0, "
-        "whose rate fell to 0, answered 98.4%",
+        "96.6% of the other half with 5 wordings (Allen-Zhu & Li 2023, 3.1); a pilot of this project, of "
+        "seed 0, whose rate fell to 0, answered 98.4%",
         {"biographies": ((20, "shuffled"),), "questions": ("all weights",)},
         {"schedule": "cosine"},
         {BEFORE: "a constant rate", AFTER: "a rate that falls to 0"},
