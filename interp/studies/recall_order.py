@@ -45,9 +45,7 @@ class RecallOrderSettings(StudySettings):
     """Settings of the study of the order in which recall forms."""
 
     seeds: tuple[int, ...] = tuple(range(10))
-    """One run of each size for each seed."""
-    second: str | None = None
-    """Another preset, of which there are as many runs."""
+    """One run for each seed."""
     checkpoints: tuple[int, ...] = (
         0, 50, 100, 150, 200, 225, 250, 275, 300, 325, 350, 400, 450, 500, 550, 600, 700, 800, 900, 1000,
         1200, 1400, 1600, 1800, 2000, 2250, 2500, 3000, 3500, 4000,
@@ -77,25 +75,20 @@ class RecallOrderSettings(StudySettings):
     def _once(cls, values: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
         return each_once(info.field_name, values)
 
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The presets."""
-        return (self.preset,) if self.second is None else (self.preset, self.second)
-
-    def of(self, seed: int, size: str) -> Config:
-        """The run of a seed and size."""
-        n_steps = preset(size).with_settings(**self.run).training.n_steps
+    def of(self, seed: int) -> Config:
+        """The run of a seed."""
+        n_steps = self.config(seed).training.n_steps
         settings = {
             "training.early_checkpoints": tuple(s for s in self.checkpoints if s < n_steps),
             "training.checkpoint_every": n_steps,
             "evaluation.splits": ("evaluation",),
         }
-        return preset(size, seed=seed).with_settings(**(settings | self.run))
+        return self.config(seed, **settings)
 
 
 def planned(settings: RecallOrderSettings) -> list[Planned]:
     """The runs that settings ask for."""
-    return [Planned(settings.of(seed, size)) for size in settings.sizes for seed in settings.seeds]
+    return [Planned(settings.of(seed)) for seed in settings.seeds]
 
 
 def tables(settings: RecallOrderSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
@@ -119,7 +112,7 @@ def tables(settings: RecallOrderSettings, runs: Sequence[Run]) -> dict[str, pd.D
         found = strengths(run, run.model(), read, _AT)
         ends = {"statistics_end": run.phases.statistics_end, "plateau_end": run.phases.plateau_end}
         accuracy = float(run.curve("attribute_accuracy").iloc[-1])
-        apart = {"size": _size_of(run, settings), "seed": run.config.seed}
+        apart = {"size": settings.preset, "seed": run.config.seed}
         return apart, {
             "dates": dates(found, known),
             "strengths": found,
@@ -138,12 +131,6 @@ def _doses(settings: RecallOrderSettings) -> Iterator[pd.DataFrame]:
             config = preset(settings.compiled, seed=seed)
             found = dose_table(config, variant, settings.doses, settings.dosed_pairs)
             yield found.assign(variant=variant, seed=seed)[list(COLUMNS["doses"])]
-
-
-def _size_of(run: Run, settings: RecallOrderSettings) -> str:
-    identity = run.config.identity()
-    sizes = settings.sizes
-    return next(s for s in sizes if settings.of(run.config.seed, s).identity() == identity)
 
 
 def dates(strengths: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:

@@ -40,14 +40,14 @@ from tests.helpers import read_back
 
 def test_runs_of_the_study() -> None:
     assert f"{len(study.planned(study.RecallOrderSettings()))} runs" in study.STUDY.duration
-    settings = study.RecallOrderSettings(second="small")
-    plans = study.planned(settings)
+    tiny, small = study.RecallOrderSettings(), study.RecallOrderSettings(preset="small")
+    plans = [*study.planned(tiny), *study.planned(small)]
     assert len({address_of(plan.config) for plan in plans}) == len(plans) == 20
-    tiny, small = plans[0].config, plans[-1].config
-    assert tiny.training.early_checkpoints == tuple(s for s in settings.checkpoints if s < 1500)
-    assert small.population.n_individuals == 2048
-    assert small.training.early_checkpoints == settings.checkpoints
-    alone = study.RecallOrderSettings(second=None, run={"training.precision": "fp32"})
+    early = plans[0].config.training.early_checkpoints
+    assert early == tuple(s for s in tiny.checkpoints if s < 1500)
+    assert plans[-1].config.population.n_individuals == 2048
+    assert plans[-1].config.training.early_checkpoints == small.checkpoints
+    alone = study.RecallOrderSettings(run={"training.precision": "fp32"})
     assert {plan.config.training.precision for plan in study.planned(alone)} == {"fp32"}
     with pytest.raises(ConfigError, match="checkpoint_every"):
         study.RecallOrderSettings(run={"training.checkpoint_every": 5})
@@ -171,7 +171,7 @@ def test_tables_and_figures(
     given = doses.assign(variant="local", seed=0)[list(study.COLUMNS["doses"])]
     monkeypatch.setattr(study, "_doses", lambda settings: iter([given]))
     settings = study.RecallOrderSettings(
-        preset="smoke", second=None, seeds=(0,), n_people=8, n_pairs=12, checkpoints=(0, 4),
+        preset="smoke", seeds=(0,), n_people=8, n_pairs=12, checkpoints=(0, 4),
         run={"training.n_steps": 8},
     )  # fmt: skip
     runs = [trained(plan.config) for plan in study.planned(settings)]
