@@ -6,6 +6,7 @@ of the study had been trained.
 
 from functools import partial
 
+from interp.studies import differences_numbers as numbers
 from interp.studies import differences_rules as rules
 from interp.studies import differences_said as said
 from interp.studies.differences_measured import (
@@ -33,6 +34,9 @@ _SOURCE = "claimed by practitioners, not measured"
 _KNOWN = "selecting by loss is known to pick rare facts, and noise (protocol of this study)"
 SHARE = 0.9
 """The share of the facts until which costs are compared."""
+TIMES, MORE_ARITHMETIC, WITHIN, WORSE, RARE_MORE, NOISY_LESS = 10.0, 0.05, 0.1, 0.1, 0.1, 0.1
+SOONER, FEWER_VALUES, KEEPS_MORE = 0.1, 1.25, 0.05
+"""Thresholds of the rules that read one number: what each is, its rule says."""
 _CANNOT = " Seeds in which plain training never knows {share:.0%} cannot tell."
 
 
@@ -64,9 +68,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, the largest loss of k candidates, with the best k, needs at least "
             "{times:g} times fewer examples than plain training." + _CANNOT,
             rules.fewer,
-            times=10.0, share=SHARE,
+            times=TIMES, share=SHARE,
         ),
         said.savings(SHARE),
+        numbers.number("times fewer examples, best k", numbers.saved(SHARE), TIMES),
     ),
     Statement(
         "What selecting the largest loss saves in examples, it costs in arithmetic",
@@ -76,9 +81,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "more arithmetic than plain training. Seeds in which it saves less than {fewer:.0%} of plain "
             "training's examples over its own cannot tell." + _CANNOT,
             rules.costs_more,
-            more=0.05, fewer=0.05, share=SHARE,
+            more=MORE_ARITHMETIC, fewer=0.05, share=SHARE,
         ),
         said.savings(SHARE),
+        numbers.number("times the arithmetic", numbers.arithmetic(SHARE), 1 + MORE_ARITHMETIC),
     ),
     Statement(
         "Choosing at random is plain training",
@@ -87,9 +93,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, random ones of 4 candidates need as many examples as plain "
             "training, within {within:.0%}." + _CANNOT,
             rules.alike,
-            within=0.1, share=SHARE,
+            within=WITHIN, share=SHARE,
         ),
         said.costs(SHARE, PLAIN, RANDOM),
+        numbers.number("times fewer examples", numbers.times(RANDOM, SHARE), 1 / (1 + WITHIN), 1 + WITHIN),
     ),
     Statement(
         "Selecting the smallest loss is worse than choosing at random",
@@ -98,9 +105,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, the smallest loss of 4 needs at least {more:.0%} more examples "
             "than random ones of 4, or never gets there. Seeds in which random ones never do cannot tell.",
             rules.worse,
-            more=0.1, share=SHARE,
+            more=WORSE, share=SHARE,
         ),
         said.costs(SHARE, RANDOM, SMALLEST),
+        numbers.number("times the examples of random ones", numbers.worse(SHARE), 1 + WORSE),
     ),
     Statement(
         "Selecting by loss helps most where some people are rare",
@@ -111,9 +119,12 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "training never gets there with uneven data, all of its examples stand for it: enough for "
             "agree, never for disagree.",
             rules.rare,
-            more=0.1, share=SHARE,
+            more=RARE_MORE, share=SHARE,
         ),
         said.both(said.by_data(SHARE, UNIFORM, UNEVEN), said.known(UNEVEN, COMMON, RARE)),
+        numbers.number(
+            "times the uniform saving", numbers.against_uniform(UNEVEN, SHARE), 1 + RARE_MORE
+        ),
     ),
     Statement(
         "Selecting by loss hurts where facts contradict each other",
@@ -135,9 +146,12 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "loss of 4, and with contradictory data at least {less:.0%} fewer times than with uniform."
             + _CANNOT,
             rules.saves_less,
-            less=0.1, share=SHARE,
+            less=NOISY_LESS, share=SHARE,
         ),
         said.by_data(SHARE, UNIFORM, CONTRADICTORY),
+        numbers.number(
+            "times the uniform saving", numbers.against_uniform(CONTRADICTORY, SHARE), 1 - NOISY_LESS
+        ),
     ),
     Statement(
         "Contrast speeds up learning",
@@ -146,9 +160,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, training with contrast needs at least {sooner:.0%} fewer examples "
             "(and steps) than plain training." + _CANNOT,
             rules.faster,
-            sooner=0.1, share=SHARE,
+            sooner=SOONER, share=SHARE,
         ),
         said.costs(SHARE, PLAIN, CONTRAST, WRONG, f"{WRONG}, {CONTRAST}"),
+        numbers.number("times fewer examples", numbers.times(CONTRAST, SHARE), 1 / (1 - SOONER)),
     ),
     Statement(
         "Values that are predicted right need no training",
@@ -157,9 +172,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, the loss on wrong values alone is on at least {fewer:g} times "
             "fewer values than plain training, in at most {later:.0%} more steps." + _CANNOT,
             rules.enough,
-            fewer=1.25, later=0.1, share=SHARE,
+            fewer=FEWER_VALUES, later=0.1, share=SHARE,
         ),
         said.both(said.costs(SHARE, PLAIN, WRONG, of="values"), said.costs(SHARE, PLAIN, WRONG, of="step")),
+        numbers.number("times fewer values", numbers.times(WRONG, SHARE, of="values"), FEWER_VALUES),
     ),
     _learns_and_keeps("An adapter on differences learns the new and keeps the old", False),
     _learns_and_keeps("With replay, an adapter on differences learns the new and keeps the old", True),
@@ -171,9 +187,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "higher with the loss on wrong values than on everything. Seeds in which either learns less than "
             "{learned:.0%} of the new cannot tell.",
             partial(rules.keeps_more, _DIFFERENCES, _EVERYTHING),
-            more=0.05, learned=0.9,
+            more=KEEPS_MORE, learned=0.9,
         ),
         said.ends(_EVERYTHING, _DIFFERENCES),
+        numbers.number("more of the old", numbers.kept_more(_DIFFERENCES, _EVERYTHING), KEEPS_MORE),
     ),
     Statement(
         "Corrections in an adapter keep more of the old than in all weights",
@@ -183,9 +200,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "{more:g} higher with an adapter of rank 16 than with all weights. Seeds in which either learns "
             "less than {learned:.0%} of the new cannot tell.",
             partial(rules.keeps_more, _ADAPTER, _DIFFERENCES),
-            more=0.05, learned=0.9,
+            more=KEEPS_MORE, learned=0.9,
         ),
         said.ends(_ADAPTER, _DIFFERENCES),
+        numbers.number("more of the old", numbers.kept_more(_ADAPTER, _DIFFERENCES), KEEPS_MORE),
     ),
 )  # fmt: skip
 
