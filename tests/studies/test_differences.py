@@ -173,6 +173,18 @@ CONTRARY: Until = {
 }
 
 
+def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
+    claims = differences.claims(made_up(UNTIL))
+    plain = UNTIL["uniform", "plain"]
+    assert plain is not None
+    best = plain / min(UNTIL["uniform", f"largest loss of {k}"] or 1e9 for k in (2, 4))
+    assert f"{best:.2f}, 95% interval" in claims[0].power
+    assert "held against 10.00" in claims[0].power
+    faster = plain / (UNTIL["uniform", "contrast"] or 1e9)
+    assert f"times fewer examples: {faster:.2f}, 95% interval" in claims[7].power
+    assert all(claims[i].power for i in (0, 1, 2, 3, 4, 6, 7, 8, 11, 12))
+
+
 def test_the_contrary_disagrees() -> None:
     tables = made_up(CONTRARY, {"adapter": (0.1, 0.95), "all weights": (0.2, 0.95)}, 0.9)
     found = verdicts(tables)
