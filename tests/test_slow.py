@@ -18,6 +18,7 @@ from interp.run import Run
 from interp.stages import reproduce, summary
 from interp.studies import (
     associative_memory,
+    explained,
     fit_of,
     name_tokens,
     plateau,
@@ -359,6 +360,24 @@ def test_the_committed_table_of_the_order_of_recall_still_holds(tmp_path: Path) 
     both = dates.merge(rows, on="measure", suffixes=("", "_committed"))
     assert len(both) == len(rows)
     assert (both["step"] - both["step_committed"]).abs().max() <= 50
+
+
+def test_the_committed_table_of_disagreements_still_holds(tmp_path: Path) -> None:
+    settings = explained.ExplainedSettings(seeds=(1,), changes=("people",))
+    change, case, of_case = next(settings.cases())
+    plans = change.study.runs(of_case)
+    [planned] = [p for p in plans if p.config.optimizer.learning_rate == 3e-3]
+    run = interp.train(planned.config, tmp_path / "run", progress=False)
+    found = change.study.tables(of_case, [run])["runs"].dropna(subset="last_step").iloc[0]
+    committed = pd.read_csv(STUDIES / "explained" / "robustness_runs.csv")
+    [row] = committed[
+        (committed["change"] == change.name)
+        & (committed["case"] == case)
+        & (committed["seed"] == 1)
+        & (committed["variant"] == found["variant"])
+    ].to_dict("records")
+    for column in ("statistics_end", "plateau_end"):
+        assert abs(found[column] - row[column]) <= 3 * planned.config.evaluation.every
 
 
 def test_the_committed_table_of_plateaus_still_holds(tmp_path: Path) -> None:
