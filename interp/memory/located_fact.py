@@ -14,6 +14,10 @@ VALUE, NAME = "predicts value", "last name"
 NAME_TOKENS = ("first name", "middle name", NAME)
 LOCATED_POSITIONS = (VALUE, *NAME_TOKENS)
 """The positions of a located fact, as its tables' column `at` names them."""
+_OF_SUBJECTS = {
+    "first name": "first part of the subject", "middle name": "middle of the subject",
+    "last name": "last subject token", "earlier names": "earlier subjects",
+}  # fmt: skip
 CONTEXTS = ("first", "biography")
 GROUPS = (
     "first_name", "middle_name", "last_name", "type_words", "earlier_names", "first_token", "other",
@@ -113,6 +117,15 @@ class LocatedFact:
         there = set(self.components["at"])
         return tuple(at for at in NAME_TOKENS if at in there)
 
+    @property
+    def whose(self) -> str:
+        """What tells whom the fact is about: a person's "name", or the "subject" of your texts."""
+        return "subject" if self.individual is None else "name"
+
+    def said(self, at: str) -> str:
+        """What a position is called in words: "last name" of a person, "last subject token" of your texts."""
+        return _OF_SUBJECTS.get(at, at) if self.individual is None else at
+
     def carried(self) -> pd.DataFrame:
         """The columns of `tokens`, and `contribution` (nats): what all heads carry over from each."""
         here = self.attention[self.attention["at"] == VALUE]
@@ -181,7 +194,7 @@ class LocatedFact:
             ("Neurons there", self._firing(VALUE)),
             ("Carried over by heads, from", self._sources()),
             (self._others_title(), self._others()),
-            ("Neurons at the name, read through attention", self._firing(None)),
+            (f"Neurons at the {self.whose}, read through attention", self._firing(None)),
         ]
         if self.told_earlier:
             findings.insert(0, ("The same value was told earlier, as", list(self.told_earlier)))
@@ -208,7 +221,7 @@ class LocatedFact:
     def _looks_at(self, row: Any) -> str:
         shares = {group: getattr(row, group) for group in GROUPS}
         group = max(shares, key=lambda one: shares[one])
-        return f" (attends to {group.replace('_', ' ')}: {shares[group]:.2f})"
+        return f" (attends to {self.said(group.replace('_', ' '))}: {shares[group]:.2f})"
 
     def _sources(self, n: int = 3) -> list[str]:
         """What is carried over from each name token, and who wrote it there; from the rest."""
@@ -220,7 +233,7 @@ class LocatedFact:
                 f"{row.component}{'' if pd.isna(row.layer) else f' {row.layer}'} {row.contribution:+.2f}"
                 for row in cast(Any, _strongest(rows, n).itertuples())
             )
-            lines.append(f"{at} {rows['contribution'].sum():+.2f}: {parts}")
+            lines.append(f"{self.said(at)} {rows['contribution'].sum():+.2f}: {parts}")
         rest = self.carried()["contribution"].sum() - total
         return [*lines, f"all other tokens {rest:+.2f}"]
 
@@ -241,7 +254,7 @@ class LocatedFact:
     def _firing(self, at: str | None, n: int = 3) -> list[str]:
         return [
             f"neuron {row.layer}.{row.neuron} {row.contribution:+.2f}"
-            f"{f' at the {row.at}' if at is None else ''}, activation {row.activation:.2f}, "
+            f"{f' at the {self.said(str(row.at))}' if at is None else ''}, activation {row.activation:.2f}, "
             f"promotes {' · '.join(cast(tuple[str, ...], row.promotes))}"
             for row in self.strongest_neurons(at, n).itertuples()
         ]

@@ -79,14 +79,14 @@ def located_fact(fact: LocatedFact) -> go.Figure:
         f"Located: {what} of {whose}, step {fact.step:,}",
         f"""{fact.name}, {what}: {fact.value}. At step {fact.step:,} its first token is predicted
         with probability {fact.probability:.3f} (rank {fact.rank}).{unseen}{again} From the top: how
-        much each head (layer.head) looks at each token (a share; blue bold: name, green italic: words
-        that tell the attribute), where the value is predicted, beside it the head's contribution, and
-        at the last name token, in layers that later heads read; what each part adds to the logit of
-        the true value against the mean of the attribute's other values, in nats; what heads carry
-        over from the name tokens, by what had written it there; the neurons with the largest
+        much each head (layer.head) looks at each token (a share; blue bold: {fact.whose}, green italic:
+        words that tell the attribute), where the value is predicted, beside it the head's contribution,
+        and at the last {fact.whose} token, in layers that later heads read; what each part adds to the
+        logit of the true value against the mean of the attribute's other values, in nats; what heads carry
+        over from the {fact.whose} tokens, by what had written it there; the neurons with the largest
         contributions and the tokens that they promote; the probability of the value at all
-        checkpoints (the vertical line is this one). Look for heads that look at the name, for
-        whether MLPs at the name tokens or where the value is predicted bring the value, and for when
+        checkpoints (the vertical line is this one). Look for heads that look at the {fact.whose}, for
+        whether MLPs at the {fact.whose} tokens or where the value is predicted bring the value, and for when
         it was learned.""",
     )
 
@@ -113,7 +113,7 @@ def _attention(fact: LocatedFact, at: str) -> Part:
     # Tokens may occur more than once: columns are numbers.
     labels = [_marked(label, kind) for label, kind, _ in columns]
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, tickangle=-90)
-    title = "Attention at the last name token, earlier layers"
+    title = f"Attention at the last {fact.whose} token, earlier layers"
     if at == VALUE:
         title = (
             f"{plain(fact.name)} → <b>{plain(fact.value)}</b>"
@@ -148,6 +148,7 @@ def _carried(fact: LocatedFact) -> Part:
     table = table.assign(writer=[_WRITERS.get(str(c), "others") for c in table["component"]])
     shown = table.groupby(["at", "writer"])["contribution"].sum().reset_index()
     shown = shown.set_index("at").loc[list(fact.name_tokens)].reset_index()
+    shown["at"] = shown["at"].map(fact.said)
     rest = float(fact.carried()["contribution"].sum() - shown["contribution"].sum())
     others = {"at": "other tokens", "writer": "any", "contribution": rest}
     shown = pd.concat([shown, pd.DataFrame([others])])
@@ -155,11 +156,11 @@ def _carried(fact: LocatedFact) -> Part:
         f'<span style="color:{_WRITTEN[writer].colour}">■</span> {writer}'
         for writer in ("MLPs", "heads", "others")
     )
-    title = f"What heads carry over from the name (nats)<br>written there by {keys}"
+    title = f"What heads carry over from the {fact.whose} (nats)<br>written there by {keys}"
     population = fact.population
     beside = None
     if population is not None:
-        beside = dict(zip(population["at"], population["contribution"], strict=True))
+        beside = dict(zip(population["at"].map(fact.said), population["contribution"], strict=True))
         title += f"; ◇ mean of {population['n_people'].iloc[0]} people"
     figure = contributions(shown, part="at", by="writer", looks=_WRITTEN, beside=beside)
     return Part(figure, title, 26 * shown["at"].nunique())
@@ -171,16 +172,18 @@ def _neurons(fact: LocatedFact, at: str | None) -> Part:
     table = fact.strongest_neurons(at, _N_NEURONS)
     for row in table.itertuples():
         promotes = cast(tuple[str, ...], row.promotes)
-        line = f"{row.layer}.{row.neuron}{'' if at else f' ({str(row.at).split()[0]})'}: "
+        line = (
+            f"{row.layer}.{row.neuron}{'' if at else f' ({fact.said(str(row.at)).split()[0]})'}: "
+        )
         lines.append(line + _fitting(promotes, len(line)))
         hover.append(
-            f" at {row.at}, activation {row.activation:.2f}<br>promotes "
+            f" at {fact.said(str(row.at))}, activation {row.activation:.2f}<br>promotes "
             f"{' · '.join(map(plain, promotes))}<br>rank of the value: {row.value_rank:,}"
         )
     title = (
         "Neurons where the value is predicted (nats)<br>and the tokens that they promote"
         if at
-        else "Neurons at the name, read through attention<br>(nats), and what they promote"
+        else f"Neurons at the {fact.whose}, read through attention<br>(nats), and what they promote"
     )
     shown = table.assign(line=lines, words=hover)
     return Part(

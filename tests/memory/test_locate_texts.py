@@ -20,6 +20,7 @@ from transformers import (
 import interp
 from interp import FactPrompt, hooked_transformer, plots
 from interp.biographies import Corpus, Spans
+from interp.charts.style import caption
 from interp.config import Config
 from interp.errors import ArgumentError, CheckpointError
 from interp.memory import locate_facts
@@ -183,3 +184,17 @@ def test_errors(models: dict[int, TransformerBridge], smoke_run: interp.Run) -> 
         locate_facts(models, [replace(prompt(0), rivals=(99_999,))])
     with pytest.raises(ArgumentError, match="No fact"):
         locate_facts(models, [])
+
+
+def test_texts_have_subjects_and_people_have_names(models: dict[int, TransformerBridge]) -> None:
+    fact = interp.locate_fact(models, prompt(2), step=100)
+    figure = plots.located_fact(fact)
+    titles = " ".join(note.text for note in figure.layout.annotations)
+    bars = [str(text) for axis in figure.select_yaxes() for text in axis.ticktext or ()]
+    for words in (repr(fact), fact._repr_html_(), titles, caption(figure), " ".join(bars)):
+        assert "last name" not in words
+        assert "at the name" not in words
+    assert "    last subject token " in repr(fact)
+    assert "Attention at the last subject token" in titles
+    assert "last subject token" in bars
+    assert set(fact.components["at"]) == {VALUE, *NAME_TOKENS}, "tables keep their names"
