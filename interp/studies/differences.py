@@ -4,7 +4,7 @@ Does a model learn facts from fewer examples, or with less arithmetic, if it is 
 gets wrong; and are corrections best kept in an adapter?
 
 Command: interp batch differences --out artifacts/studies --workers 2
-Duration: 75 runs (39 of 1,000 steps, an estimated 1 to 3 minutes each on one thread; 36 of 400)
+Duration: 75 runs (39 of 1,500 steps, 36 of 600; 67 minutes on two busy cores)
 
 Trained on are, of k candidates for each biography, those with the largest loss, the smallest loss, or
 random ones; or all, with the loss only on values that are predicted wrong; or with a contrast between
