@@ -240,10 +240,11 @@ def test_the_widget_and_the_kernel_hear_each_other(lab: Lab) -> None:
     expect(lab.shown(STATE)).to_have_text("1.0 6")
     expect(title).to_have_text("Step 0 (statistics), head 1.0")
     # Maps of another person come from the kernel.
-    before = view.locator(".av-panel:first-child .av-text").inner_text()
+    text = view.get_by_role("listbox").first
+    before = text.inner_text()
     view.locator(".av-search input").fill("7")
     view.locator(".av-search input").press("Enter")
-    expect(view.locator(".av-panel:first-child .av-text")).not_to_have_text(before)
+    expect(text).not_to_have_text(before)
     expect(view.locator(".av-message")).to_have_text("")
 
 
