@@ -34,7 +34,7 @@ LONG = (
     "maps/test_maps.py", "report/test_comparison.py", "studies/test_memory.py",
     "studies/test_distribution.py", "tests/test_series.py", "model/test_hook_points.py",
     "interventions/test_transformer_lens_twins.py", "studies/test_schedules.py", "gpu/test_gpu.py",
-    "browser/test_site.py",
+    "browser/test_site.py", "browser/test_jupyterlab.py",
 )  # fmt: skip
 """Files of more than fifteen seconds, about the longest first.
 

@@ -3,8 +3,9 @@ export default {
   render({ model, el }) {
     const root = document.createElement("div");
     el.append(root);
-    // JupyterLab would take arrow keys and Enter for its own.
-    el.setAttribute("data-lm-suppress-shortcuts", "true");
+    // JupyterLab would take keys for its own: arrows for other cells, X to cut this one. It asks the element
+    // that has the focus first, and only then those around it.
+    el.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
     let view = show(model, root);
     const again = () => { // another form: other texts, other settings
       const chosen = root.querySelector(".av-form:focus") !== null;
