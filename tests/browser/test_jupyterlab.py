@@ -202,8 +202,8 @@ def test_cells_run_and_training_shows_how_far_it_is(lab: Lab) -> None:
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
     shares = [share for share, _ in page.evaluate("bars")]
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0, 1)
+    assert shares == sorted(shares), "on a fast machine the first that is seen is not the first"
+    assert shares[-1] == 1
     assert page.evaluate("bars.at(-1)[1]").startswith("100% step 40 of 40")
     assert page.locator("progress").count() == 0, "what is done leaves no bar"
     expect(lab.shown(TRAIN)).to_contain_text("preset smoke")
@@ -226,7 +226,7 @@ def test_the_widget_and_the_kernel_hear_each_other(lab: Lab) -> None:
     page, view = lab.page, lab.shown(VIEW)
     # The kernel's `show` has reached the page.
     title = view.locator(".av-panel-title").first
-    expect(title).to_have_text("Step 0 (statistics), head 0.1")
+    expect(title).to_have_text("Step 0 (statistics), head 0.1", timeout=_PATIENCE)
     # By mouse and keyboard. JupyterLab would go to another cell on J, and cut one on X or D D.
     view.get_by_role("radio", name="head 1.0").click()
     view.locator(".av-token[data-position='5']").first.click()
