@@ -16,7 +16,14 @@ import kaleido
 
 from interp.files import write_text
 from interp.studies.batch import batch_in
-from interp.studies.found import claims_page, claims_table, markdown, read_tables, study_in
+from interp.studies.found import (
+    changed_settings,
+    claims_page,
+    claims_table,
+    markdown,
+    read_tables,
+    study_in,
+)
 from interp.studies.registry import study_named
 from interp.studies.rules import Claim
 from interp.studies.study import Study, Tables
@@ -55,7 +62,10 @@ def main(*only: str) -> None:
         if not only or folder.name in only:
             draw(study, tables, folder)
         files = sorted(p.name for p in folder.iterdir() if p.name != "README.md")
-        write_text(folder / "README.md", claims_page(study, found, files, folder.name))
+        write_text(
+            folder / "README.md",
+            claims_page(study, found, files, folder.name, changed_settings(folder)),
+        )
     write_text(STUDIES / "README.md", "# Claims and verdicts\n\n" + markdown(claims))
     text = FINDINGS.read_text(encoding="utf-8")
     write_text(FINDINGS, with_verdicts(text, all_claims))

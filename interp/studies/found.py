@@ -1,10 +1,13 @@
 """What the studies of a batch have found: tables, claims, and the files that hold them."""
 
+import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -161,7 +164,30 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
 
 
-def claims_page(study: Study, claims: Sequence[Claim], files: Sequence[str], name: str = "") -> str:
+def changed_settings(folder: Path) -> dict[str, Any]:
+    """The settings that `write_found` wrote into a folder, those that differ from the study's own."""
+    written = read_yaml((folder / _SETTINGS).read_text(encoding="utf-8"))["settings"]
+    own = study_named(study_in(folder)).settings().model_dump(mode="json")
+    return {name: value for name, value in written.items() if value != own.get(name)}
+
+
+def command_for(study: Study, settings: Mapping[str, Any]) -> str:
+    """What to type to have a study with other settings than its own."""
+    given = [
+        f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in settings.items()
+    ]
+    begin, end = study.command.split(" --out ")
+    changes = f" --set {shlex.join(given)}" if given else ""
+    return f"{begin}{changes} --out {end}"
+
+
+def claims_page(
+    study: Study,
+    claims: Sequence[Claim],
+    files: Sequence[str],
+    name: str = "",
+    settings: Mapping[str, Any] | None = None,
+) -> str:
     """A study's claims as a Markdown page: each with what was measured, its verdict and its rule.
 
     Args:
@@ -169,11 +195,19 @@ def claims_page(study: Study, claims: Sequence[Claim], files: Sequence[str], nam
         claims: Its claims; each is linked by `#claim-1` and so on.
         files: Names of the tables, settings and figures that lie beside the page.
         name: What a batch calls the study, where that is another name.
+        settings: Those that differ from the study's own (see `changed_settings`).
     """
     title = study.title if name in ("", study.name) else f"{study.title} ({name})"
     figures = [file for file in files if file.endswith(".svg")]
     others = [f"[{file}]({file})" for file in files if file not in figures]
-    lines = [f"# {title}", "", study.question, "", f"`{study.command}`", "", study.duration, ""]
+    lines = [f"# {title}", "", study.question, "", f"`{command_for(study, settings or {})}`", ""]
+    n_runs = len(planned_runs(Entry(study=study.name, settings=dict(settings or {}))))
+    told = (
+        f"{n_runs} runs; with the study's own settings {study.duration}"
+        if settings
+        else study.duration
+    )
+    lines += [told, ""]
     lines += [f"Tables: {', '.join(others)}.", ""] if others else []
     for number, claim in enumerate(claims, start=1):
         lines += [

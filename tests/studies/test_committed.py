@@ -1,14 +1,24 @@
 """The studies whose tables are committed: verdicts follow from the tables, and the findings say them."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from interp.plain_yaml import read_yaml
 from interp.studies.batch import Batch, Entry, planned_runs
-from interp.studies.found import claims_page, claims_table, markdown, read_tables, study_in
+from interp.studies.found import (
+    changed_settings,
+    claims_page,
+    claims_table,
+    command_for,
+    markdown,
+    read_tables,
+    study_in,
+)
 from interp.studies.registry import STUDIES, study_named
 from interp.studies.study import Study
 
@@ -92,5 +102,18 @@ def test_the_page_of_a_study_has_its_claims_with_their_rules(name: str) -> None:
     files = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
     found = study.claims(read_tables(folder))
     page = (folder / "README.md").read_text(encoding="utf-8")
-    assert page == claims_page(study, found, files, name)
+    assert page == claims_page(study, found, files, name, changed_settings(folder))
     assert all(claim.rule in page for claim in found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_of_a_page_has_the_settings_of_its_tables(name: str) -> None:
+    folder = COMMITTED / name
+    command = command_for(study_of(name), changed_settings(folder))
+    assert f"`{command}`" in (folder / "README.md").read_text(encoding="utf-8")
+    words = shlex.split(command)
+    given = words[words.index("--set") + 1 : words.index("--out")] if "--set" in words else []
+    settings = {one.partition("=")[0]: read_yaml(one.partition("=")[2]) for one in given}
+    written = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    entry = Entry(study=words[2], settings=settings)
+    assert entry.study_settings().model_dump(mode="json") == written["settings"]
