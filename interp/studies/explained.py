@@ -3,7 +3,7 @@
 Where a result differs from what others measured, is it because of a setting in which we differ from them?
 
 Command: interp batch explained --out artifacts/studies --workers 2
-Duration: 66 runs, most of 500 to 3,000 steps (about 40 minutes on two cores)
+Duration: 60 runs of 100 to 2,000 steps, and 6 that some start from (about 40 minutes on two cores)
 
 For each disagreement the setting that is most likely to cause it is changed, and nothing else; then the rule
 of its own study decides again, on tables made as that study makes them. Both cases are trained here, with the
