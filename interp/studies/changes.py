@@ -40,6 +40,12 @@ class Change:
     tables: tuple[str, ...]
     figure: str
 
+    @property
+    def varies(self) -> frozenset[str]:
+        """What the study varies or decides itself."""
+        varied: frozenset[str] = getattr(self.study.settings, "varies", frozenset())
+        return varied
+
     def settings(self, case: Case) -> dict[str, Any]:
         """The settings of the study in a case."""
         return deepcopy({**self.shared, **(self.changed if case == AFTER else {})})
@@ -155,4 +161,5 @@ _ALL = (
     ),
 )  # fmt: skip
 CHANGES: Mapping[str, Change] = {change.name: change for change in _ALL}
-"""By name. Settings, values and claims were written down before any of the runs was trained."""
+"""By name. Settings, values and claims were written down before any of the runs was trained, those of
+questions after pilots of seed 0."""

@@ -35,7 +35,7 @@ _KNOWN = "selecting by loss is known to pick rare facts, and noise (protocol of 
 SHARE = 0.9
 """The share of the facts until which costs are compared."""
 TIMES, MORE_ARITHMETIC, WITHIN, WORSE, RARE_MORE, NOISY_LESS = 10.0, 0.05, 0.1, 0.1, 0.1, 0.1
-SOONER, FEWER_VALUES, KEEPS_MORE = 0.1, 1.25, 0.05
+SOONER, FEWER_VALUES, FEWER_EXAMPLES, KEEPS_MORE, LEARNED = 0.1, 1.25, 0.05, 0.05, 0.9
 """Thresholds of the rules that read one number: what each is, its rule says."""
 _CANNOT = " Seeds in which plain training never knows {share:.0%} cannot tell."
 
@@ -81,10 +81,12 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "more arithmetic than plain training. Seeds in which it saves less than {fewer:.0%} of plain "
             "training's examples over its own cannot tell." + _CANNOT,
             rules.costs_more,
-            more=MORE_ARITHMETIC, fewer=0.05, share=SHARE,
+            more=MORE_ARITHMETIC, fewer=FEWER_EXAMPLES, share=SHARE,
         ),
         said.savings(SHARE),
-        numbers.number("times the arithmetic", numbers.arithmetic(SHARE), 1 + MORE_ARITHMETIC),
+        numbers.number(
+            "times the arithmetic", numbers.arithmetic(SHARE, FEWER_EXAMPLES), 1 + MORE_ARITHMETIC
+        ),
     ),
     Statement(
         "Choosing at random is plain training",
@@ -187,10 +189,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "higher with the loss on wrong values than on everything. Seeds in which either learns less than "
             "{learned:.0%} of the new cannot tell.",
             partial(rules.keeps_more, _DIFFERENCES, _EVERYTHING),
-            more=KEEPS_MORE, learned=0.9,
+            more=KEEPS_MORE, learned=LEARNED,
         ),
         said.ends(_EVERYTHING, _DIFFERENCES),
-        numbers.number("more of the old", numbers.kept_more(_DIFFERENCES, _EVERYTHING), KEEPS_MORE),
+        numbers.number("more of the old", numbers.kept_more(_DIFFERENCES, _EVERYTHING, LEARNED), KEEPS_MORE),
     ),
     Statement(
         "Corrections in an adapter keep more of the old than in all weights",
@@ -200,10 +202,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "{more:g} higher with an adapter of rank 16 than with all weights. Seeds in which either learns "
             "less than {learned:.0%} of the new cannot tell.",
             partial(rules.keeps_more, _ADAPTER, _DIFFERENCES),
-            more=KEEPS_MORE, learned=0.9,
+            more=KEEPS_MORE, learned=LEARNED,
         ),
         said.ends(_ADAPTER, _DIFFERENCES),
-        numbers.number("more of the old", numbers.kept_more(_ADAPTER, _DIFFERENCES), KEEPS_MORE),
+        numbers.number("more of the old", numbers.kept_more(_ADAPTER, _DIFFERENCES, LEARNED), KEEPS_MORE),
     ),
 )  # fmt: skip
 

@@ -33,18 +33,20 @@ def saved(share: float) -> Read:
     """How many times fewer examples the best k needs than plain training."""
 
     def read(seed: Seed) -> float | None:
-        name = seed.best(share)
-        return None if name is None else seed.times(name, share)
+        found = [one for name in seed.largest() if (one := seed.times(name, share)) is not None]
+        return max(found) if found else None
 
     return read
 
 
-def arithmetic(share: float) -> Read:
-    """How many times the arithmetic of plain training that k needs."""
+def arithmetic(share: float, fewer: float) -> Read:
+    """How many times the arithmetic of plain training that k needs, where it saves at least `fewer` of it."""
 
     def read(seed: Seed) -> float | None:
         name = seed.best(share)
-        times = None if name is None else seed.times(name, share, of="arithmetic")
+        if name is None or (seed.times(name, share) or 0) < 1 + fewer:
+            return None
+        times = seed.times(name, share, of="arithmetic")
         return 1 / times if times else None
 
     return read
@@ -66,20 +68,25 @@ def worse(share: float) -> Read:
 
 
 def against_uniform(data: str, share: float) -> Read:
-    """How many times as much the largest loss saves on other data as where everybody is equally likely."""
+    """How many times as much the largest loss saves on other data as where everybody is equally likely.
+
+    Seeds in which plain training never gets there have a bound, and no number.
+    """
 
     def read(seed: Seed) -> float | None:
-        uniform, other = seed.times(LARGEST, share, UNIFORM), seed.at_least(LARGEST, share, data)
+        uniform, other = seed.times(LARGEST, share, UNIFORM), seed.times(LARGEST, share, data)
         return other / uniform if uniform and other is not None else None
 
     return read
 
 
-def kept_more(one: tuple[str, str, bool], other: tuple[str, str, bool]) -> Read:
-    """By how much more of the old one way of fine-tuning keeps than another."""
+def kept_more(one: tuple[str, str, bool], other: tuple[str, str, bool], learned: float) -> Read:
+    """By how much more of the old one way of fine-tuning keeps than another, where both learn the new."""
 
     def read(seed: Seed) -> float | None:
         if one not in seed.tuned or other not in seed.tuned:
+            return None
+        if min(seed.tuned[one][2], seed.tuned[other][2]) < learned:
             return None
         return seed.tuned[one][1] - seed.tuned[other][1]
 

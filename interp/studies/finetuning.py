@@ -157,7 +157,8 @@ def tables(settings: FinetuningSettings, runs: Sequence[Run]) -> dict[str, pd.Da
         }
         return apart, measures(run)
 
-    return {name: table.round(5) for name, table in collect(runs, of_run, _COLUMNS).items()}
+    found = collect(runs, of_run, _COLUMNS)
+    return {name: table if name == "scale" else table.round(5) for name, table in found.items()}
 
 
 def measures(run: Run) -> dict[str, pd.DataFrame]:

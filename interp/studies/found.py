@@ -171,14 +171,19 @@ def changed_settings(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in written.items() if value != own.get(name)}
 
 
-def command_for(study: Study, settings: Mapping[str, Any]) -> str:
-    """What to type to have a study with other settings than its own."""
+def command_for(study: Study, settings: Mapping[str, Any], name: str = "") -> str:
+    """What to type to have a study with other settings than its own.
+
+    Its tables come into a folder of the study's name: under another `name` that is one in its own folder.
+    """
     given = [
         f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in settings.items()
     ]
-    begin, end = study.command.split(" --out ")
+    begin, out, end = study.command.partition(" --out ")
     changes = f" --set {shlex.join(given)}" if given else ""
-    return f"{begin}{changes} --out {end}"
+    if name not in ("", study.name):
+        end = end.replace("artifacts/studies", f"artifacts/{name}")
+    return f"{begin}{changes}{out}{end}"
 
 
 def claims_page(
@@ -200,7 +205,14 @@ def claims_page(
     title = study.title if name in ("", study.name) else f"{study.title} ({name})"
     figures = [file for file in files if file.endswith(".svg")]
     others = [f"[{file}]({file})" for file in files if file not in figures]
-    lines = [f"# {title}", "", study.question, "", f"`{command_for(study, settings or {})}`", ""]
+    lines = [
+        f"# {title}",
+        "",
+        study.question,
+        "",
+        f"`{command_for(study, settings or {}, name)}`",
+        "",
+    ]
     n_runs = len(planned_runs(Entry(study=study.name, settings=dict(settings or {}))))
     told = (
         f"{n_runs} runs; with the study's own settings {study.duration}"

@@ -109,7 +109,7 @@ def test_the_page_of_a_study_has_its_claims_with_their_rules(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_of_a_page_has_the_settings_of_its_tables(name: str) -> None:
     folder = COMMITTED / name
-    command = command_for(study_of(name), changed_settings(folder))
+    command = command_for(study_of(name), changed_settings(folder), name)
     assert f"`{command}`" in (folder / "README.md").read_text(encoding="utf-8")
     words = shlex.split(command)
     given = words[words.index("--set") + 1 : words.index("--out")] if "--set" in words else []

@@ -56,11 +56,16 @@ def test_settings_reach_the_studies_of_the_cases():
         explained.ExplainedSettings(changes=("pepole",))
     with pytest.raises(ConfigError, match="cannot be the same for all runs"):
         explained.ExplainedSettings(run={"population.n_individuals": 8})
+    with pytest.raises(ConfigError, match="cannot be the same for all runs"):
+        explained.ExplainedSettings(run={"training.n_steps": 300})
+    with pytest.raises(ConfigError, match="the words would be wrong"):
+        explained.ExplainedSettings(preset="demo")
 
 
 def test_tables_are_those_of_the_cases_own_studies(trained, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(changes, "CHANGES", {"rank": SMALL})
     monkeypatch.setattr(explained, "CHANGES", {"rank": SMALL})
+    monkeypatch.setattr(explained, "PRESETS", ("smoke",))
     settings = explained.ExplainedSettings(preset="smoke", seeds=(0,), changes=("rank",))
     runs = [trained(plan.config) for plan in explained.planned(settings)]
     found = explained.tables(settings, runs[::-1])
