@@ -176,9 +176,7 @@ def command_for(study: Study, settings: Mapping[str, Any], name: str = "") -> st
 
     Its tables come into a folder of the study's name: under another `name` that is one in its own folder.
     """
-    given = [
-        f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in settings.items()
-    ]
+    given = [f"{one}={json.dumps(value, separators=(',', ':'))}" for one, value in settings.items()]
     begin, out, end = study.command.partition(" --out ")
     changes = f" --set {shlex.join(given)}" if given else ""
     if name not in ("", study.name):
