@@ -19,10 +19,10 @@ from interp.studies.batch import batch_in
 from interp.studies.found import (
     changed_settings,
     claims_page,
-    claims_table,
     markdown,
     read_tables,
     study_in,
+    write_claims,
 )
 from interp.studies.registry import study_named
 from interp.studies.rules import Claim
@@ -58,7 +58,7 @@ def main(*only: str) -> None:
         found = study.claims(tables)
         claims[title_of(study, folder.name)] = found
         all_claims[folder.name] = found
-        write_text(folder / "claims.csv", claims_table(found).to_csv(index=False))
+        write_claims(found, folder)
         if not only or folder.name in only:
             draw(study, tables, folder)
         files = sorted(p.name for p in folder.iterdir() if p.name != "README.md")

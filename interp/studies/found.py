@@ -17,6 +17,7 @@ from interp.engine import Failure, Outcome, Store
 from interp.errors import InterpError, RunError
 from interp.files import replaceable, write_text
 from interp.plain_yaml import read_yaml
+from interp.seeds import SUMMARY
 from interp.studies.batch import Entry, jobs_of, planned_runs
 from interp.studies.registry import study_named
 from interp.studies.rules import Claim
@@ -25,6 +26,9 @@ from interp.tables import read_undeclared
 
 CLAIMS = "claims"
 """The file of a study's verdicts, beside its tables."""
+INTERVALS = "intervals"
+"""The file of the numbers that its rules read."""
+_MADE_OF_TABLES = (CLAIMS, INTERVALS)
 _SETTINGS = "settings.yaml"
 _EMPTY = "without_rows"
 
@@ -131,7 +135,17 @@ def write_found(found: Found, folder: Path) -> None:
     write_text(folder / _SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     for name, table in found.tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    write_text(folder / f"{CLAIMS}.csv", claims_table(found.claims).to_csv(index=False))
+    write_claims(found.claims, folder)
+
+
+def write_claims(claims: Sequence[Claim], folder: Path) -> None:
+    """Writes claims and the numbers that their rules read as CSV into a folder.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    for name, table in ((CLAIMS, claims_table(claims)), (INTERVALS, intervals_table(claims))):
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
 
 def study_in(folder: Path) -> str:
@@ -142,12 +156,12 @@ def study_in(folder: Path) -> str:
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that `write_found` wrote, by name, without the claims.
+    """The tables that `write_found` wrote, by name, without the claims and intervals made of them.
 
     Raises:
         RunError: one of them is empty, cut off, or no table.
     """
-    paths = sorted(path for path in folder.glob("*.csv") if path.stem != CLAIMS)
+    paths = sorted(path for path in folder.glob("*.csv") if path.stem not in _MADE_OF_TABLES)
     remedy = (
         f"Delete {folder} and run the study again with the same settings (settings.yaml has them) and "
         f"`interp batch --out {folder.parent}`: runs that are finished are not trained again."
@@ -162,6 +176,27 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
     """Claims as a table: columns `claim`, `paper`, `measured`, `verdict`, `rule`, `power` (see `Claim`)."""
     columns = ["claim", "paper", "measured", "verdict", "rule", "power"]
     return pd.DataFrame([[getattr(c, name) for name in columns] for c in claims], columns=columns)
+
+
+def intervals_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The numbers that the rules of claims read, a row each.
+
+    Returns:
+        Columns `claim` (its number, from 1), `number` (what it is, with its unit), `group` (of which of several
+        conditions), `n_seeds`, `mean`, `low` and `high` (of the seeds), `interval_low` and `interval_high` (the
+        95% interval of the mean; NaN with fewer than two seeds), `against` (the nearest threshold of the rule)
+        and `seeds_needed` to tell the mean apart from it (NA for more than `MOST_SEEDS`, or with too few to
+        say).
+    """
+    columns = ["claim", "number", "group", "n_seeds", *SUMMARY[:5], "against", "seeds_needed"]
+    rows = []
+    for n, claim in enumerate(claims, start=1):
+        for one in claim.readings:
+            ends = one.interval or (float("nan"), float("nan"))
+            numbers = (one.over.mean, one.over.low, one.over.high, *ends, one.limit)
+            of = (n, one.what, one.group, len(one.values))
+            rows.append([*of, *(round(number, 6) for number in numbers), one.needed])
+    return pd.DataFrame(rows, columns=columns).astype({"seeds_needed": "Int64"})
 
 
 def changed_settings(folder: Path) -> dict[str, Any]:

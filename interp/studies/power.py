@@ -1,8 +1,8 @@
-"""Intervals and power: how sure the number is that a rule reads, and how many seeds would make it sure."""
+"""Intervals and power: how sure the numbers are that a rule reads, and how many seeds would make them sure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Generic, TypeVar
 
 from scipy.stats import t as student
@@ -11,59 +11,153 @@ from interp.errors import ArgumentError
 from interp.seeds import CONFIDENCE, OverSeeds
 
 Cases = TypeVar("Cases")
+Values = Sequence[float | int]
 MOST_SEEDS = 1000
 """More seeds than that are not counted."""
 
 
 @dataclass(frozen=True)
-class Number(Generic[Cases]):
-    """The number that a rule reads of each seed, and what it holds it against.
+class Reading:
+    """A number that a rule reads, as measured.
 
     Attributes:
         what: What it is, with its unit.
-        values: From what was measured to one value a seed.
-        against: The thresholds of the rule.
+        group: Of which of several conditions; "" where there is one.
+        values: One a seed, those that have one.
+        limit: The threshold of the rule that is nearest to their mean.
+        least: What such a number is at least, in any seed.
+        most: And at most.
         form: How values are written.
     """
 
     what: str
-    values: Callable[[Cases], Sequence[float | int]]
-    against: tuple[float | int, ...]
+    group: str
+    values: tuple[float, ...]
+    limit: float
+    least: float = -inf
+    most: float = inf
     form: str = ".2f"
 
+    @property
+    def over(self) -> OverSeeds:
+        """The values together."""
+        return OverSeeds(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of the mean, cut off where no value can lie; None with fewer than two seeds."""
+        if self.over.interval is None:
+            return None
+        low, high = self.over.interval
+        return max(low, self.least), min(high, self.most)
+
+    @property
+    def needed(self) -> int | None:
+        """How many seeds would tell the mean apart from the limit; None with too few to say, or for many."""
+        return seeds_needed(self.values, self.limit) if len(self.values) >= 2 else None
+
+    def written(self, value: float) -> str:
+        """A value as it is written here, with its sign; never "-0.00"."""
+        said = f"{value:{self.form}}"
+        return f"{0.0:{self.form}}" if not any(digit in said for digit in "123456789") else said
+
+    @property
+    def words(self) -> str:
+        """The mean with its interval: "0.20, 95% interval -0.05 to 0.45"."""
+        if self.interval is None:
+            return "fewer than two seeds have one, so that its spread is not known"
+        low, high = map(self.written, self.interval)
+        return f"{self.written(self.over.mean)}, {CONFIDENCE:.0%} interval {low} to {high}"
+
+    @property
+    def power(self) -> str:
+        """What more seeds would tell, in words."""
+        if len(self.values) < 2:
+            return ""
+        if self.needed is None:
+            return f"more than {MOST_SEEDS:,} seeds would be needed to tell them apart"
+        if self.needed <= len(self.values):
+            return "the mean is told apart from it already, and more seeds would not change what the rule says"
+        return f"with this spread {self.needed} seeds would tell their mean apart from it"
+
+
+@dataclass(frozen=True)
+class Number(Generic[Cases]):
+    """A number that the rule reads of each seed, and what it holds it against.
+
+    Attributes:
+        what: What it is, with its unit.
+        values: From what was measured to one value a seed, or, where the rule reads it of several
+            conditions, to such values by the condition's name. Seeds that have none are left out, or NaN.
+        against: The thresholds of the rule.
+        form: How values are written.
+        least: What a value is at least in any seed, 0 of a share: intervals are cut off there.
+        most: And at most.
+    """
+
+    what: str
+    values: Callable[[Cases], Values | Mapping[str, Values]]
+    against: tuple[float | int, ...]
+    form: str = ".2f"
+    least: float = -inf
+    most: float = inf
+
+    def read(self, cases: Cases) -> list[Reading]:
+        """What the rule reads of what was measured, by condition."""
+        found = self.values(cases)
+        groups = found if isinstance(found, Mapping) else {"": found}
+        return [self._reading(group, values) for group, values in groups.items()]
+
+    def _reading(self, group: str, values: Values) -> Reading:
+        own = tuple(float(value) for value in values if isfinite(value))
+        mean = OverSeeds(own).mean
+        limit = float(min(self.against, key=lambda one: abs(mean - one) if own else 0))
+        return Reading(self.what, group, own, limit, self.least, self.most, self.form)
+
     def said(self, cases: Cases, *, decided: bool = False) -> str:
-        """Its mean with the 95% interval, and how many seeds would take the threshold out of it.
+        """Means with 95% intervals, and how many seeds would take the threshold out of them.
 
         A rule that asks every seed (`Rule.each`) may not be decided by them: seeds on both sides stay. Where
-        the rule has `decided`, the interval alone; "" with fewer than two seeds.
+        the rule has `decided`, intervals alone; "" where no spread is known.
         """
-        values = [float(value) for value in self.values(cases) if isfinite(value)]
-        if len(values) < 2:
-            if decided:
-                return ""
-            return f"{self.what}: fewer than two seeds have one, so that its spread is not known"
-        over, form = OverSeeds.of(values), self.form
-        low, high = over.interval or (over.mean, over.mean)
-        limit = min(self.against, key=lambda one: abs(over.mean - one))
-        said = (
-            f"{self.what}: {over.mean:{form}}, {CONFIDENCE:.0%} interval {low:{form}} to {high:{form}} "
-            f"({len(values)} seeds), held against {limit:{form}}"
-        )
-        if decided:
-            return said
-        said += "; "
-        needed = seeds_needed(values, limit)
-        if needed is None:
-            return f"{said}more than {MOST_SEEDS:,} seeds would be needed to tell them apart"
-        if needed <= len(values):
-            return (
-                f"{said}the mean is told apart from it already, and more seeds would not change what the "
-                "rule says"
-            )
-        return f"{said}with this spread {needed} seeds would tell their mean apart from it"
+        return in_words(self.read(cases), decided=decided)
 
 
-def seeds_needed(values: Sequence[float | int], threshold: float | int) -> int | None:
+def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
+    """What is read of one number, in all of its conditions.
+
+    Args:
+        readings: As `Number.read` returns them.
+        decided: Whether the rule has decided: then nothing is said of more seeds.
+    """
+    if not readings:
+        return ""
+    known = [one for one in readings if len(one.values) >= 2]
+    if not known:
+        return "" if decided else f"{readings[0].what}: {readings[0].words}"
+    if len(readings) == 1:
+        (one,) = known
+        held = f"({len(one.values)} seeds), held against {one.written(one.limit)}"
+        said = f"{one.what}: {one.words} {held}"
+        return said if decided else f"{said}; {one.power}"
+    parts = []
+    for one in known:
+        low, high = map(one.written, one.interval or (one.over.mean, one.over.mean))
+        part = f"{one.group} {one.written(one.over.mean)} ({low} to {high})"
+        if not decided and not (one.needed or inf) <= len(one.values):
+            n_needed = f"{one.needed}" if one.needed else f"more than {MOST_SEEDS:,}"
+            part += f" [{n_needed} seeds would tell]"
+        parts.append(part)
+    limits = " and ".join(dict.fromkeys(one.written(one.limit) for one in known))
+    counts = sorted({len(one.values) for one in known})
+    n_seeds = "to".join(f" {n} " for n in dict.fromkeys((counts[0], counts[-1]))).strip()
+    return (
+        f"{known[0].what}, with {CONFIDENCE:.0%} intervals ({n_seeds} seeds), held against {limits}: "
+        f"{', '.join(parts)}"
+    )
+
+
+def seeds_needed(values: Values, threshold: float | int) -> int | None:
     """How many seeds would put a threshold outside of the 95% interval of the mean, by Student's t.
 
     Args:

@@ -21,7 +21,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from interp.errors import ArgumentError
 from interp.seeds import OverSeeds
-from interp.studies.power import Number
+from interp.studies.power import Number, Reading, in_words
 
 Case = TypeVar("Case")
 Verdict = Literal["agree", "disagree", "cannot tell"]
@@ -49,8 +49,9 @@ class Claim:
         measured: What was measured here, with units, scale and number of seeds.
         verdict: Whether they agree, as the rule decides.
         rule: The rule: what has to be the case for agree, what for disagree; else it cannot be told.
-        power: The number that the rule reads, with its interval; of a verdict "cannot tell" also how many
-            seeds would tell it apart from the threshold. "" where the rule reads no single number.
+        power: The numbers that the rule reads, with their intervals; of a verdict "cannot tell" also how many
+            seeds would tell them apart from the threshold. "" where the rule reads no number of each seed.
+        readings: The same numbers, seed by seed.
     """
 
     claim: str
@@ -59,6 +60,7 @@ class Claim:
     verdict: Verdict
     rule: str
     power: str = ""
+    readings: tuple[Reading, ...] = ()
 
     @property
     def said(self) -> str:
@@ -176,22 +178,25 @@ class Statement(Generic[Case]):
         paper: What the paper reports, with figure and scale.
         rule: What decides.
         measured: What was measured, in words, with units; not asked where there are no cases.
-        number: What the rule reads of each seed, where that is one number.
+        numbers: What the rule reads of each seed: one number, or several.
     """
 
     claim: str
     paper: str
     rule: Rule[Case]
     measured: Callable[[Any], str]
-    number: Number[Any] | None = None
+    numbers: Number[Any] | tuple[Number[Any], ...] = ()
 
     def against(self, cases: Any) -> Claim:
         """The claim, held against what was measured."""
         said = self.measured(cases) if cases else "nothing was measured"
-        found, power = self.rule.decide(cases), ""
-        if self.number is not None and cases:
-            power = self.number.said(cases, decided=found != "cannot tell")
-        return Claim(self.claim, self.paper, said, found, self.rule.text, power)
+        found = self.rule.decide(cases)
+        numbers = self.numbers if isinstance(self.numbers, tuple) else (self.numbers,)
+        read = [number.read(cases) for number in numbers] if cases else []
+        words = [in_words(readings, decided=found != "cannot tell") for readings in read]
+        power = ". ".join(filter(None, words))
+        readings = tuple(one for readings in read for one in readings)
+        return Claim(self.claim, self.paper, said, found, self.rule.text, power, readings)
 
 
 def verdict(holds: Iterable[bool | None], minimum: int = 2) -> Verdict:

@@ -15,6 +15,7 @@ from interp.studies.found import (
     claims_page,
     claims_table,
     command_for,
+    intervals_table,
     markdown,
     read_tables,
     study_in,
@@ -26,6 +27,10 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "artifacts" / "gallery" / "studies"
 NAMES = sorted(path.name for path in COMMITTED.iterdir() if path.is_dir())
 """By study, or by the name that the batch gives a second one of a study."""
+
+
+WITHOUT_INTERVAL: dict[str, dict[str, set[str]]] = {}
+"""By study and reason: claims whose rules read no number of each seed."""
 
 
 def study_of(name: str) -> Study:
@@ -44,6 +49,26 @@ def test_verdicts_follow_from_the_tables(name: str) -> None:
     written = pd.read_csv(folder / "claims.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(found, written)
     assert len(found) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_intervals_follow_from_the_tables(name: str) -> None:
+    study, folder = study_of(name), COMMITTED / name
+    found = intervals_table(study.claims(read_tables(folder)))
+    written = pd.read_csv(folder / "intervals.csv", keep_default_na=False, na_values={
+        one: [""] for one in found.columns if one not in ("number", "group")
+    })  # fmt: skip
+    pd.testing.assert_frame_equal(found, written.astype({"seeds_needed": "Int64"}), check_dtype=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_that_a_rule_reads_has_an_interval(name: str) -> None:
+    """Or it is said why the rule reads no number of each seed."""
+    study, folder = study_of(name), COMMITTED / name
+    claims = study.claims(read_tables(folder))
+    without = {claim.claim for claim in claims if not any(len(r.values) > 1 for r in claim.readings)}
+    reasons = WITHOUT_INTERVAL.get(name, {})
+    assert without == {claim for claims in reasons.values() for claim in claims}
 
 
 @pytest.mark.parametrize("name", NAMES)
