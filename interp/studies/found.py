@@ -182,11 +182,11 @@ def intervals_table(claims: Sequence[Claim]) -> pd.DataFrame:
     """The numbers that the rules of claims read, a row each.
 
     Returns:
-        Columns `claim` (its number, from 1), `number` (what it is, with its unit), `group` (of which of several
-        conditions), `n_seeds`, `mean`, `low` and `high` (of the seeds), `interval_low` and `interval_high` (the
-        95% interval of the mean; NaN with fewer than two seeds), `against` (the nearest threshold of the rule)
-        and `seeds_needed` to tell the mean apart from it (NA for more than `MOST_SEEDS`, or with too few to
-        say).
+        Columns `claim` (its number, from 1), `number` (what it is, with its unit), `group` (of which of
+        several conditions), `n_seeds`, `mean`, `low` and `high` (of the seeds), `interval_low` and
+        `interval_high` (the 95% interval of the mean; NaN with fewer than two seeds), `against` (the nearest
+        threshold of the rule) and `seeds_needed` to tell the mean apart from it (NA for more than
+        `MOST_SEEDS`, or with too few to say).
     """
     columns = ["claim", "number", "group", "n_seeds", *SUMMARY[:5], "against", "seeds_needed"]
     rows = []

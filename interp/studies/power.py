@@ -1,4 +1,4 @@
-"""Intervals and power: how sure the numbers are that a rule reads, and how many seeds would make them sure."""
+"""Intervals and power: how sure the numbers are that rules read, and how many seeds would make them sure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ Cases = TypeVar("Cases")
 Values = Sequence[float | int]
 MOST_SEEDS = 1000
 """More seeds than that are not counted."""
+TOLD_APART = (
+    "the mean is told apart from it already, and more seeds would not change what the rule says"
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Reading:
         if self.needed is None:
             return f"more than {MOST_SEEDS:,} seeds would be needed to tell them apart"
         if self.needed <= len(self.values):
-            return "the mean is told apart from it already, and more seeds would not change what the rule says"
+            return TOLD_APART
         return f"with this spread {self.needed} seeds would tell their mean apart from it"
 
 

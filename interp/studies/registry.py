@@ -19,6 +19,7 @@ from interp.studies import (
     memory_kind,
     mnemonic,
     model_centric,
+    more_seeds,
     name_tokens,
     plateau,
     power_law,
@@ -52,6 +53,7 @@ STUDIES: dict[str, Study] = {
         name_tokens,
         recall_order,
         explained,
+        more_seeds,
     )
 }
 """In the order of the paper, then what goes beyond it."""

@@ -33,8 +33,8 @@ EVERY_SEED = (
 )
 """How `Rule.each` decides, as the end of its text."""
 INTERVAL = (
-    " Agree: the 95% interval of the mean over seeds (Student's t) lies above {above:g}; disagree: below it; "
-    "else, or with fewer than {minimum} seeds that have a value: cannot tell."
+    " Agree: the 95% interval of the mean over seeds (Student's t) lies {side} {{{side}:g}}; disagree: "
+    "{other} it; else, or with fewer than {minimum} seeds that have a value: cannot tell."
 )
 """How `Rule.interval` decides."""
 
@@ -124,7 +124,8 @@ class Rule(Generic[Case]):
         template: str,
         number: Callable[..., float | int | None],
         *,
-        above: float | int,
+        above: float | int | None = None,
+        below: float | int | None = None,
         minimum: int = 5,
         **numbers: Any,
     ) -> "Rule[Case]":
@@ -137,27 +138,38 @@ class Rule(Generic[Case]):
         Args:
             template: What the mean of which number has to be.
             number: From a case and the numbers to its value; None where it has none.
-            above: What the interval has to lie above.
+            above: What the interval has to lie above; or
+            below: What it has to lie below.
             minimum: With fewer values nothing is decided.
             numbers: Other thresholds.
 
         Raises:
-            ArgumentError: the template leaves a number out, or names one that there is not.
+            ArgumentError: the template leaves a number out, or names one that there is not; or not one of
+                `above` and `below` is given.
         """
+        sides = {"above": above, "below": below}
+        limits = {side: limit for side, limit in sides.items() if limit is not None}
+        if len(limits) != 1:
+            raise ArgumentError(
+                f"A rule on an interval has one limit, above or below; given: {limits}."
+            )
+        ((side, limit),) = limits.items()
 
-        def decision(cases: Iterable[Case], above: float | int, **given: Any) -> Verdict:
-            found_of = (number(case, **given) for case in cases)
+        def decision(cases: Iterable[Case], **given: Any) -> Verdict:
+            of_number = {name: value for name, value in given.items() if name != side}
+            found_of = (number(case, **of_number) for case in cases)
             values = [value for value in found_of if value is not None and isfinite(value)]
             found = OverSeeds.of(values).interval
             if found is None or len(values) < minimum:
                 return "cannot tell"
             low, high = found
-            if low > above:
-                return "agree"
-            return "disagree" if high < above else "cannot tell"
+            if low <= given[side] <= high:
+                return "cannot tell"
+            return "agree" if (low > given[side]) == (side == "above") else "disagree"
 
-        ending = INTERVAL.replace("{minimum}", str(minimum))
-        return cls(template + ending, decision, {"above": above, **numbers})
+        other = next(name for name in sides if name != side)
+        ending = INTERVAL.format(side=side, other=other, minimum=minimum)
+        return cls(template + ending, decision, {side: limit, **numbers})
 
     @property
     def text(self) -> str:
