@@ -25,7 +25,8 @@ SLOPES, ATTENTION = UNDECIDED["memory of random features"], UNDECIDED["attention
 SMALL = replace(
     UNDECIDED["fewer people"],
     settings={
-        "n_individuals": 16, "n_fewer": 8, "n_steps": 20, "indiv_warmup": (4,), "indiv_adaptive": (4,), "epochs_warmup": (2.0,),
+        "n_individuals": 16, "n_fewer": 8, "n_steps": 20, "indiv_warmup": (4,), "indiv_adaptive": (4,),
+        "epochs_warmup": (2.0,),
     },
     seeds=2,
     needed=lambda config: config.sampling.kind == "warm_up" or config.population.n_individuals == 8,
