@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import inf, nan
 from statistics import fmean
 
 from interp.plots import associative_memory as plots
 from interp.seeds import number_of
 from interp.studies import forgetting
 from interp.studies.forgetting import Forgetting, Question, first, last
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict, verdict
 from interp.studies.study import Tables
+
+_SOON = forgetting.forgets_soon.numbers["soon"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,34 @@ class _Setting(Forgetting):
     n_new: int = 0
 
 
+def _sizes(settings: Sequence[_Setting]) -> dict[str, list[_Setting]]:
+    """The seeds of each number of new pairs, by its name."""
+    sizes = sorted({one.n_new for one in settings})
+    return {f"{n:,} new pairs": [one for one in settings if one.n_new == n] for n in sizes}
+
+
 def _by_size(words: Callable[[Sequence[_Setting]], str]) -> Callable[[Sequence[_Setting]], str]:
     """What was measured, for each number of new pairs."""
 
     def measured(settings: Sequence[_Setting]) -> str:
-        sizes = sorted({one.n_new for one in settings})
-        alike = {n: [one for one in settings if one.n_new == n] for n in sizes}
-        return "; ".join(f"{n:,} new pairs: {words(those)}" for n, those in alike.items())
+        return "; ".join(f"{size}: {words(own)}" for size, own in _sizes(settings).items())
 
     return measured
+
+
+def _number(
+    what: str, read: Callable[[_Setting], float], against: float, form: str = ".2f"
+) -> Number[Sequence[_Setting]]:
+    """A number of each seed that knew the old pairs, for each number of new ones; a share, if unsigned."""
+
+    def values(settings: Sequence[_Setting]) -> dict[str, list[float]]:
+        return {
+            size: [read(one) for one in own if first(one.old) >= forgetting.KNOWN]
+            for size, own in _sizes(settings).items()
+        }
+
+    least, most = (-inf, inf) if form.startswith("+") else (0.0, 1.0)
+    return Number(what, values, (against,), form, least, most)
 
 
 def _measured_loss(own: Sequence[_Setting]) -> str:
@@ -44,14 +66,13 @@ def _measured_loss(own: Sequence[_Setting]) -> str:
 
 
 def _measured_soon(own: Sequence[_Setting]) -> str:
-    soon = forgetting.forgets_soon.numbers["soon"]
     reached = sorted(one.half_lost for one in own if one.half_lost is not None)
-    at = _mean(last(one.old[one.old.index <= soon]) for one in own)
+    at = _mean(last(one.old[one.old.index <= _SOON]) for one in own)
     when = f"half of it is lost in {len(reached)} of {number_of(len(own), 'seed')}"
     if reached:
         when += f", first measured at step {reached[0]:,}"
         when += f" to {reached[-1]:,}" if reached[-1] > reached[0] else ""
-    return f"accuracy on old pairs at step {soon} {at:.2f}; {when}"
+    return f"accuracy on old pairs at step {_SOON} {at:.2f}; {when}"
 
 
 def _measured_order(own: Sequence[_Setting]) -> str:
@@ -106,30 +127,57 @@ STATEMENTS = (
         "the same forgetting as in language models (Appendix Q and R)",
         _rule(forgetting.forgets),
         _by_size(_measured_loss),
+        _number(
+            "lowest accuracy on old pairs, as a share of what it was",
+            _Setting.lowest_kept,
+            forgetting.HALF,
+        ),
     ),
     Statement[_Setting](
         "Old pairs are lost within a few hundred steps",
         "old knowledge of language models collapses within a few hundred steps (Fig. 5)",
         _rule(forgetting.forgets_soon),
         _by_size(_measured_soon),
+        _number(
+            f"lowest accuracy on old pairs by step {_SOON}, as a share of what it was",
+            lambda one: one.lowest_kept(by=_SOON),
+            forgetting.HALF,
+        ),
     ),
     Statement[_Setting](
         "Old pairs are lost before new ones are learned",
         "language models have learned little that is new by then (Fig. 5)",
         _rule(forgetting.loses_first, "; where it never falls so far, it cannot be told."),
         _by_size(_measured_order),
+        _number(
+            "accuracy on new pairs when half of the old ones is lost",
+            lambda one: one.learned_at_half_lost,
+            forgetting.loses_first.numbers["learned"],
+        ),
     ),
     Statement[_Setting](
         "Replay reduces the forgetting",
         "replay with weights from 1/32 to 2 helps (Fig. 5)",
         _rule(forgetting.replay_helps, "."),
         _by_size(lambda own: _measured_ends(own, "old")),
+        _number(
+            "final accuracy on old pairs with the heaviest replay, less that without",
+            lambda one: one.gained_by_replay,
+            forgetting.replay_helps.numbers["helps"],
+            "+.2f",
+        ),
     ),
     Statement[_Setting](
         "Replay helps only in part",
         "no replay weight avoids the forgetting without a cost (Fig. 5)",
         _rule(forgetting.replay_is_partial),
         _by_size(lambda own: _measured_ends(own, "old and new")),
+        _number(
+            "the smaller of two shares, old accuracy kept and new pairs learned, at the replay weight where "
+            "it is largest",
+            lambda one: one.best_of_both,
+            forgetting.BOTH,
+        ),
     ),
 )
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from interp.seeds import spread
 from interp.studies import distribution, paired
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict, differs, verdict
 from interp.studies.study import Tables
 
@@ -51,20 +52,33 @@ class _Compared:
         said = [f"{name} {spread(gained[name], form)}" for gained, name in kinds]
         return f"largest mean gain in {what}: {'; '.join(said)}"
 
+    @property
+    def best_gains(self) -> list[tuple[float, float]]:
+        """In each seed, of the celebrities and of the power law with the largest mean gain."""
+        if self.celebrities.empty or self.power_laws.empty:
+            return []
+        ours, theirs = (
+            gained[paired.best(gained)].astype(float)
+            for gained in (self.celebrities, self.power_laws)
+        )
+        return list(zip(ours, theirs, strict=True))
+
     def similar(self, similar: float, min_seeds: int, margin: float | int) -> Verdict:
         """Whether the best celebrities gain about as much as the best power law, if that gains at all."""
-        if self.celebrities.empty or self.power_laws.empty:
-            return "cannot tell"
-        ours, theirs = (
-            gained[paired.best(gained)] for gained in (self.celebrities, self.power_laws)
-        )
-        if not differs(theirs, margin, min_seeds):
+        gains = self.best_gains
+        if not differs((their for _, their in gains), margin, min_seeds):
             return "cannot tell"
         holds = [
-            bool(their / similar <= our <= their * similar) if their > 0 else None
-            for our, their in zip(ours, theirs, strict=True)
+            their / similar <= our <= their * similar if their > 0 else None for our, their in gains
         ]
         return verdict(holds, max(min_seeds, len(holds)))
+
+    def times(self, min_seeds: int, margin: float | int) -> list[float]:
+        """Gains of the best celebrities in times those of the best power law, where that gains."""
+        gains = self.best_gains
+        if not differs((their for _, their in gains), margin, min_seeds):
+            return []
+        return [our / their for our, their in gains if their > 0]
 
 
 Measured = dict[str, _Compared]
@@ -90,6 +104,29 @@ def _similar(
     )
 
 
+def _similar_numbers(
+    measure: str, margin: Mapping[str, float | int], what: str, form: str
+) -> tuple[Number[Measured], Number[Measured]]:
+    """What that rule reads: whether there is a gain to compare with, and how the two compare."""
+    (least,) = margin.values()
+    similar = SIMILAR["similar"]
+    return (
+        Number(
+            f"{what}, of the power law that gains most",
+            lambda of: [their for _, their in of[measure].best_gains],
+            (least,),
+            form,
+        ),
+        Number(
+            "gain of the celebrities that gain most, in times that of the power law",
+            lambda of: of[measure].times(margin=least, **paired.SEEDS),
+            (1 / similar, similar),
+        ),
+    )
+
+
+_EARLIER = "steps by which the plateau ends earlier than with uniform sampling"
+_HIGHER = "final accuracy above that of uniform sampling"
 _PAPER = (
     "gains similar to the power law's: 4k, 16k and 64k celebrities with weights 2 to 16 (Fig. H; 16,000 "
     "steps of 128)"
@@ -106,6 +143,9 @@ STATEMENTS = (
             distribution.NEVER_ENDED,
         ),
         lambda of: of["ends"].each("plateau end in steps", ".0f"),
+        paired.gain_of_each(
+            _EARLIER, lambda of: of["ends"].celebrities, distribution.PLATEAU, "+.0f"
+        ),
     ),
     Statement[Measured](
         "Celebrities give a better final accuracy than uniform sampling",
@@ -117,6 +157,9 @@ STATEMENTS = (
             distribution.ACCURACY,
         ),
         lambda of: of["accuracies"].each("final accuracy", ".3f"),
+        paired.gain_of_each(
+            _HIGHER, lambda of: of["accuracies"].celebrities, distribution.ACCURACY, "+.3f"
+        ),
     ),
     Statement[Measured](
         "Celebrities shorten the plateau about as much as a power law does",
@@ -125,12 +168,14 @@ STATEMENTS = (
             "ends", distribution.PLATEAU, "{earlier} steps", f" {distribution.NEVER_ENDED.strip()}"
         ),
         lambda of: of["ends"].largest("steps", ".0f"),
+        _similar_numbers("ends", distribution.PLATEAU, _EARLIER, "+.0f"),
     ),
     Statement[Measured](
         "Celebrities raise the final accuracy about as much as a power law does",
         _PAPER,
         _similar("accuracies", distribution.ACCURACY, "{higher:g}"),
         lambda of: of["accuracies"].largest("final accuracy", ".3f"),
+        _similar_numbers("accuracies", distribution.ACCURACY, _HIGHER, "+.3f"),
     ),
 )
 

@@ -8,11 +8,16 @@ from typing import Any
 import pandas as pd
 
 from interp.seeds import number_of, spread
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 ABOVE = {"above": 0.05}
 """By what share the loss on held-out people has to lie above its level to count."""
+EARLY, LATE = 0.75, 1.5
+"""Between so many times the step at which the plateau ends, the loss has to rise."""
+CONFIDENT, LESS, TELLS = 2.0, 0.1, 0.8
+"""Thresholds of the rules that read one number: what each is, its rule says."""
 _PEOPLE = {"evaluation": "known", "held_out": "unknown"}
 
 
@@ -67,11 +72,18 @@ class _Seed:
         return int(later[0]) if len(later) else None
 
 
-def _rises_after_plateau(seed: _Seed, above: float, early: float, late: float) -> bool | None:
-    if seed.plateau_end is None:
-        return None
+def _rise(seed: _Seed, above: float) -> float:
+    """Where the loss rises, in times the step at which the plateau ends; NaN where either never happens."""
     at = seed.rises_at(above)
-    return at is not None and early <= at / seed.plateau_end <= late
+    return nan if at is None or seed.plateau_end is None else at / seed.plateau_end
+
+
+def _rises_after_plateau(seed: _Seed, above: float, early: float, late: float) -> bool | None:
+    return None if seed.plateau_end is None else early <= _rise(seed, above) <= late
+
+
+def _times_as_confident(seed: _Seed) -> float:
+    return seed.numbers["top_probability_unknown"] / seed.numbers["top_on_plateau"]
 
 
 def _is_confident(seed: _Seed, confident: float) -> bool | None:
@@ -79,14 +91,33 @@ def _is_confident(seed: _Seed, confident: float) -> bool | None:
     return None if isnan(plateau) else bool(top >= confident * plateau)
 
 
+def _less_confident(seed: _Seed) -> float:
+    known, unknown = (seed.numbers[f"top_probability_{who}"] for who in _PEOPLE.values())
+    return known - unknown
+
+
 def _is_less_confident(seed: _Seed, less: float) -> bool | None:
     known, unknown = (seed.numbers[f"top_probability_{who}"] for who in _PEOPLE.values())
     return None if seed.plateau_end is None else bool(unknown <= known - less)
 
 
+def _area(seed: _Seed) -> float:
+    return seed.numbers["area_prediction_top_probability"]
+
+
 def _tells(seed: _Seed, tells: float) -> bool | None:
-    area = seed.numbers["area_prediction_top_probability"]
-    return None if seed.plateau_end is None else area > tells
+    return None if seed.plateau_end is None else _area(seed) > tells
+
+
+def _number(
+    what: str, read: Callable[[_Seed], float], *against: float, **shown: Any
+) -> Number[Sequence[_Seed]]:
+    """A number of each seed whose plateau ended."""
+
+    def values(seeds: Sequence[_Seed]) -> list[float]:
+        return [float(read(seed)) for seed in seeds if seed.plateau_end is not None]
+
+    return Number(what, values, against, **shown)
 
 
 def _words(template: str) -> Callable[[Sequence[_Seed]], str]:
@@ -141,11 +172,18 @@ STATEMENTS = (
             "plateau ends. The level is the theoretical no-knowledge baseline, or the lowest loss where "
             "that is higher, as with few people, whose frequencies of values are not those of others.",
             _rises_after_plateau,
-            early=0.75,
-            late=1.5,
+            early=EARLY,
+            late=LATE,
             **ABOVE,
         ),
         _measured_rise,
+        _number(
+            "first step from which the loss stays above its level, in times the step of the plateau's end",
+            lambda seed: _rise(seed, **ABOVE),
+            EARLY,
+            LATE,
+            least=0.0,
+        ),
     ),
     Statement[_Seed](
         "The model hallucinates: it is confident about people it has never seen",
@@ -154,12 +192,18 @@ STATEMENTS = (
             "At the last step the mean top probability on held-out people is at least {confident:g} "
             "times its mean on the plateau, where the model knows nothing but frequencies.",
             _is_confident,
-            confident=2.0,
+            confident=CONFIDENT,
         ),
         _words(
             "top probability on held-out people {top_on_plateau} on the plateau, "
             "{top_probability_unknown} at the end, where {attribute_accuracy_unknown} of its answers about "
             "them are right"
+        ),
+        _number(
+            "top probability on held-out people at the last step, in times its mean on the plateau",
+            _times_as_confident,
+            CONFIDENT,
+            least=0.0,
         ),
     ),
     Statement[_Seed](
@@ -169,11 +213,17 @@ STATEMENTS = (
             "At the last step the mean top probability on held-out people is at least {less:g} below "
             "that on known people in wordings never seen with them.",
             _is_less_confident,
-            less=0.1,
+            less=LESS,
         ),
         _words(
             "at the end top probability {top_probability_unknown} on held-out people, "
             "{top_probability_known} on known ones; entropy {entropy_unknown} and {entropy_known} nats"
+        ),
+        _number(
+            "top probability on known people at the last step, less that on held-out ones",
+            _less_confident,
+            LESS,
+            form="+.2f",
         ),
     ),
     Statement[_Seed](
@@ -183,12 +233,19 @@ STATEMENTS = (
             "At the last step the area under the ROC curve of single predictions by their top "
             "probability is above {tells:g}.",
             _tells,
-            tells=0.8,
+            tells=TELLS,
         ),
         _words(
             "area under the ROC curve at the last step, of single predictions: "
             "{area_prediction_top_probability} by top probability; {area_prediction_entropy} by entropy; of "
             "people, by the mean top probability of six predictions: {area_person_top_probability}"
+        ),
+        _number(
+            "area under the ROC curve of single predictions by their top probability, at the last step",
+            _area,
+            TELLS,
+            least=0.0,
+            most=1.0,
         ),
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from interp.seeds import number_of
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Verdict, differs, verdict
 
 SEEDS = {"min_seeds": 3}
@@ -103,6 +104,27 @@ def some_better(
         decide,
         {**margin, **SEEDS},
     )
+
+
+def gain_of_each(
+    what: str,
+    gained: Callable[[Any], pd.DataFrame],
+    margin: Mapping[str, float | int],
+    form: str,
+) -> Number[Any]:
+    """What `some_better` reads: what each distribution gains, against the margin and against nothing.
+
+    Args:
+        what: What is gained, with its unit.
+        gained: From what was measured to gains.
+        margin: By how much, with its name.
+        form: How a gain is written.
+    """
+
+    def values(measured: Any) -> dict[str, list[float]]:
+        return {str(name): list(own) for name, own in gained(measured).items()}
+
+    return Number(what, values, (*margin.values(), 0), form)
 
 
 def within(values: pd.DataFrame, low: float, high: float) -> list[float]:

@@ -16,8 +16,9 @@ times the baseline, plateau or not. So a run counts as showing the three phases 
 more slowly in between than right before and right after (see `shows_phases`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ import plotly.graph_objects as go
 from interp.phases import DELTA
 from interp.plateau import FACTS
 from interp.plots.robustness import family_curves, plateau_ends, recurrent_phases
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict
 from interp.studies.study import Study, Tables
 from interp.studies.variants import DEFAULT, FAMILIES, RECURRENT, RobustnessSettings, runs, tables
@@ -50,7 +52,7 @@ def shows_phases(row: Mapping[Any, Any], **numbers: float | int) -> bool | None:
         return None
     if row["plateau_end"] >= row["last_step"]:
         return None
-    if row["measured"] < numbers["measurements"] or pd.isna(row["speed_before"]):
+    if not _has_plateau(row, numbers["measurements"]):
         return False
     slow = numbers["slower"] * max(row["speed_on_plateau"], 0)
     return bool(
@@ -59,6 +61,17 @@ def shows_phases(row: Mapping[Any, Any], **numbers: float | int) -> bool | None:
         and min(row["speed_before"], row["speed_after"]) > 0
         and min(row["speed_before"], row["speed_after"]) >= slow
     )
+
+
+def _has_plateau(row: Mapping[Any, Any], measurements: float | int) -> bool:
+    """Whether there are enough measurements to look at what lies between the ends of the phases."""
+    return bool(row["measured"] >= measurements and not pd.isna(row["speed_before"]))
+
+
+def _times_as_fast(row: Mapping[Any, Any]) -> float:
+    """The lower speed of before and after, in times that on the plateau; NaN if there is no fall there."""
+    slow = row["speed_on_plateau"]
+    return min(row["speed_before"], row["speed_after"]) / slow if slow > 0 else nan
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
@@ -94,12 +107,24 @@ class _Family:
     name: str
     table: pd.DataFrame
 
+    @property
+    def variants(self) -> dict[str, list[dict[Any, Any]]]:
+        """The runs of each variant."""
+        own = self.table[self.table["family"] == self.name].groupby("variant", sort=False)
+        return {str(variant): rows.to_dict("records") for variant, rows in own}
+
     def shown(self, numbers: Mapping[str, float | int]) -> dict[str, list[bool | None]]:
         """Of each variant, which of its runs show the phases."""
-        own = self.table[self.table["family"] == self.name].groupby("variant", sort=False)
         return {
-            str(variant): [shows_phases(row, **numbers) for row in rows.to_dict("records")]
-            for variant, rows in own
+            variant: [shows_phases(row, **numbers) for row in rows]
+            for variant, rows in self.variants.items()
+        }
+
+    def values(self, read: Callable[[Mapping[Any, Any]], float]) -> dict[str, list[float]]:
+        """Of each variant, a number of each of its runs that can tell."""
+        return {
+            variant: [float(read(row)) for row in rows if shows_phases(row, **PHASES) is not None]
+            for variant, rows in self.variants.items()
         }
 
 
@@ -143,6 +168,49 @@ def _plateau(rows: pd.DataFrame, family: str) -> str:
     return words + (f" in {len(reached)} of {len(rows)} runs" if len(reached) < len(rows) else "")
 
 
+def _read(
+    what: str, threshold: str, read: Callable[[Mapping[Any, Any]], float], **shown: Any
+) -> Number[_Family]:
+    """A number of runs with enough measurements on their plateau, against one of the rule's."""
+
+    def of_run(row: Mapping[Any, Any]) -> float:
+        return read(row) if _has_plateau(row, PHASES["measurements"]) else nan
+
+    return Number(what, lambda of: of.values(of_run), (PHASES[threshold],), **shown)
+
+
+_NUMBERS = (
+    Number[_Family](
+        "measurements between the statistics phase and the plateau's end",
+        lambda of: of.values(lambda row: row["measured"]),
+        (PHASES["measurements"],),
+        ".0f",
+        least=0.0,
+    ),
+    _read(
+        f"share of these within {PHASES['delta']:.0%} of the baseline",
+        "within",
+        lambda row: row["within"],
+        form=".0%",
+        least=0.0,
+        most=1.0,
+    ),
+    _read(
+        "highest accuracy up to the plateau's end",
+        "hardly_any",
+        lambda row: row["accuracy"],
+        least=0.0,
+        most=1.0,
+    ),
+    _read(
+        "speed at which the loss falls before or after the plateau, whichever is lower, in times that on it",
+        "slower",
+        _times_as_fast,
+    ),
+)
+"""What the rule of one run reads."""
+
+
 def _statement(
     family: str, claim: str, paper: str, seeds: str, **enough: int
 ) -> Statement[_Family]:
@@ -158,7 +226,7 @@ def _statement(
         PHASES | enough,
     )
     claim = f"The three phases are there {claim}"
-    return Statement(claim, f"robust, {paper} (section 3)", rule, _measured)
+    return Statement(claim, f"robust, {paper} (section 3)", rule, _measured, _NUMBERS)
 
 
 _VALUES = {

@@ -21,8 +21,9 @@ curves, linearly between checkpoints:
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
+from math import inf, isnan, nan
 from statistics import median
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -30,6 +31,7 @@ import plotly.graph_objects as go
 from interp.plots.sequential import group_curves, learning_and_forgetting, new_groups
 from interp.seeds import number_of, spread
 from interp.studies.groups import SequentialSettings, planned, tables
+from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Study, Tables
 
@@ -37,6 +39,9 @@ LEAST = 2
 """Turns of a run below which no median is taken."""
 LEARNED = 0.25
 """Accuracy at the end of a turn from which on there is something to measure the speed of."""
+MORE, TREND, GROUPS = 0.05, 0.5, 3
+FASTER, SLOWER = 0.8, 1 / 0.8
+"""Thresholds of the rules: what each is, its rule says."""
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
@@ -63,24 +68,60 @@ def figures(tables: Tables) -> dict[str, go.Figure]:
 _Runs = Sequence[pd.DataFrame]
 
 
+def _schedules(runs: _Runs) -> dict[str, list[pd.DataFrame]]:
+    """The runs of each schedule, by its name."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for own in runs:
+        first = own.iloc[0]
+        name = f"{int(first['n_groups'])} groups, {int(first['n_repeats'])} times"
+        found.setdefault(name, []).append(own)
+    return found
+
+
+def _number(
+    what: str, read: Callable[[pd.DataFrame], float], *against: float, **shown: Any
+) -> Number[_Runs]:
+    """A number of each run, for each schedule."""
+
+    def values(runs: _Runs) -> dict[str, list[float]]:
+        return {name: [float(read(run)) for run in own] for name, own in _schedules(runs).items()}
+
+    return Number(what, values, against, **shown)
+
+
 def _first_turns(own: pd.DataFrame) -> pd.DataFrame:
     return own[own["repeat"] == 1]
+
+
+def _gain(own: pd.DataFrame, learned: float, groups: int) -> float:
+    """Mean accuracy in its first turn, of the last group less the first; NaN where too little is learned."""
+    first = _first_turns(own)
+    if len(first) < groups or first["after"].max() < learned:
+        return nan
+    speed = first["mean_accuracy"].astype(float)
+    return float(speed.iloc[-1] - speed.iloc[0])
+
+
+def _trend(own: pd.DataFrame) -> float:
+    """The rank correlation of that accuracy with the order of groups."""
+    first = _first_turns(own)
+    return float(first["mean_accuracy"].astype(float).rank().corr(first["group"].rank()))
 
 
 def _ever_faster(
     own: pd.DataFrame, more: float, trend: float, learned: float, groups: int
 ) -> bool | None:
     """Whether groups of a run are learned the faster the later they come for the first time."""
-    first = _first_turns(own)
-    speed = first["mean_accuracy"].astype(float)
-    if len(first) < groups or first["after"].max() < learned:
-        return None
-    gain = speed.iloc[-1] - speed.iloc[0]
-    if abs(gain) <= more:
+    gain = _gain(own, learned, groups)
+    if isnan(gain) or abs(gain) <= more:
         return None
     if gain < 0:
         return False
-    return True if speed.rank().corr(first["group"].rank()) >= trend else None
+    return True if _trend(own) >= trend else None
+
+
+def _all_groups(own: pd.DataFrame) -> pd.DataFrame:
+    return own
 
 
 def _without_first(own: pd.DataFrame) -> pd.DataFrame:
@@ -110,17 +151,19 @@ def _forgets_faster(
     return False if lose >= slower * learn else None
 
 
+def _times_as_fast(own: pd.DataFrame) -> float:
+    """Steps to learn half over steps to lose it: 0 where it is never lost."""
+    medians = _medians(own, LEARNED, LEAST)
+    return nan if medians is None else medians[0] / medians[1]
+
+
 def _by_schedule(measured: Callable[[list[pd.DataFrame]], str]) -> Callable[[_Runs], str]:
     """What was measured, in words, schedule by schedule."""
 
     def words(runs: _Runs) -> str:
-        cells: dict[tuple[int, int], list[pd.DataFrame]] = {}
-        for own in runs:
-            first = own.iloc[0]
-            cells.setdefault((int(first["n_groups"]), int(first["n_repeats"])), []).append(own)
         return "; ".join(
-            f"{n_groups} groups, {n_repeats} times ({number_of(len(own), 'seed')}): {measured(own)}"
-            for (n_groups, n_repeats), own in cells.items()
+            f"{name} ({number_of(len(own), 'seed')}): {measured(own)}"
+            for name, own in _schedules(runs).items()
         )
 
     return words
@@ -149,19 +192,46 @@ _ENDING = (
 )
 
 
-def _faster_rule(than: str, holds: Callable[..., bool | None]) -> Rule[pd.DataFrame]:
+_Part = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def _faster_rule(than: str, part: _Part) -> Rule[pd.DataFrame]:
     return Rule.each(
         "Agree: the mean accuracy in its first turn of the last group is more than {more:g} above that of "
         f"the {than} group, and its rank correlation with the order of groups is at least {{trend:g}}; "
         f"disagree: it is more than {{more:g}} below{_ENDING.replace('{minimum}', '2')} A difference in "
         "between, a run with fewer than {groups} such groups, or none of them known to {learned:g} at the "
         "end of its first turn, cannot tell.",
-        holds,
+        lambda own, **numbers: _ever_faster(part(own), **numbers),
         ending="",
-        more=0.05,
-        trend=0.5,
+        more=MORE,
+        trend=TREND,
         learned=LEARNED,
-        groups=3,
+        groups=GROUPS,
+    )
+
+
+def _faster_numbers(than: str, part: _Part) -> tuple[Number[_Runs], Number[_Runs]]:
+    """What that rule reads; the trend only of runs whose last group is learned faster by enough."""
+
+    def gain(own: pd.DataFrame) -> float:
+        return _gain(part(own), LEARNED, GROUPS)
+
+    return (
+        _number(
+            f"mean accuracy in its first turn, of the last group less that of the {than}",
+            gain,
+            MORE,
+            -MORE,
+            form="+.2f",
+        ),
+        _number(
+            "rank correlation of mean accuracy in first turns with the order of groups",
+            lambda own: _trend(part(own)) if gain(own) > MORE else nan,
+            TREND,
+            least=-1.0,
+            most=1.0,
+        ),
     )
 
 
@@ -169,15 +239,17 @@ STATEMENTS = (
     Statement[pd.DataFrame](
         "New groups are learned ever faster",
         f"each new group is learned faster than those before it; {_SCALE}",
-        _faster_rule("first", _ever_faster),
+        _faster_rule("first", _all_groups),
         _by_schedule(_measured_new),
+        _faster_numbers("first", _all_groups),
     ),
     Statement[pd.DataFrame](
         "New groups are learned ever faster even after the first, in whose turn everything but "
         "people is learned too",
         f"as above; {_SCALE}. Leaving out the first group is our addition",
-        _faster_rule("second", lambda own, **numbers: _ever_faster(_without_first(own), **numbers)),
+        _faster_rule("second", _without_first),
         _by_schedule(lambda own: _measured_new(map(_without_first, own))),
+        _faster_numbers("second", _without_first),
     ),
     Statement[pd.DataFrame](
         "Forgetting is faster than learning",
@@ -191,12 +263,19 @@ STATEMENTS = (
             "cannot tell.",
             _forgets_faster,
             ending="",
-            faster=0.8,
-            slower=1 / 0.8,
+            faster=FASTER,
+            slower=SLOWER,
             learned=LEARNED,
             least=LEAST,
         ),
         _by_schedule(_measured_forgetting),
+        _number(
+            "steps to learn half over steps to lose it, medians of turns (0: never lost)",
+            _times_as_fast,
+            1 / FASTER,
+            1 / SLOWER,
+            least=0.0,
+        ),
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +18,8 @@ MARGIN = {"margin": 0.02}
 values (256 people) that are measured, 0.013 at most."""
 LEARNED = {"learned": 0.1}
 """Where neither of two schedules ends with more accuracy than this, neither is as good as the other."""
+DURATIONS = {"durations": 3}
+"""Durations of fixed warm-ups below which nothing is said of the best of them."""
 
 
 def best_of(table: pd.DataFrame, family: str) -> str | None:
@@ -111,29 +115,52 @@ def _say_every_adaptive(of: _Measured) -> str:
     return of.said({**each, "uniform": of.accuracy("uniform")})
 
 
+def _differences(
+    of: _Measured, ours: str, theirs: str, learned: float = -inf, durations: float | int = 0
+) -> list[float]:
+    """Final accuracies of one family less those of another, in each seed that both have.
+
+    Args:
+        of: What was measured.
+        ours: The one family.
+        theirs: The other.
+        learned: Seeds in which neither exceeds this are left out.
+        durations: With fewer durations of warm-ups there are none.
+    """
+    pairs = pd.concat([of.accuracy(ours), of.accuracy(theirs)], axis=1).dropna()
+    known = pairs[pairs.max(axis=1) > learned] if of.durations >= durations else pairs[:0]
+    return [float(our - their) for our, their in known.to_numpy()]
+
+
 def _compared(
-    template: str, ours: str, theirs: str, holds: Callable[..., bool | None], **numbers: float | int
+    template: str,
+    ours: str,
+    theirs: str,
+    holds: Callable[..., bool | None],
+    *,
+    margin: float,
+    **which: float | int,
 ) -> Rule[_Measured]:
-    """A rule about the accuracies of two families in each seed that both have."""
+    """A rule about `_differences` and a margin."""
 
-    def decide(of: _Measured, min_seeds: int, durations: int = 0, **given: float | int) -> Verdict:
-        pairs = pd.concat([of.accuracy(ours), of.accuracy(theirs)], axis=1).dropna()
-        known = pairs.to_numpy().tolist() if of.durations >= durations else []
-        return verdict((holds(our, their, **given) for our, their in known), min_seeds)
+    def decide(of: _Measured, min_seeds: int, margin: float, **which: Any) -> Verdict:
+        differences = _differences(of, ours, theirs, **which)
+        return verdict((holds(by, margin) for by in differences), min_seeds)
 
-    return Rule(template, decide, {**numbers, "min_seeds": 2})
+    return Rule(template, decide, {"margin": margin, **which, "min_seeds": 2})
 
 
-def _difference(ours: str, theirs: str, *against: float) -> Number[_Measured]:
-    """Final accuracy of one family less that of another, seed by seed."""
+def _difference(ours: str, theirs: str, *against: float, **which: float | int) -> Number[_Measured]:
+    """What such a rule reads of each seed."""
 
     def values(of: _Measured) -> list[float]:
-        pairs = pd.concat([of.accuracy(ours), of.accuracy(theirs)], axis=1).dropna().to_numpy()
-        return [float(our - their) for our, their in pairs]
+        return _differences(of, ours, theirs, **which)
 
-    return Number(f"{_CALLED[ours]} less {_CALLED[theirs]}", values, against, "+.3f")
+    what = f"final accuracy, {_CALLED[ours]} less {_CALLED[theirs]}"
+    return Number(what, values, against, "+.3f")
 
 
+_MARGIN = MARGIN["margin"]
 _HINDSIGHT = "The best of several is the one with the highest mean over seeds: with hindsight. "
 _FEWER = ". With fewer than {min_seeds} such seeds: cannot tell."
 _NEITHER = "A seed where neither exceeds {learned:g} cannot tell"
@@ -142,6 +169,7 @@ _CALLED = {
     "power law": "the best power law",
     "warm-up": "the best warm-up",
     "adaptive": "the best adaptive schedule",
+    "the worst adaptive": "the worst adaptive schedule",
     "fewer people": "training on fewer people",
 }
 
@@ -152,7 +180,7 @@ def _better(ours: str, theirs: str) -> Rule[_Measured]:
         f"disagree: in all, lower. A seed with a difference of at most {{margin:g}} cannot tell{_FEWER}",
         ours,
         theirs,
-        lambda our, their, margin: None if abs(our - their) <= margin else our > their,
+        lambda by, margin: None if abs(by) <= margin else by > 0,
         **MARGIN,
     )
 
@@ -163,9 +191,7 @@ def _as_good(ours: str, theirs: str, also: str = "", **numbers: float | int) -> 
         f"{_CALLED[theirs]}; disagree: in every seed it ends further below. {_NEITHER}{_FEWER}{also}",
         ours,
         theirs,
-        lambda our, their, margin, learned: (
-            None if max(our, their) <= learned else our - their >= -margin
-        ),
+        lambda by, margin: by >= -margin,
         **MARGIN,
         **LEARNED,
         **numbers,
@@ -180,12 +206,14 @@ STATEMENTS = (
         "94.92% (Fig. 4 right, I); no number for uniform sampling at hand",
         _better("warm-up", "uniform"),
         _say("warm-up", "uniform"),
+        _difference("warm-up", "uniform", _MARGIN, -_MARGIN),
     ),
     Statement(
         "A warm-up does at least as well as the best power law",
         "not stated: our reading of its proposal of curricula (Fig. 4 right)",
         _as_good("warm-up", "power law"),
         _say("warm-up", "power law"),
+        _difference("warm-up", "power law", -_MARGIN, **LEARNED),
     ),
     Statement(
         "A warm-up beats training on fewer people only, counted over everybody",
@@ -193,7 +221,7 @@ STATEMENTS = (
         "which is 63.26% of the 128k",
         _better("warm-up", "fewer people"),
         _say_fewer,
-        _difference("warm-up", "fewer people", MARGIN["margin"], -MARGIN["margin"]),
+        _difference("warm-up", "fewer people", _MARGIN, -_MARGIN),
     ),
     Statement(
         "An adaptive schedule, with no setting for when to switch, does as well as the best fixed "
@@ -203,10 +231,10 @@ STATEMENTS = (
             "adaptive",
             "warm-up",
             " So it is with fewer than {durations} durations of warm-ups, as the claim is about these.",
-            durations=3,
+            **DURATIONS,
         ),
         _say_adaptive,
-        _difference("adaptive", "warm-up", -MARGIN["margin"]),
+        _difference("adaptive", "warm-up", -_MARGIN, **LEARNED, **DURATIONS),
     ),
     Statement(
         "Every adaptive schedule tried gives a better final accuracy than uniform sampling",
@@ -217,13 +245,12 @@ STATEMENTS = (
             f"lower, or at most {{margin:g}} higher. {_NEITHER}{_FEWER}",
             "the worst adaptive",
             "uniform",
-            lambda our, their, margin, learned: (
-                None if max(our, their) <= learned else our - their > margin
-            ),
+            lambda by, margin: by > margin,
             **MARGIN,
             **LEARNED,
         ),
         _say_every_adaptive,
+        _difference("the worst adaptive", "uniform", _MARGIN, **LEARNED),
     ),
 )
 

@@ -494,6 +494,30 @@ def test_claims_say_what_was_measured():
     assert "0.50 and 0.95 (1/8), 0.95 and 0.30 (2)" in found[4].measured
 
 
+def test_numbers_are_those_that_the_rules_read():
+    table = made_up(**COLLAPSE, replayed=PARTLY, seeds=(0, 1))
+    unlearned = made_up([0.8, 0.3, 0.2, 0.1], COLLAPSE["new"], PARTLY, seeds=(2,))
+    found = study.claims({"finetuning": pd.concat([table, unlearned])})
+    numbers = [
+        ((0.1 / 0.99, 0.101 / 0.991), 0.5),
+        ((0.4 / 0.99, 0.401 / 0.991), 0.5),
+        ((0.2, 0.201), 0.5),
+        ((0.85, 0.85), 0.1),
+        ((0.5 / 0.99, 0.501 / 0.991), 0.9),
+    ]
+    for claim, (values, limit) in zip(found, numbers, strict=True):
+        assert [one.group for one in claim.readings] == ["64 new pairs", "512 new pairs"]
+        for one in claim.readings:
+            assert one.values == pytest.approx(values), claim.claim
+            assert one.limit == limit
+    # Never lost; and not followed far enough to say.
+    kept = made_up(**NONE, replayed=PARTLY)
+    assert study.claims({"finetuning": kept})[2].readings[0].values == ()
+    brief = study.claims({"finetuning": kept[kept["step"] <= 250]})
+    assert brief[0].readings[0].values == pytest.approx((0.98 / 0.99, 0.981 / 0.991, 0.982 / 0.992))
+    assert brief[1].readings[0].values == ()
+
+
 def test_nothing_measured():
     tables = study.tables(study.AssociativeMemorySettings(), [])
     assert [claim.verdict for claim in study.claims(tables)] == ["cannot tell"] * 5

@@ -502,6 +502,29 @@ def test_celebrities_say_what_was_measured():
     assert f"{SOME} 0.100 (0.100, 0.100, 0.100); {LAW} 0.100" in similar.measured
 
 
+def test_numbers_of_celebrities_are_those_that_the_rules_read():
+    """Interval of (100, 100, 75): mean 91.7, s 14.4, times 4.303 over the root of 3."""
+    tables = made_celebrities({SOME: [300, 300, 325], LAW: 350}, {SOME: 0.3, LAW: [0.3, 0.25, 0.3]})
+    shorter, better, ends, accuracies = celebrities.claims(tables)
+    gains_of = {one.group: one for one in shorter.readings}
+    assert set(gains_of) == {"64 people × 4", SOME, "256 people × 4", "256 people × 16"}
+    assert gains_of[SOME].values == (100, 100, 75)
+    assert gains_of[SOME].limit == 25
+    assert gains_of[SOME].interval == pytest.approx((55.8, 127.5), abs=0.1)
+    assert gains_of["64 people × 4"].limit == 0
+    assert next(one for one in better.readings if one.group == SOME).values == pytest.approx(
+        [0.1] * 3
+    )
+    assert [one.values for one in ends.readings] == [(50, 50, 50), (2, 2, 1.5)]
+    assert [one.limit for one in ends.readings] == [25, 2]
+    law, times = accuracies.readings
+    assert law.values == pytest.approx((0.1, 0.05, 0.1))
+    assert times.values == pytest.approx((1, 2, 1))
+    # Where the power law gains too little nothing is compared with it.
+    little = made_celebrities({SOME: 300, LAW: 390}, {SOME: 0.3, LAW: 0.3})
+    assert [one.values for one in celebrities.claims(little)[2].readings] == [(10, 10, 10), ()]
+
+
 @pytest.mark.parametrize("left_out", ["uniform", "celebrities", "power_law", "seed"])
 def test_celebrities_with_missing_runs_cannot_tell_and_can_be_drawn(left_out):
     tables = made_celebrities({SOME: 300, LAW: 300}, {SOME: 0.3, LAW: 0.3})

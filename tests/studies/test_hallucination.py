@@ -154,6 +154,29 @@ def test_verdicts_cannot_be_told() -> None:
     assert study.figures(empty) == study.figures({}) == {}
 
 
+def test_numbers_are_those_that_the_rules_read() -> None:
+    """The loss stays above 5.25 nats from step 300 on; the first seed's plateau ends at 250."""
+    one, other = (
+        made_up(seeds=(0,)),
+        made_up(plateau_end=300, top=(0.01, 0.02, 0.1, 0.1, 0.1, 0.3), seeds=(1,)),
+    )
+    never = made_up(plateau_end=None, seeds=(2,))
+    tables = {name: pd.concat([one[name], other[name], never[name]]) for name in one}
+    numbers = [
+        ((300 / 250, 300 / 300), 0.75),  # the threshold nearest to their mean
+        ((0.3 / 0.04, 0.3 / 0.1), 2.0),
+        ((0.9 - 0.3, 0.9 - 0.3), 0.1),
+        ((0.95, 0.95), 0.8),
+    ]
+    for claim, (values, limit) in zip(study.claims(tables), numbers, strict=True):
+        (number,) = claim.readings
+        assert number.values == pytest.approx(values), claim.claim
+        assert number.limit == limit
+    falls = study.claims(made_up(held_out=(10, 6, 5, 4, 4, 4)))[0]
+    assert falls.verdict == "disagree"
+    assert falls.readings[0].values == (), "a loss that never rises has no step"
+
+
 def test_figures_hold_the_numbers(tables: dict[str, pd.DataFrame]) -> None:
     given = read_back(tables | made_up())
     figures = study.figures(given)

@@ -156,6 +156,26 @@ def test_one_seed_that_differs_cannot_tell() -> None:
     assert verdicts(tables)["model size"] == "cannot tell"
 
 
+def test_numbers_are_those_that_the_rule_reads() -> None:
+    tables = tables_of({"learning rate 0.006": curve(last=250)})
+    runs = tables["runs"]
+    chosen = runs["variant"] == "1 layer"
+    runs.loc[chosen, ["speed_before", "speed_on_plateau", "speed_after"]] = [0.4, 0.1, 0.3]
+    runs.loc[chosen & (runs["seed"] == 1), "speed_before"] = 0.12
+    runs.loc[chosen & (runs["seed"] == 2), "measured"] = 2  # of such a run nothing else is read
+    runs.loc[chosen, "within"], runs.loc[chosen, "accuracy"] = 0.95, 0.04
+    rate, *_, size, _ = STUDY.claims(tables)
+    own = [one for one in size.readings if one.group == "1 layer"]
+    assert [one.limit for one in own] == [3, 0.9, 0.1, 1.5]
+    n_measured = runs.loc[chosen, "measured"].astype(float).tolist()
+    assert own[0].values == (n_measured[0], n_measured[1], 2)
+    assert own[1].values == (0.95, 0.95)
+    assert own[2].values == (0.04, 0.04)
+    assert own[3].values == pytest.approx((3.0, 1.2))
+    stuck = [one.values for one in rate.readings if one.group == "learning rate 0.006"]
+    assert stuck == [()] * 4, "runs that do not get that far have no numbers"
+
+
 def test_tables_read_back_say_the_same() -> None:
     tables = tables_of({"batch size 16": None, "learning rate 0.006": curve(last=250)})
     again = {name: pd.read_csv(StringIO(t.to_csv(index=False))) for name, t in tables.items()}

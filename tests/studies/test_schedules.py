@@ -191,6 +191,32 @@ def test_verdicts_on_schedules(changes: dict[str, Any], expected: list[str]) -> 
     assert warm_up.claims(read_back(tables)) == warm_up.claims(tables)
 
 
+def test_numbers_of_schedules_are_those_that_the_rules_read() -> None:
+    """Interval of (0.2, 0.3): mean 0.25, half of their distance times 12.7."""
+    tables = made_up(
+        uniform=[0.5, 0.4, 0.01], power_law=[0.6, 0.6, 0.02], warm_up=[0.7, 0.7, 0.03],
+        adaptive=[0.7, 0.65, 0.04], fewer_people=[0.6, 0.8, 0.05],
+    )  # fmt: skip
+    found = warm_up.claims(tables)
+    numbers = [
+        ((0.2, 0.3, 0.02), 0.02),
+        ((0.1, 0.1), -0.02),  # where neither has learned anything, nothing is read
+        ((0.1, -0.1, -0.02), -0.02),
+        ((0.0, -0.05), -0.02),
+        ((0.19, 0.24), 0.02),  # the worst adaptive schedule of each seed is 0.01 lower
+    ]
+    for claim, (values, limit) in zip(found, numbers, strict=True):
+        (number,) = claim.readings
+        assert number.values == pytest.approx(values), claim.claim
+        assert number.limit == limit
+    assert found[4].readings[0].interval == pytest.approx(
+        (0.215 - 0.3177, 0.215 + 0.3177), abs=1e-4
+    )
+    few = tables["learned"]
+    few = few[few["epochs_warmup"].isna() | (few["epochs_warmup"] < 12)]
+    assert warm_up.claims({**tables, "learned": few})[3].readings[0].values == ()
+
+
 def test_the_best_is_chosen_among_schedules_with_every_seed() -> None:
     table = made_up(**GOOD)["learned"]
     assert warm_up.best_of(table, "warm-up") == "warm-up: 256, 4 epochs"
@@ -338,6 +364,28 @@ def test_runs_that_contradict_each_other_decide_nothing() -> None:
     grows, falls = turns_of([0.1, 0.3, 0.7])["turns"], turns_of([0.7, 0.3, 0.1])["turns"]
     both = {"turns": pd.concat([grows, falls.assign(n_repeats=4)])}
     assert verdicts(sequential.claims(both))[0] == "cannot tell"
+
+
+def test_numbers_of_groups_are_those_that_the_rules_read() -> None:
+    tables = turns_of([0.1, 0.5, 0.3, 0.7])
+    tables["turns"].loc[lambda t: (t["seed"] == 1) & (t["turn"] == 4), "mean_accuracy"] = 0.6
+    other = turns_of([0.7, 0.5, 0.1], lose=None)["turns"]
+    both = {**tables, "turns": pd.concat([tables["turns"], other])}
+    ever, even, forgets = sequential.claims(both)
+    assert [one.group for one in forgets.readings] == ["3 groups, 2 times", "4 groups, 2 times"]
+    falls, rises, no_trend, trend = ever.readings
+    assert falls.values == pytest.approx((-0.6, -0.6))
+    assert (falls.limit, rises.limit, trend.limit) == (-0.05, 0.05, 0.5)
+    assert rises.values == pytest.approx((0.6, 0.5))
+    assert no_trend.values == (), "of groups that are learned ever slower no trend is read"
+    assert trend.values == pytest.approx((0.8, 0.8))
+    assert [one.values for one in even.readings][:3] == [
+        (), pytest.approx((0.2, 0.1)), (),
+    ]  # fmt: skip
+    assert even.readings[3].values == pytest.approx((0.5, 0.5))
+    never, twice = forgets.readings
+    assert (never.values, never.limit) == ((0, 0), 0.8)
+    assert (twice.values, twice.limit) == ((2, 2), 1.25)
 
 
 def test_a_turn_whose_half_was_never_lost_says_never() -> None:
