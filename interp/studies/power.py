@@ -102,8 +102,8 @@ class Number(Generic[Cases]):
     values: Callable[[Cases], Values | Mapping[str, Values]]
     against: tuple[float | int, ...]
     form: str = ".2f"
-    least: float = -inf
-    most: float = inf
+    least: float | int = -inf
+    most: float | int = inf
 
     def read(self, cases: Cases) -> list[Reading]:
         """What the rule reads of what was measured, by condition."""
@@ -115,7 +115,7 @@ class Number(Generic[Cases]):
         own = tuple(float(value) for value in values if isfinite(value))
         mean = OverSeeds(own).mean
         limit = float(min(self.against, key=lambda one: abs(mean - one) if own else 0))
-        return Reading(self.what, group, own, limit, self.least, self.most, self.form)
+        return Reading(self.what, group, own, limit, float(self.least), float(self.most), self.form)
 
     def said(self, cases: Cases, *, decided: bool = False) -> str:
         """Means with 95% intervals, and how many seeds would take the threshold out of them.

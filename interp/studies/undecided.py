@@ -107,7 +107,7 @@ _ALL = (
         warm_up.STUDY,
         "A warm-up beats training on fewer people only, counted over everybody",
         "On average over seeds, a warm-up beats training on fewer people only, counted over everybody",
-        "the best warm-up less training on fewer people",
+        "final accuracy, the best warm-up less training on fewer people",
         "final accuracy, warm-up less fewer people",
         {"indiv_warmup": (256,), "epochs_warmup": (12.0,)},
         13,
@@ -149,7 +149,7 @@ _ALL = (
         warm_up.STUDY,
         "An adaptive schedule, with no setting for when to switch, does as well as the best fixed warm-up",
         "On average over seeds, an adaptive schedule ends at most 0.02 below the best fixed warm-up",
-        "the best adaptive schedule less the best warm-up",
+        "final accuracy, the best adaptive schedule less the best warm-up",
         "final accuracy, adaptive less warm-up",
         {
             "indiv_warmup": (256,), "epochs_warmup": (12.0,), "indiv_adaptive": (256,),
