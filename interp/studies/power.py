@@ -126,7 +126,7 @@ class Number(Generic[Cases]):
 
 def each_seed(
     what: str,
-    read: Callable[[Case], float | int | None | Mapping[str, float | int]],
+    read: Callable[[Case], float | int | Mapping[str, float | int] | None],
     *against: float | int,
     form: str = ".2f",
     least: float | int = -inf,
@@ -135,9 +135,12 @@ def each_seed(
     """A number that a rule reads of each seed by itself, as `Rule.each` asks it.
 
     Args:
-        what: See `Number`; so are `form`, `least` and `most`.
+        what: What it is, with its unit.
         read: From a seed to its value, or to those of several conditions by name; None where it has none.
         against: The thresholds of the rule.
+        form: How values are written.
+        least: What a value is at least in any seed.
+        most: And at most.
 
     Example:
         >>> each_seed("gain", lambda seed: seed, 0.1).read([0.2, None, 0.3])[0].values
