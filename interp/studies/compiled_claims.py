@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from interp.seeds import spread
-from interp.studies.power import Number
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 HELD = 0.9
 """The share of facts at which a memory holds a population."""
+KNOWN, UNKNOWN, LOW, HIGH, OFF, TIMES = 0.99, 0.01, 0.85, 1.15, 0.05, 2.0
+"""Thresholds: what each is, its rule says."""
 BUILT, THEORY, DESCENT, TRANSFORMER = (
     "least squares", "theory", "gradient descent", "transformer",
 )  # fmt: skip
@@ -42,9 +44,13 @@ class Seed:
     capacity: pd.DataFrame
     needed: dict[str, dict[int, float]]
 
-    def accuracy(self, split: str) -> list[float]:
-        """Of whole models."""
-        return [float(v) for v in self.models[self.models["split"] == split]["accuracy"]]
+    def accuracy(self, split: str) -> dict[str, float]:
+        """Of whole models, by variant and number of people."""
+        rows = self.models[self.models["split"] == split].to_dict("records")
+        return {
+            f"{row['variant']} of {row['n_individuals']:,} people": float(row["accuracy"])
+            for row in rows
+        }
 
     def cells(self, one: str, other: str) -> pd.DataFrame:
         """Accuracies of two memories at the same people and neurons, as columns."""
@@ -66,6 +72,17 @@ class Seed:
         """Mean absolute difference between theory and what was built."""
         cells = fewer_than_people(self.cells(BUILT, THEORY))
         return float((cells[BUILT] - cells[THEORY]).abs().mean()) if len(cells) else None
+
+    @property
+    def ahead(self) -> dict[str, float]:
+        """Accuracy of the trained transformer less that of the computed memory, by people and neurons."""
+        cells = self.cells(BUILT, TRANSFORMER).reset_index().to_dict("records")
+        return {
+            f"{cell['n_neurons']:,} neurons for {cell['n_individuals']:,} people": float(
+                cell[TRANSFORMER] - cell[BUILT]
+            )
+            for cell in cells
+        }
 
     @property
     def fewer(self) -> dict[int, float]:
@@ -104,7 +121,9 @@ def seeds_of(tables: Tables) -> list[Seed]:
 
 def _recalls(seed: Seed, known: float, unknown: float) -> bool | None:
     asked, held_out = seed.accuracy("evaluation"), seed.accuracy("held_out")
-    return min(asked) >= known and max(held_out) <= unknown if asked and held_out else None
+    if not asked or not held_out:
+        return None
+    return min(asked.values()) >= known and max(held_out.values()) <= unknown
 
 
 def _linear(seed: Seed, low: float, high: float) -> bool | None:
@@ -120,14 +139,13 @@ def _trained_holds_more(seed: Seed, times: float) -> bool | None:
 
 
 def _transformer_holds_more(seed: Seed) -> bool | None:
-    cells = seed.cells(BUILT, TRANSFORMER)
-    return bool((cells[TRANSFORMER] > cells[BUILT]).all()) if len(cells) else None
+    return min(seed.ahead.values()) > 0 if seed.ahead else None
 
 
 def _said_models(seeds: Sequence[Seed]) -> str:
     parts = []
     for split, words in (("evaluation", "known people"), ("held_out", "people held out")):
-        values = [value for seed in seeds for value in seed.accuracy(split)]
+        values = [value for seed in seeds for value in seed.accuracy(split).values()]
         parts.append(f"{words}: {min(values):.4f} to {max(values):.4f}" if values else words)
     n = sum(len(seed.accuracy("evaluation")) for seed in seeds)
     return f"accuracy of {n} models, {'; '.join(parts)}"
@@ -179,9 +197,19 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Accuracy of every whole model is at least {known:g} on known people, in wordings of evaluation, "
             "and at most {unknown:g} on people held out.",
             _recalls,
-            known=0.99, unknown=0.01,
+            known=KNOWN, unknown=UNKNOWN,
         ),
         _said_models,
+        (
+            each_seed(
+                "accuracy on known people", lambda seed: seed.accuracy("evaluation"), KNOWN, form=".4f",
+                least=0, most=1,
+            ),
+            each_seed(
+                "accuracy on people held out", lambda seed: seed.accuracy("held_out"), UNKNOWN, form=".4f",
+                least=0, most=1,
+            ),
+        ),
     ),
     Statement(
         "A distributed memory holds facts in proportion to its neurons",
@@ -190,10 +218,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "The slope of the logarithm of neurons that hold nine facts in ten on the logarithm of people, "
             "as computed, is from {low:g} to {high:g}, over three numbers of people or more.",
             _linear,
-            low=0.85, high=1.15,
+            low=LOW, high=HIGH,
         ),
         _said_needed,
-        Number("slope", lambda seeds: [s.slope for s in seeds if s.slope is not None], (0.85, 1.15)),
+        each_seed("slope", lambda seed: seed.slope, LOW, HIGH),
     ),
     Statement(
         "How much it holds is known beforehand",
@@ -202,9 +230,12 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Accuracy as theory has it is on average, in absolute difference, at most {off:g} from that of "
             "the memory as computed, over all numbers of people and of fewer neurons than people.",
             _as_expected,
-            off=0.05,
+            off=OFF,
         ),
         _said_theory,
+        each_seed(
+            "mean absolute difference in accuracy", lambda seed: seed.off, OFF, form=".3f", least=0, most=1
+        ),
     ),
     Statement(
         "The same memory, trained, needs fewer neurons",
@@ -214,9 +245,14 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "for nine facts in ten as the one trained by gradient descent. Seeds in which of some number of "
             "people one of both is not between two measured numbers of neurons cannot tell.",
             _trained_holds_more,
-            times=2.0,
+            times=TIMES,
         ),
         _said_fewer,
+        each_seed(
+            "times more neurons as computed",
+            lambda seed: {f"{n:,} people": times for n, times in seed.fewer.items()},
+            TIMES, form=".1f", least=0,
+        ),
     ),
     Statement(
         "A trained transformer holds more than a computed memory of as many neurons",
@@ -227,6 +263,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             _transformer_holds_more,
         ),
         _said_transformer,
+        each_seed(
+            "accuracy of the trained transformer less that of the computed memory",
+            lambda seed: seed.ahead, 0, form="+.2f", least=-1, most=1,
+        ),
     ),
 )  # fmt: skip
 

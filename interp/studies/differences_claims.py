@@ -27,6 +27,7 @@ from interp.studies.differences_measured import (
     Seed,
     seeds_of,
 )
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -36,7 +37,8 @@ SHARE = 0.9
 """The share of the facts until which costs are compared."""
 TIMES, MORE_ARITHMETIC, WITHIN, WORSE, RARE_MORE, NOISY_LESS = 10.0, 0.05, 0.1, 0.1, 0.1, 0.1
 SOONER, FEWER_VALUES, FEWER_EXAMPLES, KEEPS_MORE, LEARNED = 0.1, 1.25, 0.05, 0.05, 0.9
-"""Thresholds of the rules that read one number: what each is, its rule says."""
+HURT, HURT_KNOWN, LATER, KEPT, OLD_KNOWN = 0.05, 0.5, 0.1, 0.95, 0.8
+"""Thresholds: what each is, its rule says."""
 _CANNOT = " Seeds in which plain training never knows {share:.0%} cannot tell."
 
 
@@ -51,9 +53,19 @@ def _learns_and_keeps(claim: str, replay: bool) -> Statement[Seed]:
             "{kept:.0%} of what was known before. Seeds that know less than {known:.0%} of the old before "
             "cannot tell.",
             partial(rules.adapter, replay=replay),
-            learned=0.9, kept=0.95, known=0.8,
+            learned=LEARNED, kept=KEPT, known=OLD_KNOWN,
         ),
         said.adapters(replay),
+        (
+            each_seed(
+                "new people's values known", numbers.adapters(replay, OLD_KNOWN, "new"), LEARNED, form=".1%",
+                least=0, most=1,
+            ),
+            each_seed(
+                "old people's values known, as a share of before",
+                numbers.adapters(replay, OLD_KNOWN, "old"), KEPT, form=".1%", least=0,
+            ),
+        ),
     )  # fmt: skip
 
 
@@ -71,7 +83,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             times=TIMES, share=SHARE,
         ),
         said.savings(SHARE),
-        numbers.number("times fewer examples, best k", numbers.saved(SHARE), TIMES),
+        each_seed("times fewer examples, best k", numbers.saved(SHARE), TIMES, least=0),
     ),
     Statement(
         "What selecting the largest loss saves in examples, it costs in arithmetic",
@@ -84,8 +96,8 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=MORE_ARITHMETIC, fewer=FEWER_EXAMPLES, share=SHARE,
         ),
         said.savings(SHARE),
-        numbers.number(
-            "times the arithmetic", numbers.arithmetic(SHARE, FEWER_EXAMPLES), 1 + MORE_ARITHMETIC
+        each_seed(
+            "times the arithmetic", numbers.arithmetic(SHARE, FEWER_EXAMPLES), 1 + MORE_ARITHMETIC, least=0
         ),
     ),
     Statement(
@@ -98,7 +110,9 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             within=WITHIN, share=SHARE,
         ),
         said.costs(SHARE, PLAIN, RANDOM),
-        numbers.number("times fewer examples", numbers.times(RANDOM, SHARE), 1 / (1 + WITHIN), 1 + WITHIN),
+        each_seed(
+            "times fewer examples", numbers.times(RANDOM, SHARE), 1 / (1 + WITHIN), 1 + WITHIN, least=0
+        ),
     ),
     Statement(
         "Selecting the smallest loss is worse than choosing at random",
@@ -110,7 +124,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=WORSE, share=SHARE,
         ),
         said.costs(SHARE, RANDOM, SMALLEST),
-        numbers.number("times the examples of random ones", numbers.worse(SHARE), 1 + WORSE),
+        each_seed(
+            "examples of random ones, as a share of those of the smallest loss (0: never known)",
+            numbers.worse(SHARE), 1 / (1 + WORSE), least=0,
+        ),
     ),
     Statement(
         "Selecting by loss helps most where some people are rare",
@@ -124,8 +141,8 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=RARE_MORE, share=SHARE,
         ),
         said.both(said.by_data(SHARE, UNIFORM, UNEVEN), said.known(UNEVEN, COMMON, RARE)),
-        numbers.number(
-            "times the uniform saving", numbers.against_uniform(UNEVEN, SHARE), 1 + RARE_MORE
+        each_seed(
+            "times the uniform saving", numbers.against_uniform(UNEVEN, SHARE), 1 + RARE_MORE, least=0
         ),
     ),
     Statement(
@@ -136,9 +153,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "loss of 4 than with plain training. Seeds that know less than {known:.0%} of them with plain "
             "training cannot tell.",
             rules.hurts,
-            less=0.05, known=0.5,
+            less=HURT, known=HURT_KNOWN,
         ),
         said.known(CONTRADICTORY, CONTRADICTED, OTHERS),
+        each_seed(
+            "contradicted values known with plain training less with the largest loss",
+            numbers.hurt(HURT_KNOWN), HURT, form="+.1%", least=-1, most=1,
+        ),
     ),
     Statement(
         "Selecting by loss saves less where facts contradict each other",
@@ -151,8 +172,8 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             less=NOISY_LESS, share=SHARE,
         ),
         said.by_data(SHARE, UNIFORM, CONTRADICTORY),
-        numbers.number(
-            "times the uniform saving", numbers.against_uniform(CONTRADICTORY, SHARE), 1 - NOISY_LESS
+        each_seed(
+            "times the uniform saving", numbers.against_uniform(CONTRADICTORY, SHARE), 1 - NOISY_LESS, least=0
         ),
     ),
     Statement(
@@ -165,7 +186,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             sooner=SOONER, share=SHARE,
         ),
         said.costs(SHARE, PLAIN, CONTRAST, WRONG, f"{WRONG}, {CONTRAST}"),
-        numbers.number("times fewer examples", numbers.times(CONTRAST, SHARE), 1 / (1 - SOONER)),
+        each_seed("times fewer examples", numbers.times(CONTRAST, SHARE), 1 / (1 - SOONER), least=0),
     ),
     Statement(
         "Values that are predicted right need no training",
@@ -174,10 +195,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Until {share:.0%} are known, the loss on wrong values alone is on at least {fewer:g} times "
             "fewer values than plain training, in at most {later:.0%} more steps." + _CANNOT,
             rules.enough,
-            fewer=FEWER_VALUES, later=0.1, share=SHARE,
+            fewer=FEWER_VALUES, later=LATER, share=SHARE,
         ),
         said.both(said.costs(SHARE, PLAIN, WRONG, of="values"), said.costs(SHARE, PLAIN, WRONG, of="step")),
-        numbers.number("times fewer values", numbers.times(WRONG, SHARE, of="values"), FEWER_VALUES),
+        (
+            each_seed("times fewer values", numbers.enough(SHARE, "values"), FEWER_VALUES, least=0),
+            each_seed("times fewer steps", numbers.enough(SHARE, "step"), 1 / (1 + LATER), least=0),
+        ),
     ),
     _learns_and_keeps("An adapter on differences learns the new and keeps the old", False),
     _learns_and_keeps("With replay, an adapter on differences learns the new and keeps the old", True),
@@ -192,7 +216,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=KEEPS_MORE, learned=LEARNED,
         ),
         said.ends(_EVERYTHING, _DIFFERENCES),
-        numbers.number("more of the old", numbers.kept_more(_DIFFERENCES, _EVERYTHING, LEARNED), KEEPS_MORE),
+        each_seed("more of the old", numbers.kept_more(_DIFFERENCES, _EVERYTHING, LEARNED), KEEPS_MORE),
     ),
     Statement(
         "Corrections in an adapter keep more of the old than in all weights",
@@ -205,7 +229,7 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             more=KEEPS_MORE, learned=LEARNED,
         ),
         said.ends(_ADAPTER, _DIFFERENCES),
-        numbers.number("more of the old", numbers.kept_more(_ADAPTER, _DIFFERENCES, LEARNED), KEEPS_MORE),
+        each_seed("more of the old", numbers.kept_more(_ADAPTER, _DIFFERENCES, LEARNED), KEEPS_MORE),
     ),
 )  # fmt: skip
 

@@ -1,32 +1,20 @@
 """The numbers that rules about training on differences read, for their intervals and power."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from interp.studies.differences_measured import (
+    CONTRADICTED,
+    CONTRADICTORY,
     LARGEST,
+    PLAIN,
     RANDOM,
     SMALLEST,
     UNIFORM,
+    WRONG,
     Seed,
 )
-from interp.studies.power import Number
 
 Read = Callable[[Seed], float | None]
-
-
-def number(what: str, read: Read, *against: float) -> Number[Sequence[Seed]]:
-    """A number of each seed; seeds that have none are left out.
-
-    Args:
-        what: What it is.
-        read: From a seed to its value.
-        against: The thresholds of the rule.
-    """
-
-    def values(seeds: Sequence[Seed]) -> list[float]:
-        return [value for seed in seeds if (value := read(seed)) is not None]
-
-    return Number(what, values, against)
 
 
 def saved(share: float) -> Read:
@@ -52,17 +40,53 @@ def arithmetic(share: float, fewer: float) -> Read:
     return read
 
 
-def times(condition: str, share: float, of: str = "examples") -> Read:
-    """How many times less a condition needs than plain training."""
-    return lambda seed: seed.times(condition, share, of=of)
+def times(condition: str, share: float) -> Read:
+    """How many times fewer examples a condition needs than plain training."""
+    return lambda seed: seed.times(condition, share)
 
 
 def worse(share: float) -> Read:
-    """How many times the examples of random candidates the smallest loss needs."""
+    """The examples of random candidates, as a share of those that the smallest loss needs; 0 for never."""
 
     def read(seed: Seed) -> float | None:
         random, smallest = seed.cost(RANDOM, share), seed.cost(SMALLEST, share)
-        return smallest / random if random and smallest is not None else None
+        if random is None or not smallest or random == float("inf"):
+            return None
+        return random / smallest
+
+    return read
+
+
+def enough(share: float, of: str) -> Read:
+    """How many times less of something the loss on wrong values needs, where it is known of all."""
+
+    def read(seed: Seed) -> float | None:
+        counts = {one: seed.times(WRONG, share, of=one) for one in ("values", "step")}
+        return None if None in counts.values() else counts[of]
+
+    return read
+
+
+def hurt(known: float) -> Read:
+    """By how many contradicted values fewer the largest loss knows than plain training, as a share."""
+
+    def read(seed: Seed) -> float | None:
+        plain, largest = (
+            seed.known.get((CONTRADICTORY, n, CONTRADICTED)) for n in (PLAIN, LARGEST)
+        )
+        return None if plain is None or largest is None or plain < known else plain - largest
+
+    return read
+
+
+def adapters(replay: bool, known: float, of: str) -> Callable[[Seed], dict[str, float]]:
+    """What adapters know in the end, by rank: of the "new", or of the "old" as a share of before."""
+
+    def read(seed: Seed) -> dict[str, float]:
+        found = {name: ends for name, *ends in seed.ranks(WRONG, replay) if ends[0] >= known}
+        return {
+            name: new if of == "new" else old / before for name, (before, old, new) in found.items()
+        }
 
     return read
 

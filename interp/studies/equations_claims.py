@@ -10,7 +10,7 @@ from interp.studies import equations_rules as rules
 from interp.studies import equations_said as said
 from interp.studies.equations_merged import ADAPTER, ADDED_ADAPTERS, BOTH, HALVES, ITSELF, SWITCHED
 from interp.studies.equations_rules import Seed, seeds_of
-from interp.studies.power import Number
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -28,6 +28,9 @@ LOW, HIGH = 0.35, 0.65
 """Mean residuals that are about half the baseline."""
 FULL = 0.9
 """The share of what it was told that a model of the most people holds less of, if they are too many."""
+FEW, MANY, LATER, KEPT, WITHIN, SURE, SLOWER = 0.3, 0.6, 0.1, 0.9, 0.1, 0.8, 0.1
+LAST, LAST_SURE, LOST, ENDS_WITHIN, LESS, RISES, OWN_RISES = 0.9, 0.5, 0.5, 0.05, 0.02, 0.1, 1e-3
+"""Thresholds: what each is, its rule says."""
 _FULL = (
     " Widths whose model of the most people holds {full:.0%} or more of the bits it was told do not count, "
     "and seeds without another cannot tell."
@@ -45,6 +48,10 @@ def _bits(exposures: int, known: str, low: float, high: float) -> Statement[Seed
             low=low, high=high, full=FULL,
         ),
         said.bits(exposures),
+        each_seed(
+            "most bits a parameter", partial(rules.most_bits, exposures=exposures, full=FULL), low, high,
+            least=0,
+        ),
     )  # fmt: skip
 
 
@@ -59,9 +66,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "learned a little. Seeds between, and attributes with no mean from {low:g} to {high:g}, cannot "
             "tell.",
             rules.all_or_nothing,
-            few=0.3, many=0.6, low=LOW, high=HIGH,
+            few=FEW, many=MANY, low=LOW, high=HIGH,
         ),
         said.halfway(LOW, HIGH),
+        each_seed(
+            "share of facts from 0.2 to 0.8 of the baseline, mean over attributes",
+            partial(rules.middle, low=LOW, high=HIGH), FEW, MANY, least=0, most=1,
+        ),
     ),
     Statement(
         "Groups of people become subsystems of their own only after the plateau",
@@ -71,10 +82,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "(cosine, less that with people dealt at random) by at least {more:g} more at the checkpoint of "
             "the third phase than at that of the plateau.",
             partial(rules.later, by="people"),
-            more=0.1,
+            more=LATER,
         ),
         said.agreement("people"),
-        Number("third phase less plateau", partial(rules.how_much_later, by="people"), (0.1,), "+.3f"),
+        each_seed(
+            "agreement (cosine) in the third phase less that in the plateau",
+            partial(rules.how_much_later, by="people"), LATER, form="+.3f",
+        ),
     ),
     _bits(1000, "2 bits", 1.5, 2.5),
     _bits(100, "1 bit", 0.75, 1.25),
@@ -85,9 +99,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "After 1,000 exposures, models of every width hold at least {kept:.0%} as many bits of the most "
             "people as they do with the number with which it is most." + _FULL,
             partial(rules.keeps, exposures=1000),
-            kept=0.9, full=FULL,
+            kept=KEPT, full=FULL,
         ),
         said.bits(1000),
+        each_seed(
+            "bits held of the most people, as a share of the most bits",
+            partial(rules.kept_bits, exposures=1000, full=FULL), KEPT, form=".0%", least=0, most=1,
+        ),
     ),
     Statement(
         "Of contradictory facts a model believes the average",
@@ -97,10 +115,19 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "biographies within {within:g}, for every share. Seeds in which p(A) + p(B) is below {sure:g} "
             "for some share cannot tell.",
             rules.averages,
-            within=0.1, sure=0.8,
+            within=WITHIN, sure=SURE,
         ),
         said.mixtures,
-        Number("smallest p(A) + p(B), without which no seed can tell", rules.least_sure, (0.8,)),
+        (
+            each_seed(
+                "difference between p(A) and the share of A, in seeds that can tell",
+                partial(rules.off_share, sure=SURE), WITHIN, least=0, most=1,
+            ),
+            each_seed(
+                "smallest p(A) + p(B), without which no seed can tell", rules.least_sure, SURE, least=0,
+                most=1,
+            ),
+        ),
     ),
     Statement(
         "Contradictory facts slow down the others",
@@ -110,9 +137,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "with the most even mixture than without contradictions, or never. Seeds in which the control "
             "never gets there cannot tell.",
             rules.slows,
-            share=SHARE, more=0.1,
+            share=SHARE, more=SLOWER,
         ),
         said.others(SHARE),
+        each_seed(
+            "steps without contradictions, as a share of those with the most even mixture (0: never known)",
+            partial(rules.as_soon, share=SHARE), 1 / (1 + SLOWER), least=0,
+        ),
     ),
     Statement(
         "Of contradictory facts the last seen wins",
@@ -121,9 +152,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "With A in the first half of training and B in the second, p(B) is at least {most:.0%} of p(A) + "
             "p(B) at the end. Seeds in which that sum is below {sure:g} cannot tell.",
             rules.last_wins,
-            most=0.9, sure=0.5,
+            most=LAST, sure=LAST_SURE,
         ),
         said.last,
+        each_seed(
+            "p(B) as a share of p(A) + p(B)", partial(rules.share_of_last, sure=LAST_SURE), LAST, form=".3f",
+            least=0, most=1,
+        ),
     ),
     Statement(
         "What was solved first is lost while the second is learned",
@@ -133,9 +168,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "stage is not at the end of the second's. Seeds that know less than {known:.0%} of a first one, "
             "or whose orders differ, cannot tell.",
             rules.lost,
-            less=0.5, known=LEARNED,
+            less=LOST, known=LEARNED,
         ),
         said.forgotten,
+        each_seed(
+            "share of what was known of the first subsystem that is lost",
+            partial(rules.share_lost, known=LEARNED), LOST, form=".1%", most=1,
+        ),
     ),
     Statement(
         "The end is the same whatever the order",
@@ -144,9 +183,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "At the end, after equally many steps, accuracy on each subsystem differs by at most {within:g} "
             "between the three orders. Seeds in which no order ends with {known:.0%} known cannot tell.",
             rules.same_end,
-            within=0.05, known=LEARNED,
+            within=ENDS_WITHIN, known=LEARNED,
         ),
         said.ends,
+        each_seed(
+            "difference in accuracy between the best and the worst order at the end",
+            partial(rules.spans, known=LEARNED), ENDS_WITHIN, form=".1%", least=0, most=1,
+        ),
     ),
     Statement(
         "What two runs learned apart adds up",
@@ -156,9 +199,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "least {kept:.0%} of what a run trained on both halves knows. Seeds in which one of these runs "
             "learns less than {known:.0%} cannot tell.",
             rules.adds_up,
-            kept=0.9, known=LEARNED,
+            kept=KEPT, known=LEARNED,
         ),
         said.models(),
+        each_seed(
+            "known of new people by the best sum, as a share of what a run on both halves knows",
+            partial(rules.share_added, known=LEARNED), KEPT, form=".1%", least=0,
+        ),
     ),
     Statement(
         "Adapters that learned apart add up",
@@ -167,10 +214,14 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "The sum of two adapters knows, of each half of the new people, at least {kept:.0%} of what that "
             "half's own does. Seeds in which one of them learns less than {known:.0%} cannot tell.",
             rules.adapters_add_up,
-            kept=0.9, known=LEARNED,
+            kept=KEPT, known=LEARNED,
         ),
         said.models(
             *(f"{ADAPTER}, {half}" for half in HALVES), ADDED_ADAPTERS, groups=(*HALVES, "old")
+        ),
+        each_seed(
+            "known by the sum of adapters, as a share of what that half's own adapter knows",
+            partial(rules.adapters_keep, known=LEARNED), KEPT, form=".1%", least=0,
         ),
     ),
     Statement(
@@ -181,9 +232,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "accuracy on each group is at most {less:g} below that of a run trained on both halves. Seeds in "
             "which that one learns less than {known:.0%} cannot tell.",
             rules.switches,
-            less=0.02, known=LEARNED,
+            less=LESS, known=LEARNED,
         ),
         said.models(SWITCHED, BOTH),
+        each_seed(
+            "accuracy of the run trained on both halves less that of switched models",
+            partial(rules.lost_by_switching, known=LEARNED), LESS, form="+.1%", least=-1, most=1,
+        ),
     ),
     Statement(
         "Runs from one base lie in one basin",
@@ -194,15 +249,20 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "people and on new ones rises by at most {most:g} nats above the straight line between the ends. "
             "Seeds in which one of them learns less than {known:.0%} cannot tell.",
             rules.no_barrier,
-            most=0.1, known=LEARNED,
+            most=RISES, known=LEARNED,
         ),
         said.barriers(),
+        each_seed(
+            "barrier (nats a value)", partial(rules.barriers_between, known=LEARNED), RISES, form=".3f",
+            least=0,
+        ),
     ),
     Statement(
         "A run has no barrier with itself",
         "a control, by definition",
-        Rule.each("It is at most {most:g} nats.", rules.no_own_barrier, most=1e-3),
+        Rule.each("It is at most {most:g} nats.", rules.no_own_barrier, most=OWN_RISES),
         said.barriers(ITSELF),
+        each_seed("barrier (nats a value)", rules.barriers, OWN_RISES, form=".3f", least=0),
     ),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ about MLPs wherever they are were added after one trained run of another study h
 MLPs at names and at other tokens held values together, and say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ import pandas as pd
 from interp.memory.emergence import half_strength_step
 from interp.memory.kind import ALIKE, DECIDES, RECALLED
 from interp.seeds import spread
-from interp.studies.power import Number
+from interp.studies.power import Number, each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -30,6 +30,10 @@ _GEOMETRIC = (
 )
 _OWN = "a question of this project, not measured before"
 _MLPS, _EMBEDDINGS = "MLPs", "embeddings alone"
+_OTHER, _APART, _LEAST = 0.5, 0.05, 2
+"""Thresholds of several rules: what each is, they say."""
+_ALIKE = {"alike_at_name": "at names", "alike_arriving": "where predicted"}
+"""Where it is asked how alike people of the same value are, in words."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,17 @@ def _is(case: Case, kind: str, decides: float, other: float, recalled: float) ->
     return True if share >= decides else False if share <= other else None
 
 
-def _lasts(cases: Sequence[Case], name: str) -> list[float]:
-    return [float(case.last[name]) for case in cases]
+def _recalling(
+    what: str, read: Callable[[Case], float | dict[str, float]], *against: float
+) -> Number[Sequence[Case]]:
+    """A share at the last step, of seeds that recall enough to tell."""
+    return each_seed(
+        what,
+        lambda case: read(case) if case.last["recalled"] >= RECALLED else None,
+        *against,
+        least=0,
+        most=1,
+    )
 
 
 def _said(cases: Sequence[Case]) -> str:
@@ -101,7 +114,7 @@ def _said(cases: Sequence[Case]) -> str:
     ]
     alike = [
         f"{words} {spread([float(case.last[name]) for case in cases], '.2f')}"
-        for name, words in (("alike_at_name", "at names"), ("alike_arriving", "where predicted"))
+        for name, words in _ALIKE.items()
     ]
     return (
         f"at the last step, shares of recalled pairs: {', '.join(parts)}; alike {', '.join(alike)}"
@@ -117,11 +130,21 @@ def _is_kind(names: str, kind: str, paper: str) -> Statement[Case]:
             "`interp.memory_kind`). With {other:.0%} or fewer it does not hold; seeds between, and those "
             "that recall fewer than {recalled:.0%} of the pairs, cannot tell.",
             partial(_is, kind=kind),
-            decides=DECIDES, other=0.5, recalled=RECALLED,
+            decides=DECIDES, other=_OTHER, recalled=RECALLED,
         ),
         _said,
-        Number(f"{kind} share", partial(_lasts, name=kind), (DECIDES, 0.5)),
+        _recalling(
+            f"share of recalled pairs that are {kind}", lambda case: float(case.last[kind]), DECIDES, _OTHER
+        ),
     )  # fmt: skip
+
+
+def _following(case: Case) -> float:
+    return float(case.last[["mlp", "late", "together"]].sum())
+
+
+def _alike(case: Case) -> dict[str, float]:
+    return {words: float(case.last[name]) for name, words in _ALIKE.items()}
 
 
 def _looked_up(
@@ -129,8 +152,8 @@ def _looked_up(
 ) -> bool | None:
     if not case.last["recalled"] >= recalled:
         return None
-    share = float(case.last[["mlp", "late", "together"]].sum())
-    if case.last[["alike_at_name", "alike_arriving"]].max() >= alike or share <= other:
+    share = _following(case)
+    if any(one >= alike for one in _alike(case).values()) or share <= other:
         return False
     return True if share >= decides else None
 
@@ -146,19 +169,28 @@ def _from_mlps(names: str) -> Statement[Case]:
             "not hold; seeds between, and those that recall fewer than {recalled:.0%} of the pairs, cannot "
             "tell.",
             _looked_up,
-            decides=DECIDES, other=0.5, alike=ALIKE, recalled=RECALLED,
+            decides=DECIDES, other=_OTHER, alike=ALIKE, recalled=RECALLED,
         ),
         _said,
+        (
+            _recalling("share of recalled pairs that follow MLPs", _following, DECIDES, _OTHER),
+            _recalling("how alike people with the same value are in what MLPs read", _alike, ALIKE),
+        ),
     )  # fmt: skip
 
 
-def _during(case: Case, least: int, recalled: float) -> bool | None:
+def _before_end(case: Case, least: int = _LEAST, recalled: float = RECALLED) -> float | None:
     steps, end = case.kinds["step"], case.plateau_end
     if end is None or not case.last["recalled"] >= recalled:
         return None
     if case.part[steps < end].notna().sum() < least or np.isnan(case.settled):
         return None
-    return case.settled <= end
+    return end - case.settled
+
+
+def _during(case: Case, least: int, recalled: float) -> bool | None:
+    found = _before_end(case, least, recalled)
+    return None if found is None else found >= 0
 
 
 def _steps_said(cases: Sequence[Case], name: str) -> str:
@@ -184,17 +216,23 @@ def _settles(names: str) -> Statement[Case]:
             "{least} checkpoints before it at which names do anything, or that recall fewer than "
             "{recalled:.0%} of the pairs in the end, cannot tell.",
             _during,
-            least=2, recalled=RECALLED,
+            least=_LEAST, recalled=RECALLED,
         ),
         partial(_steps_said, name="settled"),
+        each_seed("steps by which it is settled before the end of the plateau", _before_end, 0, form=".0f"),
     )  # fmt: skip
 
 
-def _alike_during(case: Case, apart: float) -> bool | None:
+def _alike_before_end(case: Case, apart: float = _APART) -> float | None:
     final = float(case.last["alike_at_name"]) - 0.5
     if case.plateau_end is None or not final >= apart or np.isnan(case.alike):
         return None
-    return case.alike <= case.plateau_end
+    return case.plateau_end - case.alike
+
+
+def _alike_during(case: Case, apart: float) -> bool | None:
+    found = _alike_before_end(case, apart)
+    return None if found is None else found >= 0
 
 
 STATEMENTS: tuple[tuple[str, Statement[Case]], ...] = (
@@ -212,9 +250,15 @@ STATEMENTS: tuple[tuple[str, Statement[Case]], ...] = (
                 "the plateau at the latest. Seeds in which that distance ends below {apart:g}, or without an "
                 "end of the plateau, cannot tell.",
                 _alike_during,
-                apart=0.05,
+                apart=_APART,
             ),
             partial(_steps_said, name="alike"),
+            each_seed(
+                "steps by which they are alike before the end of the plateau",
+                _alike_before_end,
+                0,
+                form=".0f",
+            ),
         ),
     ),
     (THREE, _from_mlps(THREE)),

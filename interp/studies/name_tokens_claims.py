@@ -12,12 +12,13 @@ alone, which were run after.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan
 
 import pandas as pd
 
 from interp.seeds import spread
-from interp.studies.power import Number
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -27,6 +28,8 @@ KNOWN, TOLD = 0.9, 0.9
 """The share of facts that a run has to know, and of people that a name has to tell apart."""
 CONFIRM_FROM = 5
 """The first seed that the rule about loss on other tokens was not made of."""
+HALF, NEVER, HARDLY = 0.5, 0.1, 0.4
+"""Thresholds: a share of pairs or of another share, hardly any pairs, hardly any effect."""
 _FEWEST = 3
 """Conditions with names of several tokens without which a seed cannot tell."""
 _OWN = "a question of this project, not measured before"
@@ -95,7 +98,8 @@ def _at_middle(seed: Seed, share: float) -> bool | None:
     return None if found is None else found >= share
 
 
-def _prediction(seed: Seed, share: float, last: float) -> bool | None:
+def _without_loss(seed: Seed) -> tuple[float, float, float] | None:
+    """The share of the middle name with ordinary names; those of middle and last without loss on names."""
     control, without, at_last = (
         seed.share(ORDINARY, 2),
         seed.share(NO_LOSS, 2),
@@ -103,13 +107,43 @@ def _prediction(seed: Seed, share: float, last: float) -> bool | None:
     )
     if control is None or without is None or at_last is None:
         return None
-    return without <= share * control and at_last >= last
+    return control, without, at_last
+
+
+def _prediction(seed: Seed, share: float, last: float) -> bool | None:
+    found = _without_loss(seed)
+    return None if found is None else found[1] <= share * found[0] and found[2] >= last
+
+
+def _left_in_middle(seed: Seed) -> float | None:
+    found = _without_loss(seed)
+    return found[1] / found[0] if found and found[0] else None
+
+
+def _moved_to_last(seed: Seed) -> float | None:
+    found = _without_loss(seed)
+    return found[2] if found else None
+
+
+def _share_of_conditions(
+    seed: Seed, holds: Callable[[Seed, str], bool], fewest: int = _FEWEST
+) -> float | None:
+    """In how many conditions with names of several tokens something holds."""
+    found = [holds(seed, names) for names in seed.several]
+    return None if len(found) < fewest else sum(found) / len(found)
+
+
+def _at_first_that_tells(seed: Seed, names: str, told: float = TOLD) -> bool:
+    return seed.place(names) == seed.first_that_tells(names, told)
+
+
+def _where_looked(seed: Seed, names: str) -> bool:
+    return seed.place(names) == seed.place(names, "attention")
 
 
 def _tells(seed: Seed, told: float, fewest: int) -> bool | None:
-    if len(seed.several) < fewest:
-        return None
-    return all(seed.place(names) == seed.first_that_tells(names, told) for names in seed.several)
+    found = _share_of_conditions(seed, partial(_at_first_that_tells, told=told), fewest)
+    return None if found is None else found == 1
 
 
 def _order(seed: Seed) -> bool | None:
@@ -118,9 +152,8 @@ def _order(seed: Seed) -> bool | None:
 
 
 def _attention(seed: Seed, fewest: int) -> bool | None:
-    if len(seed.several) < fewest:
-        return None
-    return all(seed.place(names) == seed.place(names, "attention") for names in seed.several)
+    found = _share_of_conditions(seed, _where_looked, fewest)
+    return None if found is None else found == 1
 
 
 def _free_without_duty(seed: Seed, last: float, never: float) -> bool | None:
@@ -130,23 +163,29 @@ def _free_without_duty(seed: Seed, last: float, never: float) -> bool | None:
     return found >= last
 
 
-def _drawn_by_loss(seed: Seed, first: int, hardly: float) -> bool | None:
+def _values_only(seed: Seed, first: int = CONFIRM_FROM) -> tuple[float, float] | None:
+    """What MLP 0 brings at names with ordinary training and with loss on values only."""
     control, values = seed.at_names(ORDINARY), seed.at_names(VALUES)
     if seed.number < first or control is None or values is None:
         return None
-    return values <= hardly * control
+    return control, values
 
 
-def _less_without(seed: Seed, first: int) -> float | None:
+def _drawn_by_loss(seed: Seed, first: int, hardly: float) -> bool | None:
+    found = _values_only(seed, first)
+    return None if found is None else found[1] <= hardly * found[0]
+
+
+def _left_by_loss(seed: Seed) -> float | None:
+    found = _values_only(seed)
+    return found[1] / found[0] if found and found[0] > 0 else None
+
+
+def _less_without(seed: Seed, first: int = CONFIRM_FROM) -> float | None:
     control, without = seed.at_names(ORDINARY), seed.at_names(NO_LOSS)
     if seed.number < first or control is None or without is None:
         return None
     return control - without
-
-
-def _differences(seeds: Sequence[Seed]) -> list[float]:
-    found = (_less_without(seed, CONFIRM_FROM) for seed in seeds)
-    return [one for one in found if one is not None]
 
 
 def _said_at_names(seeds: Sequence[Seed]) -> str:
@@ -168,29 +207,28 @@ def _since(seeds: Sequence[Seed]) -> list[Seed]:
     return [seed for seed in seeds if seed.number >= CONFIRM_FROM]
 
 
-def _lasts(seeds: Sequence[Seed]) -> list[float]:
-    return [share for seed in seeds if (share := seed.share(VALUES, 3)) is not None]
+def _later_costs(seed: Seed, names: str) -> tuple[float, float]:
+    """By how much more the last token costs in the first layer, and those before, in sum, in the last."""
+    own = seed.places[names][["read_first", "read_last"]].astype(float)
+    last, before = own.iloc[-1], own.iloc[:-1].sum()
+    return (
+        float(last["read_first"] - last["read_last"]),
+        float(before["read_last"] - before["read_first"]),
+    )
 
 
-def _same(seeds: Sequence[Seed]) -> list[float]:
-    return [
-        sum(seed.place(n) == seed.place(n, "attention") for n in seed.several) / len(seed.several)
-        for seed in seeds
-        if seed.several
-    ]
+def _costs(seed: Seed, which: int, fewest: int = _FEWEST) -> dict[str, float] | None:
+    """One of both by kind of names."""
+    if len(seed.several) < fewest:
+        return None
+    return {names: _later_costs(seed, names)[which] for names in seed.several}
 
 
 def _last_read_early(seed: Seed, fewest: int) -> bool | None:
-    if len(seed.several) < fewest:
+    last, before = (_costs(seed, which, fewest) for which in (0, 1))
+    if last is None or before is None:
         return None
-    found = []
-    for names in seed.several:
-        own = seed.places[names][["read_first", "read_last"]].astype(float)
-        last, before = own.iloc[-1], own.iloc[:-1].sum()
-        found.append(
-            last["read_first"] > last["read_last"] and before["read_first"] < before["read_last"]
-        )
-    return all(found)
+    return all(more > 0 for more in (*last.values(), *before.values()))
 
 
 def _said_costs(seeds: Sequence[Seed]) -> str:
@@ -246,9 +284,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "With ordinary names, a swap of MLP 0's output at the middle name moves the answer more than at "
             "any other name token for at least {share:.0%} of the pairs." + _KNOWN,
             _at_middle,
-            share=0.5,
+            share=HALF,
         ),
         _said_shares(ORDINARY),
+        each_seed(
+            "share of pairs for whom it is the middle name", lambda seed: seed.share(ORDINARY, 2), HALF,
+            least=0, most=1,
+        ),
     ),
     Statement(
         "A person is known at the middle name because the last name has to be predicted there",
@@ -258,9 +300,16 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "{share:g} times that with ordinary names, and for at least {last:.0%} it is the last name."
             + _KNOWN,
             _prediction,
-            share=0.5, last=0.5,
+            share=HALF, last=HALF,
         ),
         _said_shares(ORDINARY, NO_LOSS),
+        (
+            each_seed(
+                "share of pairs for whom it is the middle name, times that with ordinary names",
+                _left_in_middle, HALF, least=0,
+            ),
+            each_seed("share of pairs for whom it is the last name", _moved_to_last, HALF, least=0, most=1),
+        ),
     ),
     Statement(
         "A person is known at the first token that tells who it is",
@@ -273,6 +322,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             told=TOLD, fewest=_FEWEST,
         ),
         _said_places,
+        each_seed(
+            "share of conditions in which it is the first token that tells",
+            partial(_share_of_conditions, holds=_at_first_that_tells), 1, least=0, most=1,
+        ),
     ),
     Statement(
         "The order of names makes no difference",
@@ -296,7 +349,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             fewest=_FEWEST,
         ),
         _said_places,
-        Number("share of conditions in which both are the same token", _same, (1,)),
+        each_seed(
+            "share of conditions in which both are the same token",
+            partial(_share_of_conditions, holds=_where_looked), 1, least=0, most=1,
+        ),
     ),
     Statement(
         "The last token of a name holds nobody because it has to predict the sentence",
@@ -305,10 +361,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "With loss on values only, the last name counts most for at least {last:.0%} of the pairs. With "
             "{never:.0%} or fewer it does not hold; seeds between cannot tell." + _KNOWN,
             _free_without_duty,
-            last=0.5, never=0.1,
+            last=HALF, never=NEVER,
         ),
         _said_shares(ORDINARY, VALUES),
-        Number("share of pairs for whom it is the last name", _lasts, (0.5, 0.1)),
+        each_seed(
+            "share of pairs for whom it is the last name", lambda seed: seed.share(VALUES, 3), HALF, NEVER,
+            least=0, most=1,
+        ),
     ),
     Statement(
         "The last token of a name is read in the first layer, those before it in the last",
@@ -321,6 +380,16 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             fewest=_FEWEST,
         ),
         _said_costs,
+        (
+            each_seed(
+                "nats that cutting the last name token costs more in the first layer than in the last",
+                partial(_costs, which=0), 0,
+            ),
+            each_seed(
+                "nats that cutting those before, in sum, costs more in the last layer than in the first",
+                partial(_costs, which=1), 0,
+            ),
+        ),
     ),
 )  # fmt: skip
 CONFIRMATORY: tuple[Statement[Seed], ...] = (
@@ -332,9 +401,12 @@ CONFIRMATORY: tuple[Statement[Seed], ...] = (
             "with loss on values only at most {hardly:g} times what it is with ordinary training. Seeds "
             "below {first} cannot tell." + _KNOWN,
             _drawn_by_loss,
-            first=CONFIRM_FROM, hardly=0.4,
+            first=CONFIRM_FROM, hardly=HARDLY,
         ),
         _said_at_names,
+        each_seed(
+            "with loss on values only, times what it is with ordinary training", _left_by_loss, HARDLY
+        ),
     ),
     Statement(
         "Loss on name tokens has a part in that",
@@ -346,7 +418,7 @@ CONFIRMATORY: tuple[Statement[Seed], ...] = (
             above=0, first=CONFIRM_FROM,
         ),
         _said_at_names,
-        Number("ordinary less no loss on names", _differences, (0,)),
+        each_seed("ordinary less no loss on names", _less_without, 0),
     ),
 )  # fmt: skip
 """Held against all seeds; the others against those before `CONFIRM_FROM`."""

@@ -17,7 +17,7 @@ import pandas as pd
 
 from interp.memory.emergence import half_strength_step
 from interp.seeds import OverSeeds, spread
-from interp.studies.power import Number
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -27,6 +27,8 @@ _KNOWN = "a question of this project; dates of three seeds of `tiny` were known 
 _SHARES = (
     "share through attention", "share through MLP", "answers follow attention", "answers follow MLP",
 )  # fmt: skip
+AFTER, HALF_OF_MEMORY = 0, 0.25
+"""Steps by which one is later than another; the dose by which a share is not yet at half."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,13 @@ class Pair:
         return Rule.interval(
             f'"{self.memory}" {dated} from a later step on than "{self.attention}" does; seeds in which '
             "one of both has no date are left out.",
-            lambda seed: seed.later(self.memory, self.attention, self.column),
-            above=0,
+            self.later,
+            above=AFTER,
         )
 
-    def differences(self, seeds: Sequence[Seed]) -> list[float]:
-        """By how many steps the memory comes later, of seeds that have both dates."""
-        found = (seed.later(self.memory, self.attention, self.column) for seed in seeds)
-        return [one for one in found if one is not None]
+    def later(self, seed: Seed) -> float | None:
+        """By how many steps the memory comes later; None where one has no date."""
+        return seed.later(self.memory, self.attention, self.column)
 
     def said(self, seeds: Sequence[Seed]) -> str:
         """Both dates, and their difference."""
@@ -83,7 +84,8 @@ class Pair:
             column = [seed.dates[self.column].get(name) for seed in seeds]
             steps = [float(step) for step in column if step is not None and not pd.isna(step)]
             parts.append(f"{name}: step {OverSeeds.of(steps).with_interval('.0f')}")
-        later = OverSeeds.of(self.differences(seeds)).with_interval(".0f")
+        both = [by for seed in seeds if (by := self.later(seed)) is not None]
+        later = OverSeeds.of(both).with_interval(".0f")
         return f"{'; '.join(parts)}; memory later by {later} steps"
 
 
@@ -126,7 +128,7 @@ def statements(size: str) -> tuple[Statement[Seed], ...]:
     return tuple(
         Statement(
             f"{pair.claim} (`{size}`)", pair.source, pair.rule, pair.said,
-            Number("steps by which the memory is later", pair.differences, (0,), ".0f"),
+            each_seed("steps by which the memory is later", pair.later, AFTER, form=".0f"),
         )
         for pair in PAIRS
     )  # fmt: skip
@@ -139,9 +141,14 @@ class Compiled:
     half: dict[str, float]
 
 
+def _half_shares(found: Compiled) -> dict[str, float] | None:
+    own = {name: found.half[name] for name in _SHARES if name in found.half}
+    return own if len(own) == len(_SHARES) else None
+
+
 def _tells_strength(found: Compiled, least: float) -> bool | None:
-    own = [found.half[name] for name in _SHARES if name in found.half]
-    return all(dose >= least for dose in own) if len(own) == len(_SHARES) else None
+    own = _half_shares(found)
+    return None if own is None else all(dose >= least for dose in own.values())
 
 
 def _said_doses(cases: Sequence[Compiled]) -> str:
@@ -159,9 +166,17 @@ STRENGTH: Statement[Compiled] = Statement(
         "In compiled models whose memory is there to a dose, shares through attention and MLP, and answers "
         "that follow either, are below half of their full strength up to a dose of {least:g}.",
         _tells_strength,
-        least=0.25,
+        least=HALF_OF_MEMORY,
     ),
     _said_doses,
+    each_seed(
+        "dose by which half of the full strength is there",
+        _half_shares,
+        HALF_OF_MEMORY,
+        form=".3f",
+        least=0,
+        most=1,
+    ),
 )
 
 

@@ -90,6 +90,27 @@ def test_rules_decide() -> None:
     assert [claim.verdict for claim in study.claims(mixed)][1:] == ["cannot tell"] * 4
 
 
+def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
+    several = [made_up(0, 1.0, 0.02, 4.0, 0.3), made_up(1, 0.9, 0.04, 3.0, 0.2)]
+    together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+    wrong = (together["models"]["seed"] == 1) & (together["models"]["split"] == "held_out")
+    together["models"].loc[wrong, "accuracy"] = 0.02
+    claims = study.claims(together)
+    read = [{one.what: one.values for one in claim.readings} for claim in claims]
+    assert list(read[0].values()) == [(1.0, 1.0), (0.0, 0.02)]
+    assert [one.group for one in claims[0].readings] == ["local of 512 people"] * 2
+    assert read[1]["slope"] == pytest.approx((1.0, 0.9))
+    assert list(read[2].values()) == [pytest.approx((0.02, 0.04))]
+    assert [one.group for one in claims[3].readings] == ["128 people", "256 people"]
+    assert all(one.values == pytest.approx((4.0, 3.0)) for one in claims[3].readings)
+    (ahead,) = claims[4].readings
+    assert ahead.group == "16 neurons for 512 people"
+    assert ahead.values == pytest.approx((0.3, 0.2))
+    assert claims[4].power.endswith(
+        "+0.25, 95% interval -0.39 to +0.89 (2 seeds), held against +0.00"
+    )
+
+
 def test_numbers_of_people_that_are_not_held_cannot_tell() -> None:
     tables = made_up(0, 1.0, 0.02, 4.0, 0.3)
     needed = tables["needed"]

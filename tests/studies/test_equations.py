@@ -302,6 +302,36 @@ def test_what_is_claimed_agrees_and_its_contrary_disagrees() -> None:
     assert verdicts(made_up(good=False)) == ["disagree"] * N
 
 
+def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
+    tables = made_up()
+    never = (tables["contradiction"]["condition"] == "mixed 0.5") & (
+        tables["contradiction"]["seed"] == 2
+    )
+    tables["contradiction"].loc[never, "accuracy"] = 0.1
+    unlearned = (tables["merge"]["model"] == "first half") & (tables["merge"]["seed"] == 1)
+    tables["merge"].loc[unlearned, "first half"] = 0.1
+    claims = equations.claims(tables)
+    assert all(one.values for claim in claims for one in claim.readings)
+
+    def read(number: int) -> dict[str, list[float]]:
+        return {one.group: list(one.values) for one in claims[number - 1].readings}
+
+    most = 1000**0.5 / 16
+    assert read(1) == {"": [0.2] * 3}
+    assert read(2)[""] == pytest.approx([0.45] * 3)
+    assert read(3) == {"width 16": [most] * 3, "width 32": [most] * 3}
+    assert read(5)["width 32"] == pytest.approx([1.9 / most] * 3)
+    assert read(6)["A in 0.5"] == pytest.approx([0.05] * 3)
+    assert read(7) == {"": [0.8, 0.8, 0.0]}, "where it is never, all of the steps are too few"
+    assert read(9)["two before one"] == pytest.approx([1 - 0.1 / 0.95] * 3)
+    assert read(11)[""] == pytest.approx([0.93 / 0.95] * 2), "both halves have to be learned"
+    assert read(13)["old"] == pytest.approx([0.4 - 0.99] * 3)
+    assert read(14) == {"old people": [0.0] * 2, "new people": [0.0] * 2}
+    assert [one.limit for one in claims[6].readings] == [1 / 1.1]
+    hills = equations.claims(made_up(good=False))[13].readings
+    assert [one.values for one in hills] == [(0.5,) * 3] * 2
+
+
 def test_nothing_learned_tells_nothing() -> None:
     # Only the control of the line needs nothing learned.
     assert verdicts(made_up(sure=False)) == ["cannot tell"] * (N - 1) + ["agree"]

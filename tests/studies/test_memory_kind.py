@@ -125,3 +125,27 @@ def test_what_is_said_of_seeds() -> None:
     assert "geometric 0.90" in claims[1].measured
     assert "embeddings alone" in claims[3].measured
     assert "plateau ends at step 250" in claims[4].measured
+
+
+def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
+    kinds = [
+        made_up(names, seed, 0.9, [0.0, 0.1, 0.6, 0.9], [0.5, 0.5, 0.7, 0.6 + seed / 10])
+        for names in ("three tokens", "one token")
+        for seed in (0, 1, 2)
+    ]
+    table = pd.concat(kinds, ignore_index=True)
+    table.loc[(table["seed"] == 1) & (table["step"] == 300), "alike_arriving"] = 0.9
+    table.loc[table["seed"] == 2, "recalled"] = 0.1
+    ends = table[["seed", "names"]].drop_duplicates().assign(plateau_end=250.0)
+    claims = study.claims({"kinds": table, "phases": ends})
+    read = [[(one.group, *one.values) for one in claim.readings] for claim in claims]
+    assert read[0][0] == ("", pytest.approx(0.1), pytest.approx(0.1)), "the last recalls too little"
+    assert read[1] == [("", 0.9, 0.9)]
+    # Half of 0.9 is between steps 100 and 200.
+    assert read[3][0][1:] == pytest.approx((80.0, 80.0))
+    # Half of the way from 0.5 to 0.6, to 0.7 and to 0.8.
+    assert read[4][0][1:] == pytest.approx((250 - 125, 250 - 150, 250 - 175))
+    assert read[5] == [
+        ("", pytest.approx(0.1), pytest.approx(0.1)), ("at names", 0.6, 0.7), ("where predicted", 0.6, 0.9),
+    ]  # fmt: skip
+    assert [one.limit for one in claims[5].readings] == [0.5, 0.75, 0.75]

@@ -233,6 +233,33 @@ def test_what_was_made_of_some_seeds_is_held_against_others(
     assert last(4, 5, 6, 7, 8, 9) == verdicts
 
 
+def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
+    several = [made_up(seed, 2, True) for seed in (0, 1, 5)]
+    several[1]["places"].loc[
+        lambda t: (t["names"] == "reversed") & (t["token"] == 1), "strongest"
+    ] = 1.0
+    several[1]["places"].loc[
+        lambda t: (t["names"] == "no loss on names") & (t["token"] == 2), "strongest"
+    ] = 0.45
+    together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+    places = together["places"]
+    places.loc[(places["names"] == "ordinary") & (places["token"] == 1), "read_last"] = 4.0
+    claims = study.claims(together)
+
+    def read(number: int) -> list[tuple[float, ...]]:
+        return [one.values for one in claims[number - 1].readings]
+
+    assert read(1) == [(0.9, 0.9)], "seeds from 5 on confirm"
+    assert read(2) == [pytest.approx((1.0, 0.5)), (0.05, 0.05)]
+    assert read(3) == [(1.0, 0.8)], "one of five kinds of names is known elsewhere"
+    assert read(4) == []
+    # In the first layer the last token costs 3 nats, all others none; in the last layer each 1, but one.
+    assert read(7) == [(2.0, 2.0)] * 5 + [(5.0, 5.0)] + [(2.0, 2.0)] * 4
+    assert [one.group for one in claims[6].readings][:2] == ["ordinary", "reversed"]
+    assert read(8) == [(1.0,)]
+    assert read(9) == [(0.0,)]
+
+
 def test_nothing_measured_tells_nothing() -> None:
     n = len(STATEMENTS) + len(CONFIRMATORY)
     assert [claim.verdict for claim in study.claims({})] == ["cannot tell"] * n

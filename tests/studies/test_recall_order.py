@@ -209,6 +209,9 @@ def test_rules_decide(later: float, verdict: str) -> None:
     assert [claim.verdict for claim in found] == [verdict] * len(PAIRS) + ["cannot tell"]
     assert all(("would" in c.power) == (verdict == "cannot tell") for c in found[:-1])
     assert all("95% interval" in claim.power for claim in found[:-1])
+    assert {one.values for claim in found for one in claim.readings} == {(later, later + 1) * 3}, (
+        "an odd seed's memory is a step later"
+    )
     without = study.claims({"dates": made_up(later, usable=False)})
     assert [c.verdict for c in without[-3:-1]] == ["cannot tell", "cannot tell"]
 
@@ -222,4 +225,14 @@ def test_the_rule_about_strength_decides(dose: float, verdict: str) -> None:
         for at in (0.0, 0.05, 0.5, 0.6, 1.0)
     ]
     table = pd.DataFrame(rows, columns=list(study.COLUMNS["doses"]))
-    assert [claim.verdict for claim in study.claims({"doses": table})] == [verdict]
+    (claim,) = study.claims({"doses": table})
+    assert claim.verdict == verdict
+    # Half of the strength is between 0.05 and none, or between 0.6 and 0.5.
+    half = {0.05: 0.025, 0.6: 0.55}[dose]
+    assert [(one.group, one.limit) for one in claim.readings] == [
+        (name, 0.25)
+        for name in (
+            "share through attention", "share through MLP", "answers follow attention", "answers follow MLP",
+        )
+    ]  # fmt: skip
+    assert all(one.values == pytest.approx((half, half)) for one in claim.readings)
