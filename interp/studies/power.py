@@ -10,6 +10,7 @@ from scipy.stats import t as student
 from interp.errors import ArgumentError
 from interp.seeds import CONFIDENCE, OverSeeds
 
+Case = TypeVar("Case")
 Cases = TypeVar("Cases")
 Values = Sequence[float | int]
 MOST_SEEDS = 1000
@@ -121,6 +122,38 @@ class Number(Generic[Cases]):
         the rule has `decided`, intervals alone; "" where no spread is known.
         """
         return in_words(self.read(cases), decided=decided)
+
+
+def each_seed(
+    what: str,
+    read: Callable[[Case], float | int | Mapping[str, float | int] | None],
+    *against: float | int,
+    form: str = ".2f",
+    least: float | int = -inf,
+    most: float | int = inf,
+) -> Number[Sequence[Case]]:
+    """A number that a rule reads of each seed by itself, as `Rule.each` asks it.
+
+    Args:
+        what: What it is, with its unit.
+        read: From a seed to its value, or to those of several conditions by name; None where it has none.
+        against: The thresholds of the rule.
+        form: How values are written.
+        least: What a value is at least in any seed.
+        most: And at most.
+
+    Example:
+        >>> each_seed("gain", lambda seed: seed, 0.1).read([0.2, None, 0.3])[0].values
+        (0.2, 0.3)
+    """
+
+    def values(seeds: Sequence[Case]) -> Values | Mapping[str, Values]:
+        found = [one for seed in seeds if (one := read(seed)) is not None]
+        named = [one if isinstance(one, Mapping) else {"": one} for one in found]
+        groups = dict.fromkeys(group for one in named for group in one)
+        return {group: [one[group] for one in named if group in one] for group in groups} or []
+
+    return Number(what, values, against, form, float(least), float(most))
 
 
 def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:

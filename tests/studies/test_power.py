@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from interp.errors import ArgumentError
-from interp.studies.power import MOST_SEEDS, Number, seeds_needed
+from interp.studies.power import MOST_SEEDS, Number, each_seed, seeds_needed
 from interp.studies.rules import Rule, Statement
 
 NUMBER: Number[list[float]] = Number("gain", lambda cases: cases, (0.1, 0.5))
@@ -57,3 +57,16 @@ def test_what_is_decided_has_an_interval_and_no_number_of_seeds() -> None:
     assert told.said == f"{told.measured}. {told.power}"
     assert claim.against([]).power == ""
     assert Statement("It gains", "not measured", rule, str).against([0.05, 0.3]).power == ""
+
+
+def test_a_number_of_each_seed_and_of_its_conditions() -> None:
+    """Seeds without a value, or without a condition, are left out there alone."""
+    seeds = [{"a": 1.0, "b": 2.0}, None, {}, {"b": 4.0}]
+    found = each_seed("gain", lambda seed: seed, 3, 1, form=".0f", least=0).read(seeds)
+    assert [(one.group, one.values, one.limit) for one in found] == [
+        ("a", (1.0,), 1.0), ("b", (2.0, 4.0), 3.0),
+    ]  # fmt: skip
+    assert found[1].words == "3, 95% interval 0 to 16"
+    for nothing in ([], [None], [{}]):
+        (none,) = each_seed("gain", lambda seed: seed, 3).read(nothing)
+        assert (none.group, none.values) == ("", ())
