@@ -6,7 +6,7 @@ fine-tuned on new pairs. Thresholds are the questions' own, so that both are jud
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import nan
+from math import inf, isfinite, isnan, nan
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -15,6 +15,8 @@ BOTH = 0.9
 """Share of old knowledge kept, and of the new learned, that is as good as all."""
 KNOWN = 0.9
 """Accuracy on what was known that there has to be before: else there is little to forget."""
+HALF = 0.5
+"""Share of the old accuracy below which more than half of it is lost."""
 AnyForgetting = TypeVar("AnyForgetting", bound="Forgetting")
 
 
@@ -56,13 +58,44 @@ class Forgetting:
     @property
     def half_lost(self) -> int | None:
         """The first measured step with less than half of the old accuracy; None if there is none."""
-        lost = self.old.index[self.old < first(self.old) / 2]
+        lost = self.old.index[self.old < first(self.old) * HALF]
         return int(lost[0]) if len(lost) else None
 
     @property
     def lost(self) -> float:
         """The accuracy on what was known that is lost in the end; NaN if it was not measured."""
         return first(self.old) - last(self.old)
+
+    def lowest_kept(self, by: float | int = inf) -> float:
+        """The lowest accuracy on what was known up to a step, as a share of what it was.
+
+        NaN where it was not followed so far and half is not lost; that is so where the share is below `HALF`.
+        """
+        short = self.old.empty or (isfinite(by) and self.old.index[-1] < by)
+        if self.half_lost is None and short:
+            return nan
+        return float(self.old[self.old.index <= by].min()) / first(self.old)
+
+    @property
+    def learned_at_half_lost(self) -> float:
+        """The accuracy on what is new when half of the old is lost; NaN where it never is."""
+        if self.half_lost is None or self.new.empty:
+            return nan
+        return float(self.new[self.half_lost])
+
+    @property
+    def gained_by_replay(self) -> float:
+        """The final accuracy on what was known with the heaviest replay, less that without; NaN without."""
+        return self.replayed[max(self.replayed)][0] - last(self.old) if self.replayed else nan
+
+    @property
+    def best_of_both(self) -> float:
+        """The smaller share of the old accuracy kept and the new learned, at the best replay weight.
+
+        NaN without replay.
+        """
+        shares = [min(old / first(self.old), new) for old, new in self.replayed.values()]
+        return max(shares, default=nan)
 
 
 def by_step(table: pd.DataFrame, split: str) -> pd.Series:
@@ -127,9 +160,8 @@ def forgets_soon(seed: Forgetting, soon: int) -> bool | None:
 )
 def loses_first(seed: Forgetting, learned: float) -> bool | None:
     """None where half is never lost."""
-    if seed.half_lost is None or seed.new.empty:
-        return None
-    return bool(seed.new[seed.half_lost] < learned)
+    at = seed.learned_at_half_lost
+    return None if isnan(at) else at < learned
 
 
 @question(
@@ -138,9 +170,7 @@ def loses_first(seed: Forgetting, learned: float) -> bool | None:
 )
 def replay_helps(seed: Forgetting, helps: float) -> bool | None:
     """None without replay."""
-    if not seed.replayed:
-        return None
-    return seed.replayed[max(seed.replayed)][0] - last(seed.old) >= helps
+    return seed.gained_by_replay >= helps if seed.replayed else None
 
 
 @question(
