@@ -58,7 +58,9 @@ def test_intervals_follow_from_the_tables(name: str) -> None:
     written = pd.read_csv(folder / "intervals.csv", keep_default_na=False, na_values={
         one: [""] for one in found.columns if one not in ("number", "group")
     })  # fmt: skip
-    pd.testing.assert_frame_equal(found, written.astype({"seeds_needed": "Int64"}), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found, written.astype({"seeds_needed": "Int64"}), check_dtype=False
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +68,9 @@ def test_every_number_that_a_rule_reads_has_an_interval(name: str) -> None:
     """Or it is said why the rule reads no number of each seed."""
     study, folder = study_of(name), COMMITTED / name
     claims = study.claims(read_tables(folder))
-    without = {claim.claim for claim in claims if not any(len(r.values) > 1 for r in claim.readings)}
+    without = {
+        claim.claim for claim in claims if not any(len(r.values) > 1 for r in claim.readings)
+    }
     reasons = WITHOUT_INTERVAL.get(name, {})
     assert without == {claim for claims in reasons.values() for claim in claims}
 
