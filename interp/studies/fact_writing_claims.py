@@ -7,7 +7,8 @@ chosen on another draw of facts, in one run of seed 0.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from interp.seeds import spread
+from interp.seeds import number_of, spread
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -17,6 +18,18 @@ ALL_WEIGHTS = "all weights"
 _MEMIT = "Meng et al. 2023 (arXiv:2210.07229)"
 _ROME = "Meng et al. 2022 (arXiv:2202.05262)"
 _KEPT = ("specificity_subject", "specificity_others")
+_WHOSE = dict(zip(_KEPT, ("the same people's", "other people's"), strict=True))
+ONE, MANY, N_MANY, ELSEWHERE, SPECIFIC, PLACED, LOST, TIMES = (
+    0.99,
+    0.9,
+    64,
+    0.9,
+    0.95,
+    0.5,
+    0.05,
+    1.0,
+)
+"""Thresholds of the rules: what each is, its rule says."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +66,12 @@ def seeds_of(tables: Tables) -> list[Seed]:
     return found
 
 
+def _single(seed: Seed) -> float | None:
+    return seed.of("memit", BEST, "efficacy").get(1)
+
+
 def _one(seed: Seed, share: float) -> bool | None:
-    found = seed.of("memit", BEST, "efficacy").get(1)
+    found = _single(seed)
     return None if found is None else found >= share
 
 
@@ -68,28 +85,63 @@ def _elsewhere(seed: Seed, share: float, n_edits: int) -> bool | None:
     return None if told is None or asked is None else asked >= share * told
 
 
+def _times_told(seed: Seed) -> float | None:
+    told, asked = seed.least("efficacy", N_MANY), seed.least("generalisation", N_MANY)
+    return asked / told if told and asked is not None else None
+
+
+def _still_right(seed: Seed) -> dict[str, float]:
+    return {
+        f"{_WHOSE[metric]} after {_edits(n)}": value
+        for metric in _KEPT
+        for n, value in sorted(seed.of("memit", BEST, metric).items())
+    }
+
+
+def _edits(n: int) -> str:
+    return number_of(n, "edit")
+
+
 def _specific(seed: Seed, share: float) -> bool | None:
-    found = [value for metric in _KEPT for value in seed.of("memit", BEST, metric).values()]
+    found = _still_right(seed).values()
     return min(found) >= share if found else None
 
 
-def _placed(seed: Seed, lower: float) -> bool | None:
+def _above_control(seed: Seed) -> dict[str, float]:
     best, control = (seed.of("memit", place, "efficacy") for place in (BEST, CONTROL))
-    both = sorted(set(best) & set(control))
-    return all(best[n] - control[n] >= lower for n in both) if both else None
+    return {_edits(n): best[n] - control[n] for n in sorted(set(best) & set(control))}
 
 
-def _against_tuning(seed: Seed, lower: float) -> bool | None:
+def _placed(seed: Seed, lower: float) -> bool | None:
+    found = _above_control(seed).values()
+    return all(value >= lower for value in found) if found else None
+
+
+def _above_tuned(seed: Seed) -> float | None:
     edited = seed.of("memit", BEST, "specificity_others")
     tuned = seed.of(TUNED, ALL_WEIGHTS, "specificity_others")
     both = sorted(set(edited) & set(tuned))
-    return edited[both[-1]] - tuned[both[-1]] >= lower if both else None
+    return edited[both[-1]] - tuned[both[-1]] if both else None
+
+
+def _against_tuning(seed: Seed, lower: float) -> bool | None:
+    found = _above_tuned(seed)
+    return None if found is None else found >= lower
+
+
+def _costs(seed: Seed) -> dict[int, tuple[float, float]]:
+    """By number of edits, the arithmetic of editing and of fine-tuning."""
+    edited, tuned = (seed.of(*of, "arithmetic") for of in (("memit", BEST), (TUNED, ALL_WEIGHTS)))
+    return {n: (edited[n], tuned[n]) for n in sorted(set(edited) & set(tuned))}
 
 
 def _cheaper(seed: Seed, times: float) -> bool | None:
-    edited, tuned = (seed.of(*of, "arithmetic") for of in (("memit", BEST), (TUNED, ALL_WEIGHTS)))
-    both = sorted(set(edited) & set(tuned))
-    return all(edited[n] * times <= tuned[n] for n in both) if both else None
+    found = _costs(seed).values()
+    return all(edited * times <= tuned for edited, tuned in found) if found else None
+
+
+def _times_tuning(seed: Seed) -> dict[str, float]:
+    return {_edits(n): edited / tuned for n, (edited, tuned) in _costs(seed).items() if tuned}
 
 
 def _said(*which: tuple[str, str, str], form: str = ".3f") -> Callable[[Sequence[Seed]], str]:
@@ -119,9 +171,10 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Of edits of one fact where the last layer predicts the value (MEMIT), efficacy, the share of "
             "new facts said in training wordings, is at least {share:g}.",
             _one,
-            share=0.99,
+            share=ONE,
         ),
         _said(("memit", BEST, "efficacy"), ("rome", BEST, "efficacy")),
+        each_seed("efficacy of an edit of one fact, a share", _single, ONE, form=".3f", least=0, most=1),
     ),
     Statement(
         "Many facts are written in together",
@@ -130,9 +183,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Of edits of {n_edits} facts or more (the smallest such number) where the last layer predicts "
             "the value (MEMIT), efficacy is at least {share:g}.",
             _many,
-            share=0.9, n_edits=64,
+            share=MANY, n_edits=N_MANY,
         ),
         _said(("memit", BEST, "efficacy")),
+        each_seed(
+            f"efficacy of {N_MANY} edits or more (the smallest such number), a share",
+            lambda seed: seed.least("efficacy", N_MANY), MANY, form=".3f", least=0, most=1,
+        ),
     ),
     Statement(
         "What was written is said in other wordings too",
@@ -141,9 +198,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "Of edits of {n_edits} facts or more where the last layer predicts the value (MEMIT), the share "
             "of new facts said in wordings never seen with the person is at least {share:g} times efficacy.",
             _elsewhere,
-            share=0.9, n_edits=64,
+            share=ELSEWHERE, n_edits=N_MANY,
         ),
         _said(("memit", BEST, "generalisation")),
+        each_seed(
+            "share of new facts said in wordings never seen, as a multiple of efficacy", _times_told,
+            ELSEWHERE, form=".3f", least=0,
+        ),
     ),
     Statement(
         "Other facts stay",
@@ -153,9 +214,12 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "people's other facts and of other people's, those that were right, at least {share:g} still "
             "are.",
             _specific,
-            share=0.95,
+            share=SPECIFIC,
         ),
         _said(*(("memit", BEST, metric) for metric in _KEPT)),
+        each_seed(
+            "share of other facts that are still right", _still_right, SPECIFIC, form=".3f", least=0, most=1
+        ),
     ),
     Statement(
         "It matters where facts are written",
@@ -164,9 +228,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "With every number of edits, efficacy of MEMIT in layer 0 at the last name, the control, is at "
             "least {lower:g} lower than where the last layer predicts the value.",
             _placed,
-            lower=0.5,
+            lower=PLACED,
         ),
         _said(*(("memit", p, "efficacy") for p in (BEST, "middle name", "all name tokens", CONTROL))),
+        each_seed(
+            "efficacy where the last layer predicts the value less that of the control", _above_control,
+            PLACED, form="+.2f", least=-1, most=1,
+        ),
     ),
     Statement(
         "Fine-tuning on the same facts changes more of what other people are said to be",
@@ -176,11 +244,15 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "least {lower:g} higher after an edit (MEMIT, where the last layer predicts the value) than "
             "after fine-tuning of all weights without replay.",
             _against_tuning,
-            lower=0.05,
+            lower=LOST,
         ),
         _said(
             *(("memit", BEST, metric) for metric in _KEPT[1:]),
             *((name, ALL_WEIGHTS, m) for name in (TUNED, TUNED_BESIDE) for m in ("efficacy", *_KEPT)),
+        ),
+        each_seed(
+            "share of other people's facts still right after an edit less that after fine-tuning",
+            _above_tuned, LOST, form="+.2f", least=-1, most=1,
         ),
     ),
     Statement(
@@ -191,11 +263,15 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "an edit) of MEMIT where the last layer predicts the value, times {times:g}, is at most that of "
             "fine-tuning without replay.",
             _cheaper,
-            times=1.0,
+            times=TIMES,
         ),
         _said(
             ("memit", BEST, "arithmetic"), (TUNED, ALL_WEIGHTS, "arithmetic"),
             (TUNED_BESIDE, ALL_WEIGHTS, "arithmetic"), (TUNED, ALL_WEIGHTS, "n_steps"), form=",.0f",
+        ),
+        each_seed(
+            "arithmetic of an edit, as a multiple of that of fine-tuning", _times_tuning, 1 / TIMES,
+            form=".1f", least=0,
         ),
     ),
 )  # fmt: skip

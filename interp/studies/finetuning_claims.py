@@ -1,6 +1,6 @@
 """What the paper says of fine-tuning, and the rules by which the study's tables agree or disagree."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isnan
 from typing import Any
@@ -11,7 +11,7 @@ from interp.studies import finetuning_measured as measured
 from interp.studies import forgetting
 from interp.studies.finetuning_measured import OLD, TUNED, Seed
 from interp.studies.forgetting import Question, first, last, question
-from interp.studies.power import Number
+from interp.studies.power import Number, each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
@@ -19,6 +19,9 @@ STABLE = 0.1
 """The largest change of a share of attention that counts as none."""
 FORGOTTEN = 0.1
 """Accuracy on old people that has to be lost, for a question about that loss to have an answer."""
+HARMLESS, RAISED, HIGHEST, TWICE, LEAST, FURTHER = 0.5, 0.1, 0.9, 2.0, 0.05, 1.25
+"""Thresholds of the questions below: what each is, its question says."""
+_SOON = forgetting.forgets_soon.numbers["soon"]
 
 
 @question(
@@ -60,6 +63,13 @@ def _lost_and_learned(seed: Seed, forgotten: float, both: float) -> bool | None:
     return seed.lost >= forgotten and last(seed.new) >= both
 
 
+def _largest_change(seed: Seed, forgotten: float = FORGOTTEN) -> float | None:
+    changes = seed.attention_changes()
+    if changes.empty or not seed.lost >= forgotten:
+        return None
+    return float(changes["change"].max())
+
+
 @question(
     "On old people, without replay, no layer's attention to names (of the last name token to the rest of "
     "the name, of the position that predicts a value to the name) and no sharpness changes by more than "
@@ -69,22 +79,20 @@ def _lost_and_learned(seed: Seed, forgotten: float, both: float) -> bool | None:
     forgotten=FORGOTTEN,
 )
 def _attention_is_stable(seed: Seed, stable: float, forgotten: float) -> bool | None:
-    changes = seed.attention_changes()
-    if changes.empty or not seed.lost >= forgotten:
-        return None
-    return bool(changes["change"].max() <= stable)
+    largest = _largest_change(seed, forgotten)
+    return None if largest is None else largest <= stable
 
 
-def _largest_changes(seeds: Sequence[Seed]) -> list[float]:
-    every = [seed.attention_changes() for seed in seeds]
-    return [float(own["change"].max()) for own in every if len(own)]
+def _rare_against_new(seed: Seed, forgotten: float = FORGOTTEN) -> float | None:
+    new = seed.lost_share("new")
+    return seed.lost_share("rare") / new if new >= forgotten else None
 
 
 @question(
     "The share of accuracy on the other people that is lost in the end is at most {harmless:g} times the "
     "share that fine-tuning on new people loses (at least {forgotten:g}) in the same seed and as many "
     "steps.",
-    harmless=0.5,
+    harmless=HARMLESS,
     forgotten=FORGOTTEN,
 )
 def _rare_is_harmless(seed: Seed, harmless: float, forgotten: float) -> bool | None:
@@ -92,15 +100,31 @@ def _rare_is_harmless(seed: Seed, harmless: float, forgotten: float) -> bool | N
     return seed.lost_share("rare") <= harmless * new if new >= forgotten else None
 
 
+def _rare_gain(seed: Seed, highest: float = HIGHEST) -> float | None:
+    rare = seed.accuracy(TUNED, "rare")
+    return None if first(rare) > highest else last(rare) - first(rare)
+
+
 @question(
     "Accuracy on rare people is at least {raised:g} higher in the end. Seeds where it begins above "
     "{highest:g} cannot tell.",
-    raised=0.1,
-    highest=0.9,
+    raised=RAISED,
+    highest=HIGHEST,
 )
 def _rare_rises(seed: Seed, raised: float, highest: float) -> bool | None:
-    rare = seed.accuracy(TUNED, "rare")
-    return None if first(rare) > highest else last(rare) - first(rare) >= raised
+    gain = _rare_gain(seed, highest)
+    return None if gain is None else gain >= raised
+
+
+def _falls(seed: Seed, forgotten: float = FORGOTTEN) -> tuple[float, float] | None:
+    """How far accuracy on old people falls by MLP layers and by attention; None where no seed can tell."""
+    before, after = seed.transplanted("none"), seed.transplanted("all")
+    embeddings, attention, mlp = (
+        seed.transplanted("only", part) for part in ("embeddings", "attention", "MLP")
+    )
+    if not before - after >= forgotten or isnan(attention) or isnan(mlp) or embeddings < mlp:
+        return None
+    return before - mlp, max(before - attention, 0.0)
 
 
 @question(
@@ -108,34 +132,27 @@ def _rare_rises(seed: Seed, raised: float, highest: float) -> bool | None:
     "fine-tuned) accuracy on old people falls at least {twice:g} times as far as with its attention in "
     "it, and at least by {least:g}. Seeds that lose less than {forgotten:g} in all, or more by the "
     "fine-tuned embeddings alone than by MLP layers, cannot tell.",
-    twice=2.0,
-    least=0.05,
+    twice=TWICE,
+    least=LEAST,
     forgotten=FORGOTTEN,
 )
 def _damage_is_in_mlps(seed: Seed, twice: float, least: float, forgotten: float) -> bool | None:
-    before, after = seed.transplanted("none"), seed.transplanted("all")
-    embeddings, attention, mlp = (
-        seed.transplanted("only", part) for part in ("embeddings", "attention", "MLP")
-    )
-    if not before - after >= forgotten or isnan(attention) or isnan(mlp) or embeddings < mlp:
-        return None
-    return before - mlp >= twice * max(before - attention, 0) and before - mlp >= least
+    falls = _falls(seed, forgotten)
+    return None if falls is None else falls[0] >= twice * falls[1] and falls[0] >= least
 
 
-def _mlps_less_embeddings(seeds: Sequence[Seed]) -> list[float]:
-    return [
-        seed.transplanted("only", "MLP") - seed.transplanted("only", "embeddings") for seed in seeds
-    ]
+def _mlps_against_attention(seed: Seed) -> float:
+    return seed.moved(MLP_MATRICES) / seed.moved(ATTENTION_MATRICES)
 
 
 @question(
     "After fine-tuning on new people without replay the norm of the change, a share of the norm before, "
     "mean over W_in and W_out of all layers, against that of W_Q, W_K, W_V and W_O: agree if {further:g} "
     "times as large, disagree if as much smaller; seeds in between cannot tell.",
-    further=1.25,
+    further=FURTHER,
 )
 def _mlps_move_further(seed: Seed, further: float) -> bool | None:
-    ratio = seed.moved(MLP_MATRICES) / seed.moved(ATTENTION_MATRICES)
+    ratio = _mlps_against_attention(seed)
     return True if ratio >= further else False if ratio <= 1 / further else None
 
 
@@ -155,70 +172,140 @@ def _rule(asked: Question, *conditions: Question) -> Rule[Seed]:
     return Rule.each("".join(one.about("people") for one in questions), holds, **numbers)
 
 
+def _statement(
+    claim: str,
+    paper: str,
+    questions: tuple[Question, ...],
+    words: Callable[[Sequence[Seed]], str],
+    *numbers: Number[Sequence[Seed]],
+) -> Statement[Seed]:
+    """A statement that asks the first question, and reads numbers, of the seeds that fulfil the others."""
+
+    def fulfils(seed: Seed) -> bool:
+        return all(one.holds(seed, **one.numbers) for one in questions[1:])
+
+    def of_those(number: Number[Sequence[Seed]]) -> Number[Sequence[Seed]]:
+        return replace(number, values=lambda seeds: number.values(list(filter(fulfils, seeds))))
+
+    return Statement(claim, paper, _rule(*questions), words, tuple(map(of_those, numbers)))
+
+
 STATEMENTS = (
-    Statement[Seed](
+    _statement(
         "Fine-tuning on new people destroys what was known within a few hundred steps",
         "it collapses so at 1,000 to 16,000 new people, learning rate 3e-5 (Fig. 5, N)",
-        _rule(forgetting.forgets_soon, _old_known),
+        (forgetting.forgets_soon, _old_known),
         measured.collapse,
+        each_seed(
+            f"lowest accuracy on old people by step {_SOON}, as a share of what it was",
+            lambda seed: seed.lowest_kept(by=_SOON),
+            forgetting.HALF,
+            least=0.0,
+        ),
     ),
-    Statement[Seed](
+    _statement(
         "Old knowledge is lost before the new is learned",
         "little that is new has been learned by then (Fig. 5, N)",
-        _rule(forgetting.loses_first, _half_is_lost, _old_known),
+        (forgetting.loses_first, _half_is_lost, _old_known),
         measured.order,
+        each_seed(
+            "accuracy on new people when half of the old is lost",
+            lambda seed: seed.learned_at_half_lost,
+            forgetting.loses_first.numbers["learned"],
+            least=0.0,
+            most=1.0,
+        ),
     ),
-    Statement[Seed](
+    _statement(
         "Replaying old people reduces the forgetting",
         "replay with weights from 1/32 to 2 helps (Fig. 5, O)",
-        _rule(forgetting.replay_helps, _something_lost, _old_known),
+        (forgetting.replay_helps, _something_lost, _old_known),
         measured.replay,
+        each_seed(
+            "final accuracy on old people with the heaviest replay, less that without",
+            lambda seed: seed.gained_by_replay,
+            forgetting.replay_helps.numbers["helps"],
+            form="+.2f",
+        ),
     ),
-    Statement[Seed](
+    _statement(
         "Replay helps only in part",
         "no replay weight avoids the forgetting without a cost (Fig. 5, O)",
-        _rule(forgetting.replay_is_partial, _lost_and_learned, _old_known),
+        (forgetting.replay_is_partial, _lost_and_learned, _old_known),
         measured.replay,
+        each_seed(
+            "the smaller of two shares, old accuracy kept and new people known, at the replay weight where "
+            "it is largest",
+            lambda seed: seed.best_of_both,
+            forgetting.BOTH,
+            least=0.0,
+            most=1.0,
+        ),
     ),
-    Statement[Seed](
+    _statement(
         "Attention stays as it was while old knowledge is lost",
         "attention to names and its sharpness stay stable (Fig. P)",
-        _rule(_attention_is_stable, _old_known),
+        (_attention_is_stable, _old_known),
         measured.attention,
-        Number("largest change", _largest_changes, (STABLE,)),
+        each_seed("largest change of an attention measure (of 1)", _largest_change, STABLE),
     ),
-    Statement[Seed](
+    _statement(
         "Fine-tuning on rare known people does no such harm",
         "fine-tuning on rare people leaves the others known (Fig. 5)",
-        _rule(_rare_is_harmless, _rare_known, _old_known),
+        (_rare_is_harmless, _rare_known, _old_known),
         lambda seeds: (
             f"accuracy on the other people {measured.ends(seeds, OLD, 'rare')} by rare people, "
             f"{measured.ends(seeds, OLD, 'new')} by new ones"
         ),
-    ),
-    Statement[Seed](
-        "Fine-tuning on rare known people makes them known",
-        "accuracy on them rises from about 50% to about 70% (Fig. 5)",
-        _rule(_rare_rises, _rare_known),
-        lambda seeds: f"accuracy on rare people {measured.ends(seeds, TUNED, 'rare')}",
-    ),
-    Statement[Seed](
-        "The damage is done in MLP layers, not in attention",
-        "attention stays stable, so that MLP layers are suspected (section 5); not measured there",
-        _rule(_damage_is_in_mlps),
-        measured.transplants,
-        Number(
-            "accuracy with fine-tuned MLP layers less that with fine-tuned embeddings, above which no seed "
-            "can tell",
-            _mlps_less_embeddings,
-            (0.0,),
+        each_seed(
+            "share of accuracy on the others lost to rare people, as a multiple of that lost to new ones",
+            _rare_against_new,
+            HARMLESS,
         ),
     ),
-    Statement[Seed](
+    _statement(
+        "Fine-tuning on rare known people makes them known",
+        "accuracy on them rises from about 50% to about 70% (Fig. 5)",
+        (_rare_rises, _rare_known),
+        lambda seeds: f"accuracy on rare people {measured.ends(seeds, TUNED, 'rare')}",
+        each_seed("accuracy on rare people, last less first", _rare_gain, RAISED, form="+.2f"),
+    ),
+    _statement(
+        "The damage is done in MLP layers, not in attention",
+        "attention stays stable, so that MLP layers are suspected (section 5); not measured there",
+        (_damage_is_in_mlps,),
+        measured.transplants,
+        each_seed(
+            "accuracy with fine-tuned MLP layers less that with fine-tuned embeddings, above which no seed "
+            "can tell",
+            lambda seed: seed.transplanted("only", "MLP") - seed.transplanted("only", "embeddings"),
+            0.0,
+        ),
+        each_seed(
+            f"accuracy on old people lost by MLP layers less {TWICE:g} times that lost by attention",
+            lambda seed: falls[0] - TWICE * falls[1] if (falls := _falls(seed)) else None,
+            0.0,
+            form="+.2f",
+        ),
+        each_seed(
+            "accuracy on old people lost by MLP layers",
+            lambda seed: falls[0] if (falls := _falls(seed)) else None,
+            LEAST,
+            form="+.2f",
+        ),
+    ),
+    _statement(
         "The weights of MLP layers move further than those of attention",
         "not measured",
-        _rule(_mlps_move_further),
+        (_mlps_move_further,),
         measured.movement,
+        each_seed(
+            "change of MLP weights, as a multiple of that of attention weights",
+            _mlps_against_attention,
+            FURTHER,
+            1 / FURTHER,
+            least=0.0,
+        ),
     ),
 )
 

@@ -9,18 +9,20 @@ middle name here, and at last names nothing follows in either form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan
+from typing import Any
 
 import pandas as pd
 
 from interp.seeds import spread
 from interp.studies.forms_measured import BEFORE, TRAINED
-from interp.studies.power import Number
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 KNOWN = 0.8
 """Accuracy in the wordings of training from which a model knows the people: else it cannot tell."""
+INVERSE, MORE, LESS, AS_MUCH = 0.05, 0.3, 0.1, 0.8
+"""Thresholds of the rules that compare: what each is, its rule says."""
 FEW, MANY = "few", "many"
 _MOVED = 0.5
 """The share of answers in biographies that have to follow a swap for a seed to tell."""
@@ -98,39 +100,52 @@ _CANNOT = (
     "one, cannot tell."
 )
 
+
+def _answered(
+    claim: str, paper: str, rule: str, kind: str, questions: str, **limit: Any
+) -> Statement[Seed]:
+    """A statement about how many questions are answered, at least or at most."""
+    ((side, share),) = limit.items()
+
+    def holds(seed: Seed, known: float, **given: float) -> bool | None:
+        value = seed.of(kind, questions, known=known)
+        if value is None:
+            return None
+        return value >= given["least"] if side == "least" else value <= given["most"]
+
+    return Statement(
+        claim,
+        paper,
+        Rule.each(rule + _CANNOT, holds, **limit, known=KNOWN),
+        _said(kind, questions),
+        each_seed(
+            "share of questions about the others answered", lambda seed: seed.of(kind, questions), share,
+            form=".1%", least=0, most=1,
+        ),
+    )  # fmt: skip
+
+
 STATEMENTS: tuple[Statement[Seed], ...] = (
-    Statement(
+    _answered(
         "With few wordings in fixed order, fine-tuned questions are not answered about other people",
         "9.7% of the other half with one wording in fixed order (Allen-Zhu & Li 2023, 3.1)",
-        Rule.each(
-            "With the fewest wordings in fixed order and all weights fine-tuned on questions, at most "
-            "{most:.0%} of the questions about the others are answered." + _CANNOT,
-            lambda seed, most, known: _at_most(seed.of(FEW, "all weights", known=known), most),
-            most=0.3, known=KNOWN,
-        ),
-        _said(FEW, "all weights"),
+        "With the fewest wordings in fixed order and all weights fine-tuned on questions, at most "
+        "{most:.0%} of the questions about the others are answered.",
+        FEW, "all weights", most=0.3,
     ),
-    Statement(
+    _answered(
         "With many shuffled wordings, fine-tuned questions are answered about other people",
         "96.6% of the other half with 5 wordings and shuffled order (3.1)",
-        Rule.each(
-            "With the most wordings, shuffled, and all weights fine-tuned on questions, at least "
-            "{least:.0%} of the questions about the others are answered." + _CANNOT,
-            lambda seed, least, known: _at_least(seed.of(MANY, "all weights", known=known), least),
-            least=0.8, known=KNOWN,
-        ),
-        _said(MANY, "all weights"),
+        "With the most wordings, shuffled, and all weights fine-tuned on questions, at least "
+        "{least:.0%} of the questions about the others are answered.",
+        MANY, "all weights", least=0.8,
     ),
-    Statement(
+    _answered(
         "Questions mixed in from the start are answered about other people even with one wording",
         "86.6% of the other half with one wording (3.1)",
-        Rule.each(
-            "With the fewest wordings in fixed order and questions mixed in, at least {least:.0%} of the "
-            "questions about the others are answered." + _CANNOT,
-            lambda seed, least, known: _at_least(seed.of(FEW, "mixed", known=known), least),
-            least=0.7, known=KNOWN,
-        ),
-        _said(FEW, "mixed"),
+        "With the fewest wordings in fixed order and questions mixed in, at least {least:.0%} of the "
+        "questions about the others are answered.",
+        FEW, "mixed", least=0.7,
     ),
     Statement(
         "Inverse questions are not answered, however the model was trained",
@@ -139,9 +154,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "In every run that knows its people (at least {known:.0%} in the wordings of training), at most "
             "{most:.0%} of the inverse questions about the others are answered.",
             lambda seed, most, known: _inverse(seed, most, known),
-            most=0.05, known=KNOWN,
+            most=INVERSE, known=KNOWN,
         ),
         lambda seeds: _inverse_said(seeds),
+        each_seed(
+            "share of inverse questions about the others answered", lambda seed: _inverse_of(seed), INVERSE,
+            form=".1%", least=0, most=1,
+        ),
     ),
     Statement(
         "Many wordings make knowledge independent of its form",
@@ -151,9 +170,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "and the reordered name, divided by that in wordings seen, of the others) is at least {more:g} "
             "higher with the most wordings, shuffled, than with the fewest in fixed order." + _CANNOT,
             lambda seed, more, known: _more_independent(seed, more, known),
-            more=0.3, known=KNOWN,
+            more=MORE, known=KNOWN,
         ),
         lambda seeds: _independence_said(seeds),
+        each_seed(
+            "form independence with the most wordings less that with the fewest",
+            lambda seed: _independence_gained(seed), MORE, form="+.2f",
+        ),
     ),
     Statement(
         "An adapter answers about other people as all weights do",
@@ -162,9 +185,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "With the most wordings, shuffled, an adapter answers at most {less:g} less of the questions "
             "about the others than all weights." + _CANNOT,
             lambda seed, less, known: _adapter(seed, less, known),
-            less=0.1, known=KNOWN,
+            less=LESS, known=KNOWN,
         ),
         _said(MANY, "adapter"),
+        each_seed(
+            "share of questions about the others answered with all weights less that with an adapter",
+            lambda seed: _adapter_lacks(seed), LESS, form="+.3f", least=-1, most=1,
+        ),
     ),
     Statement(
         "The memory at a name carries the answer to a question as it does in a biography",
@@ -175,41 +202,38 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "times that in "
             "biographies, which has to be {moved:g} or more for a seed to tell.",
             lambda seed, as_much, moved: _carried(seed, MANY, as_much, moved),
-            as_much=0.8, moved=_MOVED,
+            as_much=AS_MUCH, moved=_MOVED,
         ),
         lambda seeds: _follow_said(seeds, MANY),
-        Number(
-            "share that follows in biographies, without which no seed can tell",
-            lambda seeds: [seed.follow.get((MANY, "biography"), nan) for seed in seeds],
-            (_MOVED,),
+        (
+            each_seed(
+                "share that follows in biographies, without which no seed can tell",
+                lambda seed: seed.follow.get((MANY, "biography")), _MOVED, form=".0%", least=0, most=1,
+            ),
+            each_seed(
+                "share that follows in questions, as a multiple of that in biographies",
+                lambda seed: _as_much(seed), AS_MUCH, least=0,
+            ),
         ),
     ),
 )  # fmt: skip
 
 
-def _at_most(value: float | None, most: float) -> bool | None:
-    return None if value is None else value <= most
-
-
-def _at_least(value: float | None, least: float) -> bool | None:
-    return None if value is None else value >= least
-
-
-def _inverse_of(seed: Seed, known: float = KNOWN) -> list[float]:
-    return [
-        value
+def _inverse_of(seed: Seed, known: float = KNOWN) -> dict[str, float]:
+    return {
+        f"{questions} with {kind} wordings": value
         for kind, questions, form in seed.accuracies
         if form == "inverse" and (value := seed.of(kind, questions, form, known)) is not None
-    ]
+    }
 
 
 def _inverse(seed: Seed, most: float, known: float) -> bool | None:
-    values = _inverse_of(seed, known)
+    values = _inverse_of(seed, known).values()
     return max(values) <= most if values else None
 
 
 def _inverse_said(seeds: Sequence[Seed]) -> str:
-    values = [max(of) for seed in seeds if (of := _inverse_of(seed))]
+    values = [max(of.values()) for seed in seeds if (of := _inverse_of(seed))]
     return f"at most {spread(values, '.1%')}" if values else "no seed knows its people"
 
 
@@ -222,9 +246,14 @@ def _independence(seed: Seed, kind: str, known: float = KNOWN) -> float | None:
     return sum(there) / len(there) / seed.accuracies[kind, "mixed", TRAINED]
 
 
-def _more_independent(seed: Seed, more: float, known: float) -> bool | None:
+def _independence_gained(seed: Seed, known: float = KNOWN) -> float | None:
     few, many = _independence(seed, FEW, known), _independence(seed, MANY, known)
-    return None if few is None or many is None else many - few >= more
+    return None if few is None or many is None else many - few
+
+
+def _more_independent(seed: Seed, more: float, known: float) -> bool | None:
+    gained = _independence_gained(seed, known)
+    return None if gained is None else gained >= more
 
 
 def _independence_said(seeds: Sequence[Seed]) -> str:
@@ -235,16 +264,32 @@ def _independence_said(seeds: Sequence[Seed]) -> str:
     return "; ".join(parts)
 
 
-def _adapter(seed: Seed, less: float, known: float) -> bool | None:
+def _adapter_lacks(seed: Seed, known: float = KNOWN) -> float | None:
     whole, adapter = (seed.of(MANY, how, known=known) for how in ("all weights", "adapter"))
-    return None if whole is None or adapter is None else whole - adapter <= less
+    return None if whole is None or adapter is None else whole - adapter
 
 
-def _carried(seed: Seed, kind: str, as_much: float, moved: float) -> bool | None:
+def _adapter(seed: Seed, less: float, known: float) -> bool | None:
+    lacks = _adapter_lacks(seed, known)
+    return None if lacks is None else lacks <= less
+
+
+def _follows(seed: Seed, kind: str, moved: float) -> tuple[float, float] | None:
+    """Of answers in biographies and to questions; None where too few move in biographies."""
     prose, question = (seed.follow.get((kind, form)) for form in ("biography", "question"))
     if prose is None or question is None or prose < moved:
         return None
-    return question >= as_much * prose
+    return prose, question
+
+
+def _carried(seed: Seed, kind: str, as_much: float, moved: float) -> bool | None:
+    both = _follows(seed, kind, moved)
+    return None if both is None else both[1] >= as_much * both[0]
+
+
+def _as_much(seed: Seed) -> float | None:
+    both = _follows(seed, MANY, _MOVED)
+    return None if both is None else both[1] / both[0]
 
 
 def _follow_said(seeds: Sequence[Seed], kind: str) -> str:

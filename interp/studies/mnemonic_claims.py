@@ -6,15 +6,22 @@ of the study had been trained.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
 from interp.seeds import spread
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 _SOURCE = "claimed by practitioners, not measured"
 PROSE_ONLY, FIRST, MIXED, LAST = "prose", "mnemonic, prose", "mixed", "prose, mnemonic"
+KNOWN = 0.5
+"""Accuracy that there has to be, in phrases before prose or in prose alone, for a seed to tell."""
+SOONER, MORE, LESS, BELOW, KEPT, CARRIED = 0.1, 0.1, 0.05, 0.05, 0.99, 0.9
+"""Thresholds of the rules: what each is, its rule says."""
+_CALLED = {PROSE_ONLY: "prose alone", FIRST: "phrases first", MIXED: "both mixed"}
 BEHIND, BEFORE = "mnemonic, prose in an adapter", "mnemonic in an adapter, prose"
 
 
@@ -85,6 +92,12 @@ def _faster(seed: Seed, sooner: float) -> bool | None:
     return first is not None and first <= (1 - sooner) * prose
 
 
+def _times_the_steps(seed: Seed) -> float | None:
+    """Of prose, until half is known; None where it never is, with phrases before or without."""
+    prose, first = seed.until.get(PROSE_ONLY), seed.until.get(FIRST)
+    return first / prose if prose and first is not None else None
+
+
 def _faster_said(seeds: Sequence[Seed]) -> str:
     parts = []
     for name in (PROSE_ONLY, FIRST):
@@ -95,36 +108,71 @@ def _faster_said(seeds: Sequence[Seed]) -> str:
     return "half known after " + "; ".join(parts)
 
 
-def _stable(seed: Seed, more: float, known: float) -> bool | None:
+def _less_overwritten(seed: Seed, known: float = KNOWN) -> float | None:
     first, mixed = seed.recall.get((FIRST, "end")), seed.recall.get((MIXED, "end"))
     before = seed.recall.get((FIRST, "boundary"))
     if first is None or mixed is None or before is None or before < known:
         return None
-    return mixed - first >= more
+    return mixed - first
 
 
-def _weaker(seed: Seed, less: float, known: float) -> bool | None:
+def _stable(seed: Seed, more: float, known: float) -> bool | None:
+    less = _less_overwritten(seed, known)
+    return None if less is None else less >= more
+
+
+def _lost_by_mixing(seed: Seed, known: float = KNOWN) -> float | None:
     before, mixed = seed.recall.get((FIRST, "boundary")), seed.recall.get((MIXED, "end"))
     if before is None or mixed is None or before < known:
         return None
-    return before - mixed >= less
+    return before - mixed
+
+
+def _weaker(seed: Seed, less: float, known: float) -> bool | None:
+    lost = _lost_by_mixing(seed, known)
+    return None if lost is None else lost >= less
+
+
+def _others(seed: Seed, known: float = KNOWN) -> dict[str, float] | None:
+    """Accuracy in prose by condition, without that which may be worst."""
+    if not seed.has(PROSE_ONLY, FIRST, MIXED, LAST) or seed.prose[PROSE_ONLY] < known:
+        return None
+    return {name: seed.prose[name] for name in _CALLED}
 
 
 def _worst(seed: Seed, below: float, known: float) -> bool | None:
-    if not seed.has(PROSE_ONLY, FIRST, MIXED, LAST) or seed.prose[PROSE_ONLY] < known:
-        return None
-    others = min(seed.prose[name] for name in (PROSE_ONLY, FIRST, MIXED))
-    return seed.prose[LAST] <= others - below
+    others = _others(seed, known)
+    return None if others is None else seed.prose[LAST] <= min(others.values()) - below
 
 
-def _intact(seed: Seed, kept: float, learned: float, known: float) -> bool | None:
+def _above_last(seed: Seed) -> dict[str, float]:
+    return {
+        _CALLED[name]: value - seed.prose[LAST] for name, value in (_others(seed) or {}).items()
+    }
+
+
+def _kept_and_carried(seed: Seed, known: float = KNOWN) -> tuple[tuple[float, float], ...] | None:
+    """Recall with the adapter off and before; prose with it on and with all weights trained."""
     before = seed.recall.get((BEHIND, "boundary"))
     off = seed.adapter.get((BEHIND, "off", "mnemonic"))
     on = seed.adapter.get((BEHIND, "on", "biography"))
     whole = seed.prose.get(FIRST)
-    if None in (before, off, on, whole) or before < known:  # type: ignore[operator]
+    if before is None or off is None or on is None or whole is None or before < known:
         return None
-    return off >= kept * before and on >= learned * whole  # type: ignore[operator]
+    return (off, before), (on, whole)
+
+
+def _intact(seed: Seed, kept: float, learned: float, known: float) -> bool | None:
+    found = _kept_and_carried(seed, known)
+    if found is None:
+        return None
+    (off, before), (on, whole) = found
+    return off >= kept * before and on >= learned * whole
+
+
+def _ratio(seed: Seed, which: int) -> float | None:
+    found = _kept_and_carried(seed)
+    return found[which][0] / found[which][1] if found and found[which][1] else None
 
 
 def _recalled(*which: tuple[str, str]) -> Callable[[Sequence[Seed]], str]:
@@ -164,9 +212,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "least {sooner:.0%} fewer steps of prose when mnemonic phrases came before than without them. "
             "Seeds in which they never are without cannot tell.",
             _faster,
-            sooner=0.1,
+            sooner=SOONER,
         ),
         _faster_said,
+        each_seed(
+            "steps of prose until half is known after mnemonic phrases, as a multiple of those without",
+            _times_the_steps, 1 - SOONER, least=0,
+        ),
     ),
     Statement(
         "Both mixed from the start is more stable than one after the other",
@@ -176,9 +228,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "where both were mixed than where prose came after. Seeds that recalled less than {known:g} "
             "before prose cannot tell.",
             _stable,
-            more=0.1, known=0.5,
+            more=MORE, known=KNOWN,
         ),
         _recalled((FIRST, "boundary"), (FIRST, "end"), (MIXED, "end")),
+        each_seed(
+            "share of mnemonic phrases recalled at the end, mixed less prose after", _less_overwritten, MORE,
+            form="+.2f", least=-1, most=1,
+        ),
     ),
     Statement(
         "The core of a mixture is weaker",
@@ -189,9 +245,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "a stage of phrases alone, with as many of them. Seeds that recalled less than {known:g} there "
             "cannot tell.",
             _weaker,
-            less=0.05, known=0.5,
+            less=LESS, known=KNOWN,
         ),
         _recalled((FIRST, "boundary"), (MIXED, "end")),
+        each_seed(
+            "share of mnemonic phrases recalled after phrases alone less that after a mixture",
+            _lost_by_mixing, LESS, form="+.3f", least=-1, most=1,
+        ),
     ),
     Statement(
         "Prose first, then mnemonic phrases, is the worst order",
@@ -202,9 +262,13 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "others (prose alone, mnemonic phrases first, both mixed). Seeds that know less than {known:g} "
             "with prose alone cannot tell.",
             _worst,
-            below=0.05, known=0.5,
+            below=BELOW, known=KNOWN,
         ),
         _prose_said,
+        each_seed(
+            "accuracy in prose at the end less that with prose first, then phrases", _above_last, BELOW,
+            form="+.2f", least=-1, most=1,
+        ),
     ),
     Statement(
         "An adapter that learns prose leaves the core intact and carries the language",
@@ -214,9 +278,19 @@ STATEMENTS: tuple[Statement[Seed], ...] = (
             "with it on, accuracy in prose is at least {learned:g} times that of training all weights after "
             "mnemonic phrases. Seeds that recalled less than {known:g} before prose cannot tell.",
             _intact,
-            kept=0.99, learned=0.9, known=0.5,
+            kept=KEPT, learned=CARRIED, known=KNOWN,
         ),
         _adapter_said,
+        (
+            each_seed(
+                "share of mnemonic phrases recalled with the adapter off, as a multiple of that before prose",
+                partial(_ratio, which=0), KEPT, form=".3f", least=0,
+            ),
+            each_seed(
+                "accuracy in prose with the adapter on, as a multiple of that with all weights trained",
+                partial(_ratio, which=1), CARRIED, least=0,
+            ),
+        ),
     ),
 )  # fmt: skip
 

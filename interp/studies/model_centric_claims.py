@@ -12,11 +12,14 @@ from math import inf, isfinite
 import pandas as pd
 
 from interp.seeds import spread
+from interp.studies.power import each_seed
 from interp.studies.rules import Claim, Rule, Statement
 from interp.studies.study import Tables
 
 PROSE, TRIPLE, MNEMONIC = "biography", "triple", "mnemonic"
 KNOWN = 0.9
+FEWER, CARRIED = 0.8, 0.5
+"""Thresholds of the rules: what each is, its rule says."""
 _CLAIMED = "claimed by practitioners, not measured"
 _WORDS = {TRIPLE: "triples", MNEMONIC: "mnemonic phrases"}
 
@@ -76,9 +79,22 @@ def _sooner(seed: Seed, share: float, form: str, column: str) -> bool | None:
     return own <= share * prose
 
 
+def _times_prose(seed: Seed, form: str, column: str) -> float | None:
+    """Exposures or tokens as a multiple of those in prose; None where either is never enough."""
+    own, prose = seed.until(form, column), seed.until(PROSE, column)
+    if own is None or prose is None or not (isfinite(own) and isfinite(prose)):
+        return None
+    return own / prose if prose else None
+
+
 def _carries(seed: Seed, share: float, form: str) -> bool | None:
     own, prose = seed.known(form), seed.known(PROSE)
     return None if own is None or prose is None else own >= share * prose
+
+
+def _carried(seed: Seed, form: str) -> float | None:
+    own, prose = seed.known(form), seed.known(PROSE)
+    return own / prose if own is not None and prose else None
 
 
 def _said_until(form: str, column: str) -> Callable[[Sequence[Seed]], str]:
@@ -118,9 +134,15 @@ def _fewer(form: str, column: str, what: str) -> Statement[Seed]:
             "told in, between two checkpoints on a line, are at most {share:g} times those of prose, known "
             "in wordings never seen with the person. Seeds in which neither is reached cannot tell.",
             partial(_sooner, form=form, column=column),
-            share=0.8,
+            share=FEWER,
         ),
         _said_until(form, column),
+        each_seed(
+            f"{column} until {KNOWN:.0%} are known, as a multiple of those in prose",
+            partial(_times_prose, form=form, column=column),
+            FEWER,
+            least=0,
+        ),
     )
 
 
@@ -133,9 +155,16 @@ def _in_prose(form: str) -> Statement[Seed]:
             "least {share:g} times as much as the same half of the people is in the run in which it is met "
             "in prose.",
             partial(_carries, form=form),
-            share=0.5,
+            share=CARRIED,
         ),
         _said_carried(form),
+        each_seed(
+            f"accuracy in prose of people met as {_WORDS[form]} alone, as a multiple of that of the same "
+            "people met in prose",
+            partial(_carried, form=form),
+            CARRIED,
+            least=0,
+        ),
     )
 
 

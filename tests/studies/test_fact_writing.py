@@ -118,3 +118,29 @@ def test_what_was_measured_is_said() -> None:
     assert "1: 1.000" in said[0]
     assert "64: 0.950" in said[2]
     assert "1: 100" in said[6]
+
+
+def test_numbers_that_rules_read() -> None:
+    tables = made({("memit", BEST, "efficacy"): 0.9})
+    scores = tables["scores"]
+    of_best = (scores["method"] == "memit") & (scores["place"] == BEST) & (scores["n_edits"] == 64)
+    for metric, value in (("efficacy", 0.8), ("specificity_others", 0.6), ("arithmetic", 500.0)):
+        scores.loc[of_best & (scores["metric"] == metric), "value"] = value
+    found = [
+        {one.group: list(one.values) for one in claim.readings} for claim in held_against(tables)
+    ]
+    expected: list[dict[str, float]] = [
+        {"": 0.9},
+        {"": 0.8},  # of many
+        {"": 0.95 / 0.8},  # of those that were written
+        {
+            "the same people's after 1 edit": 0.97, "the same people's after 64 edits": 0.97,
+            "other people's after 1 edit": 0.99, "other people's after 64 edits": 0.6,
+        },
+        {"1 edit": 0.9 - 0.1, "64 edits": 0.8 - 0.1},
+        {"": 0.6 - 0.5},  # of as many as there were
+        {"1 edit": 100 / 200, "64 edits": 500 / 200},
+    ]  # fmt: skip
+    assert found == [
+        {group: pytest.approx([value] * 3) for group, value in one.items()} for one in expected
+    ]

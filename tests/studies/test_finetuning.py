@@ -493,6 +493,31 @@ def test_claims_say_what_was_measured() -> None:
     assert "turned most in layer 1 at the position 'last name'" in found[8].measured
 
 
+def test_numbers_that_rules_read() -> None:
+    known = made_up(old=(0.95, 0.7, 0.3, 0.19), replayed={0.125: (0.5, 0.6), 2.0: (0.9, 0.96)})
+    unknown = made_up(old=(0.8, 0.7, 0.3, 0.2), seeds=(2,))
+    both = {name: pd.concat([known[name], unknown[name]], ignore_index=True) for name in known}
+    found = [
+        {one.group: one.values for one in claim.readings if one.values}
+        for claim in study.claims(both)
+    ]
+    two = [
+        {"": 0.19 / 0.95},  # of what it was, at the lowest
+        {"": 0.3},
+        {"": 0.9 - 0.19},  # the heaviest replay
+        {"": 0.9 / 0.95},  # whichever is less, at the better weight
+        {"": 0.05},
+        {"": (0.1 / 0.8) / (0.76 / 0.95)},
+    ]
+    assert [{name: list(v) for name, v in one.items()} for one in found[:6]] == [
+        {name: pytest.approx([value] * 2) for name, value in one.items()} for one in two
+    ]
+    assert found[6][""] == pytest.approx((0.2,) * 3)  # asks no knowledge of new people
+    assert found[8][""] == pytest.approx((2.0,) * 3)
+    falls = [one.values for one in study.claims(known)[7].readings]
+    assert falls[1:] == [pytest.approx([0.65 - 2 * 0.05] * 2), pytest.approx([0.65] * 2)]
+
+
 @pytest.mark.parametrize("missing", ["curves", "attention", "keys", "weights", "transplants"])
 def test_a_missing_table_leaves_the_others(missing: str) -> None:
     left = {name: table for name, table in made_up().items() if name != missing}

@@ -167,6 +167,29 @@ def test_people_who_are_not_known_tell_nothing() -> None:
     assert verdicts({}) == ["cannot tell"] * 7
 
 
+def test_numbers_that_rules_about_forms_read() -> None:
+    tables = made_up(KNOWN, inverse=0.02)
+    seen = tables["accuracy"]
+    adapters = (seen["wordings"] == 20) & (seen["questions"] == "adapter")
+    before = (seen["form"] == "wording seen") & (seen["seed"] == 2)
+    seen.loc[adapters & before, "accuracy"] = 0.4  # not known there
+    found = [
+        {one.group: list(one.values) for one in claim.readings} for claim in forms.claims(tables)
+    ]
+    independence = (0.99 - 0.9) / 0.99
+    assert [one[""] for one in (*found[:3], *found[4:6])] == [
+        pytest.approx(values)
+        for values in ([0.1] * 3, [0.97] * 3, [0.9] * 3, [independence] * 3, [0.97 - 0.95] * 2)
+    ]
+    several = {
+        f"{when} with {kind} wordings": 3 for kind in ("few", "many") for when in
+        ("mixed", "all weights", "adapter")
+    } | {"adapter with many wordings": 2}  # fmt: skip
+    assert {name: len(values) for name, values in found[3].items()} == several
+    follows, times = [one.values for one in forms.claims(tables)[6].readings]
+    assert (follows, times) == (pytest.approx((0.9,) * 3), pytest.approx((1.1,) * 3))
+
+
 def test_tables_read_back_say_and_draw_the_same() -> None:
     tables = made_up(KNOWN)
     again = read_back(tables)
@@ -297,6 +320,28 @@ def test_claims_about_phrases() -> None:
         {FIRST: 300}, dict.fromkeys(PROSE, 0.1), dict.fromkeys(PHRASES, 0.1), 0.1
     )
     assert {claim.verdict for claim in mnemonic.claims(nothing)} == {"cannot tell"}
+
+
+def test_numbers_that_rules_about_phrases_read() -> None:
+    tables = phrase_tables(UNTIL, PROSE, {**PHRASES, (ADAPTER, "boundary"): 0.8}, on=0.72)
+    recalled = tables["recall"]
+    forgotten = (recalled["seed"] == 2) & (recalled["when"] == "boundary")
+    recalled.loc[forgotten, "accuracy"] = 0.4
+    found = [
+        {one.group: list(one.values) for one in claim.readings} for claim in mnemonic.claims(tables)
+    ]
+    assert found[0] == {"": pytest.approx([300 / 600] * 3)}
+    assert found[1:3] == [
+        {"": pytest.approx([0.7 - 0.2] * 2)},
+        {"": pytest.approx([0.9 - 0.7] * 2)},
+    ]
+    assert found[3] == {
+        name: pytest.approx([value - 0.3] * 3) for name, value in
+        (("prose alone", 0.9), ("phrases first", 0.9), ("both mixed", 0.8))
+    }  # fmt: skip
+    kept, carried = (one.values for one in mnemonic.claims(tables)[4].readings)
+    assert kept == pytest.approx((0.9 / 0.8,) * 2)  # of what the same run recalled
+    assert carried == pytest.approx((0.72 / 0.9,) * 2)  # of prose where all weights learn it
 
 
 def test_figures_about_phrases() -> None:

@@ -95,6 +95,17 @@ def test_rules_decide(speed: float, kept: float, verdict: str) -> None:
     assert [claim.rule.split()[0] for claim in found[:4]] == ["Exposures"] * 2 + ["Tokens"] * 2
 
 
+def test_numbers_that_rules_read() -> None:
+    several = [made_up(seed, speed, 0.1 * seed) for seed, speed in ((0, 0.5), (1, 0.9), (2, 0.7))]
+    several[2]["curves"]["accuracy"] *= several[2]["curves"]["form"] != "triple"
+    together = {name: pd.concat([one[name] for one in several]) for name in several[0]}
+    together["carried"].loc[together["carried"]["accuracy"] == 1.0, "accuracy"] = 0.8
+    found = [[list(one.values) for one in claim.readings] for claim in study.claims(together)]
+    assert found[0] == found[2] == [pytest.approx([0.5, 0.9])]  # never known in the last seed
+    assert found[1] == found[3] == [pytest.approx([0.5, 0.9, 0.7])]
+    assert found[4] == found[5] == [pytest.approx([0.0, 0.1 / 0.8, 0.2 / 0.8])]
+
+
 def test_seeds_in_which_nothing_is_known_cannot_tell() -> None:
     tables = made_up(0, 0.5, 0.9)
     tables["curves"]["accuracy"] = 0.1
