@@ -12,6 +12,7 @@ any of these runs was trained; for questions after pilots of seed 0, which is no
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -155,12 +156,20 @@ def _statement(change: Change, claim: str, because: str) -> Statement[_Found]:
 
 
 def claims(tables: Tables) -> list[Claim]:
-    """One for each disagreement and change, held against tables as made or read back from CSV."""
-    return [
-        _statement(change, claim, because).against(_found(tables, change, claim))
-        for change in CHANGES.values()
-        for claim, because in change.claims.items()
-    ]
+    """One for each disagreement and change, held against tables as made or read back from CSV.
+
+    Its numbers are those that the rule of the claim reads after the change.
+    """
+    made = []
+    for change in CHANGES.values():
+        for claim, because in change.claims.items():
+            found = _found(tables, change, claim)
+            one = _statement(change, claim, because).against(found)
+            if found:
+                after = found[AFTER]
+                one = replace(one, power=after.power, readings=after.readings)
+            made.append(one)
+    return made
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:

@@ -103,8 +103,8 @@ def tables(settings: MoreSeedsSettings, runs: Sequence[Any]) -> dict[str, pd.Dat
 def _read(case: Undecided, claims: Sequence[Claim]) -> float:
     """The value of the one seed that claims were made of; NaN without one."""
     claim = next(one for one in claims if one.claim == case.claim)
-    values = [one.values for one in claim.readings if one.what == case.number]
-    return values[0][0] if values and values[0] else nan
+    values = [value for one in claim.readings for value in one.values]
+    return values[0] if values else nan
 
 
 _Values = Mapping[int, float]
@@ -129,7 +129,7 @@ def _statement(case: Undecided) -> Statement[_Values]:
             lambda found, **numbers: rule.decision(found.values(), **numbers),
             rule.numbers,
         ),
-        lambda found: f"{case.unit}: {OverSeeds.of(found.values()).with_interval(case.form)}",
+        lambda found: f"{case.number}: {OverSeeds.of(found.values()).with_interval(case.form)}",
         Number(case.number, lambda found: list(found.values()), (case.threshold,), case.form),
     )
 
@@ -150,7 +150,7 @@ def figures(tables: Tables) -> dict[str, go.Figure]:
     numbers = complete(tables, COLUMNS)["numbers"].dropna()
     there = set(numbers["case"])
     shown = {
-        case.name: (case.unit, case.threshold, case.form)
+        case.name: (case.number, case.threshold, case.form)
         for case in UNDECIDED.values()
         if case.name in there
     }

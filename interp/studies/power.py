@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from scipy.stats import t as student
 
 from interp.errors import ArgumentError
-from interp.seeds import CONFIDENCE, OverSeeds
+from interp.seeds import CONFIDENCE, OverSeeds, number_of
 
 Case = TypeVar("Case")
 Cases = TypeVar("Cases")
@@ -32,6 +32,7 @@ class Reading:
         least: What such a number is at least, in any seed.
         most: And at most.
         form: How values are written.
+        case: What has a value each.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Reading:
     least: float = -inf
     most: float = inf
     form: str = ".2f"
+    case: str = "seed"
 
     @property
     def over(self) -> OverSeeds:
@@ -97,6 +99,7 @@ class Number(Generic[Cases]):
         form: How values are written.
         least: What a value is at least in any seed, 0 of a share: intervals are cut off there.
         most: And at most.
+        case: What has a value each, in the singular, where that is no seed.
     """
 
     what: str
@@ -105,6 +108,7 @@ class Number(Generic[Cases]):
     form: str = ".2f"
     least: float | int = -inf
     most: float | int = inf
+    case: str = "seed"
 
     def read(self, cases: Cases) -> list[Reading]:
         """What the rule reads of what was measured, by condition."""
@@ -116,7 +120,8 @@ class Number(Generic[Cases]):
         own = tuple(float(value) for value in values if isfinite(value))
         mean = OverSeeds(own).mean
         limit = float(min(self.against, key=lambda one: abs(mean - one) if own else 0))
-        return Reading(self.what, group, own, limit, float(self.least), float(self.most), self.form)
+        ends = float(self.least), float(self.most)
+        return Reading(self.what, group, own, limit, *ends, self.form, self.case)
 
     def said(self, cases: Cases, *, decided: bool = False) -> str:
         """Means with 95% intervals, and how many seeds would take the threshold out of them.
@@ -134,6 +139,7 @@ def each_seed(
     form: str = ".2f",
     least: float | int = -inf,
     most: float | int = inf,
+    case: str = "seed",
 ) -> Number[Sequence[Case]]:
     """A number that a rule reads of each seed by itself, as `Rule.each` asks it.
 
@@ -144,6 +150,7 @@ def each_seed(
         form: How values are written.
         least: What a value is at least in any seed.
         most: And at most.
+        case: What has a value each, in the singular, where that is no seed.
 
     Example:
         >>> each_seed("gain", lambda seed: seed, 0.1).read([0.2, None, 0.3])[0].values
@@ -156,7 +163,7 @@ def each_seed(
         groups = dict.fromkeys(group for one in named for group in one)
         return {group: [one[group] for one in named if group in one] for group in groups} or []
 
-    return Number(what, values, against, form, float(least), float(most))
+    return Number(what, values, against, form, least, most, case)
 
 
 def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
@@ -173,8 +180,8 @@ def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
         return "" if decided else f"{readings[0].what}: {readings[0].words}"
     if len(readings) == 1:
         (one,) = known
-        held = f"({len(one.values)} seeds), held against {one.written(one.limit)}"
-        said = f"{one.what}: {one.words} {held}"
+        held = f"({number_of(len(one.values), one.case)}), held against {one.written(one.limit)}"
+        said = f"{', '.join(filter(None, (one.what, one.group)))}: {one.words} {held}"
         return said if decided else f"{said}; {one.power}"
     parts = []
     for one in known:
@@ -186,9 +193,10 @@ def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
         parts.append(part)
     limits = " and ".join(dict.fromkeys(one.written(one.limit) for one in known))
     counts = sorted({len(one.values) for one in known})
-    n_seeds = "to".join(f" {n} " for n in dict.fromkeys((counts[0], counts[-1]))).strip()
+    n_cases = f"{counts[0]:,} to " if counts[0] < counts[-1] else ""
+    n_cases += number_of(counts[-1], known[0].case)
     return (
-        f"{known[0].what}, with {CONFIDENCE:.0%} intervals ({n_seeds} seeds), held against {limits}: "
+        f"{known[0].what}, with {CONFIDENCE:.0%} intervals ({n_cases}), held against {limits}: "
         f"{', '.join(parts)}"
     )
 

@@ -176,6 +176,7 @@ STRENGTH: Statement[Compiled] = Statement(
         form=".3f",
         least=0,
         most=1,
+        case="compiled model",
     ),
 )
 

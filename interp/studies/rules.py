@@ -205,7 +205,8 @@ class Statement(Generic[Case]):
         found = self.rule.decide(cases)
         numbers = self.numbers if isinstance(self.numbers, tuple) else (self.numbers,)
         read = [number.read(cases) for number in numbers] if cases else []
-        words = [in_words(readings, decided=found != "cannot tell") for readings in read]
+        spread = [one for one in read if any(len(reading.values) > 1 for reading in one)]
+        words = [in_words(one, decided=found != "cannot tell") for one in spread or read[:1]]
         power = ". ".join(filter(None, words))
         readings = tuple(one for readings in read for one in readings)
         return Claim(self.claim, self.paper, said, found, self.rule.text, power, readings)

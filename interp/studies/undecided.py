@@ -23,8 +23,8 @@ class Undecided:
         study: The study whose claim it is.
         claim: The claim, word by word.
         asked: What is asked of the mean, as a sentence.
-        number: What the rule of the claim reads (see `interp.studies.power.Number`), word by word.
-        unit: What a figure calls it, with its unit.
+        number: What the rule of the claim reads of each seed, with its unit; the one number that it has (see
+            `interp.studies.power.Number`).
         settings: Settings of the study: no more runs than the number needs.
         seeds: How many, from `FIRST_SEED` on: as many as would tell the mean of the study's own seeds apart
             from the threshold, with the spread of these.
@@ -40,7 +40,6 @@ class Undecided:
     claim: str
     asked: str
     number: str
-    unit: str
     settings: Mapping[str, Any]
     seeds: int
     threshold: float
@@ -67,7 +66,6 @@ _ALL = (
         "With names of three tokens, a trained model has an associative memory",
         "On average over seeds, three quarters of what a model with names of three tokens recalls is an "
         "associative memory",
-        "associative share",
         "associative (share of recalled pairs)",
         {"names": ("three tokens",)},
         5,
@@ -80,7 +78,6 @@ _ALL = (
         "Groups of people become subsystems of their own only after the plateau",
         "On average over seeds, groups of people are subsystems of their own more after the plateau than "
         "in it",
-        "third phase less plateau",
         "agreement of a group with itself, third phase less plateau (cosine)",
         {"parts": ("residuals",)},
         13,
@@ -93,7 +90,6 @@ _ALL = (
         compiled.STUDY,
         "A distributed memory holds facts in proportion to its neurons",
         "On average over seeds, a distributed memory holds facts in proportion to its neurons",
-        "slope",
         "slope of the logarithm of neurons on that of people",
         {"models": (("local", 128),), "descent_people": (128,), "descent_neurons": (4,), "descent_steps": 1},
         65,
@@ -107,7 +103,6 @@ _ALL = (
         warm_up.STUDY,
         "A warm-up beats training on fewer people only, counted over everybody",
         "On average over seeds, a warm-up beats training on fewer people only, counted over everybody",
-        "final accuracy, the best warm-up less training on fewer people",
         "final accuracy, warm-up less fewer people",
         {"indiv_warmup": (256,), "epochs_warmup": (12.0,)},
         13,
@@ -122,7 +117,6 @@ _ALL = (
         finetuning.STUDY,
         "Attention stays as it was while old knowledge is lost",
         "On average over seeds, no attention changes by more than a tenth while old knowledge is lost",
-        "largest change",
         "largest change of a share of attention",
         {"replay_weights": (None,)},
         29,
@@ -136,7 +130,6 @@ _ALL = (
         differences.STUDY,
         "Selecting by loss helps most where some people are rare",
         "On average over seeds, selecting by loss saves a tenth more where some people are rare",
-        "times the uniform saving",
         "saving with uneven data, against that with uniform data (times)",
         {"conditions": (PLAIN, LARGEST), "elsewhere": (PLAIN, LARGEST), "data": (UNIFORM, UNEVEN)},
         34,
@@ -149,7 +142,6 @@ _ALL = (
         warm_up.STUDY,
         "An adaptive schedule, with no setting for when to switch, does as well as the best fixed warm-up",
         "On average over seeds, an adaptive schedule ends at most 0.02 below the best fixed warm-up",
-        "final accuracy, the best adaptive schedule less the best warm-up",
         "final accuracy, adaptive less warm-up",
         {
             "indiv_warmup": (256,), "epochs_warmup": (12.0,), "indiv_adaptive": (256,),

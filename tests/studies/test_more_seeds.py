@@ -38,7 +38,7 @@ def test_a_case_has_seeds_enough_and_none_of_its_study(case: Undecided) -> None:
     assert STUDIES[case.study.name] is case.study
     folder = COMMITTED / case.study.name
     claim = next(c for c in case.study.claims(read_tables(folder)) if c.claim == case.claim)
-    (values,) = [one.values for one in claim.readings if one.what == case.number]
+    (values,) = [one.values for one in claim.readings]
     assert claim.verdict == "cannot tell"
     assert case.seeds >= (seeds_needed(values, case.threshold) or np.inf)
     own = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))["settings"][
@@ -99,7 +99,7 @@ def test_numbers_are_those_of_the_study_itself(trained, monkeypatch: pytest.Monk
     together = SMALL.study.settings(preset="smoke", seeds=(3, 4), **SMALL.settings)
     claims = SMALL.study.claims(SMALL.study.tables(together, runs))
     claim = next(one for one in claims if one.claim == SMALL.claim)
-    (values,) = [one.values for one in claim.readings if one.what == SMALL.number]
+    (values,) = [one.values for one in claim.readings]
     assert list(found["numbers"]["value"].dropna()) == pytest.approx(values, abs=1e-5)
     assert len(values) == 2
     only = more_seeds.tables(settings, runs[:3])["numbers"]
