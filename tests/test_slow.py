@@ -306,7 +306,7 @@ STUDIES = GALLERY / "studies"
 def test_the_committed_power_law_table_still_holds(tmp_path: Path, n: int, exponent: float) -> None:
     """The study's runs are trained on one thread; other machines round otherwise."""
     settings = power_law.STUDY.settings.model_validate(
-        {"seeds": (0,), "sizes": (n,), "exponents": (exponent,)}
+        {"seeds": (0,), "sizes": (n,), "exponents": (exponent,), "shorter": ()}
     )
     [planned] = power_law.STUDY.runs(settings)
     run = interp.train(planned.config, tmp_path / "run", progress=False)

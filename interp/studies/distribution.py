@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from interp.config import Config
 from interp.run import Run
@@ -38,6 +38,8 @@ class DistributionSettings(StudySettings):
 
     n_steps: int = 1000
     """Steps of each run."""
+    every: int | None = Field(default=None, ge=1)
+    """Steps between measurements; None: as often as the preset says."""
     varies: ClassVar[frozenset[str]] = frozenset({"sampling", "population.n_individuals"})
     once: ClassVar[tuple[str, ...]] = ()
     """Settings of several values: there has to be at least one, and none twice."""
@@ -58,9 +60,11 @@ class DistributionSettings(StudySettings):
         Measured are wordings never seen with a person; 256 people, evenly spaced over the population
         where some are likelier than others: as if all were asked about equally often.
         """
+        measured = {} if self.every is None else {"evaluation.every": self.every}
         return self.config(
             seed,
             **{
+                **measured,
                 "population.n_individuals": n_individuals,
                 "sampling": sampling,
                 "training.n_steps": self.n_steps,
@@ -130,6 +134,7 @@ def measured(
     apart: Callable[[Run], Mapping[str, Any]],
     of_runs: Sequence[str],
     of_curves: Sequence[str],
+    thin: int = 2,
 ) -> dict[str, pd.DataFrame]:
     """The tables of several runs.
 
@@ -138,21 +143,22 @@ def measured(
         apart: What tells a run apart in its study, a value a column.
         of_runs: Columns that are to be before `OUTCOME` in the table of runs.
         of_curves: Columns that are to be before `CURVE` in the table of curves.
+        thin: Of curves, one of so many measurements is kept.
 
     Returns:
         "runs" with a row a run (`learned`), and "curves" (`learning_curves`).
     """
     return collect(
         runs,
-        lambda run: (apart(run), {"runs": learned(run), "curves": learning_curves(run)}),
+        lambda run: (apart(run), {"runs": learned(run), "curves": learning_curves(run, thin)}),
         {"runs": (*of_runs, *OUTCOME), "curves": (*of_curves, *CURVE)},
     )
 
 
-def comparable(table: pd.DataFrame) -> pd.DataFrame:
+def comparable(table: pd.DataFrame, spacing: int = EARLIER) -> pd.DataFrame:
     """The rows of `learned`, as made or read back from CSV, with numbers that can be compared.
 
-    A plateau that has not ended counts as ending `EARLIER` steps after the last, as if the run had just
+    A plateau that has not ended counts as ending `spacing` steps after the last, as if the run had just
     missed it; the column `ended` says whether it has.
     """
 
@@ -164,5 +170,5 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(
         **{name: numbers(name) for name in measures},
         ended=ends.notna(),
-        plateau_end=ends.fillna(numbers("n_steps") + EARLIER),
+        plateau_end=ends.fillna(numbers("n_steps") + spacing),
     )

@@ -4,21 +4,24 @@ Does showing some people more often than others shorten the plateau and give mor
 number of steps, and how uneven is best for how many people (paper, section 4, Fig. 4, G)?
 
 Command: interp batch power_law --out artifacts/studies --workers 2
-Duration: 54 runs of 1,000 steps (about a minute each on one core)
+Duration: 90 runs (72 of 1,000 steps, 1 to 2 minutes each on one core; 18 of 500)
 
 Individual i is shown with a probability proportional to i^-α; α = 0 is the uniform distribution. In the
 paper 16,000 steps of 128 biographies show each of 64k people 32 times; in the defaults here 1,000 steps
 of 32 show each of 1,024 people 31 times. Everybody is asked about equally often, so that what is learned
-of frequent people only does not count for more than it is.
+of frequent people only does not count for more than it is. Runs are measured every 5 steps, since the
+plateaus of few people differ by little. Some people are learned in shorter training too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
+from pydantic import Field, model_validator
 
+from interp.errors import ConfigError
 from interp.plots import distribution as plots
 from interp.run import Run
 from interp.seeds import spread
@@ -26,10 +29,13 @@ from interp.studies import distribution, paired
 from interp.studies.distribution import DistributionSettings, planned
 from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement, Verdict
-from interp.studies.study import Study, Tables
+from interp.studies.study import Planned, Study, Tables
 
 BETWEEN = {"low": 0.6, "high": 0.8}
 """The exponents from and to which the paper finds the shortest plateau."""
+SPACING = 5
+"""Steps between measurements, and by how many a plateau has to end earlier."""
+PLATEAU = {"earlier": SPACING}
 SIZES = {"min_sizes": 2}
 """Numbers of people below which nothing is said about every N, or about how something grows with N."""
 _APART = ("seed", "n_individuals", "exponent")
@@ -40,13 +46,35 @@ class PowerLawSettings(DistributionSettings):
 
     exponents: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     """The exponents α; 0 is uniform sampling, which the others are compared with."""
-    sizes: tuple[int, ...] = (256, 512, 1024)
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048)
     """Numbers of people N."""
+    every: int | None = Field(default=SPACING, ge=1)
+    """Steps between measurements; None: as often as the preset says."""
+    shorter: tuple[int, ...] = (500,)
+    """Steps of further runs, of the middle one of `sizes`, on which the best exponent may depend; none
+    leaves them out."""
     once: ClassVar[tuple[str, ...]] = ("exponents", "sizes")
+    varies: ClassVar[frozenset[str]] = DistributionSettings.varies | {"training.n_steps"}
+
+    @model_validator(mode="after")
+    def _lengths_can_be_compared(self) -> "PowerLawSettings":
+        if len({self.n_steps, *self.shorter}) <= len(self.shorter):
+            raise ConfigError(
+                f"shorter={list(self.shorter)}: name each number of steps once, and none that is n_steps "
+                f"({self.n_steps}), which is compared with in any case."
+            )
+        return self
 
     def compared(self) -> list[tuple[int, dict[str, Any]]]:
         """Every exponent, for every number of people."""
         return [(n, power_law(exponent)) for n in self.sizes for exponent in self.exponents]
+
+    def lengths(self) -> Iterator["PowerLawSettings"]:
+        """The settings of the runs of every length, those of all sizes first."""
+        middle = sorted(self.sizes)[(len(self.sizes) - 1) // 2]
+        yield self.model_copy(update={"shorter": ()})
+        for n_steps in self.shorter:
+            yield self.model_copy(update={"shorter": (), "n_steps": n_steps, "sizes": (middle,)})
 
 
 def power_law(exponent: float) -> dict[str, Any]:
@@ -54,20 +82,39 @@ def power_law(exponent: float) -> dict[str, Any]:
     return {"kind": "power_law", "exponent": exponent} if exponent else distribution.UNIFORM
 
 
+def runs(settings: PowerLawSettings) -> list[Planned]:
+    """The runs that settings ask for: every exponent and size, then every length."""
+    return [one for of_length in settings.lengths() for one in planned(of_length)]
+
+
 def tables(settings: PowerLawSettings, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """`distribution.measured` of the finished runs; `exponent` is 0 for uniform sampling."""
-    found = distribution.measured(
-        runs, lambda run: {"exponent": run.config.sampling.exponent or 0.0}, _APART, _APART
-    )
-    return {
-        name: table.sort_values(list(_APART), kind="stable", ignore_index=True)
-        for name, table in found.items()
-    }
+    """`distribution.measured` of the finished runs; `exponent` is 0 for uniform sampling.
+
+    Returns:
+        "runs" and "curves" of the runs of `n_steps`, and "shorter": the rows of the others, as in "runs".
+    """
+
+    def measured(some: Sequence[Run]) -> dict[str, pd.DataFrame]:
+        found = distribution.measured(
+            some,
+            lambda run: {"exponent": run.config.sampling.exponent or 0.0},
+            _APART,
+            _APART,
+            thin=max(2, 50 // (settings.every or 50)),
+        )
+        return {
+            name: table.sort_values(list(_APART), kind="stable", ignore_index=True)
+            for name, table in found.items()
+        }
+
+    whole = [run for run in runs if run.config.training.n_steps == settings.n_steps]
+    others = [run for run in runs if run.config.training.n_steps != settings.n_steps]
+    return {**measured(whole), "shorter": measured(others)["runs"]}
 
 
 def figures(tables: Tables) -> dict[str, go.Figure]:
     """The study's figures, by anchor; none where nothing was measured."""
-    runs = distribution.comparable(tables["runs"])
+    runs = distribution.comparable(tables["runs"], SPACING)
     if runs.empty:
         return {}
     curves = tables["curves"].sort_values(["exponent", "seed", "step"])
@@ -84,29 +131,38 @@ class _Size:
     """What was measured with some number of people: tables with a row a seed, a column an exponent."""
 
     n: int
+    n_steps: int
     ends: pd.DataFrame
     losses: pd.DataFrame
     accuracies: pd.DataFrame
 
 
-Measured = Sequence[_Size]
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured: with every number of people, and of one of these in less time, shortest last."""
+
+    sizes: Sequence[_Size]
+    lengths: Sequence[_Size] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.sizes)
 
 
 def _at_every_size(holds: Callable[..., bool | None]) -> Callable[..., Verdict]:
     """A decision about the plateau's ends at every N."""
 
-    def decide(of: Measured, earlier: int, min_sizes: int, **numbers: float | int) -> Verdict:
-        outcomes = [holds(size.ends, margin=earlier, **numbers) for size in of]
+    def decide(of: _Measured, earlier: int, min_sizes: int, **numbers: float | int) -> Verdict:
+        outcomes = [holds(size.ends, margin=earlier, **numbers) for size in of.sizes]
         return paired.everywhere(outcomes, min_sizes)
 
     return decide
 
 
-def _each_size(what: str, words: Callable[[_Size], str]) -> Callable[[Measured], str]:
+def _each_size(what: str, words: Callable[[_Size], str]) -> Callable[[_Measured], str]:
     """What was measured at every N; nothing where there are no words for any."""
 
-    def say(of: Measured) -> str:
-        parts = [f"N = {at.n:,}: {said}" for at in of if len(at.ends) and (said := words(at))]
+    def say(of: _Measured) -> str:
+        parts = [f"N = {at.n:,}: {said}" for at in of.sizes if len(at.ends) and (said := words(at))]
         return f"{what} {'; '.join(parts)}" if parts else ""
 
     return say
@@ -121,9 +177,14 @@ def _say_shorter(of: _Size) -> str:
     return f"step {uniform} uniform, {uneven} at α {named}"
 
 
-def _earlier(of: Measured) -> list[float]:
+def _say_lengths(of: _Measured) -> str:
+    parts = [f"{at.n_steps:,} steps: {_say_best(at)}" for at in of.lengths if len(at.losses)]
+    return f"N = {of.lengths[0].n:,}: best α of each seed: {'; '.join(parts)}" if parts else ""
+
+
+def _earlier(of: _Measured) -> list[float]:
     """By how many steps plateaus end earlier at the smallest N, in each seed."""
-    ends = of[0].ends
+    ends = of.sizes[0].ends
     inside = paired.within(ends, **BETWEEN)
     return [] if 0.0 not in ends or not inside else list(ends[0.0] - ends[inside].mean(axis=1))
 
@@ -137,23 +198,39 @@ def _say_best(of: _Size) -> str:
     return f"{exponents} (best mean loss {of.losses.mean().min():.2f} nats)"
 
 
-def _say_accuracy(of: Measured) -> str:
-    accuracies = of[-1].accuracies if of else pd.DataFrame()
+def _say_accuracy(of: _Measured) -> str:
+    accuracies = of.sizes[-1].accuracies if of.sizes else pd.DataFrame()
     alpha = paired.best(accuracies.drop(columns=0.0, errors="ignore"))
     if 0.0 not in accuracies or alpha is None:
         return ""
     uniform, uneven = spread(accuracies[0.0], ".3f"), spread(accuracies[alpha], ".3f")
     said = f"{uniform} uniform, {uneven} at α = {alpha:g}, the best mean"
-    return f"N = {of[-1].n:,}: final accuracy {said}"
+    return f"N = {of.sizes[-1].n:,}: final accuracy {said}"
 
 
 _EVERY_N = (
     f" {distribution.NEVER_ENDED}{paired.SEEDS_COUNT} Agree: so at every N; disagree: the other way round at "
     "some N; else, or with fewer than {min_sizes} N: cannot tell."
 )
-_NUMBERS = {**BETWEEN, **SIZES, **distribution.PLATEAU, **paired.SEEDS}
+_NUMBERS = {**BETWEEN, **SIZES, **PLATEAU, **paired.SEEDS}
+SHORTER = Statement[_Measured](
+    "The α with the best final loss grows as training gets shorter",
+    "grows with shorter training (Fig. 4, G; 16,000 steps of 128)",
+    Rule(
+        "Of the same people in runs of several lengths, in each seed: the α with the lowest loss at the "
+        "last step is larger in the shortest than in the longest, and never smaller in one than in the "
+        "next longer (agree in every seed), or it is smaller in the shortest than in the longest "
+        "(disagree in every seed). Else, also where it is the same, or with fewer than {min_seeds} seeds "
+        "or {min_lengths} lengths, or where a run is missing: cannot tell.",
+        lambda of, min_lengths, **numbers: paired.lowest_grows(
+            [length.losses for length in of.lengths], min_lengths, **numbers
+        ),
+        {"min_lengths": 2, **paired.SEEDS},
+    ),
+    _say_lengths,
+)
 STATEMENTS = (
-    Statement[Measured](
+    Statement[_Measured](
         "An uneven distribution shortens the plateau, for every N",
         "the plateau is shorter with a power law of α 0.6 to 0.8 than with uniform sampling, for every N "
         "(Fig. 4, G; 16,000 steps of 128)",
@@ -165,11 +242,9 @@ STATEMENTS = (
             _NUMBERS,
         ),
         _each_size("the plateau ends at", _say_shorter),
-        Number(
-            "steps earlier at the smallest N", _earlier, (distribution.PLATEAU["earlier"],), "+.0f"
-        ),
+        Number("steps earlier at the smallest N", _earlier, (SPACING,), "+.0f"),
     ),
-    Statement[Measured](
+    Statement[_Measured](
         "The plateau is shortest at α of 0.6 to 0.8, for every N",
         "shortest at α of 0.6 to 0.8 for every N (Fig. 4, G; 16,000 steps of 128)",
         Rule(
@@ -182,28 +257,30 @@ STATEMENTS = (
         ),
         _each_size("mean plateau end in steps, by α:", _say_ends),
     ),
-    Statement[Measured](
+    Statement[_Measured](
         "The α with the best final loss grows with N",
-        "grows with N, and with shorter training, which is not measured here (Fig. 4, G; 16,000 steps of "
-        "128)",
+        "grows with N (Fig. 4, G; 16,000 steps of 128)",
         Rule(
             "In each seed, the α with the lowest loss at the last step is larger at the largest N than at "
             "the smallest, and never smaller at one N than at the N before (agree in every seed), or it "
             "is smaller at the largest N than at the smallest (disagree in every seed). Else, also where "
             "it is the same, or with fewer than {min_seeds} seeds or {min_sizes} N, or where a run is "
             "missing: cannot tell.",
-            lambda of, **numbers: paired.lowest_grows([size.losses for size in of], **numbers),
+            lambda of, **numbers: paired.lowest_grows(
+                [size.losses for size in of.sizes], **numbers
+            ),
             {**SIZES, **paired.SEEDS},
         ),
         _each_size("best α of each seed:", _say_best),
     ),
-    Statement[Measured](
+    SHORTER,
+    Statement[_Measured](
         "Some α above 0 gives a better final accuracy than uniform sampling, at the largest N",
         "not stated as such: that the best α grows with N says so (Fig. 4, G; 16,000 steps of 128)",
         paired.some_better(
             "some α above 0 the final accuracy is at least {higher:g} higher",
             "no α above 0 it is higher",
-            lambda of: paired.gains(of[-1].accuracies, 0.0, 1) if of else pd.DataFrame(),
+            lambda of: paired.gains(of.sizes[-1].accuracies, 0.0, 1) if of else pd.DataFrame(),
             distribution.ACCURACY,
         ),
         _say_accuracy,
@@ -212,16 +289,33 @@ STATEMENTS = (
 
 
 def claims(tables: Tables) -> list[Claim]:
-    """The paper's claims about power laws, held against "runs", as made or read back from CSV."""
-    runs = distribution.comparable(tables["runs"])
+    """The paper's claims about power laws, held against tables as made or read back from CSV."""
+    whole = distribution.comparable(tables["runs"], SPACING)
+    shorter = tables.get("shorter", tables["runs"].iloc[:0])
+    lengths = pd.concat(
+        [whole, distribution.comparable(shorter, SPACING)] if len(shorter) else [whole]
+    )
+    people = set(map(int, shorter["n_individuals"]))
+    same_people = lengths[lengths["n_individuals"].isin(people)]
+    of = _Measured(_each(whole, "n_individuals"), _each(same_people, "n_steps")[::-1])
+    return [
+        paired.to_scale(statement.against(of), same_people if statement is SHORTER else whole)
+        for statement in STATEMENTS
+    ]
+
+
+def _each(runs: pd.DataFrame, column: str) -> list[_Size]:
+    """What was measured at each value of a column, in ascending order."""
     exponents = sorted(runs["exponent"].unique())
     measures = ("plateau_end", "attribute_loss", "attribute_accuracy")
-    sizes = [
-        _Size(n, *(paired.by_seed(of_size, "exponent", one, exponents) for one in measures))
-        for n in sorted(map(int, runs["n_individuals"].unique()))
-        for of_size in [runs[runs["n_individuals"] == n]]
+    return [
+        _Size(
+            int(own["n_individuals"].iloc[0]),
+            int(own["n_steps"].iloc[0]),
+            *(paired.by_seed(own, "exponent", one, exponents) for one in measures),
+        )
+        for _, own in runs.groupby(column)
     ]
-    return [paired.to_scale(statement.against(sizes), runs) for statement in STATEMENTS]
 
 
-STUDY = Study("power_law", __doc__, PowerLawSettings, planned, tables, figures, claims)
+STUDY = Study("power_law", __doc__, PowerLawSettings, runs, tables, figures, claims)

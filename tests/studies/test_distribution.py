@@ -22,7 +22,9 @@ from interp.studies.study import Tables
 from tests.helpers import read_back
 
 BRIEF = {"preset": "smoke", "n_steps": 10, "seeds": (0,)}
-POWER_LAW = PowerLawSettings(**BRIEF, exponents=(0.0, 1.0), sizes=(16, 24))
+POWER_LAW = PowerLawSettings(
+    **BRIEF, exponents=(0.0, 1.0), sizes=(16, 24), every=None, shorter=(5,)
+)
 CELEBRITIES = CelebritiesSettings(
     **BRIEF, n_individuals=16, n_celebrities=(4,), weights=(8.0,), exponents=(1.0,)
 )
@@ -34,13 +36,13 @@ SEEDS = (0, 1, 2)
 @pytest.fixture(scope="module")
 def runs(trained) -> dict[str, Run]:
     """All runs of both studies, each trained once, by settings."""
-    planned = (*power_law.planned(POWER_LAW), *celebrities.planned(CELEBRITIES))
+    planned = (*power_law.runs(POWER_LAW), *celebrities.planned(CELEBRITIES))
     return {one.config.to_yaml(): trained(one.config) for one in planned}
 
 
 @pytest.fixture(scope="module")
 def of_power_law(runs) -> Tables:
-    planned = [runs[one.config.to_yaml()] for one in power_law.planned(POWER_LAW)]
+    planned = [runs[one.config.to_yaml()] for one in power_law.runs(POWER_LAW)]
     return power_law.tables(POWER_LAW, planned[::-1])
 
 
@@ -55,26 +57,28 @@ def of_celebrities(runs) -> Tables:
 
 def test_studies_share_their_runs(runs):
     """Exponent 0 is uniform sampling, which celebrities are compared with too, as are power laws."""
-    assert len(power_law.planned(POWER_LAW)) + len(celebrities.planned(CELEBRITIES)) == 4 + 3
-    assert len(runs) == 4 + 1
-    uniform = power_law.planned(POWER_LAW)[0].config
+    assert len(power_law.runs(POWER_LAW)) + len(celebrities.planned(CELEBRITIES)) == 6 + 3
+    assert len(runs) == 6 + 1
+    uniform = power_law.runs(POWER_LAW)[0].config
     assert uniform == POWER_LAW.distribution(0, 16, UNIFORM)
     assert uniform == celebrities.planned(CELEBRITIES)[0].config
 
 
 def test_default_runs_are_one_for_each_cell_and_seed():
-    planned = power_law.planned(PowerLawSettings())
+    configs = [run.config for run in power_law.runs(PowerLawSettings())]
     cells = {
-        (run.config.seed, run.config.population.n_individuals, run.config.sampling.exponent or 0.0)
-        for run in planned
+        (c.seed, c.population.n_individuals, c.sampling.exponent or 0.0, c.training.n_steps)
+        for c in configs
     }
-    assert len(planned) == len(cells) == 3 * 3 * 6
+    assert len(configs) == len(cells) == 3 * (4 + 1) * 6
+    assert {c.evaluation.every for c in configs} == {power_law.SPACING}
     planned = celebrities.planned(CelebritiesSettings())
     assert len({run.config.to_yaml() for run in planned}) == len(planned) == 3 * (1 + 4 + 2)
+    as_often = PowerLawSettings(every=None)
     unshared = {r.config.to_yaml() for r in planned} - {
-        r.config.to_yaml() for r in power_law.planned(PowerLawSettings())
+        r.config.to_yaml() for r in power_law.runs(as_often)
     }
-    assert len(unshared) == 3 * 4, "only celebrities are trained anew"
+    assert len(unshared) == 3 * 4, "measured as often, only celebrities are trained anew"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,8 @@ def test_default_runs_are_one_for_each_cell_and_seed():
     [
         (PowerLawSettings, {"exponents": (0.5, 0.5)}, "exponents"),
         (PowerLawSettings, {"sizes": ()}, "sizes"),
+        (PowerLawSettings, {"shorter": (500, 500)}, "each number of steps once"),
+        (PowerLawSettings, {"shorter": (1000,)}, "none that is n_steps"),
         (CelebritiesSettings, {"weights": (4.0, 4.0)}, "weights"),
         (CelebritiesSettings, {"weights": (1.0, 4.0)}, "are uniform sampling"),
         (CelebritiesSettings, {"exponents": (0.0,)}, "are uniform sampling"),
@@ -97,9 +103,14 @@ def test_tables_hold_what_the_runs_measured(runs, of_power_law, of_celebrities):
     assert list(zip(table["n_individuals"], table["exponent"], strict=True)) == [
         (16, 0.0), (16, 1.0), (24, 0.0), (24, 1.0),
     ]  # fmt: skip
-    uniform = runs[power_law.planned(POWER_LAW)[0].config.to_yaml()]
+    uniform = runs[power_law.runs(POWER_LAW)[0].config.to_yaml()]
     assert table["attribute_loss"][0] == pytest.approx(uniform.curve().iloc[-1], abs=1e-5)
     assert table["n_steps"].unique().tolist() == [10]
+    shorter = of_power_law["shorter"]
+    assert shorter[["n_individuals", "exponent", "n_steps"]].to_numpy().tolist() == [
+        [16, 0, 5], [16, 1, 5],
+    ]  # fmt: skip
+    assert set(of_power_law["curves"]["step"]) == {0, 10}, "of the longest runs"
     table = of_celebrities["runs"]
     assert list(table["distribution"]) == ["uniform", "4 people × 8", "power law α = 1"]
     assert table["attribute_loss"][0] == of_power_law["runs"]["attribute_loss"][0]
@@ -134,7 +145,7 @@ def test_a_study_without_any_finished_run_says_so():
         for tables in (empty, read_back(empty)):
             assert study.figures(tables) == {}
             found = study.claims(tables)
-            assert len(found) == 4
+            assert len(found) == (5 if study is power_law.STUDY else 4)
             assert {claim.verdict for claim in found} == {"cannot tell"}
             assert {claim.measured for claim in found} <= {
                 "nothing was measured",
@@ -225,8 +236,12 @@ def power_laws(
     plateau: Callable[[int, float], float] = lambda n, a: n / 2 + 200 * (a - 0.7) ** 2,
     loss: Callable[[int, float], float] = lambda n, a: (a - (n - 256) / 1000) ** 2,
     accuracy: Callable[[int, float], float] = lambda n, a: 0.2 + 0.1 * a,
+    shortest: float = 0.8,
 ) -> dict[str, pd.DataFrame]:
-    """Tables in which plateau end, loss and accuracy are functions of N and α, alike in all seeds."""
+    """Tables in which plateau end, loss and accuracy are functions of N and α, alike in all seeds.
+
+    In runs of half the steps of 512 people the loss is lowest at `shortest`.
+    """
     table = pd.DataFrame(
         [
             {
@@ -246,7 +261,10 @@ def power_laws(
     )
     curves = ends_of_curves(table)
     columns = ["seed", "n_individuals", "exponent", "step", "metric", "value"]
-    return {"runs": table.astype({"plateau_end": "Int64"}), "curves": curves[columns]}
+    table = table.astype({"plateau_end": "Int64"})
+    shorter = table[table["n_individuals"] == 512].assign(n_steps=500)
+    shorter["attribute_loss"] = (shorter["exponent"] - shortest) ** 2
+    return {"runs": table, "curves": curves[columns], "shorter": shorter}
 
 
 def ends_of_curves(runs: pd.DataFrame) -> pd.DataFrame:
@@ -272,13 +290,15 @@ def shortest_at(*shortest: float) -> Callable[[int, float], float]:
 
 def test_power_laws_as_in_the_paper_agree():
     tables = power_laws(plateau=shortest_at(0.6))
-    assert verdicts(tables) == ["agree"] * 4
-    shorter, shortest, grows, better = power_law.claims(tables)
+    assert verdicts(tables) == ["agree"] * 5
+    shorter, shortest, grows, lengths, better = power_law.claims(tables)
     assert "N = 256: step 300 (300, 300, 300) uniform, 250 (250, 250, 250) at α 0.6 and 0.8" in (
         shorter.measured
     )
     assert "300 (0), 300 (0.2), 300 (0.4), 200 (0.6), 300 (0.8)" in shortest.measured
     assert "N = 1,024: 0.8, 0.8, 0.8" in grows.measured
+    assert "N = 512: best α of each seed: 1,000 steps: 0.2, 0.2, 0.2" in lengths.measured
+    assert "; 500 steps: 0.8, 0.8, 0.8 (best mean loss 0.00 nats)" in lengths.measured
     assert "0.201 (0.200, 0.201, 0.202) uniform, 0.301 (0.300, 0.301, 0.302) at α = 1" in (
         better.measured
     )
@@ -290,8 +310,9 @@ def test_the_opposite_disagrees():
         plateau=lambda n, a: 200 + 300 * a,
         loss=lambda n, a: (a - (1024 - n) / 1000) ** 2,
         accuracy=lambda n, a: 0.2 - 0.1 * a,
+        shortest=0.2,
     )
-    assert verdicts(tables) == ["disagree"] * 4
+    assert verdicts(tables) == ["disagree"] * 5
 
 
 @pytest.mark.parametrize("exponent", [0.2, 0.4, 1.0])
@@ -307,7 +328,11 @@ def test_ties_are_no_evidence():
         assert verdicts(power_laws(plateau=shortest_at(*shortest)))[1] == "cannot tell"
     assert verdicts(power_laws(plateau=shortest_at(0.6, 0.8)))[1] == "agree"
     same = power_laws(loss=lambda n, a: (a - 0.4) ** 2, accuracy=lambda n, a: 0.2 + 0.01 * a)
-    assert verdicts(same)[2:] == ["cannot tell", "cannot tell"]
+    assert verdicts(same)[2::2] == ["cannot tell", "cannot tell"]
+    no_shorter = power_laws(shortest=0.2)
+    assert verdicts(no_shorter)[3] == "cannot tell"
+    del no_shorter["shorter"]
+    assert verdicts(no_shorter)[3] == "cannot tell"
 
 
 def test_seeds_that_contradict_one_another_decide_nothing():
@@ -317,7 +342,7 @@ def test_seeds_that_contradict_one_another_decide_nothing():
     table.loc[seed & (table["exponent"] == 0.6), "plateau_end"] = 325
     table.loc[seed & (table["exponent"] > 0), "attribute_accuracy"] = 0.19
     table.loc[seed, "attribute_loss"] = table.loc[seed, "exponent"]
-    assert verdicts(tables) == ["cannot tell"] * 4
+    assert verdicts(tables) == ["cannot tell"] * 3 + ["agree", "cannot tell"]
 
 
 def test_a_best_exponent_that_falls_in_between_does_not_grow():
@@ -373,7 +398,7 @@ def test_the_figures_of_power_laws_hold_the_numbers():
     assert len(traces["N = 512, a seed"].x) == len(EXPONENTS) * len(SEEDS), "every seed is a point"
     symbols = traces["N = 1,024, a seed"].marker.symbol
     assert [s == "triangle-right" for s in symbols] == list(never[table["n_individuals"] == 1024])
-    assert traces["N = 1,024"].y[0] == 1025
+    assert traces["N = 1,024"].y[0] == 1005
     assert "Triangles (3 of 54 runs)" in caption(plateau)
     stars = {
         (trace.name, trace.yaxis or "y"): trace.x[0]
