@@ -305,6 +305,18 @@ def test_power_laws_as_in_the_paper_agree():
     assert all("(1,000 steps, 3 seeds)" in claim.measured for claim in (shorter, grows, better))
 
 
+def test_the_numbers_of_power_laws_are_those_that_the_rules_read():
+    tables = power_laws(plateau=shortest_at(0.6))
+    tables["runs"].loc[0, "plateau_end"] = 330  # seed 0, N = 256, α = 0
+    earlier, shortest, grows, lengths, _ = (
+        {one.group: one.values for one in claim.readings} for claim in power_law.claims(tables)
+    )
+    assert earlier == {"N = 256": (80, 50, 50), "N = 512": (50,) * 3, "N = 1,024": (50,) * 3}
+    assert shortest == {f"N = {n:,}": (100,) * 3 for n in SIZES}
+    assert grows[""] == pytest.approx([0.8] * 3)
+    assert lengths[""] == pytest.approx([0.6] * 3)
+
+
 def test_the_opposite_disagrees():
     tables = power_laws(
         plateau=lambda n, a: 200 + 300 * a,
