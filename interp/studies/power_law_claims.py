@@ -113,6 +113,10 @@ def _grown(tables: Sequence[_Size]) -> list[float]:
     return list((last - first).dropna().astype(float) + 0.0)
 
 
+def _gains(of: _Measured) -> pd.DataFrame:
+    return paired.gains(of.sizes[-1].accuracies, 0.0, 1) if of else pd.DataFrame()
+
+
 def _say_ends(of: _Size) -> str:
     return ", ".join(f"{mean:.0f} ({exponent:g})" for exponent, mean in of.ends.mean().items())
 
@@ -222,10 +226,16 @@ STATEMENTS = (
         paired.some_better(
             "some α above 0 the final accuracy is at least {higher:g} higher",
             "no α above 0 it is higher",
-            lambda of: paired.gains(of.sizes[-1].accuracies, 0.0, 1) if of else pd.DataFrame(),
+            _gains,
             distribution.ACCURACY,
         ),
         _say_accuracy,
+        paired.gain_of_each(
+            "final accuracy above that of uniform sampling at the largest N, by α",
+            _gains,
+            distribution.ACCURACY,
+            "+.3f",
+        ),
     ),
 )
 
