@@ -58,6 +58,11 @@ class Reading:
         return max(low, self.least), min(high, self.most)
 
     @property
+    def within(self) -> bool:
+        """Whether the limit lies in the interval, so that the mean is not told apart from it."""
+        return self.interval is not None and self.interval[0] < self.limit < self.interval[1]
+
+    @property
     def needed(self) -> int | None:
         """How many seeds would tell the mean apart from the limit; None with too few to say, or for many."""
         return seeds_needed(self.values, self.limit) if len(self.values) >= 2 else None
@@ -182,7 +187,9 @@ def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
         (one,) = known
         held = f"({number_of(len(one.values), one.case)}), held against {one.written(one.limit)}"
         said = f"{', '.join(filter(None, (one.what, one.group)))}: {one.words} {held}"
-        return said if decided else f"{said}; {one.power}"
+        if decided:
+            return f"{said}, which lies in it" if one.within else said
+        return f"{said}; {one.power}"
     parts = []
     for one in known:
         low, high = map(one.written, one.interval or (one.over.mean, one.over.mean))
@@ -195,10 +202,12 @@ def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
     counts = sorted({len(one.values) for one in known})
     n_cases = f"{counts[0]:,} to " if counts[0] < counts[-1] else ""
     n_cases += number_of(counts[-1], known[0].case)
-    return (
+    said = (
         f"{known[0].what}, with {CONFIDENCE:.0%} intervals ({n_cases}), held against {limits}: "
         f"{', '.join(parts)}"
     )
+    among = [one.group for one in known if one.within] if decided else []
+    return f"{said}; the threshold lies in that of {' and '.join(among)}" if among else said
 
 
 def seeds_needed(values: Values, threshold: float | int) -> int | None:

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from interp.errors import ArgumentError
+from interp.studies.found import intervals_table
 from interp.studies.power import MOST_SEEDS, Number, each_seed, seeds_needed
 from interp.studies.rules import Rule, Statement
 
@@ -49,7 +50,7 @@ def test_what_is_decided_has_an_interval_and_no_number_of_seeds() -> None:
     rule: Rule[float] = Rule.each("At least {low:g}.", lambda one, low: one >= low, low=0.1)
     claim = Statement("It gains", "not measured", rule, str, NUMBER)
     assert claim.against([0.2, 0.3]).power == (
-        "gain: 0.25, 95% interval -0.39 to 0.89 (2 seeds), held against 0.10"
+        "gain: 0.25, 95% interval -0.39 to 0.89 (2 seeds), held against 0.10, which lies in it"
     )
     assert claim.against([0.2]).power.startswith("gain: fewer than two seeds")
     told = claim.against([0.05, 0.3])
@@ -70,3 +71,40 @@ def test_a_number_of_each_seed_and_of_its_conditions() -> None:
     for nothing in ([], [None], [{}]):
         (none,) = each_seed("gain", lambda seed: seed, 3).read(nothing)
         assert (none.group, none.values) == ("", ())
+
+
+def test_several_conditions_are_said_together() -> None:
+    both = each_seed(
+        "share known", lambda seed: {"rare": seed, "common": 1 - seed / 100}, 0.5, least=0, most=1
+    )
+    assert both.said([0.3, 0.5, 0.9], decided=True) == (
+        "share known, with 95% intervals (3 seeds), held against 0.50: rare 0.57 (0.00 to 1.00), common 0.99 "
+        "(0.99 to 1.00); the threshold lies in that of rare"
+    )
+    n = seeds_needed([0.3, 0.5, 0.9], 0.5)
+    assert f"rare 0.57 (0.00 to 1.00) [{n} seeds would tell], common" in both.said([0.3, 0.5, 0.9])
+    one = each_seed("dose", lambda model: {"memory": model}, 0.5, case="model")
+    assert one.said([0.1, 0.2], decided=True).startswith(
+        "dose, memory: 0.15, 95% interval -0.49 to 0.79 (2 models)"
+    )
+    some = each_seed("share", lambda seed: {"a": seed} | ({"b": 1} if seed > 0.2 else {}), 0.5)
+    assert "(2 to 3 seeds)" in some.said([0.1, 0.3, 0.4], decided=True)
+
+
+def test_intervals_as_a_table() -> None:
+    rule: Rule[float] = Rule.each("At least {low:g}.", lambda one, low: one >= low, low=0.1)
+    bare = Statement("It is", "not measured", rule, str)
+    claim = Statement(
+        "It gains", "not measured", rule, str, (NUMBER, each_seed("loss", lambda v: -v, 0))
+    )
+    table = intervals_table([bare.against([0.2]), claim.against([0.2, 0.3]), claim.against([0.2])])
+    assert list(table["claim"]) == [2, 2, 3, 3]
+    assert list(table["number"]) == ["gain", "loss"] * 2
+    half = stats.t.ppf(0.975, 1) * np.std([0.2, 0.3], ddof=1) / 2**0.5
+    assert table["interval_low"][:2].tolist() == pytest.approx(
+        [0.25 - half, -0.25 - half], abs=1e-6
+    )
+    assert table["interval_high"].isna().tolist() == [False, False, True, True]
+    assert table["against"].tolist() == [0.1, 0, 0.1, 0]
+    assert table["seeds_needed"][0] == seeds_needed([0.2, 0.3], 0.1)
+    assert table["seeds_needed"].isna().tolist() == [False, False, True, True]
