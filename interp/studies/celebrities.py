@@ -4,7 +4,7 @@ Do a few people who are shown more often than all others shorten the plateau and
 power law does (paper, section 4, Fig. H)?
 
 Command: interp batch celebrities --out artifacts/studies --workers 2
-Duration: 21 runs of 1,000 steps (about a minute each on one core), some of which `power_law` trains too
+Duration: 21 runs of 1,000 steps (about a minute each on one core), some of which `warm_up` trains too
 
 Some of the people are several times as likely as all others, against uniform sampling and two power laws.
 Source: paper, Fig. H: 4k, 16k and 64k celebrities with weights from 2 to 16. The celebrities here are a

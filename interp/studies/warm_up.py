@@ -4,7 +4,7 @@ Does showing few people first, and everybody later, give more knowledge in the s
 can a schedule find by itself when to switch? (paper, Fig. 4 right, I, K, L)
 
 Command: interp batch warm_up --out artifacts/studies --workers 2
-Duration: 51 runs of 1,000 steps (about a minute each on one core), some of which `power_law` trains too
+Duration: 51 runs of 1,000 steps (about a minute each on one core), some of which `celebrities` trains too
 
 Fixed warm-ups (the first so many people for so many epochs, then everybody) and the adaptive schedule,
 which decides by itself when to show more people, against uniform sampling, against power laws, and
