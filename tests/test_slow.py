@@ -20,6 +20,7 @@ from interp.studies import (
     associative_memory,
     explained,
     fit_of,
+    more_seeds,
     name_tokens,
     plateau,
     power_law,
@@ -378,6 +379,23 @@ def test_the_committed_table_of_disagreements_still_holds(tmp_path: Path) -> Non
     ].to_dict("records")
     for column in ("statistics_end", "plateau_end"):
         assert abs(found[column] - row[column]) <= 3 * planned.config.evaluation.every
+
+
+@pytest.mark.parametrize(
+    ("case", "near"), [("memory of random features", 0.001), ("fewer people", 0.05)]
+)
+def test_the_committed_table_of_more_seeds_still_holds(
+    tmp_path: Path, case: str, near: float
+) -> None:
+    settings = more_seeds.MoreSeedsSettings(cases=(case,), seeds=(3,))
+    runs = [
+        interp.train(plan.config, tmp_path / str(i), progress=False)
+        for i, plan in enumerate(more_seeds.planned(settings))
+    ]
+    [found] = more_seeds.tables(settings, runs)["numbers"]["value"]
+    table = pd.read_csv(STUDIES / "more_seeds" / "numbers.csv")
+    [committed] = table[(table["case"] == case) & (table["seed"] == 3)]["value"]
+    assert abs(found - committed) <= near
 
 
 def test_the_committed_table_of_plateaus_still_holds(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 What do claims say that their studies could not decide, if as many further seeds are run as would decide them?
 
 Command: interp batch more_seeds --out artifacts/studies --workers 2
-Duration: 74 runs of `tiny`, 29 of 500 steps and 29 that these start from
+Duration: 44 runs of `tiny` (1 to 2 minutes each on one core), then half an hour of measuring
 
 A claim that cannot be told says how many seeds would tell the mean of what its rule reads apart from the
 threshold. Here are so many seeds, none of which the study itself has, and no more runs of each than the
@@ -33,9 +33,9 @@ from interp.studies.undecided import FIRST_SEED, UNDECIDED, Undecided
 
 WITHIN_THE_HOUR = (
     "kind of memory", "groups of equations", "memory of random features", "fewer people",
-    "attention in fine-tuning",
 )  # fmt: skip
-"""What takes less than an hour each on two cores."""
+"""What two cores have time for in an hour. "attention in fine-tuning" takes about as long by itself, "rare
+people" and "adaptive schedule" hours."""
 ENOUGH = 0.8
 """The share of the seeds that have to have a value."""
 COLUMNS = {"numbers": ("case", "seed", "value")}
