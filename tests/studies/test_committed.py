@@ -149,6 +149,19 @@ def test_the_findings_say_the_verdicts_of_the_tables() -> None:
         assert list(table.index).index(claim) == int(number) - 1
 
 
+def test_the_findings_say_how_many_verdicts_do_not_rest_on_the_mean() -> None:
+    """Of decided claims that read one number of several seeds: those whose threshold lies in its interval."""
+    decided = inside = 0
+    for name in NAMES:
+        for claim in study_of(name).claims(read_tables(COMMITTED / name)):
+            known = [one for one in claim.readings if len(one.values) > 1]
+            if known and claim.verdict != "cannot tell":
+                decided += 1
+                inside += len(known) == 1 and known[0].within
+    findings = " ".join((ROOT / "docs/findings.md").read_text(encoding="utf-8").split())
+    assert f"of {decided} decided claims with intervals, {inside} that read one number" in findings
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_of_a_study_has_its_claims_with_their_rules(name: str) -> None:
     study, folder = study_of(name), COMMITTED / name
