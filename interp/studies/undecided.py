@@ -76,7 +76,8 @@ _ALL = (
         "groups of equations",
         equations.STUDY,
         "Groups of people become subsystems of their own only after the plateau",
-        "On average over seeds, groups of people agree with themselves by 0.1 more after the plateau than in it",
+        "On average over seeds, groups of people agree with themselves by 0.1 more after the plateau than in "
+        "it",
         "agreement of a group with itself, third phase less plateau (cosine)",
         {"parts": ("residuals",)},
         13,
