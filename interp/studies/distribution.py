@@ -1,6 +1,6 @@
 """What the studies of the data distribution share: one length of training, one way of measuring.
 
-Runs are as long and measured at the same steps in all of them, so that those with uniform sampling are
+Runs are as long in all of them, and in those that are measured at the same steps one with uniform sampling is
 trained once for all.
 """
 
@@ -17,7 +17,7 @@ from interp.studies.study import Planned, StudySettings, each_once
 
 UNIFORM: dict[str, Any] = {"kind": "uniform"}
 EARLIER = 25
-"""By how many steps a plateau has to end earlier, on average: runs are measured that often."""
+"""By how many steps a plateau has to end earlier, on average: runs of `tiny` are measured that often."""
 PLATEAU = {"earlier": EARLIER}
 ACCURACY = {"higher": 0.02}
 """By how much a final accuracy has to be higher, on average: more than the standard error of a share of

@@ -1,19 +1,19 @@
 """More seeds.
 
-What do claims say that their studies could not decide, if as many further seeds are run as would decide them?
+What do claims say that their studies could not decide, on average over further seeds?
 
 Command: interp batch more_seeds --out artifacts/studies --workers 2
 Duration: 44 runs of `tiny` (1 to 2 minutes each on one core), then half an hour of measuring
 
 A claim that cannot be told says how many seeds would tell the mean of what its rule reads apart from the
-threshold. Here are so many seeds, none of which the study itself has, and no more runs of each than the
-number needs; the study's own tables and claims are made of each seed, and the number is read there. The
-rule is the same for all: where the 95% interval of the mean lies. How many seeds, and the threshold, were
-written down before.
+threshold, if mean and spread were those of the seeds measured. Here are so many seeds or more, none of
+which the study itself has, and no more runs of each than the number needs; the study's own tables and
+claims are made of each seed, and the number is read there. The rule is the same for all: where the 95%
+interval of the mean lies. How many seeds, and the threshold, were written down before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import nan
+from math import ceil, nan
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -45,7 +45,7 @@ class MoreSeedsSettings(StudySettings):
     """Settings of the study of claims that could not be decided."""
 
     seeds: tuple[int, ...] = ()
-    """Seeds of every case; none: of each as many as it was to be decided by."""
+    """Seeds of every case, none of which its study has; none: of each as many as it was to be decided by."""
     cases: tuple[str, ...] = WITHIN_THE_HOUR
     """What is decided, by name (`interp.studies.undecided.UNDECIDED`)."""
 
@@ -54,6 +54,10 @@ class MoreSeedsSettings(StudySettings):
     @field_validator("seeds")
     @classmethod
     def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if known := [seed for seed in seeds if seed < FIRST_SEED]:
+            raise ConfigError(
+                f"seeds={list(seeds)}: the studies themselves have {known}; name seeds from {FIRST_SEED} on."
+            )
         return each_once("seeds", seeds) if seeds else seeds
 
     @field_validator("cases")
@@ -102,9 +106,9 @@ def tables(settings: MoreSeedsSettings, runs: Sequence[Any]) -> dict[str, pd.Dat
 
 def _read(case: Undecided, claims: Sequence[Claim]) -> float:
     """The value of the one seed that claims were made of; NaN without one."""
-    claim = next(one for one in claims if one.claim == case.claim)
-    values = [value for one in claim.readings for value in one.values]
-    return values[0] if values else nan
+    [claim] = [one for one in claims if one.claim == case.claim]
+    [reading] = claim.readings
+    return reading.values[0] if reading.values else nan
 
 
 _Values = Mapping[int, float]
@@ -112,18 +116,17 @@ _Values = Mapping[int, float]
 
 
 def _statement(case: Undecided) -> Statement[_Values]:
-    least = round(ENOUGH * case.seeds)
+    least = ceil(ENOUGH * case.seeds)
     rule = Rule[float].interval(
         f"The mean of what the rule of the study `{case.study.name}` reads for its claim “{case.claim}” "
-        f"({case.number}), over {case.seeds} seeds that the study does not have, from {FIRST_SEED} on.",
+        f"({case.number}), over seeds that the study does not have, {case.seeds} from {FIRST_SEED} on.",
         lambda value: value,
         minimum=least,
         **{case.side: case.threshold},
     )
     return Statement(
         case.asked,
-        f"with the study's own seeds it cannot be told; {case.seeds} would tell the mean of these apart from "
-        f"{case.threshold:{case.form}}",
+        "by the study's own seeds it cannot be told; how many others are asked follows from their spread",
         Rule(
             rule.template,
             lambda found, **numbers: rule.decision(found.values(), **numbers),
@@ -136,8 +139,8 @@ def _statement(case: Undecided) -> Statement[_Values]:
 
 def claims(tables: Tables) -> list[Claim]:
     """One for each case that there are values of, held against tables as made or read back from CSV."""
-    numbers = complete(tables, COLUMNS)["numbers"].dropna()
-    found = {str(name): own for name, own in numbers.groupby("case")}
+    numbers = complete(tables, COLUMNS)["numbers"]
+    found = {str(name): own.dropna() for name, own in numbers.groupby("case")}
     return [
         _statement(case).against(dict(zip(own["seed"], own["value"].astype(float), strict=True)))
         for case in UNDECIDED.values()

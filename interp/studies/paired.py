@@ -218,6 +218,6 @@ def to_scale(claim: Claim, runs: pd.DataFrame, n_individuals: bool = False) -> C
     if len(runs):
         n_seeds = runs["seed"].nunique()
         people = f"; {int(runs['n_individuals'].max()):,} people" if n_individuals else ""
-        steps = f"{int(runs['n_steps'].max()):,} steps"
+        steps = " and ".join(f"{int(n):,}" for n in sorted(set(runs["n_steps"]))) + " steps"
         said += f"{people} ({steps}, {number_of(n_seeds, 'seed')})"
     return replace(claim, measured=said)

@@ -15,9 +15,7 @@ Cases = TypeVar("Cases")
 Values = Sequence[float | int]
 MOST_SEEDS = 1000
 """More seeds than that are not counted."""
-TOLD_APART = (
-    "the mean is told apart from it already, and more seeds would not change what the rule says"
-)
+TOLD_APART = "the mean is told apart from it already"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class Reading:
     @property
     def within(self) -> bool:
         """Whether the limit lies in the interval, so that the mean is not told apart from it."""
-        return self.interval is not None and self.interval[0] < self.limit < self.interval[1]
+        found = self.over.interval
+        return found is not None and found[0] <= self.limit <= found[1]
 
     @property
     def needed(self) -> int | None:
@@ -68,7 +67,7 @@ class Reading:
         return seeds_needed(self.values, self.limit) if len(self.values) >= 2 else None
 
     def written(self, value: float) -> str:
-        """A value as it is written here, with its sign; never "-0.00"."""
+        """A value in the form of the number; never "-0.00"."""
         said = f"{value:{self.form}}"
         return f"{0.0:{self.form}}" if not any(digit in said for digit in "123456789") else said
 
@@ -86,7 +85,7 @@ class Reading:
         if len(self.values) < 2:
             return ""
         if self.needed is None:
-            return f"more than {MOST_SEEDS:,} seeds would be needed to tell them apart"
+            return f"more than {MOST_SEEDS:,} seeds would be needed to tell the mean apart from it"
         if self.needed <= len(self.values):
             return TOLD_APART
         return f"with this spread {self.needed} seeds would tell their mean apart from it"
@@ -122,19 +121,11 @@ class Number(Generic[Cases]):
         return [self._reading(group, values) for group, values in groups.items()]
 
     def _reading(self, group: str, values: Values) -> Reading:
-        own = tuple(float(value) for value in values if isfinite(value))
+        own = tuple(float(value) for value in values if value is not None and isfinite(value))
         mean = OverSeeds(own).mean
         limit = float(min(self.against, key=lambda one: abs(mean - one) if own else 0))
         ends = float(self.least), float(self.most)
         return Reading(self.what, group, own, limit, *ends, self.form, self.case)
-
-    def said(self, cases: Cases, *, decided: bool = False) -> str:
-        """Means with 95% intervals, and how many seeds would take the threshold out of them.
-
-        A rule that asks every seed (`Rule.each`) may not be decided by them: seeds on both sides stay. Where
-        the rule has `decided`, intervals alone; "" where no spread is known.
-        """
-        return in_words(self.read(cases), decided=decided)
 
 
 def each_seed(
@@ -157,10 +148,15 @@ def each_seed(
         most: And at most.
         case: What has a value each, in the singular, where that is no seed.
 
+    Raises:
+        ArgumentError: no threshold is given.
+
     Example:
         >>> each_seed("gain", lambda seed: seed, 0.1).read([0.2, None, 0.3])[0].values
         (0.2, 0.3)
     """
+    if not against:
+        raise ArgumentError(f"{what!r} is held against nothing; give the thresholds of the rule.")
 
     def values(seeds: Sequence[Case]) -> Values | Mapping[str, Values]:
         found = [one for seed in seeds if (one := read(seed)) is not None]
@@ -172,7 +168,10 @@ def each_seed(
 
 
 def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
-    """What is read of one number, in all of its conditions.
+    """What is read of one number, in all of its conditions: means with 95% intervals.
+
+    Of what is not decided also how many seeds would take the threshold out of the interval. A rule that asks
+    every seed (`Rule.each`) may not be decided by so many: seeds on both sides stay.
 
     Args:
         readings: As `Number.read` returns them.
@@ -212,6 +211,8 @@ def in_words(readings: Sequence[Reading], *, decided: bool = False) -> str:
 
 def seeds_needed(values: Values, threshold: float | int) -> int | None:
     """How many seeds would put a threshold outside of the 95% interval of the mean, by Student's t.
+
+    If mean and spread were those of the seeds measured: of other seeds, so many have about an even chance.
 
     Args:
         values: One of each seed measured, two at least: their mean and spread are taken as the true ones.

@@ -41,16 +41,19 @@ class PowerLawSettings(DistributionSettings):
     every: int | None = Field(default=SPACING, ge=1)
     """Steps between measurements; None: as often as the preset says."""
     shorter: tuple[int, ...] = (500,)
-    """Steps of further runs, of the middle one of `sizes`, on which the best exponent may depend; none
-    leaves them out."""
+    """Steps of further runs, of the middle one of `sizes` (the lower of two), on which the best exponent may
+    depend; none leaves them out."""
     once: ClassVar[tuple[str, ...]] = ("exponents", "sizes")
     varies: ClassVar[frozenset[str]] = DistributionSettings.varies | {"training.n_steps"}
 
     @model_validator(mode="after")
     def _lengths_can_be_compared(self) -> "PowerLawSettings":
-        if len({self.n_steps, *self.shorter}) <= len(self.shorter):
+        if (
+            len(set(self.shorter)) < len(self.shorter)
+            or max(self.shorter, default=0) >= self.n_steps
+        ):
             raise ConfigError(
-                f"shorter={list(self.shorter)}: name each number of steps once, and none that is n_steps "
+                f"shorter={list(self.shorter)}: name each number of steps once, all below n_steps "
                 f"({self.n_steps}), which is compared with in any case."
             )
         return self
@@ -68,7 +71,7 @@ class PowerLawSettings(DistributionSettings):
 
 
 def power_law(exponent: float) -> dict[str, Any]:
-    """The sampling settings of an exponent. With 0 those of uniform sampling: other studies share them."""
+    """The sampling settings of an exponent. With 0 those of uniform sampling."""
     return {"kind": "power_law", "exponent": exponent} if exponent else distribution.UNIFORM
 
 

@@ -1,4 +1,4 @@
-"""Claims that their studies could not decide, each with the seeds that would."""
+"""Claims that their studies could not decide, each with further seeds and no more runs than it needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,11 +23,10 @@ class Undecided:
         study: The study whose claim it is.
         claim: The claim, word by word.
         asked: What is asked of the mean, as a sentence.
-        number: What the rule of the claim reads of each seed, with its unit; the one number that it has (see
-            `interp.studies.power.Number`).
+        number: In words, with its unit, the one number that the rule of the claim reads of each seed.
         settings: Settings of the study: no more runs than the number needs.
-        seeds: How many, from `FIRST_SEED` on: as many as would tell the mean of the study's own seeds apart
-            from the threshold, with the spread of these.
+        seeds: How many, from `FIRST_SEED` on: at least as many as would tell the mean apart from the
+            threshold, if mean and spread were those of the study's own seeds.
         threshold: What the mean is held against: the one from which the study's rule says agree; 0 where
             that rule has one on each side of 0.
         side: On which side of it the claim is right.

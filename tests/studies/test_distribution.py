@@ -87,7 +87,7 @@ def test_default_runs_are_one_for_each_cell_and_seed():
         (PowerLawSettings, {"exponents": (0.5, 0.5)}, "exponents"),
         (PowerLawSettings, {"sizes": ()}, "sizes"),
         (PowerLawSettings, {"shorter": (500, 500)}, "each number of steps once"),
-        (PowerLawSettings, {"shorter": (1000,)}, "none that is n_steps"),
+        (PowerLawSettings, {"shorter": (1000,)}, "all below n_steps"),
         (CelebritiesSettings, {"weights": (4.0, 4.0)}, "weights"),
         (CelebritiesSettings, {"weights": (1.0, 4.0)}, "are uniform sampling"),
         (CelebritiesSettings, {"exponents": (0.0,)}, "are uniform sampling"),

@@ -1,7 +1,7 @@
 """Claims that their studies could not decide: the seeds that would, and what their mean says."""
 
 from dataclasses import replace
-from math import nan
+from math import ceil, nan
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,10 @@ def test_settings() -> None:
     assert (plan.config.seed, plan.config.training.precision) == (9, "fp32")
     with pytest.raises(ConfigError, match=r"there is no 'kinds'\. Cases: kind of memory, "):
         MoreSeedsSettings(cases=("kinds",))
+    with pytest.raises(
+        ConfigError, match=r"the studies themselves have \[0, 2\]; name seeds from 3 on"
+    ):
+        MoreSeedsSettings(seeds=(0, 2, 4))
     with pytest.raises(ConfigError, match="each once"):
         MoreSeedsSettings(seeds=(3, 3))
     with pytest.raises(ConfigError, match="cannot be the same for all runs"):
@@ -141,10 +145,12 @@ def test_the_interval_of_the_mean_decides(case: Undecided, mean: float, expected
 
 
 def test_with_few_seeds_nothing_is_decided() -> None:
-    enough = round(ENOUGH * ATTENTION.seeds)
+    enough = ceil(ENOUGH * ATTENTION.seeds)
     values = list(np.linspace(0.01, 0.02, enough))
     (claim,) = more_seeds.claims(made(ATTENTION, [*values, nan]))
     assert claim.verdict == "agree"
     (claim,) = more_seeds.claims(made(ATTENTION, [*values[1:], nan, nan]))
     assert claim.verdict == "cannot tell"
     assert f"fewer than {enough} seeds" in claim.rule
+    (claim,) = more_seeds.claims(made(ATTENTION, [nan, nan]))
+    assert (claim.verdict, claim.measured) == ("cannot tell", "nothing was measured")

@@ -1,13 +1,21 @@
 """Intervals and power: how many seeds would tell a mean apart from a threshold."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from interp.errors import ArgumentError
 from interp.studies.found import intervals_table
-from interp.studies.power import MOST_SEEDS, Number, each_seed, seeds_needed
+from interp.studies.power import MOST_SEEDS, Number, each_seed, in_words, seeds_needed
 from interp.studies.rules import Rule, Statement
+
+
+def said(number: Number[Any], cases: list[Any], *, decided: bool = False) -> str:
+    """What a statement says of what its rule reads."""
+    return in_words(number.read(cases), decided=decided)
+
 
 NUMBER: Number[list[float]] = Number("gain", lambda cases: cases, (0.1, 0.5))
 
@@ -27,21 +35,19 @@ def test_seeds_needed_are_the_fewest(threshold: float) -> None:
 
 def test_a_mean_at_the_threshold_is_never_told_apart() -> None:
     assert seeds_needed([0.1, 0.3], 0.2) is None
-    assert "more than" in NUMBER.said([0.0, 0.2, 0.1 + 1e-9])
-    assert f"{MOST_SEEDS:,}" in NUMBER.said([0.0, 0.2, 0.1 + 1e-9])
+    assert "more than" in said(NUMBER, [0.0, 0.2, 0.1 + 1e-9])
+    assert f"{MOST_SEEDS:,}" in said(NUMBER, [0.0, 0.2, 0.1 + 1e-9])
 
 
 def test_what_is_said() -> None:
-    said = NUMBER.said([0.1, 0.2, 0.3])
-    assert said == (
+    assert said(NUMBER, [0.1, 0.2, 0.3]) == (
         "gain: 0.20, 95% interval -0.05 to 0.45 (3 seeds), held against 0.10; with this spread 7 seeds would "
         "tell their mean apart from it"
     )
-    assert "held against 0.50" in NUMBER.said([0.4, 0.5, 0.7])
-    sure = NUMBER.said([0.2, 0.21, 0.2, 0.21])
-    assert "more seeds would not change what the rule says" in sure
+    assert "held against 0.50" in said(NUMBER, [0.4, 0.5, 0.7])
+    assert said(NUMBER, [0.2, 0.21, 0.2, 0.21]).endswith("; the mean is told apart from it already")
     for few in ([], [0.3], [0.3, float("nan")], [float("inf"), 0.3]):
-        assert "fewer than two seeds" in NUMBER.said(few)
+        assert "fewer than two seeds" in said(NUMBER, few)
     with pytest.raises(ArgumentError, match="two at least"):
         seeds_needed([0.1], 0.0)
 
@@ -77,18 +83,18 @@ def test_several_conditions_are_said_together() -> None:
     both = each_seed(
         "share known", lambda seed: {"rare": seed, "common": 1 - seed / 100}, 0.5, least=0, most=1
     )
-    assert both.said([0.3, 0.5, 0.9], decided=True) == (
+    assert said(both, [0.3, 0.5, 0.9], decided=True) == (
         "share known, with 95% intervals (3 seeds), held against 0.50: rare 0.57 (0.00 to 1.00), common 0.99 "
         "(0.99 to 1.00); the threshold lies in that of rare"
     )
     n = seeds_needed([0.3, 0.5, 0.9], 0.5)
-    assert f"rare 0.57 (0.00 to 1.00) [{n} seeds would tell], common" in both.said([0.3, 0.5, 0.9])
+    assert f"rare 0.57 (0.00 to 1.00) [{n} seeds would tell], common" in said(both, [0.3, 0.5, 0.9])
     one = each_seed("dose", lambda model: {"memory": model}, 0.5, case="model")
-    assert one.said([0.1, 0.2], decided=True).startswith(
+    assert said(one, [0.1, 0.2], decided=True).startswith(
         "dose, memory: 0.15, 95% interval -0.49 to 0.79 (2 models)"
     )
     some = each_seed("share", lambda seed: {"a": seed} | ({"b": 1} if seed > 0.2 else {}), 0.5)
-    assert "(2 to 3 seeds)" in some.said([0.1, 0.3, 0.4], decided=True)
+    assert "(2 to 3 seeds)" in said(some, [0.1, 0.3, 0.4], decided=True)
 
 
 def test_intervals_as_a_table() -> None:
@@ -108,3 +114,8 @@ def test_intervals_as_a_table() -> None:
     assert table["against"].tolist() == [0.1, 0, 0.1, 0]
     assert table["seeds_needed"][0] == seeds_needed([0.2, 0.3], 0.1)
     assert table["seeds_needed"].isna().tolist() == [False, False, True, True]
+
+
+def test_a_number_is_held_against_something() -> None:
+    with pytest.raises(ArgumentError, match="held against nothing"):
+        each_seed("gain", lambda seed: seed)
