@@ -107,7 +107,7 @@ def test_the_numbers_that_rules_read_are_those_of_the_tables() -> None:
     assert ahead.group == "16 neurons for 512 people"
     assert ahead.values == pytest.approx((0.3, 0.2))
     assert claims[4].power.endswith(
-        "+0.25, 95% interval -0.39 to +0.89 (2 seeds), held against +0.00"
+        "+0.25, 95% interval -0.39 to +0.89 (2 seeds), held against +0.00, which lies in it"
     )
 
 
