@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +23,7 @@ from interp.studies.found import (
     study_in,
 )
 from interp.studies.registry import STUDIES, study_named
+from interp.studies.rules import Claim
 from interp.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +64,12 @@ def study_of(name: str) -> Study:
     return study_named(study_in(COMMITTED / name))
 
 
+@cache
+def claims_of(name: str) -> Sequence[Claim]:
+    """The claims of a study, from its committed tables."""
+    return study_of(name).claims(read_tables(COMMITTED / name))
+
+
 def test_every_study_has_committed_tables() -> None:
     assert set(STUDIES) <= set(NAMES)
     assert {study_of(name).name for name in NAMES} == set(STUDIES)
@@ -68,8 +77,8 @@ def test_every_study_has_committed_tables() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_verdicts_follow_from_the_tables(name: str) -> None:
-    study, folder = study_of(name), COMMITTED / name
-    found = claims_table(study.claims(read_tables(folder)))
+    folder = COMMITTED / name
+    found = claims_table(claims_of(name))
     written = pd.read_csv(folder / "claims.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(found, written)
     assert len(found) > 0
@@ -77,8 +86,8 @@ def test_verdicts_follow_from_the_tables(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_intervals_follow_from_the_tables(name: str) -> None:
-    study, folder = study_of(name), COMMITTED / name
-    found = intervals_table(study.claims(read_tables(folder)))
+    folder = COMMITTED / name
+    found = intervals_table(claims_of(name))
     written = pd.read_csv(folder / "intervals.csv", keep_default_na=False, na_values={
         one: [""] for one in found.columns if one not in ("number", "group")
     })  # fmt: skip
@@ -90,8 +99,7 @@ def test_intervals_follow_from_the_tables(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_that_a_rule_reads_has_an_interval(name: str) -> None:
     """Or it is said why the rule reads no number of each seed."""
-    study, folder = study_of(name), COMMITTED / name
-    claims = study.claims(read_tables(folder))
+    claims = claims_of(name)
     without = {
         claim.claim for claim in claims if not any(len(r.values) > 1 for r in claim.readings)
     }
@@ -127,7 +135,7 @@ def test_the_summary_says_what_the_tables_say() -> None:
     for name in NAMES:
         study = study_of(name)
         title = study.title if name == study.name else f"{study.title} ({name})"
-        claims[title] = study.claims(read_tables(COMMITTED / name))
+        claims[title] = claims_of(name)
     assert (COMMITTED / "README.md").read_text(encoding="utf-8").endswith(markdown(claims))
 
 
@@ -153,7 +161,7 @@ def test_the_findings_say_how_many_verdicts_do_not_rest_on_the_mean() -> None:
     """Of decided claims that read numbers of several seeds: those whose threshold lies in an interval."""
     counts = {True: [0, 0], False: [0, 0]}
     for name in NAMES:
-        for claim in study_of(name).claims(read_tables(COMMITTED / name)):
+        for claim in claims_of(name):
             known = [one for one in claim.readings if len(one.values) > 1]
             if known and claim.verdict != "cannot tell":
                 of = counts[len(known) == 1]
@@ -173,7 +181,7 @@ def test_the_findings_say_how_many_verdicts_do_not_rest_on_the_mean() -> None:
 def test_the_page_of_a_study_has_its_claims_with_their_rules(name: str) -> None:
     study, folder = study_of(name), COMMITTED / name
     files = sorted(path.name for path in folder.iterdir() if path.name != "README.md")
-    found = study.claims(read_tables(folder))
+    found = claims_of(name)
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert page == claims_page(study, found, files, name, changed_settings(folder))
     assert all(claim.rule in page for claim in found)
