@@ -22,10 +22,10 @@ from pydantic import field_validator
 
 from interp.config import Settings
 from interp.engine.store import address_of
-from interp.errors import ConfigError, short
+from interp.errors import ConfigError
 from interp.studies.changes import AFTER, BEFORE, CASES, CHANGES, Case, Change
 from interp.studies.rules import Claim, Rule, Statement, Verdict
-from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_known
 
 PRESETS: tuple[str, ...] = ("tiny",)
 """The presets whose numbers the words of changes have."""
@@ -58,11 +58,7 @@ class ExplainedSettings(StudySettings):
     @field_validator("changes")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in names if name not in CHANGES]:
-            raise ConfigError(
-                f"changes: there is no {', '.join(map(short, unknown))}. Changes: {', '.join(CHANGES)}."
-            )
-        return each_once("changes", names)
+        return each_known("changes", names, CHANGES)
 
     def cases(self) -> Iterator[tuple[Change, Case, Settings]]:
         """Every change, with each of its cases and the settings of its study for that."""

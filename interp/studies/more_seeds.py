@@ -22,13 +22,13 @@ from pydantic import field_validator
 
 from interp.config import Settings
 from interp.engine.store import address_of
-from interp.errors import ConfigError, short
+from interp.errors import ConfigError
 from interp.plots.more_seeds import values_of_seeds
 from interp.seeds import OverSeeds
 from interp.studies.collect import complete
 from interp.studies.power import Number
 from interp.studies.rules import Claim, Rule, Statement
-from interp.studies.study import Planned, Study, StudySettings, Tables, each_once
+from interp.studies.study import Planned, Study, StudySettings, Tables, each_known, each_once
 from interp.studies.undecided import FIRST_SEED, UNDECIDED, Undecided
 
 WITHIN_THE_HOUR = (
@@ -63,11 +63,7 @@ class MoreSeedsSettings(StudySettings):
     @field_validator("cases")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in names if name not in UNDECIDED]:
-            raise ConfigError(
-                f"cases: there is no {', '.join(map(short, unknown))}. Cases: {', '.join(UNDECIDED)}."
-            )
-        return each_once("cases", names)
+        return each_known("cases", names, UNDECIDED)
 
     def of_seeds(self) -> Iterator[tuple[Undecided, int, Settings]]:
         """Every case with each of its seeds, and the settings of its study for that."""

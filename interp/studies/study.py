@@ -16,7 +16,7 @@ A study is one module, or one file of a user's own, whose docstring begins
 and that ends with `STUDY = Study(...)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +25,7 @@ import plotly.graph_objects as go
 from pydantic import Field, field_validator, model_validator
 
 from interp.config import Config, Settings
-from interp.errors import ConfigError
+from interp.errors import ConfigError, short
 from interp.presets import preset
 from interp.studies.rules import Claim
 
@@ -85,6 +85,20 @@ def each_once(name: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
     if not values or len(set(values)) < len(values):
         raise ConfigError(f"{name}={list(values)}: name at least one, and each once.")
     return values
+
+
+def each_known(name: str, values: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
+    """The values, if each is one of those known, there is at least one and none twice.
+
+    Raises:
+        ConfigError: naming the setting, and what is known.
+    """
+    there = list(known)
+    if unknown := [value for value in values if value not in there]:
+        raise ConfigError(
+            f"{name}: there is no {', '.join(map(short, unknown))}. {name.capitalize()}: {', '.join(there)}."
+        )
+    return each_once(name, values)
 
 
 @dataclass(frozen=True)
